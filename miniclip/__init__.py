@@ -1,0 +1,20 @@
+"""miniclip: CLIP that can be read in an afternoon, and that runs fast."""
+
+from miniclip.api import available_models, load, tokenize
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.errors import InputError
+from miniclip.model import CLIP
+from miniclip.tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+__all__ = [
+    "CLIP",
+    "CLIPConfig",
+    "InputError",
+    "TextConfig",
+    "Tokenizer",
+    "VisionConfig",
+    "available_models",
+    "load",
+    "tokenize",
+]

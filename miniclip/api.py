@@ -1,0 +1,81 @@
+"""The interface of OpenAI's package: load, tokenize, available_models (clip/clip.py)."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from miniclip import checkpoints, ops, vocabulary, weights
+from miniclip.errors import InputError
+from miniclip.image import Preprocess
+from miniclip.model import CLIP
+
+
+def available_models():
+    """The names that `load` knows; it takes paths as well."""
+    return list(weights.manifest()["models"])
+
+
+def load(name="shapes", backend="auto", device=None, dtype=None, download_root=None, *, tower=None):
+    """Load a model: returns (model, preprocess).
+
+    name      one of `available_models()`, a safetensors file, or a Hugging Face directory with a CLIP
+    backend   "numpy", "torch", or "auto": "torch" where `device` asks for it, else "numpy"
+    device    where the parameters go, as torch names it ("cuda", "cpu"); None: the CPU
+    dtype     of parameters and features: "float32" (default), "float64", on torch also "float16", "bfloat16"
+    download_root  the directory for models that have to be fetched; the built-in one and paths need none
+    tower     "visual" or "text" to load one tower alone; None: all that the file has
+
+    model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, S, S) and a list of them
+    into a batch (B, 3, S, S), arrays on NumPy, tensors on torch; it is None without an image tower.
+    Raises InputError with the reason and the remedy.
+    """
+    backend_ops = ops.select(backend, device)
+    dtype = _dtype_name(dtype, backend_ops)
+    config, tree, tokenizer = checkpoints.load(find(name))
+    if tower is not None:
+        config, tree = _one_tower(config, tree, tower)
+    model = CLIP(config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype)
+    return model, config.visual and Preprocess(config.visual.image_size, backend_ops.asarray)
+
+
+def tokenize(texts, context_length=77, truncate=False):
+    """Texts to ids in the official vocabulary: a str or a list of n of them -> (n, context_length) int32.
+
+    Start, the text's ids, end, then zeros; a text that is too long raises InputError naming it, or is cut with
+    `truncate`. The built-in model has a vocabulary of its own: use `model.tokenize`, which is right for every model.
+    """
+    return vocabulary.official_tokenizer().tokenize(texts, context_length, truncate)
+
+
+def find(name):
+    """The file or directory behind a model's name: of a built-in model, or the path that `name` is."""
+    models = weights.manifest()["models"]
+    if name in models:
+        return weights.DIRECTORY / models[name]["file"]
+    if Path(name).exists():
+        return Path(name)
+    raise InputError(
+        f"there is no model {str(name)!r}: give one of {', '.join(models)}, or the path of a safetensors file "
+        f"or of a Hugging Face directory"
+    )
+
+
+def _dtype_name(dtype, backend_ops):
+    """A dtype of NumPy or torch, or a name -> its name, checked against what the backend computes in."""
+    if dtype is None:
+        return "float32"
+    name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else np.dtype(dtype).name
+    if name not in backend_ops.DTYPES:
+        known = ", ".join(backend_ops.DTYPES)
+        raise InputError(f"the {backend_ops.NAME} backend does not compute in {name}; choose one of {known}")
+    return name
+
+
+def _one_tower(config, tree, tower):
+    if tower not in ("visual", "text"):
+        raise InputError(f"there is no tower {tower!r}; choose visual or text")
+    if tower not in tree:
+        raise InputError(f"this model has no {tower} tower")
+    other = {"visual": "text", "text": "visual"}[tower]
+    return dataclasses.replace(config, **{other: None}), {tower: tree[tower]}

@@ -1,0 +1,109 @@
+"""Directories as transformers writes them: config.json beside safetensors files, one or several."""
+
+import json
+from pathlib import Path
+
+from miniclip import params
+from miniclip.checkpoints import names, safetensors
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.errors import InputError
+from miniclip.tokenizer import Tokenizer
+
+
+def load(directory):
+    """A directory with CLIPModel, or with one of its towers alone -> (config, parameter tree, tokenizer or None).
+
+    Raises InputError naming the file that is missing, damaged, or not of a CLIP.
+    """
+    directory = Path(directory)
+    source = _read_json(directory / "config.json")
+    try:
+        config = config_from(source)
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{directory / 'config.json'}: not the configuration of a CLIP model: {error}") from error
+    tensors = {}
+    for file in _weight_files(directory):
+        tensors |= safetensors.read(file)[0]
+    # Buffers that count 0, 1, 2 ..., which older versions of transformers saved.
+    tensors = {name: x for name, x in tensors.items() if not name.endswith("embeddings.position_ids")}
+    tree = params.unflatten(names.rename(tensors, names.HUGGING_FACE))
+    merges = directory / "merges.txt"
+    tokenizer = Tokenizer.load(merges, config.text.vocab_size) if config.text and merges.exists() else None
+    return config, tree, tokenizer
+
+
+def config_from(source):
+    """The contents of a config.json -> CLIPConfig; what it leaves out has transformers' default (CLIPConfig)."""
+    kind = source.get("model_type")
+    if kind == "clip_vision_model":
+        return CLIPConfig(visual=_vision(source), text=None, embed_dim=_projection(source))
+    if kind == "clip_text_model":
+        return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
+    if kind != "clip":
+        raise InputError(f"its model_type is {kind!r}, expected clip, clip_vision_model or clip_text_model")
+    # Older files keep what their author set in a "_dict" beside the full configuration; it takes precedence there.
+    vision = {**(source.get("vision_config") or {}), **(source.get("vision_config_dict") or {})}
+    text = {**(source.get("text_config") or {}), **(source.get("text_config_dict") or {})}
+    return CLIPConfig(visual=_vision(vision), text=_text(text), embed_dim=source.get("projection_dim", 512))
+
+
+def _projection(source):
+    """The towers' bare classes, CLIPVisionModel and CLIPTextModel, have no projection."""
+    bare = any(name in ("CLIPVisionModel", "CLIPTextModel") for name in source.get("architectures") or [])
+    return None if bare else source.get("projection_dim", 512)
+
+
+def _vision(source):
+    return VisionConfig(
+        image_size=source.get("image_size", 224),
+        patch_size=source.get("patch_size", 32),
+        channels=source.get("num_channels", 3),
+        **_transformer(source, width=768, heads=12, mlp_width=3072),
+    )
+
+
+def _text(source):
+    end = source.get("eos_token_id", 49407)
+    return TextConfig(
+        context_length=source.get("max_position_embeddings", 77),
+        vocab_size=source.get("vocab_size", 49408),
+        # 2 is what OpenAI's models were first converted with: there the highest id ends a text (modeling_clip.py).
+        eot_token_id=None if end == 2 else end,
+        **_transformer(source, width=512, heads=8, mlp_width=2048),
+    )
+
+
+def _transformer(source, width, heads, mlp_width):
+    return {
+        "width": source.get("hidden_size", width),
+        "layers": source.get("num_hidden_layers", 12),
+        "heads": source.get("num_attention_heads", heads),
+        "mlp_width": source.get("intermediate_size", mlp_width),
+        "activation": source.get("hidden_act", "quick_gelu"),
+        "eps": source.get("layer_norm_eps", 1e-5),
+    }
+
+
+def _weight_files(directory):
+    """model.safetensors, or the files that its index names."""
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single.exists() or not index.exists():
+        return [single]
+    try:
+        files = sorted(set(_read_json(index)["weight_map"].values()))
+        # Names out of a file: they must not lead out of the directory.
+        return [directory / Path(file).name for file in files]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index}: not an index of safetensors files: {error!r}") from error
+
+
+def _read_json(path):
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object")
+    return content

@@ -1,0 +1,147 @@
+"""The command line: miniclip classify | train | info | doctor.
+
+Exit codes: 0 done, 1 something given cannot be used (one line on stderr says what), 2 the command itself is wrong.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+from miniclip import __version__
+from miniclip.errors import InputError
+
+BATCH = 32  # pictures encoded at a time
+BAR = 30  # characters of a whole bar
+
+
+def main(arguments=None):
+    """Run one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"miniclip: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="miniclip", description="CLIP that can be read in an afternoon.")
+    parser.add_argument("--version", action="version", version=f"miniclip {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("classify", help="which of some texts fits a picture best")
+    command.set_defaults(command=classify)
+    command.add_argument("pictures", nargs="+", metavar="PICTURE")
+    command.add_argument("--labels", nargs="+", required=True, metavar="TEXT")
+    command.add_argument("--model", default="shapes", metavar="M", help="a name or a path (default: shapes)")
+    command.add_argument("--backend", default="auto", choices=["auto", "numpy", "torch"])
+    command.add_argument(
+        "--template", default="{}", type=_template, help='such as "a photo of {}" (default: the label)'
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = commands.add_parser("train", help="train the built-in model again")
+    command.set_defaults(command=train)
+    command.add_argument("name", choices=["shapes"])
+    command.add_argument("--out", default="shapes.safetensors", metavar="FILE", help="(default: %(default)s)")
+    command.add_argument("--steps", type=_positive, help="fewer for a try")
+    command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument("--resume", action="store_true", help="go on where a stopped training left off")
+
+    command = commands.add_parser("info", help="what a model is made of")
+    command.set_defaults(command=info)
+    command.add_argument("model", metavar="MODEL", help="a name or a path")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = commands.add_parser("doctor", help="what this machine has: versions, BLAS, GPU, caches, vocabulary")
+    command.set_defaults(command=doctor)
+    return parser
+
+
+def _template(text):
+    if "{}" not in text:
+        raise argparse.ArgumentTypeError("needs {} where the label goes")
+    return text
+
+
+def _positive(text):
+    if not (text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+# Each command imports what it needs itself, so that `miniclip --help` answers at once.
+
+
+def classify(options):
+    import miniclip
+    from miniclip import zero_shot
+
+    model, preprocess = miniclip.load(options.model, backend=options.backend)
+    if preprocess is None:
+        raise InputError(f"{options.model} has no image tower")
+    classes = zero_shot.class_embeddings(model, options.labels, [options.template])  # (n, E)
+    results = []
+    for start in range(0, len(options.pictures), BATCH):
+        pictures = options.pictures[start : start + BATCH]
+        rows = model.ops.to_numpy(zero_shot.probabilities(model, preprocess(pictures), classes))  # (B, n)
+        for picture, row in zip(pictures, rows):
+            ranked = sorted(zip(options.labels, row.tolist()), key=lambda pair: -pair[1])
+            results.append({"image": picture, "labels": [{"label": t, "probability": p} for t, p in ranked]})
+    if options.json:
+        print(json.dumps(results, ensure_ascii=False, indent=2))
+        return
+    width = max(map(len, options.labels))
+    for result in results:
+        print(result["image"])
+        for entry in result["labels"]:
+            bar = "█" * round(entry["probability"] * BAR)
+            print(f"  {entry['label']:<{width}}  {entry['probability']:7.2%}  {bar}".rstrip())
+
+
+def train(options):
+    import miniclip
+
+    try:
+        from miniclip import train
+    except ImportError as error:
+        raise InputError(f"training needs {error.name}: pip install 'miniclip[train]'") from error
+    from miniclip.data import evaluation
+
+    recipe = train.Recipe(seed=options.seed, **({"steps": options.steps} if options.steps else {}))
+    train.train_shapes(options.out, recipe, resume=options.resume)
+    print(f"written to {options.out}\n")
+    print(evaluation.table(evaluation.evaluate(*miniclip.load(options.out))))
+
+
+def info(options):
+    from miniclip import api, checkpoints, params
+
+    config, tree, _ = checkpoints.load(api.find(options.model))
+    shapes = {name: list(x.shape) for name, x in params.flatten(tree).items()}
+    counts = {tower: sum(x.size for x in params.flatten(tree[tower]).values()) for tower in tree}
+    if options.json:
+        print(json.dumps({"config": config.to_dict(), "parameters": counts, "shapes": shapes}, indent=2))
+        return
+    for name, part in config.to_dict().items():
+        print(f"{name}: " + (", ".join(f"{k} {v}" for k, v in part.items()) if isinstance(part, dict) else f"{part}"))
+    print(
+        "parameters: " + ", ".join(f"{tower} {n:,}" for tower, n in counts.items()) + f", all {sum(counts.values()):,}"
+    )
+    width = max(map(len, shapes))
+    for name, shape in shapes.items():
+        print(f"  {name:<{width}}  {tuple(shape)}")
+
+
+def doctor(options):
+    from miniclip.doctor import report
+
+    for name, finding in report().items():
+        print(f"{name + ':':<13} {finding}")

@@ -1,0 +1,116 @@
+"""What distinguishes one CLIP from another: frozen dataclasses, and how to read them off parameter shapes."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from miniclip.errors import InputError
+from miniclip.towers import text, vit
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A Vision Transformer. Sizes in pixels: `image_size` of the square picture, `patch_size` of the square patch."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    channels: int = 3
+    activation: str = "quick_gelu"
+    eps: float = 1e-5
+
+    @property
+    def grid(self):
+        """Patches along one side; any rest of the picture is not seen (a convolution without padding)."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A causal text transformer. `eot_token_id` None: the end of a text is its highest id, OpenAI's rule."""
+
+    context_length: int
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: str = "quick_gelu"
+    eps: float = 1e-5
+    eot_token_id: int | None = None
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """Two towers and the width of the space they share; a tower alone leaves the other None.
+
+    `embed_dim` None: no projection, features have their tower's own width.
+    """
+
+    visual: VisionConfig | None
+    text: TextConfig | None
+    embed_dim: int | None
+
+    def shapes(self):
+        """The model's parameter tree with shapes for leaves."""
+        tree = {}
+        if self.visual:
+            tree["visual"] = vit.shapes(self.visual, self.embed_dim)
+        if self.text:
+            tree["text"] = text.shapes(self.text, self.embed_dim)
+        if self.visual and self.text:
+            tree["logit_scale"] = ()
+        return tree
+
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`; InputError for fields that are unknown or missing."""
+        try:
+            visual, text = values["visual"], values["text"]
+            return cls(
+                visual=visual and VisionConfig(**visual),
+                text=text and TextConfig(**text),
+                embed_dim=values["embed_dim"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a miniclip configuration: {error}") from error
+
+
+def infer_config(shapes):
+    """The configuration behind a model's parameters: {flat name: shape} -> CLIPConfig.
+
+    Widths, depths, patch and picture size are read off the shapes; heads are one per 64 of the width, activation,
+    eps and the end-of-text rule OpenAI's, which no shape tells (clip/model.py, build_model).
+    """
+    shapes = {name: tuple(shape) for name, shape in shapes.items()}
+    visual = text = None
+    try:
+        if any(name.startswith("visual.") for name in shapes):
+            D, C, P, _ = shapes["visual.patch_embed.weight"]
+            T, _ = shapes["visual.patch_embed.position_embedding"]
+            visual = VisionConfig(
+                image_size=round((T - 1) ** 0.5) * P, patch_size=P, channels=C, **_transformer(shapes, "visual.", D)
+            )
+        if any(name.startswith("text.") for name in shapes):
+            V, D = shapes["text.embed.table"]
+            T, _ = shapes["text.position_embedding"]
+            text = TextConfig(context_length=T, vocab_size=V, **_transformer(shapes, "text.", D))
+        if visual is text is None:
+            raise KeyError("visual.patch_embed.weight")
+    except KeyError as error:
+        raise InputError(f"not the parameters of a CLIP: there is no {error}") from error
+    projections = [shapes[name][0] for name in ("visual.projection.weight", "text.projection.weight") if name in shapes]
+    return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
+
+
+def _transformer(shapes, prefix, width):
+    layers = 0
+    while f"{prefix}blocks.{layers}.mlp.fc.weight" in shapes:
+        layers += 1
+    mlp_width = shapes[f"{prefix}blocks.0.mlp.fc.weight"][0]
+    return {"width": width, "layers": layers, "heads": max(1, width // 64), "mlp_width": mlp_width}

@@ -1,0 +1,1 @@
+"""Data sets that miniclip makes itself."""

@@ -1,0 +1,82 @@
+"""How well a model names drawn shapes: pairs that it was trained on, pairs held out, two objects at once."""
+
+import numpy as np
+
+from miniclip.data import shapes
+from miniclip.zero_shot import class_embeddings
+
+LABELS = [shapes.label(*pair) for pair in shapes.PAIRS]
+SEED = 1_000_003  # no training batch is drawn from it
+
+
+def evaluate(model, preprocess, pictures=2000):
+    """{what: (accuracy, chance, number of pictures)}, zero-shot, on pictures that no training has seen."""
+    return {
+        "one object, pair seen in training": _one_object(model, preprocess, shapes.SEEN, pictures),
+        "one object, pair held out": _one_object(model, preprocess, shapes.HELD_OUT, pictures),
+        "two objects: the two best labels are theirs": _two_objects(model, preprocess, pictures),
+        "two objects: which has which colour": _two_captions(model, preprocess, pictures, _colours_swapped),
+        "two objects: which is where": _two_captions(model, preprocess, pictures, _places_swapped),
+    }
+
+
+def table(results):
+    """The findings of `evaluate` as text."""
+    lines = [f"{'zero-shot accuracy':<46}{'model':>7}{'chance':>9}{'pictures':>10}"]
+    lines += [f"{what:<46}{hit:>7.1%}{chance:>9.1%}{n:>10,}" for what, (hit, chance, n) in results.items()]
+    return "\n".join(lines)
+
+
+def _draw(scenes, preprocess, rng):
+    return preprocess([shapes.draw(scene, rng) for scene in scenes])
+
+
+def _logits(model, images, classes):
+    """(B, n) as an ndarray, in chunks that fit a cache."""
+    chunks = (images[i : i + 250] for i in range(0, len(images), 250))
+    return np.concatenate([model.ops.to_numpy(model.logits(model.encode_image(chunk), classes)) for chunk in chunks])
+
+
+def _one_object(model, preprocess, pairs, pictures):
+    """Top-1 among the labels of all pairs."""
+    rng = np.random.default_rng([SEED, len(pairs)])
+    scenes = [shapes.random_scene(rng, pairs) for _ in range(pictures)]
+    best = _logits(model, _draw(scenes, preprocess, rng), class_embeddings(model, LABELS)).argmax(-1)
+    truth = [shapes.PAIRS.index((thing.colour, thing.shape)) for (thing,) in scenes]
+    return float(np.mean(best == truth)), 1 / len(LABELS), pictures
+
+
+def _two_objects(model, preprocess, pictures):
+    """How often the two labels that score best are those of the two objects."""
+    rng = np.random.default_rng([SEED, 2])
+    scenes = [shapes.random_scene(rng, shapes.PAIRS, objects=2) for _ in range(pictures)]
+    ranked = _logits(model, _draw(scenes, preprocess, rng), class_embeddings(model, LABELS)).argsort(-1)
+    truth = [{shapes.PAIRS.index((thing.colour, thing.shape)) for thing in scene} for scene in scenes]
+    hits = [set(row[-2:].tolist()) == pair for row, pair in zip(ranked, truth)]
+    return float(np.mean(hits)), 2 / (len(LABELS) * (len(LABELS) - 1)), pictures
+
+
+def _two_captions(model, preprocess, pictures, captions):
+    """How often the true one of two captions scores better; `captions(scene)` gives (true, false) or None."""
+    rng = np.random.default_rng([SEED, 3])
+    scenes = [shapes.random_scene(rng, shapes.PAIRS, objects=2) for _ in range(pictures)]
+    images = _draw(scenes, preprocess, rng)
+    told = [(i, captions(scene)) for i, scene in enumerate(scenes) if captions(scene)]
+    keep = [i for i, _ in told]
+    features = [model.encode_text(model.tokenize([pair[side] for _, pair in told])) for side in (0, 1)]  # 2 x (n, E)
+    true, false = (np.diagonal(_logits(model, images[keep], f)) for f in features)
+    return float(np.mean(true > false)), 0.5, len(keep)
+
+
+def _colours_swapped(scene):
+    first, second = scene
+    if first.colour == second.colour or first.shape == second.shape:
+        return None
+    true = f"{shapes.label(first.colour, first.shape)} and {shapes.label(second.colour, second.shape)}"
+    return true, f"{shapes.label(second.colour, first.shape)} and {shapes.label(first.colour, second.shape)}"
+
+
+def _places_swapped(scene):
+    first, second = (shapes.label(thing.colour, thing.shape) for thing in scene)
+    relation = "left of" if abs(scene[0].x - scene[1].x) > abs(scene[0].y - scene[1].y) else "above"
+    return f"{first} {relation} {second}", f"{second} {relation} {first}"

@@ -1,0 +1,276 @@
+"""Pictures of coloured shapes with captions, drawn with Pillow: what the built-in model learns from.
+
+A scene holds one or two objects, each a (colour, shape) pair, at any place, size and slight tilt, filled or in
+outline, antialiased or not, on plain, shaded, striped or noisy ground. A quarter of the pairs, `HELD_OUT`, is never
+drawn for training nor named in its captions: a model that names them has understood colour and shape apart.
+"""
+
+import colorsys
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from miniclip.image import Preprocess
+
+# Hue in degrees, saturation and value in percent: the range that a colour's name covers here. Neighbours leave gaps.
+COLOURS = {
+    "red": ((-6, 8), (85, 100), (78, 100)),
+    "orange": ((24, 40), (85, 100), (90, 100)),
+    "yellow": ((49, 61), (75, 100), (90, 100)),
+    "green": ((95, 145), (60, 100), (42, 100)),
+    "blue": ((208, 244), (70, 100), (55, 100)),
+    "purple": ((268, 302), (60, 100), (42, 90)),
+    "pink": ((315, 352), (22, 62), (95, 100)),
+    "brown": ((0, 32), (55, 85), (32, 66)),
+    "black": ((0, 360), (0, 100), (0, 8)),
+    "white": ((0, 360), (0, 3), (95, 100)),
+}
+
+
+def _polygon(corners, radii=(1.0,), turn=0.0):
+    angles = [turn - math.pi / 2 + 2 * math.pi * i / corners for i in range(corners)]  # the first corner points up
+    return [(radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)]
+
+
+def _heart():
+    points = []
+    for i in range(48):
+        t = 2 * math.pi * i / 48
+        x = 16 * math.sin(t) ** 3
+        y = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
+        points.append((x / 17, -(y + 2.5) / 17))
+    return points
+
+
+def _crescent():
+    """Between the unit circle and a smaller one moved to the right: two arcs that meet at the horns."""
+    centre, radius = 0.45, 0.8
+    x = (1 - radius**2 + centre**2) / (2 * centre)  # where the circles meet
+    outer, inner = math.acos(x), math.acos((x - centre) / radius)
+    arc = [outer + (2 * math.pi - 2 * outer) * i / 32 for i in range(33)]
+    back = [inner + (2 * math.pi - 2 * inner) * i / 32 for i in range(32, -1, -1)]
+    points = [(math.cos(a), math.sin(a)) for a in arc]
+    return points + [(centre + radius * math.cos(a), radius * math.sin(a)) for a in back]
+
+
+def _cross(arm=0.33):
+    one = [(-arm, -1), (arm, -1), (arm, -arm)]
+    return [point for quarter in range(4) for point in _rotate(one, quarter * math.pi / 2).tolist()]
+
+
+def _rotate(points, angle):
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array(points) @ np.array([[c, s], [-s, c]])
+
+
+# Each shape is one outline in the square [-1, 1]², y downwards.
+SHAPES = {
+    "circle": _polygon(48),
+    "square": _polygon(4, (1.2,), math.pi / 4),
+    "triangle": _polygon(3, (1.15,)),
+    "star": _polygon(10, (1.1, 0.45)),
+    "heart": _heart(),
+    "diamond": [(0, -1.1), (0.75, 0), (0, 1.1), (-0.75, 0)],
+    "cross": _cross(),
+    "crescent": _crescent(),
+}
+
+PAIRS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+
+# Two shapes of every colour, so that each colour and each shape is seen in training, in other company.
+HELD_OUT = [
+    (colour, shape)
+    for i, colour in enumerate(COLOURS)
+    for j, shape in enumerate(SHAPES)
+    if (j - 3 * i) % len(SHAPES) in (0, 4)
+]
+SEEN = [pair for pair in PAIRS if pair not in HELD_OUT]
+
+
+@dataclass(frozen=True)
+class Object:
+    """One shape of a scene. Lengths are in units of the picture's side, the centre counts from the top left corner."""
+
+    colour: str
+    shape: str
+    x: float
+    y: float
+    size: float  # from the centre to the outline's farthest reach, about
+
+
+# ---------------------------------------------------------------------------------------------- scenes
+
+
+def random_scene(rng, pairs=SEEN, objects=1):
+    """`objects` (1 or 2) random objects that do not overlap, with (colour, shape) pairs out of `pairs`."""
+    if objects == 1:
+        size = rng.uniform(0.14, 0.5)
+        x, y = rng.uniform(size, 1 - size, 2)
+        return [Object(*pairs[rng.integers(len(pairs))], x, y, size)]
+    first, second = rng.choice(len(pairs), 2, replace=False)
+    # Side by side or one above the other, each in its own half.
+    sizes = rng.uniform(0.12, 0.23, 2)
+    along = [rng.uniform(s, 0.5 - s) + 0.5 * i for i, s in enumerate(sizes)]
+    across = [rng.uniform(s, 1 - s) for s in sizes]
+    places = list(zip(along, across)) if rng.random() < 0.5 else list(zip(across, along))
+    return [Object(*pairs[p], *place, size) for p, place, size in zip((first, second), places, sizes)]
+
+
+def random_colour(rng, name):
+    """An RGB triple in 0..255 that goes by `name`."""
+    hue, saturation, value = (rng.uniform(low, high) for low, high in COLOURS[name])
+    return np.array(colorsys.hsv_to_rgb(hue / 360 % 1, saturation / 100, value / 100)) * 255
+
+
+# --------------------------------------------------------------------------------------------- drawing
+
+
+def draw(scene, rng):
+    """A scene as an RGB picture of 64 to 192 pixels a side, everything that the scene leaves open drawn at random."""
+    side = int(rng.choice([64, 96, 128, 192]))
+    colours = [random_colour(rng, thing.colour) for thing in scene]
+    image = Image.fromarray(_ground(rng, side, colours))
+    canvas = ImageDraw.Draw(image)
+    for thing, colour in zip(scene, colours):
+        stretch = rng.uniform(0.88, 1.12)
+        points = _rotate(np.array(SHAPES[thing.shape]) * (stretch, 1 / stretch), rng.normal(0, math.radians(8)))
+        points = (points * thing.size * 0.88 + (thing.x, thing.y)) * side
+        points = [tuple(point) for point in points.tolist()]
+        ink = tuple(int(c) for c in colour)
+        style = rng.random()
+        width = max(rng.uniform(0.08, 0.3) * thing.size * side, 1.3 * side / 64)
+        if style < 0.7:
+            canvas.polygon(points, fill=ink)
+        elif style < 0.9:
+            canvas.polygon(points, outline=ink, width=round(width))
+        else:
+            canvas.polygon(points, fill=ink, outline=(0, 0, 0) if colour.sum() > 255 else (255, 255, 255))
+    if rng.random() < 0.15:
+        image = image.filter(ImageFilter.GaussianBlur(side / 128))
+    return image
+
+
+def _ground(rng, side, colours):
+    """Something to draw on that stands out from `colours`: (side, side, 3) uint8."""
+    first = _ground_colour(rng, colours)
+    kind = rng.random()
+    if kind < 0.45:
+        ground = np.broadcast_to(first, (side, side, 3))
+    else:
+        second = _ground_colour(rng, colours)
+        second = first + (second - first) * rng.uniform(0.1, 1)
+        ramp = np.arange(side) / side
+        u, v = (ramp[None, :], ramp[:, None]) if rng.random() < 0.5 else (ramp[:, None], ramp[None, :])
+        if kind < 0.6:
+            mix = 0.5 * u + 0.5 * v if rng.random() < 0.5 else u + 0 * v
+        elif kind < 0.7:
+            mix = (u * rng.integers(2, 10)) % 1 < 0.5 + 0 * v
+        else:
+            coarse = int(rng.choice([4, 8, 16, side]))
+            mix = np.asarray(Image.fromarray(rng.random((coarse, coarse), np.float32)).resize((side, side)))
+        ground = first + (second - first) * np.asarray(mix, np.float32)[:, :, None]
+    if rng.random() < 0.3:
+        ground = ground + rng.uniform(5, 30) * rng.standard_normal((side, side, 1), np.float32)
+    return np.clip(ground, 0, 255).astype(np.uint8)
+
+
+def _ground_colour(rng, colours):
+    while True:
+        kind = rng.random()
+        if kind < 0.3:
+            colour = np.full(3, 255.0)
+        elif kind < 0.45:
+            colour = np.zeros(3)
+        elif kind < 0.65:
+            colour = np.full(3, rng.uniform(0, 255))
+        else:
+            colour = rng.uniform(0, 255, 3)
+        if all(np.linalg.norm(colour - other) > 100 for other in colours):
+            return colour
+
+
+# -------------------------------------------------------------------------------------------- captions
+
+FRAMES = (
+    ["{}"] * 6
+    + ["a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "a painting of {}"]
+    + ["there is {}", "this is {}", "here you see {}", "{} is shown", "look, {}!"]
+)
+
+
+def caption(scene, rng):
+    """A sentence about the scene, true but not always complete."""
+    if len(scene) == 1:
+        text = _phrase(scene[0], rng)
+        if rng.random() < 0.3:
+            text += f" {_place(scene[0])}"
+    else:
+        first, second = scene
+        relation = rng.choice(["and", "next to", "and", "place", "place"])
+        if rng.random() < 0.5:
+            first, second = second, first
+        if relation == "place":
+            relation = _relation(first, second, rng)
+        text = f"{_phrase(first, rng)} {relation} {_phrase(second, rng)}"
+    return str(rng.choice(FRAMES)).format(text)
+
+
+def label(colour, shape):
+    """The caption that names a pair and nothing else: "an orange star"."""
+    return f"{_article(colour)} {colour} {shape}"
+
+
+def _article(word):
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def _phrase(thing, rng):
+    kind = rng.random()
+    size = "small" if thing.size < 0.2 else "big" if thing.size > 0.36 else ""
+    if kind < 0.08:
+        return f"{thing.colour} {thing.shape}"
+    if kind < 0.16:
+        return f"{_article(thing.shape)} {thing.shape} that is {thing.colour}"
+    if kind < 0.24:
+        return f"the {thing.colour} {thing.shape}"
+    if kind < 0.28:
+        return f"{_article(thing.shape)} {thing.shape}"
+    if kind < 0.32:
+        return f"something {thing.colour}"
+    if size and kind < 0.5:
+        return f"a {size} {thing.colour} {thing.shape}"
+    return label(thing.colour, thing.shape)
+
+
+def _place(thing):
+    across = "left" if thing.x < 0.4 else "right" if thing.x > 0.6 else ""
+    down = "top" if thing.y < 0.4 else "bottom" if thing.y > 0.6 else ""
+    if across and down:
+        return f"in the {down} {across} corner"
+    return f"at the {down}" if down else f"on the {across}" if across else "in the middle"
+
+
+def _relation(first, second, rng):
+    if abs(first.x - second.x) > abs(first.y - second.y):
+        side = "left" if first.x < second.x else "right"
+        return str(rng.choice([f"{side} of", f"to the {side} of", f"on the {side} of"]))
+    return str(rng.choice(["above", "on top of", "over"] if first.y < second.y else ["below", "under"]))
+
+
+# --------------------------------------------------------------------------------------------- batches
+
+
+def batch(seed, step, size, image_size):
+    """Batch number `step` of a training: (images (size, 3, image_size, image_size) float32, captions)."""
+    rng = np.random.default_rng([seed, step])
+    scenes = [random_scene(rng, SEEN, objects=1 + (rng.random() < 0.4)) for _ in range(size)]
+    images = Preprocess(image_size)([draw(scene, rng) for scene in scenes])
+    return images, [caption(scene, rng) for scene in scenes]
+
+
+def captions(seed, count):
+    """Captions of random scenes, to train a tokenizer on."""
+    rng = np.random.default_rng([seed])
+    return [caption(random_scene(rng, SEEN, objects=1 + i % 2), rng) for i in range(count)]

@@ -1,0 +1,69 @@
+"""What `miniclip doctor` finds out about a machine."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+
+import threadpoolctl
+
+from miniclip import vocabulary, weights
+from miniclip.checkpoints import hub
+from miniclip.errors import InputError
+
+PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torch", "triton", "transformers")
+
+
+def report():
+    """{what: finding}, everything as text."""
+    return {
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
+        "blas": _blas(),
+        "cpus": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "gpu": _gpu(),
+        "models": f"{', '.join(weights.manifest()['models'])} in {weights.DIRECTORY}",
+        "cache": f"{hub.cache_directory()}{'' if hub.cache_directory().is_dir() else ' (not there yet)'}",
+        "vocabulary": _vocabulary(),
+    }
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _blas():
+    import numpy  # loads the library that is asked about  # noqa: F401
+
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return (
+        "; ".join(
+            f"{pool['internal_api']} {pool['version']}, kernel {pool.get('architecture', 'unknown')}, "
+            f"{pool['num_threads']} threads"
+            for pool in pools
+        )
+        or "unknown to threadpoolctl"
+    )
+
+
+def _gpu():
+    if shutil.which("nvidia-smi") is None:
+        return "none (there is no nvidia-smi)"
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        return "; ".join(
+            subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split("\n")[:-1]
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"nvidia-smi fails: {error}"
+
+
+def _vocabulary():
+    try:
+        return str(vocabulary.find() or "not on this machine; fetched when it is first needed")
+    except InputError as error:
+        return str(error)

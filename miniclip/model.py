@@ -1,0 +1,101 @@
+"""CLIP: a configuration, parameters and a backend, joined into a model that encodes pictures and texts.
+
+Builds on the towers (wiring) and an ops module (arithmetic). Files are read in `miniclip.checkpoints`, pictures in
+`miniclip.image`, texts in `miniclip.tokenizer`.
+"""
+
+from miniclip import params as parameter_tree
+from miniclip import vocabulary
+from miniclip.errors import InputError
+from miniclip.towers import text, vit
+
+
+class CLIP:
+    """Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), fig. 3.
+
+    config       CLIPConfig
+    params       {"visual": ..., "text": ..., "logit_scale": ()} as `config.shapes()` has it, arrays of any kind
+    ops          the backend, a module such as `miniclip.ops.numpy_ops`
+    tokenizer    the Tokenizer behind `tokenize`; None: the official vocabulary, found when it is first needed
+    device, dtype  where the parameters go and of which floating type they are; None: where and as they are
+    """
+
+    def __init__(self, config, params, ops, *, tokenizer=None, device=None, dtype=None):
+        self.config = config
+        self.ops = ops
+        self.tokenizer = tokenizer
+        self.device = device
+        self.dtype = dtype
+        self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
+
+    def encode_image(self, images, *, trace=None):
+        """Pictures to features: images (B, C, height, width) float -> (B, E), not normalised.
+
+        Pictures come out of `preprocess`. `trace(name, value)` sees every stage, see `towers/vit.py`.
+        Raises InputError for another shape and for a model without an image tower.
+        """
+        config = self._tower("visual")
+        expected = (config.channels, config.image_size, config.image_size)
+        images = self.ops.asarray(images, device=self.device, dtype=self.dtype)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, *{expected})")
+        return vit.encode_image(self.ops, images, **self.params["visual"], config=config, trace=trace)
+
+    def encode_text(self, tokens, *, trace=None):
+        """Texts to features: tokens (B, T) int -> (B, E), not normalised.
+
+        Tokens come out of `tokenize`; T may be anything up to the context length. `trace(name, value)` sees every
+        stage, see `towers/text.py`. Raises InputError for another shape, for ids outside the vocabulary and for a
+        model without a text tower.
+        """
+        config = self._tower("text")
+        tokens = self.ops.asarray(tokens, device=self.device)
+        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
+            raise InputError(
+                f"tokens are {tuple(tokens.shape)}, expected (B, T) with 1 <= T <= {config.context_length}"
+            )
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < config.vocab_size:
+            raise InputError(
+                f"token ids run from {int(tokens.min())} to {int(tokens.max())}, "
+                f"but the vocabulary has ids 0 to {config.vocab_size - 1}: was another tokenizer used?"
+            )
+        return text.encode_text(self.ops, tokens, **self.params["text"], config=config, trace=trace)
+
+    def __call__(self, images, tokens):
+        """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""
+        logits = self.logits(self.encode_image(images), self.encode_text(tokens))
+        return logits, logits.T
+
+    def logits(self, image_features, text_features):
+        """exp(logit_scale) · cosines: features (B, E) and (N, E), normalised or not -> (B, N)."""
+        return self.ops.similarity(image_features, text_features, self.logit_scale)
+
+    @property
+    def logit_scale(self):
+        """The learned scale of the logits, (), as a logarithm, as in the checkpoints."""
+        if "logit_scale" not in self.params:
+            raise InputError("one tower alone has no logit_scale: load the whole model")
+        return self.params["logit_scale"]
+
+    @property
+    def backend(self):
+        """The backend's name: "numpy", "torch", ..."""
+        return self.ops.NAME
+
+    def tokenize(self, texts, context_length=None, truncate=False):
+        """`miniclip.tokenize` with this model's own vocabulary and context length: texts -> (n, T) int32."""
+        config = self._tower("text")
+        if self.tokenizer is None:
+            if config.vocab_size != vocabulary.SIZE:
+                raise InputError(
+                    f"this model came without its vocabulary, and {config.vocab_size} ids are not the official one: "
+                    f"set model.tokenizer = Tokenizer.load(path)"
+                )
+            self.tokenizer = vocabulary.official_tokenizer()
+        return self.tokenizer.tokenize(texts, context_length or config.context_length, truncate)
+
+    def _tower(self, name):
+        config = getattr(self.config, name)
+        if config is None:
+            raise InputError(f"this model has no {name} tower; load the whole model to use both")
+        return config

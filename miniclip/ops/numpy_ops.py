@@ -1,0 +1,183 @@
+"""The reference: every operation of CLIP, step by step, in plain NumPy.
+
+Builds on nothing but NumPy. `torch_ops` exports the same names with the same signatures; the towers
+call whichever of them they are handed as `ops`. Wiring and parameters live in `miniclip.towers`.
+
+One alphabet for shapes, here and everywhere:
+    B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
+    E embedding · V vocabulary · L layers
+"""
+
+import math
+
+import numpy as np
+
+NAME = "numpy"
+DTYPES = ("float32", "float64")  # that it computes in
+
+# ------------------------------------------------------------------------------ arrays in, arrays out
+
+
+def asarray(x, *, device=None, dtype=None):
+    """Hand `x` to this backend: an ndarray of `dtype` (the name of one, None: as it is), copied only if it must be."""
+    return np.asarray(x, dtype)
+
+
+def to_numpy(x):
+    """Take `x` back from this backend as an ndarray."""
+    return x
+
+
+# ----------------------------------------------------------------------------------- pixels and tokens
+
+
+def patch_embed(images, weight, class_token, position_embedding):
+    """Cut pictures into P x P patches, project each to width D, put the class token first, add positions.
+
+    x = [class_token; patches @ weight.T] + position_embedding         (An Image is Worth 16x16 Words, eq. 1)
+
+    images (B, C, height, width) float · weight (D, C, P, P) · class_token (D,) · position_embedding (T, D)
+    returns (B, T, D) with T = 1 + Gy·Gx, G = height // P and width // P; CLIP's projection has no bias.
+    Equal to a convolution of kernel P and stride P, whose patches do not overlap: a matrix product is enough.
+    """
+    B, C, height, width = images.shape
+    D, _, P, _ = weight.shape
+    Gy, Gx = height // P, width // P  # a rest narrower than a patch is not seen
+    x = images[:, :, : Gy * P, : Gx * P].reshape(B, C, Gy, P, Gx, P)
+    x = x.transpose(0, 2, 4, 1, 3, 5)  # (B, Gy, Gx, C, P, P)
+    x = x.reshape(B, Gy * Gx, C * P * P)
+    x = x @ weight.reshape(D, -1).T  # (B, Gy·Gx, D)
+    x = np.concatenate([np.broadcast_to(class_token, (B, 1, D)), x], axis=1)  # (B, T, D)
+    return x + position_embedding  # (B, T, D)
+
+
+def embed(tokens, table):
+    """Look tokens up: tokens (B, T) int, table (V, D) -> (B, T, D)."""
+    return table[tokens]
+
+
+def pool(x, index):
+    """Keep one token of each sequence: x (B, T, D), index (B,) int -> (B, D) with row b = x[b, index[b]]."""
+    return x[np.arange(len(x)), index]
+
+
+# ----------------------------------------------------------------------------------------- activations
+
+
+def softmax(x):
+    """softmax(x)_i = exp(x_i) / Σ_j exp(x_j) over the last axis; any shape.
+
+    Subtracting the maximum changes nothing in exact arithmetic and keeps exp from overflowing.
+    """
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def quick_gelu(x):
+    """quick_gelu(x) = x · σ(1.702 x), what OpenAI's models were trained with (clip/model.py, QuickGELU); any shape.
+
+    Off from the exact GELU by up to 0.0203 (at |x| ≈ 2.27): never swap one for the other.
+    """
+    # σ(z) = (1 + tanh(z/2)) / 2 cannot overflow, as exp(-z) does.
+    return x * (0.5 + 0.5 * np.tanh(0.851 * x))
+
+
+def gelu(x):
+    """gelu(x) = x · Φ(x) = x/2 · (1 + erf(x/√2)), the exact one (Gaussian Error Linear Units, sec. 2); any shape."""
+    return x * (0.5 + 0.5 * _erf(x * math.sqrt(0.5)))
+
+
+_ERF_STEPS = 512  # grid points in a unit interval
+_ERF_GRID = np.array([math.erf(i / _ERF_STEPS) for i in range(6 * _ERF_STEPS + 1)])  # erf(6) = 1 - 2e-17
+
+
+def _erf(x):
+    """erf, which NumPy lacks: math.erf on a grid, and between its points the Taylor series of third order.
+
+    erf(g + h) ≈ erf(g) + 2/√π · exp(-g²) · (h - g·h² + (2g² - 1)·h³/3), off by less than 2e-13 for |h| ≤ 1/1024.
+    """
+    size = np.minimum(np.abs(x), 6)
+    nearest = np.rint(size * _ERF_STEPS).astype(np.int32)
+    g = nearest.astype(x.dtype) / _ERF_STEPS
+    h = size - g
+    slope = 2 / math.sqrt(math.pi) * np.exp(-g * g)
+    series = slope * (h - g * h**2 + (2 * g * g - 1) * h**3 / 3)
+    return np.copysign(_ERF_GRID[nearest].astype(x.dtype) + series, x)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+
+
+# -------------------------------------------------------------------------- what a transformer is made of
+
+
+def linear(x, weight, bias=None, *, activation=None, residual=None):
+    """activation(x @ weight.T + bias) + residual, each of the last three only if given.
+
+    x (..., in) · weight (out, in) · bias (out,) · activation a name in `ACTIVATIONS` · residual (..., out)
+    returns (..., out).
+    """
+    x = x @ weight.T  # (..., out)
+    if bias is not None:
+        x = x + bias
+    if activation is not None:
+        x = ACTIVATIONS[activation](x)
+    return x if residual is None else x + residual
+
+
+def layer_norm(x, weight, bias, *, eps):
+    """(x - mean(x)) / √(var(x) + eps) · weight + bias over the last axis (Layer Normalization, eq. 4).
+
+    x (..., D) · weight (D,) · bias (D,); var is the biased one, over D and not D - 1; returns (..., D) of x's dtype.
+    """
+    wide = x.astype(np.result_type(x, np.float32), copy=False)  # float16 would overflow in the squares
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)  # (..., 1)
+    return (centred / np.sqrt(variance + eps) * weight + bias).astype(x.dtype, copy=False)
+
+
+def attention_weights(q, k, *, causal=False, lengths=None):
+    """softmax(q kᵀ / √K + mask): how much of each key every query takes (Attention Is All You Need, eq. 1).
+
+    q (B, Tq, H, K) · k (B, Tk, H, K), strided views welcome · causal: query i sees keys 0..i ·
+    lengths (B,) int: only the first lengths[b] ≥ 1 keys of sequence b are there, the rest is padding
+    returns (B, H, Tq, Tk), rows summing to one.
+    """
+    Tq, Tk, K = q.shape[1], k.shape[1], q.shape[3]
+    q = q.transpose(0, 2, 1, 3)  # (B, H, Tq, K)
+    k = k.transpose(0, 2, 3, 1)  # (B, H, K, Tk)
+    scores = q @ k / math.sqrt(K)  # (B, H, Tq, Tk)
+    if causal:
+        scores = np.where(np.tri(Tq, Tk, dtype=bool), scores, -np.inf)
+    if lengths is not None:
+        padding = np.arange(Tk) >= np.asarray(lengths)[:, None]  # (B, Tk)
+        scores = np.where(padding[:, None, None, :], -np.inf, scores)
+    return softmax(scores)
+
+
+def attention(q, k, v, *, causal=False, lengths=None):
+    """Multi-head attention: every head's weighted mean of its values, `attention_weights(q, k) @ v`.
+
+    q (B, Tq, H, K) · k, v (B, Tk, H, K), strided views of one packed product included; `causal` and `lengths`
+    as in `attention_weights`; returns (B, Tq, H, K).
+    """
+    weights = attention_weights(q, k, causal=causal, lengths=lengths)  # (B, H, Tq, Tk)
+    x = weights @ v.transpose(0, 2, 1, 3)  # (B, H, Tq, K)
+    return x.transpose(0, 2, 1, 3)  # (B, Tq, H, K)
+
+
+# ------------------------------------------------------------------------------------- the shared space
+
+
+def l2_normalize(x):
+    """x / ‖x‖₂ over the last axis: rows of length one, so that their products are cosines; any shape."""
+    return x / np.sqrt(np.square(x).sum(axis=-1, keepdims=True))
+
+
+def similarity(image_features, text_features, logit_scale):
+    """exp(logit_scale) · cosine of every picture with every text (CLIP, fig. 3).
+
+    image_features (B, E) · text_features (N, E), neither normalised · logit_scale () stored as a logarithm
+    returns (B, N) logits; their transpose are the logits per text.
+    """
+    return np.exp(logit_scale) * (l2_normalize(image_features) @ l2_normalize(text_features).T)

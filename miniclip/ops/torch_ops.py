@@ -1,0 +1,114 @@
+"""The operations of `numpy_ops` in PyTorch: same names, same signatures, same results, and differentiable.
+
+Runs on any device torch knows, in float32, float16 or bfloat16, with torch's own kernels and nothing else.
+It trains the built-in model, and it is the baseline that hand-written kernels must beat. What each operation
+means stands once, in `numpy_ops`.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+NAME = "torch"
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+# ------------------------------------------------------------------------------ arrays in, arrays out
+
+
+def asarray(x, *, device=None, dtype=None):
+    """Hand `x` to this backend: a tensor on `device` of `dtype` (the name of one, None: as it is)."""
+    if isinstance(x, np.ndarray) and any(step < 0 for step in x.strides):
+        x = x.copy()  # tensors cannot step backwards
+    return torch.as_tensor(x).to(device, None if dtype is None else getattr(torch, dtype))
+
+
+def to_numpy(x):
+    """Take `x` back from this backend as an ndarray; bfloat16, which NumPy lacks, comes as float32."""
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+# ----------------------------------------------------------------------------------- pixels and tokens
+
+
+def patch_embed(images, weight, class_token, position_embedding):
+    x = F.conv2d(images, weight, stride=weight.shape[-1])  # (B, D, Gy, Gx)
+    x = x.flatten(2).transpose(1, 2)  # (B, Gy·Gx, D)
+    x = torch.cat([class_token.expand(len(x), 1, -1), x], dim=1)  # (B, T, D)
+    return x + position_embedding
+
+
+def embed(tokens, table):
+    return F.embedding(tokens, table)  # (B, T, D)
+
+
+def pool(x, index):
+    return x[torch.arange(len(x), device=x.device), index]  # (B, D)
+
+
+# ----------------------------------------------------------------------------------------- activations
+
+
+def softmax(x):
+    return x.softmax(dim=-1)
+
+
+def quick_gelu(x):
+    return x * torch.sigmoid(1.702 * x)
+
+
+def gelu(x):
+    return F.gelu(x)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+
+
+# -------------------------------------------------------------------------- what a transformer is made of
+
+
+def linear(x, weight, bias=None, *, activation=None, residual=None):
+    x = F.linear(x, weight, bias)  # (..., out)
+    if activation is not None:
+        x = ACTIVATIONS[activation](x)
+    return x if residual is None else x + residual
+
+
+def layer_norm(x, weight, bias, *, eps):
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)  # statistics are float32 inside torch's kernels
+
+
+def attention_weights(q, k, *, causal=False, lengths=None):
+    Tq, Tk, K = q.shape[1], k.shape[1], q.shape[3]
+    scores = torch.einsum("bqhk,bthk->bhqt", q, k) / K**0.5  # (B, H, Tq, Tk)
+    return scores.masked_fill(~_visible(Tq, Tk, causal, lengths, q.device), float("-inf")).softmax(dim=-1)
+
+
+def attention(q, k, v, *, causal=False, lengths=None):
+    Tq, Tk = q.shape[1], k.shape[1]
+    # A mask rules out torch's flash kernels, so only padding gets one.
+    mask = {"is_causal": causal} if lengths is None else {"attn_mask": _visible(Tq, Tk, causal, lengths, q.device)}
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, K)
+    return F.scaled_dot_product_attention(q, k, v, **mask).transpose(1, 2)  # (B, Tq, H, K)
+
+
+def _visible(Tq, Tk, causal, lengths, device):
+    """Which keys each query may see: (B or 1, 1, Tq, Tk) bool."""
+    visible = torch.ones(1, 1, Tq, Tk, dtype=torch.bool, device=device)
+    if causal:
+        visible = visible.tril()
+    if lengths is not None:
+        present = torch.arange(Tk, device=device) < torch.as_tensor(lengths, device=device)[:, None]  # (B, Tk)
+        visible = visible & present[:, None, None, :]
+    return visible
+
+
+# ------------------------------------------------------------------------------------- the shared space
+
+
+def l2_normalize(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def similarity(image_features, text_features, logit_scale):
+    return logit_scale.exp() * (l2_normalize(image_features) @ l2_normalize(text_features).T)

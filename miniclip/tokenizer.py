@@ -1,0 +1,204 @@
+"""CLIP's tokenizer: byte-level byte-pair encoding, from text to ids and back, and how its merges are learned.
+
+Four steps: clean the text, split it into words, write each word as bytes, merge neighbours that were merged most
+often in training (Sennrich et al., 2016). Equal to the official clip/simple_tokenizer.py, oddities included; those
+are marked "official". Ids are laid out as
+
+    256 bytes · 256 bytes that end a word · one id a merge, in order · <|startoftext|> · <|endoftext|>
+"""
+
+import functools
+import gzip
+import html
+import zlib
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import ftfy
+import numpy as np
+import regex
+
+from miniclip.errors import InputError
+from miniclip.files import write_atomically
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
+
+# Official: digits stand alone, "'s" and the like too, letters and the rest run together, and both
+# specials are recognised in the text itself.
+WORD = regex.compile(
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+)
+
+
+def clean(text):
+    """Mend broken encodings, undo HTML escapes twice (official: captions off the web need it), tidy spaces, lower."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return regex.sub(r"\s+", " ", text).strip().lower()
+
+
+def byte_symbols():
+    """A printable character for each of the 256 bytes, in the order of their ids (as GPT-2's bytes_to_unicode).
+
+    Bytes that print keep their character; the others (controls, space, soft hyphen) take characters from 256 on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+
+
+BYTE_SYMBOLS = byte_symbols()
+SYMBOL_BYTES = {symbol: byte for byte, symbol in BYTE_SYMBOLS.items()}
+
+
+def split(text):
+    """Clean a text and cut it into words, each written in byte symbols: "Hé!" -> ["hÃ©", "!"]."""
+    return ["".join(BYTE_SYMBOLS[byte] for byte in word.encode()) for word in WORD.findall(clean(text))]
+
+
+def symbols_of(word):
+    """A word as the symbols that merging starts from: "cat" -> ("c", "a", "t</w>")."""
+    return (*word[:-1], word[-1] + END_OF_WORD)
+
+
+def merge(symbols, pair):
+    """Join each occurrence of `pair` from left to right: ("a", "b", "a", "b"), ("a", "b") -> ("ab", "ab")."""
+    merged, i = [], 0
+    while i < len(symbols):
+        if symbols[i : i + 2] == pair:
+            merged.append(symbols[i] + symbols[i + 1])
+            i += 2
+        else:
+            merged.append(symbols[i])
+            i += 1
+    return tuple(merged)
+
+
+class Tokenizer:
+    """Encodes texts with a list of merges [("a", "b"), ...], the most frequent first. Safe to share between threads."""
+
+    def __init__(self, merges):
+        self.merges = [tuple(pair) for pair in merges]
+        symbols = [*BYTE_SYMBOLS.values()]
+        symbols += [symbol + END_OF_WORD for symbol in symbols]
+        symbols += map("".join, self.merges)
+        symbols += [START, END]
+        self.decoder = dict(enumerate(symbols))
+        self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of two alike the later id
+        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+        self.start_id, self.end_id = self.encoder[START], self.encoder[END]
+        self._encode_word = functools.lru_cache(maxsize=1 << 16)(
+            self._encode_word
+        )  # words repeat; memory must not grow
+
+    def __reduce__(self):
+        return Tokenizer, (self.merges,)  # the cache cannot be pickled
+
+    def __len__(self):
+        """The size V of the vocabulary."""
+        return len(self.decoder)
+
+    def encode(self, text):
+        """A text's ids, without start and end: "Hello World!" -> [3306, 1002, 256] in the official vocabulary.
+
+        A "<|endoftext|>" that stands in the text becomes the id of that name (official).
+        """
+        return [id for word in split(text) for id in self._encode_word(word)]
+
+    def _encode_word(self, word):
+        if word in (START, END):
+            return (self.encoder[word],)
+        symbols = symbols_of(word)
+        while len(symbols) > 1:
+            pair = min(pairwise(symbols), key=lambda pair: self.ranks.get(pair, len(self.ranks)))
+            if pair not in self.ranks:
+                break
+            symbols = merge(symbols, pair)
+        return tuple(self.encoder[symbol] for symbol in symbols)
+
+    def decode(self, ids):
+        """Ids to text, words parted by spaces: close to what went in, but lower case and cleaned (as the official one).
+
+        Bytes that are not UTF-8, as where a character was cut, become U+FFFD. Raises InputError for an unknown id.
+        """
+        try:
+            text = "".join(self.decoder[int(id)] for id in ids)
+        except KeyError as error:
+            raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
+        return bytes(SYMBOL_BYTES[symbol] for symbol in text).decode(errors="replace").replace(END_OF_WORD, " ")
+
+    def tokenize(self, texts, context_length=77, truncate=False):
+        """Texts to a batch of ids: a str or a list of n of them -> (n, context_length) int32.
+
+        Each row is start, the text's ids, end, then zeros. A text with more than context_length - 2 ids raises
+        InputError naming it, or is cut with `truncate`, keeping the end (clip/clip.py, tokenize).
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if context_length < 2:
+            raise InputError(f"context_length is {context_length}, but start and end alone take 2")
+        batch = np.zeros((len(texts), context_length), np.int32)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"text {i} is of type {type(text).__name__}, expected str: {text!r}")
+            ids = [self.start_id, *self.encode(text), self.end_id]
+            if len(ids) > context_length:
+                if not truncate:
+                    raise InputError(
+                        f"text {i} has {len(ids)} tokens, start and end included, but the context length is "
+                        f"{context_length}; shorten it or pass truncate=True: {text[:200]!r}"
+                    )
+                ids = [*ids[: context_length - 1], self.end_id]
+            batch[i, : len(ids)] = ids
+        return batch
+
+    def save(self, path):
+        """Write the merges as text, one pair a line below a version line, gzipped if `path` ends in ".gz"."""
+        content = "\n".join(["#version: 0.2", *map(" ".join, self.merges), ""]).encode()
+        write_atomically(path, gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)
+
+    @classmethod
+    def load(cls, path, vocab_size=None):
+        """Read a file of merges: ours, OpenAI's bpe_simple_vocab_16e6.txt.gz, or Hugging Face's merges.txt.
+
+        `vocab_size` says how many ids the model has; merges beyond them are left out (official: the file holds
+        262,144 merges, the models use the first 48,894). Raises InputError naming the file where it is not one.
+        """
+        try:
+            content = Path(path).read_bytes()
+            lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().split("\n")
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise InputError(f"{path}: cannot be read as a vocabulary of merges: {error}") from error
+        merges = [tuple(line.split()) for line in lines[1:] if line.strip()]
+        wanted = len(merges) if vocab_size is None else vocab_size - 2 * len(BYTE_SYMBOLS) - 2
+        if wanted > len(merges):
+            raise InputError(f"{path}: has {len(merges)} merges, but {vocab_size} ids need {wanted}")
+        tokenizer = cls(merges[:wanted])
+        for line, pair in enumerate(tokenizer.merges, start=2):
+            if len(pair) != 2 or not tokenizer.encoder.keys() >= set(pair):
+                raise InputError(
+                    f"{path}: not a vocabulary of merges: line {line} is not a pair of symbols known so far"
+                )
+        return tokenizer
+
+    @classmethod
+    def train(cls, texts, vocab_size):
+        """Learn merges: join the most frequent pair of neighbouring symbols, again and again (Sennrich et al., alg. 1).
+
+        Stops at `vocab_size` ids, or earlier when no pair occurs twice. Among equally frequent pairs the
+        alphabetically first wins, so that the same texts give the same merges on every machine.
+        """
+        counts = Counter(word for text in texts for word in split(text) if word not in (START, END))
+        words = {symbols_of(word): count for word, count in counts.items()}
+        merges = []
+        while len(merges) < vocab_size - 2 * len(BYTE_SYMBOLS) - 2:
+            pairs = Counter()
+            for symbols, count in words.items():
+                for pair in pairwise(symbols):
+                    pairs[pair] += count
+            best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
+            if best is None or pairs[best] < 2:
+                break
+            merges.append(best)
+            words = {merge(symbols, best): count for symbols, count in words.items()}
+        return cls(merges)

@@ -1,0 +1,42 @@
+"""CLIP's image tower, a Vision Transformer: pixels to tokens, a transformer, the class token's feature.
+
+(Learning Transferable Visual Models, sec. 2.4; clip/model.py, VisionTransformer.) Unlike the original ViT it
+normalises once more before the first block.
+"""
+
+from miniclip.towers import transformer
+
+
+def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=None, *, config, trace=None):
+    """images (B, C, height, width) -> features (B, E), not normalised; (B, D) where there is no projection.
+
+    `trace(name, value)` sees "embeddings", "ln_pre", each block's stages, "ln_post" and "features".
+    """
+    see = trace or transformer.untraced
+    x = ops.patch_embed(images, **patch_embed)  # (B, T, D)
+    see("embeddings", x)
+    x = ops.layer_norm(x, **ln_pre, eps=config.eps)
+    see("ln_pre", x)
+    x = transformer.transformer(
+        ops, x, blocks, heads=config.heads, activation=config.activation, eps=config.eps, trace=trace
+    )
+    x = ops.layer_norm(x[:, 0], **ln_post, eps=config.eps)  # (B, D): only the class token goes on
+    see("ln_post", x)
+    if projection is not None:
+        x = ops.linear(x, **projection)  # (B, E)
+    see("features", x)
+    return x
+
+
+def shapes(config, embed_dim):
+    """The tower's parameter tree with shapes for leaves: the one statement of its architecture."""
+    C, P, D = config.channels, config.patch_size, config.width
+    T = config.grid**2 + 1
+    norm = {"weight": (D,), "bias": (D,)}
+    tree = {
+        "patch_embed": {"weight": (D, C, P, P), "class_token": (D,), "position_embedding": (T, D)},
+        "ln_pre": norm,
+        "blocks": transformer.shapes(config),
+        "ln_post": norm,
+    }
+    return tree if embed_dim is None else {**tree, "projection": {"weight": (embed_dim, D)}}

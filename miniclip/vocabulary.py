@@ -1,0 +1,44 @@
+"""Where the official vocabulary is: OpenAI's bpe_simple_vocab_16e6.txt.gz is not part of this package."""
+
+import functools
+import importlib.util
+import os
+from pathlib import Path
+
+from miniclip.checkpoints import hub
+from miniclip.errors import InputError
+from miniclip.tokenizer import Tokenizer
+from miniclip.weights import manifest
+
+SIZE = 49408  # ids: 256 bytes twice, 48,894 merges, 2 specials
+
+
+def find(path=None):
+    """The vocabulary's Path if it is on this machine, else None.
+
+    In this order: `path`, $MINICLIP_VOCAB, miniclip's cache, an installed `clip` package (openai-clip). Raises
+    InputError if one of the first two names a file that is not there.
+    """
+    for given, source in ((path, "the vocabulary"), (os.environ.get("MINICLIP_VOCAB"), "$MINICLIP_VOCAB")):
+        if given:
+            if not Path(given).is_file():
+                raise InputError(f"{source}: no such file: {given}")
+            return Path(given)
+    name = manifest()["vocabulary"]["file"]
+    package = importlib.util.find_spec("clip")  # looks, imports nothing
+    places = [hub.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def official_tokenizer(path=None):
+    """The official vocabulary's Tokenizer, from `path` or as `find` says, fetched into the cache if it is nowhere."""
+    found = find(path)
+    if found is None:
+        entry = manifest()["vocabulary"]
+        found = hub.fetch(entry["url"], hub.cache_directory() / entry["file"], entry["sha256"])
+    return _load(found)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path):
+    return Tokenizer.load(path, SIZE)

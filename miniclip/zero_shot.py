@@ -1,0 +1,31 @@
+"""Classification with labels for a classifier: a picture belongs to the text that it is most similar to.
+
+(Learning Transferable Visual Models, sec. 3.1; prompt ensembles sec. 3.1.4.)
+"""
+
+from miniclip.errors import InputError
+
+
+def class_embeddings(model, labels, templates=("{}",)):
+    """One direction for each of n labels: the mean of its unit embeddings over the templates, (n, E), of length one.
+
+    A template is a text with "{}" where the label goes. Raises InputError for one without.
+    """
+    for template in templates:
+        if "{}" not in template:
+            raise InputError(f"the template {template!r} has no {{}} where the label goes")
+    total = 0
+    for template in templates:
+        tokens = model.tokenize([template.replace("{}", label) for label in labels])
+        total = total + model.ops.l2_normalize(model.encode_text(tokens))  # (n, E)
+    return model.ops.l2_normalize(total)
+
+
+def classify(model, images, labels, templates=("{}",)):
+    """Probabilities of n labels for each picture: images (B, C, height, width) -> (B, n), rows summing to one."""
+    return probabilities(model, images, class_embeddings(model, labels, templates))
+
+
+def probabilities(model, images, classes):
+    """softmax of the scaled cosines: images (B, C, height, width), classes (n, E) -> (B, n)."""
+    return model.ops.softmax(model.logits(model.encode_image(images), classes))
