@@ -177,7 +177,7 @@ class Tokenizer:
         for line, pair in enumerate(tokenizer.merges, start=2):
             if len(pair) != 2 or not tokenizer.encoder.keys() >= set(pair):
                 raise InputError(
-                    f"{path}: not a vocabulary of merges: line {line} is not a pair of symbols known so far"
+                    f"{path}: not a vocabulary of merges: line {line} is not a pair of known symbols"
                 )
         return tokenizer
 

@@ -1,0 +1,52 @@
+"""What the tests share: the official code, which they hold ours against, and how far apart two results are."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Runs are reproducible and free of time limits of their own: this is about answers, not about speed.
+settings.register_profile(
+    "miniclip", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("miniclip")
+
+
+def official_file(name):
+    """A file of the installed openai-clip package, which cannot be imported without torchvision."""
+    package = importlib.util.find_spec("clip")
+    assert package is not None, "openai-clip is not installed: run make test, which installs it"
+    return Path(package.submodule_search_locations[0]) / name
+
+
+def official_module(name):
+    spec = importlib.util.spec_from_file_location(f"official_{name}", official_file(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def official_vocabulary():
+    """The path of bpe_simple_vocab_16e6.txt.gz."""
+    return official_file("bpe_simple_vocab_16e6.txt.gz")
+
+
+@pytest.fixture(scope="session")
+def official_tokenizer():
+    """OpenAI's SimpleTokenizer."""
+    return official_module("simple_tokenizer").SimpleTokenizer()
+
+
+@pytest.fixture
+def relative_error():
+    """max |ours - theirs| / max |theirs|, as a function."""
+
+    def error(ours, theirs):
+        ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+        assert ours.shape == theirs.shape
+        return np.abs(ours - theirs).max() / np.abs(theirs).max()
+
+    return error
