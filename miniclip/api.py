@@ -1,7 +1,10 @@
 """The interface of OpenAI's package: load, tokenize, available_models (clip/clip.py)."""
 
 import dataclasses
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +14,20 @@ from miniclip.image import Preprocess
 from miniclip.model import CLIP
 
 
-def available_models():
+def available_models() -> list[str]:
     """The names that `load` knows; it takes paths as well."""
     return list(weights.manifest()["models"])
 
 
-def load(name="shapes", backend="auto", device=None, dtype=None, download_root=None, *, tower=None):
+def load(
+    name: str | os.PathLike = "shapes",
+    backend: str = "auto",
+    device: Any = None,
+    dtype: Any = None,
+    download_root: str | os.PathLike | None = None,
+    *,
+    tower: str | None = None,
+) -> tuple[CLIP, Preprocess | None]:
     """Load a model: returns (model, preprocess).
 
     name      one of `available_models()`, a safetensors file, or a Hugging Face directory with a CLIP
@@ -36,10 +47,10 @@ def load(name="shapes", backend="auto", device=None, dtype=None, download_root=N
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
     model = CLIP(config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype)
-    return model, config.visual and Preprocess(config.visual.image_size, backend_ops.asarray)
+    return model, Preprocess(config.visual.image_size, backend_ops.asarray) if config.visual else None
 
 
-def tokenize(texts, context_length=77, truncate=False):
+def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:
     """Texts to ids in the official vocabulary: a str or a list of n of them -> (n, context_length) int32.
 
     Start, the text's ids, end, then zeros; a text that is too long raises InputError naming it, or is cut with

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from miniclip.errors import InputError
+from miniclip.ops.numpy_ops import ACTIVATIONS
 from miniclip.towers import text, vit
 
 
@@ -21,8 +22,11 @@ class VisionConfig:
     activation: str = "quick_gelu"
     eps: float = 1e-5
 
+    def __post_init__(self):
+        _check(self)
+
     @property
-    def grid(self):
+    def grid(self) -> int:
         """Patches along one side; any rest of the picture is not seen (a convolution without padding)."""
         return self.image_size // self.patch_size
 
@@ -41,6 +45,21 @@ class TextConfig:
     eps: float = 1e-5
     eot_token_id: int | None = None
 
+    def __post_init__(self):
+        _check(self)
+
+
+def _check(config):
+    """InputError for values that no transformer can have."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is int and not (isinstance(value, int) and value > 0):
+            raise InputError(f"{field.name} is {value!r}, expected a positive integer")
+    if config.width % config.heads:
+        raise InputError(f"width {config.width} cannot be shared by {config.heads} heads")
+    if config.activation not in ACTIVATIONS:
+        raise InputError(f"activation is {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+
 
 @dataclass(frozen=True)
 class CLIPConfig:
@@ -53,7 +72,7 @@ class CLIPConfig:
     text: TextConfig | None
     embed_dim: int | None
 
-    def shapes(self):
+    def shapes(self) -> dict:
         """The model's parameter tree with shapes for leaves."""
         tree = {}
         if self.visual:
@@ -64,11 +83,11 @@ class CLIPConfig:
             tree["logit_scale"] = ()
         return tree
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: dict) -> "CLIPConfig":
         """The inverse of `to_dict`; InputError for fields that are unknown or missing."""
         try:
             visual, text = values["visual"], values["text"]
@@ -81,7 +100,7 @@ class CLIPConfig:
             raise InputError(f"not a miniclip configuration: {error}") from error
 
 
-def infer_config(shapes):
+def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
     """The configuration behind a model's parameters: {flat name: shape} -> CLIPConfig.
 
     Widths, depths, patch and picture size are read off the shapes; heads are one per 64 of the width, activation,

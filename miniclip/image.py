@@ -6,12 +6,16 @@ and the picture becomes RGB only after it was resized. As there, EXIF rotation i
 """
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from miniclip.errors import InputError
+from miniclip.ops import Array
+
+Picture = str | os.PathLike | Image.Image | np.ndarray
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training pictures, RGB in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -28,20 +32,20 @@ class Preprocess:
     """
 
     image_size: int
-    asarray: callable = np.asarray
+    asarray: Callable[[np.ndarray], Array] = np.asarray
 
-    def __call__(self, picture):
-        if isinstance(picture, (list, tuple)):
-            batch = [self._one(p, f"picture {i}") for i, p in enumerate(picture)]
-            return self.asarray(
-                np.stack(batch) if batch else np.zeros((0, 3, self.image_size, self.image_size), np.float32)
-            )
-        return self.asarray(self._one(picture, "the picture"))
+    def __call__(self, picture: Picture | Sequence[Picture]) -> Array:
+        if not isinstance(picture, (list, tuple)):
+            return self.asarray(self._one(picture, "the picture"))
+        batch = np.empty((len(picture), 3, self.image_size, self.image_size), np.float32)
+        for i, one in enumerate(picture):
+            batch[i] = self._one(one, f"picture {i}")
+        return self.asarray(batch)
 
     def _one(self, picture, name):
         image = to_8_bits(open_picture(picture, name))
-        image = resize_and_crop(image, self.image_size).convert("RGB")
-        return normalize(np.asarray(image))  # (3, S, S)
+        image = resize_and_crop(image, self.image_size)
+        return normalize(np.asarray(image.convert("RGB")))  # (3, S, S)
 
 
 def open_picture(picture, name="the picture"):
@@ -52,7 +56,7 @@ def open_picture(picture, name="the picture"):
             with Image.open(picture) as image:
                 image.load()
                 return image
-        if isinstance(picture, Image.Image):
+        if isinstance(picture, Image.Image) and 0 not in picture.size:
             picture.load()
             return picture
     except FileNotFoundError:
@@ -62,13 +66,13 @@ def open_picture(picture, name="the picture"):
     except (OSError, ValueError, SyntaxError) as error:  # Pillow's decoders raise all three
         raise InputError(f"{name}: cannot be read as a picture: {error}") from error
     array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+    if 0 in array.shape:
+        raise InputError(f"{name} has no pixels: {array.shape}")
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
         raise InputError(
             f"{name} is an array of {array.dtype} {array.shape}, expected a path, a PIL image or an array of uint8 "
             f"(height, width) or (height, width, 1, 3 or 4)"
         )
-    if 0 in array.shape:
-        raise InputError(f"{name} has no pixels: {array.shape}")
     return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
 
 

@@ -4,10 +4,21 @@ Builds on the towers (wiring) and an ops module (arithmetic). Files are read in 
 `miniclip.image`, texts in `miniclip.tokenizer`.
 """
 
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
 from miniclip import params as parameter_tree
 from miniclip import vocabulary
+from miniclip.config import CLIPConfig
 from miniclip.errors import InputError
+from miniclip.ops import Array
+from miniclip.tokenizer import Tokenizer
 from miniclip.towers import text, vit
+
+Trace = Callable[[str, Array], None]
 
 
 class CLIP:
@@ -20,7 +31,16 @@ class CLIP:
     device, dtype  where the parameters go and of which floating type they are; None: where and as they are
     """
 
-    def __init__(self, config, params, ops, *, tokenizer=None, device=None, dtype=None):
+    def __init__(
+        self,
+        config: CLIPConfig,
+        params: dict,
+        ops: ModuleType,
+        *,
+        tokenizer: Tokenizer | None = None,
+        device: Any = None,
+        dtype: str | None = None,
+    ):
         self.config = config
         self.ops = ops
         self.tokenizer = tokenizer
@@ -28,7 +48,7 @@ class CLIP:
         self.dtype = dtype
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
 
-    def encode_image(self, images, *, trace=None):
+    def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
         """Pictures to features: images (B, C, height, width) float -> (B, E), not normalised.
 
         Pictures come out of `preprocess`. `trace(name, value)` sees every stage, see `towers/vit.py`.
@@ -41,7 +61,7 @@ class CLIP:
             raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, *{expected})")
         return vit.encode_image(self.ops, images, **self.params["visual"], config=config, trace=trace)
 
-    def encode_text(self, tokens, *, trace=None):
+    def encode_text(self, tokens: Array, *, trace: Trace | None = None) -> Array:
         """Texts to features: tokens (B, T) int -> (B, E), not normalised.
 
         Tokens come out of `tokenize`; T may be anything up to the context length. `trace(name, value)` sees every
@@ -50,6 +70,8 @@ class CLIP:
         """
         config = self._tower("text")
         tokens = self.ops.asarray(tokens, device=self.device)
+        if not str(tokens.dtype).removeprefix("torch.").startswith(("int", "uint")):
+            raise InputError(f"tokens are of {tokens.dtype}, expected integers")
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
             raise InputError(
                 f"tokens are {tuple(tokens.shape)}, expected (B, T) with 1 <= T <= {config.context_length}"
@@ -61,37 +83,34 @@ class CLIP:
             )
         return text.encode_text(self.ops, tokens, **self.params["text"], config=config, trace=trace)
 
-    def __call__(self, images, tokens):
+    def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array]:
         """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""
         logits = self.logits(self.encode_image(images), self.encode_text(tokens))
         return logits, logits.T
 
-    def logits(self, image_features, text_features):
+    def logits(self, image_features: Array, text_features: Array) -> Array:
         """exp(logit_scale) · cosines: features (B, E) and (N, E), normalised or not -> (B, N)."""
         return self.ops.similarity(image_features, text_features, self.logit_scale)
 
     @property
-    def logit_scale(self):
+    def logit_scale(self) -> Array:
         """The learned scale of the logits, (), as a logarithm, as in the checkpoints."""
         if "logit_scale" not in self.params:
             raise InputError("one tower alone has no logit_scale: load the whole model")
         return self.params["logit_scale"]
 
     @property
-    def backend(self):
+    def backend(self) -> str:
         """The backend's name: "numpy", "torch", ..."""
         return self.ops.NAME
 
-    def tokenize(self, texts, context_length=None, truncate=False):
+    def tokenize(
+        self, texts: str | Iterable[str], context_length: int | None = None, truncate: bool = False
+    ) -> np.ndarray:
         """`miniclip.tokenize` with this model's own vocabulary and context length: texts -> (n, T) int32."""
         config = self._tower("text")
         if self.tokenizer is None:
-            if config.vocab_size != vocabulary.SIZE:
-                raise InputError(
-                    f"this model came without its vocabulary, and {config.vocab_size} ids are not the official one: "
-                    f"set model.tokenizer = Tokenizer.load(path)"
-                )
-            self.tokenizer = vocabulary.official_tokenizer()
+            self.tokenizer = vocabulary.tokenizer_of_size(config.vocab_size)
         return self.tokenizer.tokenize(texts, context_length or config.context_length, truncate)
 
     def _tower(self, name):

@@ -10,8 +10,10 @@ are marked "official". Ids are laid out as
 import functools
 import gzip
 import html
+import os
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,6 +52,7 @@ def byte_symbols():
 
 BYTE_SYMBOLS = byte_symbols()
 SYMBOL_BYTES = {symbol: byte for byte, symbol in BYTE_SYMBOLS.items()}
+FIXED = 2 * len(BYTE_SYMBOLS) + 2  # ids of every vocabulary, before any merge
 
 
 def split(text):
@@ -78,8 +81,8 @@ def merge(symbols, pair):
 class Tokenizer:
     """Encodes texts with a list of merges [("a", "b"), ...], the most frequent first. Safe to share between threads."""
 
-    def __init__(self, merges):
-        self.merges = [tuple(pair) for pair in merges]
+    def __init__(self, merges: Iterable[tuple[str, str]]):
+        self.merges = list(merges)
         symbols = [*BYTE_SYMBOLS.values()]
         symbols += [symbol + END_OF_WORD for symbol in symbols]
         symbols += map("".join, self.merges)
@@ -88,9 +91,8 @@ class Tokenizer:
         self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of two alike the later id
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id = self.encoder[START], self.encoder[END]
-        self._encode_word = functools.lru_cache(maxsize=1 << 16)(
-            self._encode_word
-        )  # words repeat; memory must not grow
+        # Words repeat, so their ids are kept; a bounded number of them, so that memory does not grow.
+        self._encode_word = functools.lru_cache(maxsize=1 << 16)(self._merge_word)
 
     def __reduce__(self):
         return Tokenizer, (self.merges,)  # the cache cannot be pickled
@@ -99,14 +101,14 @@ class Tokenizer:
         """The size V of the vocabulary."""
         return len(self.decoder)
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         """A text's ids, without start and end: "Hello World!" -> [3306, 1002, 256] in the official vocabulary.
 
         A "<|endoftext|>" that stands in the text becomes the id of that name (official).
         """
         return [id for word in split(text) for id in self._encode_word(word)]
 
-    def _encode_word(self, word):
+    def _merge_word(self, word):
         if word in (START, END):
             return (self.encoder[word],)
         symbols = symbols_of(word)
@@ -117,7 +119,7 @@ class Tokenizer:
             symbols = merge(symbols, pair)
         return tuple(self.encoder[symbol] for symbol in symbols)
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """Ids to text, words parted by spaces: close to what went in, but lower case and cleaned (as the official one).
 
         Bytes that are not UTF-8, as where a character was cut, become U+FFFD. Raises InputError for an unknown id.
@@ -128,7 +130,7 @@ class Tokenizer:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
         return bytes(SYMBOL_BYTES[symbol] for symbol in text).decode(errors="replace").replace(END_OF_WORD, " ")
 
-    def tokenize(self, texts, context_length=77, truncate=False):
+    def tokenize(self, texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:
         """Texts to a batch of ids: a str or a list of n of them -> (n, context_length) int32.
 
         Each row is start, the text's ids, end, then zeros. A text with more than context_length - 2 ids raises
@@ -152,13 +154,13 @@ class Tokenizer:
             batch[i, : len(ids)] = ids
         return batch
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the merges as text, one pair a line below a version line, gzipped if `path` ends in ".gz"."""
         content = "\n".join(["#version: 0.2", *map(" ".join, self.merges), ""]).encode()
         write_atomically(path, gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)
 
     @classmethod
-    def load(cls, path, vocab_size=None):
+    def load(cls, path: str | os.PathLike, vocab_size: int | None = None) -> "Tokenizer":
         """Read a file of merges: ours, OpenAI's bpe_simple_vocab_16e6.txt.gz, or Hugging Face's merges.txt.
 
         `vocab_size` says how many ids the model has; merges beyond them are left out (official: the file holds
@@ -169,20 +171,18 @@ class Tokenizer:
             lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().split("\n")
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise InputError(f"{path}: cannot be read as a vocabulary of merges: {error}") from error
-        merges = [tuple(line.split()) for line in lines[1:] if line.strip()]
-        wanted = len(merges) if vocab_size is None else vocab_size - 2 * len(BYTE_SYMBOLS) - 2
-        if wanted > len(merges):
+        merges: list = [tuple(line.split()) for line in lines[1:] if line.strip()]
+        wanted = len(merges) if vocab_size is None else vocab_size - FIXED
+        if not 0 <= wanted <= len(merges):
             raise InputError(f"{path}: has {len(merges)} merges, but {vocab_size} ids need {wanted}")
         tokenizer = cls(merges[:wanted])
         for line, pair in enumerate(tokenizer.merges, start=2):
             if len(pair) != 2 or not tokenizer.encoder.keys() >= set(pair):
-                raise InputError(
-                    f"{path}: not a vocabulary of merges: line {line} is not a pair of known symbols"
-                )
+                raise InputError(f"{path}: not a vocabulary of merges: line {line} is not a pair of known symbols")
         return tokenizer
 
     @classmethod
-    def train(cls, texts, vocab_size):
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Learn merges: join the most frequent pair of neighbouring symbols, again and again (Sennrich et al., alg. 1).
 
         Stops at `vocab_size` ids, or earlier when no pair occurs twice. Among equally frequent pairs the
@@ -190,9 +190,9 @@ class Tokenizer:
         """
         counts = Counter(word for text in texts for word in split(text) if word not in (START, END))
         words = {symbols_of(word): count for word, count in counts.items()}
-        merges = []
-        while len(merges) < vocab_size - 2 * len(BYTE_SYMBOLS) - 2:
-            pairs = Counter()
+        merges: list[tuple[str, str]] = []
+        while len(merges) < vocab_size - FIXED:
+            pairs: Counter[tuple[str, str]] = Counter()
             for symbols, count in words.items():
                 for pair in pairwise(symbols):
                     pairs[pair] += count

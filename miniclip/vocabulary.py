@@ -30,6 +30,16 @@ def find(path=None):
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
+def tokenizer_of_size(vocab_size):
+    """The official Tokenizer for a model that came without its own; InputError where the sizes differ."""
+    if vocab_size != SIZE:
+        raise InputError(
+            f"this model came without its vocabulary, and {vocab_size} ids are not the official {SIZE}: "
+            f"set model.tokenizer = Tokenizer.load(path)"
+        )
+    return official_tokenizer()
+
+
 def official_tokenizer(path=None):
     """The official vocabulary's Tokenizer, from `path` or as `find` says, fetched into the cache if it is nowhere."""
     found = find(path)

@@ -3,10 +3,14 @@
 (Learning Transferable Visual Models, sec. 3.1; prompt ensembles sec. 3.1.4.)
 """
 
+from collections.abc import Sequence
+
 from miniclip.errors import InputError
+from miniclip.model import CLIP
+from miniclip.ops import Array
 
 
-def class_embeddings(model, labels, templates=("{}",)):
+def class_embeddings(model: CLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Array:
     """One direction for each of n labels: the mean of its unit embeddings over the templates, (n, E), of length one.
 
     A template is a text with "{}" where the label goes. Raises InputError for one without.
@@ -21,11 +25,11 @@ def class_embeddings(model, labels, templates=("{}",)):
     return model.ops.l2_normalize(total)
 
 
-def classify(model, images, labels, templates=("{}",)):
+def classify(model: CLIP, images: Array, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Array:
     """Probabilities of n labels for each picture: images (B, C, height, width) -> (B, n), rows summing to one."""
     return probabilities(model, images, class_embeddings(model, labels, templates))
 
 
-def probabilities(model, images, classes):
+def probabilities(model: CLIP, images: Array, classes: Array) -> Array:
     """softmax of the scaled cosines: images (B, C, height, width), classes (n, E) -> (B, n)."""
     return model.ops.softmax(model.logits(model.encode_image(images), classes))

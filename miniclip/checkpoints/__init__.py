@@ -7,6 +7,7 @@ One room for each format: `safetensors` the files, `huggingface` its directories
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from miniclip.errors import InputError
 from miniclip.tokenizer import Tokenizer
 
 
-def load(path):
+def load(path: str | os.PathLike) -> tuple[CLIPConfig, dict, Tokenizer | None]:
     """A safetensors file or a Hugging Face directory -> (CLIPConfig, parameter tree, Tokenizer or None).
 
     The arrays are mapped, not read, where the file has them as we do. No tokenizer: the model has the official
@@ -42,13 +43,20 @@ def _load_file(path):
         else:
             config = infer_config({name: x.shape for name, x in flat.items()})
         merges = metadata.get("merges")
-        tokenizer = None if merges is None else Tokenizer(line.split(" ") for line in merges.splitlines())
+        tokenizer = None if merges is None else Tokenizer(tuple(line.split()) for line in merges.splitlines())
     except ValueError as error:  # InputError and JSON's own among them
         raise InputError(f"{path}: {error}") from error
     return config, params.unflatten(flat), tokenizer
 
 
-def save(path, config, tree, *, tokenizer=None, dtype=None):
+def save(
+    path: str | os.PathLike,
+    config: CLIPConfig,
+    tree: dict,
+    *,
+    tokenizer: Tokenizer | None = None,
+    dtype: str | None = None,
+) -> None:
     """Write a model to one safetensors file under miniclip's own names, with all that is needed to load it again.
 
     config CLIPConfig · tree its parameters, ndarrays · tokenizer goes along if given (a model without one has the

@@ -26,6 +26,9 @@ def load(directory):
         tensors |= safetensors.read(file)[0]
     # Buffers that count 0, 1, 2 ..., which older versions of transformers saved.
     tensors = {name: x for name, x in tensors.items() if not name.endswith("embeddings.position_ids")}
+    if config.embed_dim is None:  # a bare tower: transformers 5 leaves its name out, older versions do not
+        prefix = "vision_model." if config.visual else "text_model."
+        tensors = {prefix + name.removeprefix(prefix): x for name, x in tensors.items()}
     tree = params.unflatten(names.rename(tensors, names.HUGGING_FACE))
     merges = directory / "merges.txt"
     tokenizer = Tokenizer.load(merges, config.text.vocab_size) if config.text and merges.exists() else None
@@ -67,7 +70,7 @@ def _text(source):
     return TextConfig(
         context_length=source.get("max_position_embeddings", 77),
         vocab_size=source.get("vocab_size", 49408),
-        # 2 is what OpenAI's models were first converted with: there the highest id ends a text (modeling_clip.py).
+        # OpenAI's models were first converted with a wrong 2: there the highest id ends a text (modeling_clip.py).
         eot_token_id=None if end == 2 else end,
         **_transformer(source, width=512, heads=8, mlp_width=2048),
     )

@@ -43,9 +43,9 @@ def read(path):
         raise InputError(f"{path}: not a safetensors file: it is empty") from None
     try:
         start = 8 + int.from_bytes(mapped[:8], "little")
-        header = json.loads(mapped[8:start])
         if start > len(mapped):
             raise ValueError(f"its header should have {start - 8} bytes, but the file ends before")
+        header = json.loads(mapped[8:start])
         metadata = header.pop("__metadata__", {})
         return {name: _array(mapped, start, name, **entry) for name, entry in header.items()}, metadata
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -40,7 +40,7 @@ def _logits(model, images, classes):
 def _one_object(model, preprocess, pairs, pictures):
     """Top-1 among the labels of all pairs."""
     rng = np.random.default_rng([SEED, len(pairs)])
-    scenes = [shapes.random_scene(rng, pairs) for _ in range(pictures)]
+    scenes = [shapes.one_object(rng, pairs[rng.integers(len(pairs))]) for _ in range(pictures)]
     best = _logits(model, _draw(scenes, preprocess, rng), class_embeddings(model, LABELS)).argmax(-1)
     truth = [shapes.PAIRS.index((thing.colour, thing.shape)) for (thing,) in scenes]
     return float(np.mean(best == truth)), 1 / len(LABELS), pictures
@@ -49,7 +49,7 @@ def _one_object(model, preprocess, pairs, pictures):
 def _two_objects(model, preprocess, pictures):
     """How often the two labels that score best are those of the two objects."""
     rng = np.random.default_rng([SEED, 2])
-    scenes = [shapes.random_scene(rng, shapes.PAIRS, objects=2) for _ in range(pictures)]
+    scenes = [shapes.two_objects(rng, shapes.PAIRS) for _ in range(pictures)]
     ranked = _logits(model, _draw(scenes, preprocess, rng), class_embeddings(model, LABELS)).argsort(-1)
     truth = [{shapes.PAIRS.index((thing.colour, thing.shape)) for thing in scene} for scene in scenes]
     hits = [set(row[-2:].tolist()) == pair for row, pair in zip(ranked, truth)]
@@ -59,7 +59,7 @@ def _two_objects(model, preprocess, pictures):
 def _two_captions(model, preprocess, pictures, captions):
     """How often the true one of two captions scores better; `captions(scene)` gives (true, false) or None."""
     rng = np.random.default_rng([SEED, 3])
-    scenes = [shapes.random_scene(rng, shapes.PAIRS, objects=2) for _ in range(pictures)]
+    scenes = [shapes.two_objects(rng, shapes.PAIRS) for _ in range(pictures)]
     images = _draw(scenes, preprocess, rng)
     told = [(i, captions(scene)) for i, scene in enumerate(scenes) if captions(scene)]
     keep = [i for i, _ in told]

@@ -103,12 +103,15 @@ class Object:
 # ---------------------------------------------------------------------------------------------- scenes
 
 
-def random_scene(rng, pairs=SEEN, objects=1):
-    """`objects` (1 or 2) random objects that do not overlap, with (colour, shape) pairs out of `pairs`."""
-    if objects == 1:
-        size = rng.uniform(0.14, 0.5)
-        x, y = rng.uniform(size, 1 - size, 2)
-        return [Object(*pairs[rng.integers(len(pairs))], x, y, size)]
+def one_object(rng, pair):
+    """A scene with one object of the given (colour, shape)."""
+    size = rng.uniform(0.14, 0.5)
+    x, y = rng.uniform(size, 1 - size, 2)
+    return [Object(*pair, x, y, size)]
+
+
+def two_objects(rng, pairs):
+    """A scene with two objects that do not overlap, their (colour, shape) two different ones of `pairs`."""
     first, second = rng.choice(len(pairs), 2, replace=False)
     # Side by side or one above the other, each in its own half.
     sizes = rng.uniform(0.12, 0.23, 2)
@@ -128,8 +131,8 @@ def random_colour(rng, name):
 
 
 def draw(scene, rng):
-    """A scene as an RGB picture of 64 to 192 pixels a side, everything that the scene leaves open drawn at random."""
-    side = int(rng.choice([64, 96, 128, 192]))
+    """A scene as an RGB picture of 48 to 192 pixels a side, everything that the scene leaves open drawn at random."""
+    side = int(rng.choice([48, 64, 96, 128, 192], p=[0.2, 0.2, 0.2, 0.3, 0.1]))
     colours = [random_colour(rng, thing.colour) for thing in scene]
     image = Image.fromarray(_ground(rng, side, colours))
     canvas = ImageDraw.Draw(image)
@@ -202,6 +205,8 @@ FRAMES = (
 
 def caption(scene, rng):
     """A sentence about the scene, true but not always complete."""
+    if rng.random() < PLAIN:
+        return " and ".join(label(thing.colour, thing.shape) for thing in scene)
     if len(scene) == 1:
         text = _phrase(scene[0], rng)
         if rng.random() < 0.3:
@@ -262,15 +267,26 @@ def _relation(first, second, rng):
 # --------------------------------------------------------------------------------------------- batches
 
 
-def batch(seed, step, size, image_size):
-    """Batch number `step` of a training: (images (size, 3, image_size, image_size) float32, captions)."""
+PLAIN = 0.5  # of a batch's captions say "a red circle" and no more
+TWO_OBJECTS = 24  # scenes of each batch
+
+
+def batch(seed, step, image_size):
+    """Batch number `step` of a training: (images (B, 3, image_size, image_size) float32, B captions).
+
+    Each pair of `SEEN` stands alone in one picture, so that no caption is quite true of another's picture; B - 60
+    more pictures have two objects.
+    """
     rng = np.random.default_rng([seed, step])
-    scenes = [random_scene(rng, SEEN, objects=1 + (rng.random() < 0.4)) for _ in range(size)]
+    scenes = [one_object(rng, pair) for pair in SEEN] + [two_objects(rng, SEEN) for _ in range(TWO_OBJECTS)]
     images = Preprocess(image_size)([draw(scene, rng) for scene in scenes])
     return images, [caption(scene, rng) for scene in scenes]
 
 
-def captions(seed, count):
-    """Captions of random scenes, to train a tokenizer on."""
+def captions(seed, batches=100):
+    """The captions of scenes like those of the first batches, to train a tokenizer on."""
     rng = np.random.default_rng([seed])
-    return [caption(random_scene(rng, SEEN, objects=1 + i % 2), rng) for i in range(count)]
+    for _ in range(batches):
+        for pair in SEEN:
+            yield caption(one_object(rng, pair), rng)
+            yield caption(two_objects(rng, SEEN), rng)

@@ -1,0 +1,138 @@
+"""The command line, run as a user runs it: what it prints, and its exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image, ImageDraw
+
+
+def miniclip(*arguments, cwd=None, **environment):
+    command = [sys.executable, "-m", "miniclip", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two pictures that the built-in model knows, drawn without miniclip."""
+    directory = tmp_path_factory.mktemp("pictures")
+    for name, shape, colour in [("disc", "ellipse", "red"), ("box", "rectangle", "blue")]:
+        image = Image.new("RGB", (200, 200), "white")
+        getattr(ImageDraw.Draw(image), shape)((50, 50, 150, 150), fill=colour)
+        image.save(directory / f"{name}.png")
+    return directory / "disc.png", directory / "box.png"
+
+
+LABELS = ["--labels", "a blue square", "a red circle", "a green star"]
+
+
+@pytest.mark.parametrize("backend", ["auto", "numpy", "torch"])
+def test_classify_as_json(pictures, backend):
+    done = miniclip("classify", *pictures, *LABELS, "--json", "--backend", backend)
+    assert (done.returncode, done.stderr) == (0, "")
+    results = json.loads(done.stdout)
+    assert [r["image"] for r in results] == list(map(str, pictures))
+    assert [r["labels"][0]["label"] for r in results] == ["a red circle", "a blue square"]
+    for result in results:
+        probabilities = [entry["probability"] for entry in result["labels"]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1)
+        assert {entry["label"] for entry in result["labels"]} == set(LABELS[1:])
+
+
+def test_classify_as_a_table(pictures):
+    done = miniclip("classify", pictures[0], *LABELS)
+    assert (done.returncode, done.stderr) == (0, "")
+    title, best, *others = done.stdout.splitlines()
+    assert title == str(pictures[0])
+    assert best.startswith("  a red circle ") and best.count("█") >= 15
+    assert len(others) == 2 and all("%" in line for line in others)
+
+
+def test_the_template_is_put_around_each_label(pictures):
+    plain = miniclip("classify", pictures[0], "--labels", "a photo of a red circle", "a photo of a star", "--json")
+    templated = miniclip(
+        "classify", pictures[0], "--labels", "a red circle", "a star", "--template", "a photo of {}", "--json"
+    )
+    a, b = (json.loads(done.stdout)[0]["labels"] for done in (plain, templated))
+    assert [x["probability"] for x in a] == [x["probability"] for x in b]
+    assert [x["label"] for x in b] == ["a red circle", "a star"]
+
+
+def test_info_counts_parameters():
+    done = miniclip("info", "shapes", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    sizes = dict.fromkeys(told["shapes"], 1)
+    for name, shape in told["shapes"].items():
+        for n in shape:
+            sizes[name] *= n
+    assert sum(told["parameters"].values()) == sum(sizes.values())
+    table = miniclip("info", "shapes")
+    assert table.returncode == 0
+    assert "visual.patch_embed.weight" in table.stdout and f"{sum(sizes.values()):,}" in table.stdout
+
+
+def test_doctor_reports(tmp_path):
+    done = miniclip("doctor", MINICLIP_CACHE=str(tmp_path / "none"))
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("python:", "numpy ", "blas:", "kernel", "cpus:", "gpu:", "cache:", "vocabulary:"):
+        assert word in done.stdout
+
+
+@pytest.fixture
+def bad_files(tmp_path):
+    """A directory with a good picture, a text that is called a picture, and an empty directory."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify", "none.png", *LABELS], "none.png: no such file"),
+        (["classify", "good.png", "text.png", *LABELS], "text.png: cannot be read as a picture"),
+        (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
+        (["classify", "good.png", *LABELS, "--model", "text.png"], "text.png: not a safetensors file"),
+        (["classify", "good.png", "--labels", "red " * 40], "text 0 has 42 tokens"),
+        (["info", "empty"], "config.json: cannot be read"),
+        (["train", "shapes", "--out", "m", "--resume"], "m.state: cannot be read"),
+        (["train", "shapes", "--out", "no/m"], "there is no directory no"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(arguments, message, bad_files):
+    done = miniclip(*arguments, cwd=bad_files)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("miniclip: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["paint"],
+        ["classify"],
+        ["classify", "a.png"],
+        ["classify", "--labels", "a"],
+        ["classify", "a.png", "--labels", "a", "--backend", "tpu"],
+        ["classify", "a.png", "--labels", "a", "--template", "no braces"],
+        ["train", "shapes", "--steps", "-3"],
+        ["info"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments):
+    done = miniclip(*arguments)
+    assert done.returncode == 2
+    assert "usage: miniclip" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m miniclip info shapes | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

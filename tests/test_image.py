@@ -1,0 +1,370 @@
+"""Preprocessing equals the official pipeline to the bit, and a picture that cannot be used is named."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from miniclip import InputError, image
+from miniclip.image import STD, Preprocess
+from miniclip.ops import torch_ops
+
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def noise(mode, width, height, seed=0):
+    """A picture of random bytes; every mode that has a palette or transparency gets all that the mode can have."""
+    random = np.random.default_rng(seed)
+    if mode in ("I", "F"):
+        values = random.integers(0, 256, (height, width))
+        return Image.fromarray(values.astype(np.int32 if mode == "I" else np.float32))
+    # In mode "1" eight pixels are a byte, and rows begin with a byte of their own.
+    count = (width + 7) // 8 * height if mode == "1" else width * height * len(Image.new(mode, (1, 1)).getbands())
+    picture = Image.frombytes(mode, (width, height), random.bytes(count))
+    if mode == "P":
+        picture.putpalette(random.bytes(768))
+    return picture
+
+
+def official_square(picture, size):
+    """Resize(size, BICUBIC) and CenterCrop(size) of torchvision, on PIL images."""
+    width, height = picture.size
+    if width <= height:
+        width, height = size, int(size * height / width)
+    else:
+        width, height = int(size * width / height), size
+    picture = picture.resize((width, height), BICUBIC)
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def official(picture, size):
+    """clip/clip.py, `_transform`, which cannot be imported without torchvision: the steps that it is composed of."""
+    rgb = official_square(picture, size).convert("RGB")
+    x = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)  # ToTensor
+    mean = torch.tensor((0.48145466, 0.4578275, 0.40821073), dtype=torch.float32)
+    std = torch.tensor((0.26862954, 0.26130258, 0.27577711), dtype=torch.float32)
+    return x.sub(mean[:, None, None]).div(std[:, None, None]).numpy()  # Normalize
+
+
+# --------------------------------------------------------------------------------- equal to the official one
+
+
+MODES = ["L", "LA", "P", "RGB", "RGBA", "CMYK", "1", "I", "F", "YCbCr", "HSV", "PA"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=25)
+@given(width=st.integers(1, 60), height=st.integers(1, 60), size=st.integers(1, 40), seed=st.integers(0, 99))
+def test_any_picture_equals_the_official_pipeline(mode, width, height, size, seed):
+    picture = noise(mode, width, height, seed)
+    ours = Preprocess(size)(picture)
+    assert np.array_equal(ours, official(picture, size))
+    assert ours.shape == (3, size, size) and ours.dtype == np.float32 and ours.flags.c_contiguous
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, in the official pipeline too
+@pytest.mark.parametrize("mode", ["P", "RGB", "L"])
+@pytest.mark.parametrize("entire", [True, False])
+def test_a_transparent_colour_equals_the_official_pipeline(mode, entire):
+    picture = noise(mode, 30, 20)
+    # PNG's tRNS: one colour that is not there, or in a palette how much there is of each.
+    colour = {"P": 7, "RGB": (7, 8, 9), "L": 7}[mode]
+    picture.info["transparency"] = bytes(range(256)) if mode == "P" and not entire else colour
+    assert np.array_equal(Preprocess(16)(picture), official(picture, 16))
+
+
+@pytest.mark.parametrize("size", [224, 336])
+@pytest.mark.parametrize("width, height", [(640, 480), (333, 500), (224, 224), (1, 1), (1, 9), (100, 37)])
+def test_the_sizes_of_the_models_equal_the_official_pipeline(size, width, height):
+    picture = noise("RGB", width, height)
+    assert np.array_equal(Preprocess(size)(picture), official(picture, size))
+
+
+def test_the_long_side_is_truncated_the_corner_rounded_to_even_and_the_colour_converted_last():
+    # The size of CLIP.png, the picture of the official README, which has transparent pixels too.
+    picture = noise("RGBA", 2162, 762)
+
+    def square(long, corner, picture=picture):
+        resized = picture.resize((long, 224), BICUBIC)
+        return np.asarray(resized.crop((corner, 0, corner + 224, 224)).convert("RGB"))
+
+    ours = np.asarray(image.resize_and_crop(picture, 224).convert("RGB"))
+    assert np.array_equal(ours, square(635, 206))
+    for slip in (square(636, 206), square(635, 205), square(635, 206, picture.convert("RGB"))):
+        assert not np.array_equal(ours, slip)  # each of these has been somebody's preprocessing
+    assert np.array_equal(Preprocess(224)(picture), official(picture, 224))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the library: what it deprecates is no matter of ours
+@pytest.mark.parametrize("size, side", [(8, 1), (32, 50), (224, 224), (224, 300), (224, 100)])
+def test_a_square_picture_equals_hugging_faces_processor(size, side):
+    # Square, because of others it rounds the corner down.
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    picture = noise("RGB", side, side)
+    theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0]
+    # It may multiply by 1/255 instead of dividing by 255: one rounding of a number up to 1, over a deviation.
+    assert np.abs(Preprocess(size)(picture) - theirs).max() <= np.finfo(np.float32).eps / min(STD)
+
+
+# ----------------------------------------------------------------------------- what a picture can be given as
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("form", ["str", "Path", "open file", "array", "list"])
+def test_each_form_of_a_picture_gives_the_same(tmp_path, mode, form):
+    picture = noise(mode, 30, 20)
+    path = tmp_path / "picture.png"
+    picture.save(path)
+    if form == "open file":  # Pillow reads the pixels only when they are wanted
+        with Image.open(path) as lazy:
+            ours = Preprocess(8)(lazy)
+    elif form == "list":
+        ours = Preprocess(8)([path])[0]
+    else:
+        ours = Preprocess(8)({"str": str(path), "Path": path, "array": np.asarray(picture)}[form])
+    assert np.array_equal(ours, official(picture, 8))
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (9, 12, 1), (9, 12, 3), (9, 12, 4)])
+@pytest.mark.parametrize("step", [1, 2])  # 2: a view, of which not every pixel counts
+def test_an_array_is_grey_rgb_or_rgba(shape, step):
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)[::step, ::-step]
+    mode = {(): "L", (1,): "L", (3,): "RGB", (4,): "RGBA"}[shape[2:]]
+    picture = Image.frombytes(mode, (array.shape[1], array.shape[0]), array.tobytes())
+    assert np.array_equal(Preprocess(8)(array), official(picture, 8))
+
+
+def test_a_list_of_pictures_is_a_batch_of_each():
+    pictures = [noise("RGB", 30, 20), np.asarray(noise("L", 9, 9)), noise("P", 7, 31)]
+    preprocess = Preprocess(8)
+    for batch in (preprocess(pictures), preprocess(tuple(pictures))):
+        assert batch.shape == (3, 3, 8, 8) and batch.dtype == np.float32
+        assert all(np.array_equal(row, preprocess(picture)) for row, picture in zip(batch, pictures))
+
+
+def test_no_picture_is_a_batch_of_none():
+    batch = Preprocess(8)([])
+    assert batch.shape == (0, 3, 8, 8) and batch.dtype == np.float32
+
+
+def test_a_backend_gets_its_own_arrays():
+    preprocess, picture = Preprocess(8, torch_ops.asarray), noise("RGB", 30, 20)
+    for one, shape in ((picture, (3, 8, 8)), ([picture, picture], (2, 3, 8, 8)), ([], (0, 3, 8, 8))):
+        ours = preprocess(one)
+        assert isinstance(ours, torch.Tensor) and ours.dtype == torch.float32 and ours.shape == shape
+        assert np.array_equal(ours.numpy(), Preprocess(8)(one))
+
+
+def test_the_picture_given_is_left_as_it_was():
+    picture = noise("P", 30, 20)
+    before = picture.copy()
+    Preprocess(8)(picture)
+    assert picture.mode == "P" and picture.size == (30, 20) and picture.tobytes() == before.tobytes()
+
+
+def test_exif_rotation_is_not_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees
+    noise("RGB", 30, 20).save(tmp_path / "turned.jpg", exif=exif)
+    noise("RGB", 30, 20).save(tmp_path / "plain.jpg")
+    assert np.array_equal(Preprocess(8)(tmp_path / "turned.jpg"), Preprocess(8)(tmp_path / "plain.jpg"))
+
+
+# --------------------------------------------------------------------------------------------- 16-bit greys
+
+
+def sixteen_bits(picture, form, path):
+    """A grey picture of 8 bits in 16: 257 v is to 65535 as v is to 255."""
+    values = np.asarray(picture).astype(np.uint16) * 257
+    if form == "I;16":
+        return Image.fromarray(values)
+    if form == "I":
+        return Image.fromarray(values.astype(np.int32))
+    path = path / f"grey.{form[:3]}"
+    Image.fromarray(values).save(path)
+    if form == "tiff, big-endian":  # Pillow writes little-endian; the same tags, and the values turned round
+        big = Image.frombytes("I;16B", picture.size, values.astype(">u2").tobytes())
+        big.save(path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["I;16", "I", "png", "tiff", "tiff, big-endian"])
+def test_a_16_bit_grey_picture_equals_the_picture_in_8_bits(tmp_path, form):
+    picture = noise("L", 30, 20)
+    deep = sixteen_bits(picture, form, tmp_path)
+    if isinstance(deep, Image.Image):
+        assert deep.mode == form
+    assert np.array_equal(Preprocess(8)(deep), official(picture, 8))
+
+
+def test_every_16_bit_grey_is_less_than_one_8_bit_grey_off():
+    greys = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    ours = np.asarray(image.to_8_bits(Image.fromarray(greys)))
+    assert ours.dtype == np.uint8
+    assert np.abs(ours - greys / 257).max() < 1
+    assert ours.min() == 0 and ours.max() == 255 and (np.diff(ours.ravel().astype(int)) >= 0).all()
+
+
+def test_32_bit_greys_beyond_16_bits_are_clipped():
+    ours = np.asarray(image.to_8_bits(Image.fromarray(np.array([[-5, 0, 65535, 1 << 20]], np.int32))))
+    assert ours.tolist() == [[0, 0, 255, 255]]
+
+
+# ------------------------------------------------------------------------------------- very long pictures
+
+
+IMPRECISE = pytest.mark.xfail(strict=True, reason="the corners of Pillow's box are float32")
+LONG_MODES = [*(pytest.param(mode, marks=IMPRECISE) for mode in ("F", "L", "RGB", "RGBA")), "P", "1"]
+
+
+@pytest.mark.parametrize("mode", LONG_MODES)
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_very_long_picture_equals_its_middle(monkeypatch, mode, wide):
+    # 3 x 300,000 resized to 224 would have 22.4 million columns. The middle, cut so that the crop begins at the same
+    # place between two pixels, is resized whole.
+    resize, made = Image.Image.resize, []
+
+    def small(self, size, *arguments, **options):
+        made.append(size)
+        assert size[0] * size[1] < 4e6, f"a picture of {size} was made for a crop of 224 x 224"
+        return resize(self, size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", small)
+    long = noise(mode, 300_000, 3) if wide else noise(mode, 3, 300_000)
+    start = (300_000 - 108) // 2
+    middle = long.crop((start, 0, start + 108, 3) if wide else (0, start, 3, start + 108))
+    ours, theirs = (np.asarray(image.resize_and_crop(picture, 224)).astype(float) for picture in (long, middle))
+    assert made and ours.shape == theirs.shape
+    if mode == "F":  # here Pillow does not round between its two passes
+        assert np.abs(ours - theirs).max() < 1e-3
+    else:  # here it does, in an order that depends on the size: a value in thousands differs
+        assert np.abs(ours - theirs).mean() < 1e-2
+
+
+@IMPRECISE
+@settings(max_examples=300)
+@given(short=st.integers(1, 12), times=st.floats(1, 40), size=st.integers(1, 24), wide=st.booleans())
+@example(short=9, times=27.0, size=10, wide=False)
+@example(short=9, times=16 / 9, size=2, wide=True)  # one pixel longer than its crop
+def test_the_central_square_of_a_long_picture_equals_resizing_it_whole(short, times, size, wide):
+    long = int(short * times)
+    picture = noise("F", *((long, short) if wide else (short, long)))  # rounds nothing between the two passes
+    resized = int(size * long / short)
+    ours = image._central_square(picture, size, resized, round((resized - size) / 2))
+    assert np.abs(np.asarray(ours) - np.asarray(official_square(picture, size))).max() < 1e-3  # of 255
+
+
+# ------------------------------------------------------------------------------------------- bad pictures
+
+
+def encoded(format):
+    file = io.BytesIO()
+    noise("RGB", 64, 64).save(file, format)
+    return file.getvalue()
+
+
+def with_a_short_chunk():
+    """A PNG whose pixels are said to end early: what follows is no chunk, for which Pillow has a SyntaxError."""
+    content = encoded("PNG")
+    start = content.index(b"IDAT")
+    return content[: start - 4] + (1000).to_bytes(4, "big") + content[start:]
+
+
+BAD_FILES = {
+    "text.png": b"not a picture",
+    "empty.jpg": b"",
+    "cut.png": encoded("PNG")[:3000],
+    "cut.jpg": encoded("JPEG")[:1500],
+    "head.png": encoded("PNG")[:20],
+    "damaged.png": encoded("PNG")[:60] + bytes(40) + encoded("PNG")[100:],
+    "broken.png": with_a_short_chunk(),
+    "cut.gif": encoded("GIF")[:900],
+    "cut.tiff": encoded("TIFF")[:-100],
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_file_that_is_not_a_whole_picture_is_named(tmp_path, name, batch):
+    path = tmp_path / name
+    path.write_bytes(BAD_FILES[name])
+    with pytest.raises(InputError, match="cannot be read as a picture") as error:
+        Preprocess(8)([noise("L", 9, 9), path] if batch else path)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_is_missing_or_a_directory_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such file") as error:
+        Preprocess(8)(tmp_path / "absent.png")
+    assert str(tmp_path / "absent.png") in str(error.value)
+    with pytest.raises(InputError) as error:
+        Preprocess(8)(str(tmp_path))
+    assert str(tmp_path) in str(error.value)
+
+
+# How Pillow reports a picture that it cannot decode depends on the format.
+@pytest.mark.xfail(strict=True, raises=RuntimeError)
+def test_whatever_pillow_raises_the_file_is_named(tmp_path):
+    header = bytearray(encoded("DDS"))
+    header[76 + 4 : 76 + 8] = bytes(4)  # flags of the pixel format, none of which is known: NotImplementedError
+    (tmp_path / "strange.dds").write_bytes(header)
+    with pytest.raises(InputError, match=r"strange\.dds"):
+        Preprocess(8)(tmp_path / "strange.dds")
+
+
+BAD_PICTURES = {
+    "float32": np.zeros((5, 5, 3), np.float32),
+    "int64": np.zeros((5, 5, 3), int),
+    "bool": np.zeros((5, 5), bool),
+    r"\(5, 5, 5\)": np.zeros((5, 5, 5), np.uint8),
+    r"\(5, 5, 2\)": np.zeros((5, 5, 2), np.uint8),
+    r"\(3, 5, 5\)": np.zeros((3, 5, 5), np.uint8),  # channels first, as torch has them
+    r"\(5,\)": np.zeros(5, np.uint8),
+    r"\(2, 5, 5, 3\)": np.zeros((2, 5, 5, 3), np.uint8),  # a batch, but not a list
+    r"no pixels: \(0, 5, 3\)": np.zeros((0, 5, 3), np.uint8),
+    r"no pixels: \(5, 0\)": np.zeros((5, 0), np.uint8),
+    "object": None,
+}
+
+
+@pytest.mark.parametrize("message", BAD_PICTURES)
+def test_what_is_not_a_picture_is_named_by_its_position(message):
+    bad = BAD_PICTURES[message]
+    for pictures, name in ((bad, "the picture"), ([noise("L", 9, 9), bad], "picture 1")):
+        with pytest.raises(InputError, match=rf"^{name} .*{message}"):
+            Preprocess(8)(pictures)
+
+
+@pytest.mark.xfail(strict=True, raises=ZeroDivisionError)
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_a_pil_image_without_pixels_is_named_by_its_position(size):
+    with pytest.raises(InputError, match="picture 1 has no pixels"):
+        Preprocess(8)([noise("L", 9, 9), Image.new("RGB", size)])
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError)
+def test_rows_of_different_lengths_are_named_by_their_position():
+    with pytest.raises(InputError, match="picture 1"):
+        Preprocess(8)([noise("L", 9, 9), [[1, 2], [3]]])
+
+
+def test_a_pil_image_whose_file_is_cut_off_is_named_by_its_position(tmp_path):
+    (tmp_path / "cut.png").write_bytes(BAD_FILES["cut.png"])
+    with Image.open(tmp_path / "cut.png") as lazy, pytest.raises(InputError, match=r"^picture 1: cannot be read"):
+        Preprocess(8)([noise("L", 9, 9), lazy])
+
+
+def test_a_decompression_bomb_is_named(tmp_path, monkeypatch):
+    noise("L", 9, 9).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 9)
+    assert Preprocess(8)(tmp_path / "bomb.png").shape == (3, 8, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 9 // 2)  # beyond twice that many Pillow raises, up to it warns
+    with pytest.raises(InputError, match=r"bomb\.png: .*MAX_IMAGE_PIXELS"):
+        Preprocess(8)(tmp_path / "bomb.png")

@@ -1,0 +1,170 @@
+"""CLIP and miniclip.load: the interface of OpenAI's package, and one clear error for what cannot work."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import miniclip
+from miniclip import zero_shot
+
+
+@pytest.fixture(scope="module", params=["numpy", "torch"])
+def loaded(request):
+    return miniclip.load("shapes", backend=request.param)
+
+
+@pytest.fixture
+def picture():
+    image = Image.new("RGB", (100, 80), "white")
+    image.paste((200, 20, 20), (30, 20, 70, 60))
+    return image
+
+
+def test_the_three_calls_of_openais_readme(loaded, picture):
+    model, preprocess = loaded
+    image = preprocess(picture)[None]
+    text = model.tokenize(["a red square", "a blue circle"])
+    image_features, text_features = model.encode_image(image), model.encode_text(text)
+    E = model.config.embed_dim
+    assert tuple(image_features.shape) == (1, E) and tuple(text_features.shape) == (2, E)
+    per_image, per_text = map(model.ops.to_numpy, model(image, text))
+    assert per_image.shape == (1, 2)
+    np.testing.assert_array_equal(per_text, per_image.T)
+    a, b = (model.ops.to_numpy(x).astype(np.float64) for x in (image_features, text_features))
+    cosines = a @ b.T / np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+    scale = math.exp(float(model.ops.to_numpy(model.logit_scale)))
+    np.testing.assert_allclose(per_image, scale * cosines, rtol=1e-5, atol=1e-4)
+
+
+def test_backends_say_their_names_and_give_their_own_arrays(loaded, picture):
+    model, preprocess = loaded
+    kind = {"numpy": np.ndarray, "torch": torch.Tensor}[model.backend]
+    image = preprocess(picture)
+    assert isinstance(image, kind) and isinstance(preprocess([picture, picture]), kind)
+    assert isinstance(model.encode_image(image[None]), kind)
+    assert isinstance(model.encode_text(model.tokenize("a red square")), kind)
+
+
+def test_backends_agree(picture, relative_error):
+    (ours, preprocess), (torchs, _) = (miniclip.load(backend=backend) for backend in ("numpy", "torch"))
+    image, text = preprocess([picture]), ours.tokenize(["a red square", "a small black star in the middle"])
+    for reference, other in zip(ours(image, text), torchs(image, text)):
+        assert relative_error(other.detach(), reference) < 1e-5
+    assert ours.backend == "numpy"
+
+
+@pytest.mark.parametrize("dtype", ["float64", np.float64, torch.float64])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_dtype_is_taken_by_name_or_as_either_librarys_own(backend, dtype, picture):
+    model, preprocess = miniclip.load(backend=backend, dtype=dtype)
+    features = model.encode_image(preprocess([picture]))
+    assert str(features.dtype).removeprefix("torch.") == "float64"
+
+
+def test_torch_computes_in_bfloat16(picture):
+    (half, preprocess), (full, _) = (miniclip.load(backend="torch", dtype=d) for d in ("bfloat16", "float32"))
+    a, b = (model.encode_image(preprocess([picture])) for model in (half, full))
+    assert a.dtype == torch.bfloat16
+    assert torch.cosine_similarity(a.float(), b).item() > 0.99
+
+
+def test_no_pictures_and_no_texts_give_no_features(loaded):
+    model, preprocess = loaded
+    assert tuple(model.encode_image(preprocess([])).shape) == (0, model.config.embed_dim)
+    assert tuple(model.encode_text(model.tokenize([])).shape) == (0, model.config.embed_dim)
+
+
+def test_features_of_a_batch_are_those_of_its_members(loaded, picture, relative_error):
+    model, preprocess = loaded
+    pictures = [picture, picture.rotate(90), picture.rotate(180)]
+    texts = ["red", "a small green star in the top left corner", "a red square and a black cross"]
+    images, text = preprocess(pictures), model.tokenize(texts)
+    for encode, batch in [(model.encode_image, images), (model.encode_text, text)]:
+        together = model.ops.to_numpy(encode(batch))
+        alone = np.concatenate([model.ops.to_numpy(encode(batch[i : i + 1])) for i in range(3)])
+        assert relative_error(alone, together) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((3, 48, 48), r"images are \(3, 48, 48\)"), ((1, 3, 48, 40), "expected"), ((1, 1, 48, 48), "expected")],
+)
+def test_images_of_another_shape_are_refused(loaded, shape, message):
+    with pytest.raises(miniclip.InputError, match=message):
+        loaded[0].encode_image(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (np.zeros(5, np.int32), r"tokens are \(5,\)"),
+        (np.zeros((1, 33), np.int32), "1 <= T <= 32"),
+        (np.zeros((1, 0), np.int32), "1 <= T <= 32"),
+        (np.array([[1, -1]]), "from -1 to 1"),
+        (np.array([[1, 49407]]), "was another tokenizer used"),
+        (np.zeros((1, 4), np.float32), "float32, expected integers"),
+    ],
+)
+def test_tokens_that_cannot_be_are_refused(loaded, tokens, message):
+    with pytest.raises(miniclip.InputError, match=message):
+        loaded[0].encode_text(tokens)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "ViT-Z/99"}, "no model 'ViT-Z/99': give one of shapes"),
+        ({"backend": "tpu"}, "no backend 'tpu'"),
+        ({"backend": "numpy", "device": "cuda"}, "runs on the CPU"),
+        ({"backend": "torch", "device": "nowhere"}, "nowhere"),
+        ({"dtype": "float16"}, "numpy backend does not compute in float16"),
+        ({"dtype": "int8", "backend": "torch"}, "does not compute in int8"),
+        ({"tower": "audio"}, "no tower 'audio'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_with_the_reason(options, message):
+    with pytest.raises(miniclip.InputError, match=message):
+        miniclip.load(**options)
+
+
+def test_available_models_load():
+    assert miniclip.available_models() == ["shapes"]
+    for name in miniclip.available_models():
+        assert isinstance(miniclip.load(name)[0], miniclip.CLIP)
+
+
+def test_a_model_without_its_vocabulary_says_so(loaded):
+    model, _ = loaded
+    bare = miniclip.CLIP(model.config, model.params, model.ops)
+    with pytest.raises(miniclip.InputError, match="came without its vocabulary"):
+        bare.tokenize("a red square")
+
+
+# --------------------------------------------------------------------------------------------- zero-shot
+
+
+def test_zero_shot_probabilities_are_the_softmax_of_the_logits(loaded, picture):
+    model, preprocess = loaded
+    labels = ["a red square", "a blue circle", "a green star"]
+    images = preprocess([picture, picture])
+    probabilities = model.ops.to_numpy(zero_shot.classify(model, images, labels))
+    logits = model.ops.to_numpy(model(images, model.tokenize(labels))[0]).astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
+
+
+def test_a_prompt_ensemble_is_the_mean_of_unit_embeddings(loaded):
+    model, _ = loaded
+    templates = ["a photo of {}", "{}, {}"]
+    classes = model.ops.to_numpy(zero_shot.class_embeddings(model, ["red", "blue"], templates))
+    units = []
+    for texts in (["a photo of red", "a photo of blue"], ["red, red", "blue, blue"]):
+        x = model.ops.to_numpy(model.encode_text(model.tokenize(texts)))
+        units.append(x / np.linalg.norm(x, axis=1, keepdims=True))
+    mean = sum(units) / 2
+    np.testing.assert_allclose(classes, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
+    with pytest.raises(miniclip.InputError, match=r"has no \{\}"):
+        zero_shot.class_embeddings(model, ["red"], ["a photo"])

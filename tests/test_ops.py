@@ -1,0 +1,327 @@
+"""Every operation of the backends: equal to float64 arithmetic and to torch's own, and true to its laws."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miniclip.ops import BACKENDS, numpy_ops, select, torch_ops
+
+TORCH = [pytest.param(numpy_ops, id="numpy"), pytest.param(torch_ops, id="torch")]
+each_backend = pytest.mark.parametrize("ops", TORCH)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def normal(seed, *shape, scale=1.0):
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+def run(ops, name, *args, **kwargs):
+    """An operation of a backend on ndarrays, ndarray out."""
+    args = [ops.asarray(x) if isinstance(x, np.ndarray) else x for x in args]
+    kwargs = {k: ops.asarray(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
+    return ops.to_numpy(getattr(ops, name)(*args, **kwargs))
+
+
+def close(ours, exact, error=1e-5):
+    """Within `error` of the largest value: what float32 allows after sums of a few hundred terms."""
+    exact = np.asarray(exact, np.float64)
+    assert ours.shape == exact.shape
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=error * max(1e-30, np.abs(exact).max()))
+
+
+# ------------------------------------------------------------------------------------------- contract
+
+
+def functions(module):
+    return {
+        name: f
+        for name, f in inspect.getmembers(module, inspect.isfunction)
+        if not name.startswith("_") and f.__module__ == module.__name__
+    }
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
+def test_backends_export_the_same_names_with_the_same_signatures(backend):
+    ours, reference = functions(select(backend)), functions(numpy_ops)
+    assert {n: inspect.signature(f) for n, f in ours.items()} == {n: inspect.signature(f) for n, f in reference.items()}
+    assert select(backend).ACTIVATIONS.keys() == numpy_ops.ACTIVATIONS.keys()
+
+
+def test_every_reference_operation_says_what_it_computes():
+    assert all(inspect.getdoc(f) for f in functions(numpy_ops).values())
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_keep_the_dtype_of_their_input(ops, dtype):
+    x = normal(0, 2, 5, 8).astype(dtype)
+    heads = x.reshape(2, 5, 2, 4)
+    results = [
+        run(ops, "layer_norm", x, x[0, 0], x[0, 1], eps=1e-5),
+        run(ops, "attention", heads, heads, heads, causal=True),
+        run(ops, "linear", x, x[0], activation="gelu"),
+        run(ops, "linear", x, x[0], activation="quick_gelu"),
+        run(ops, "similarity", x[0], x[1], np.asarray(2.0, dtype)),
+    ]
+    assert [r.dtype for r in results] == [dtype] * len(results)
+
+
+# -------------------------------------------------------------------------------------- pixels and tokens
+
+
+@each_backend
+@given(
+    seed=seeds,
+    batch=st.integers(0, 3),
+    patch=st.integers(1, 5),
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    rest=st.integers(0, 4),
+)
+def test_patch_embedding_is_a_strided_convolution(ops, seed, batch, patch, grid, rest):
+    height, width = (g * patch + min(rest, patch - 1) for g in grid)
+    images, weight = normal(seed, batch, 3, height, width), normal(seed + 1, 7, 3, patch, patch)
+    class_token, positions = normal(seed + 2, 7), normal(seed + 3, math.prod(grid) + 1, 7)
+    exact = F.conv2d(*(torch.from_numpy(x).double() for x in (images, weight)), stride=patch)
+    exact = exact.flatten(2).transpose(1, 2).numpy()  # (B, Gy·Gx, D)
+    exact = np.concatenate([np.broadcast_to(class_token, (batch, 1, 7)), exact], axis=1) + positions
+    ours = run(ops, "patch_embed", images, weight, class_token, positions)
+    assert ours.shape == exact.shape
+    if batch:
+        close(ours, exact)
+
+
+@each_backend
+def test_embed_looks_rows_up_and_pool_picks_a_token(ops):
+    table, tokens = normal(0, 11, 4), np.array([[3, 10, 0], [1, 1, 2]], np.int32)
+    embedded = run(ops, "embed", tokens, table)
+    np.testing.assert_array_equal(embedded, [[table[3], table[10], table[0]], [table[1], table[1], table[2]]])
+    np.testing.assert_array_equal(run(ops, "pool", embedded, np.array([1, 2])), [table[10], table[2]])
+
+
+# -------------------------------------------------------------------------------------------- activations
+
+
+@each_backend
+@pytest.mark.parametrize("scale", [1e-3, 1, 10, 1e4])
+@given(seed=seeds)
+def test_activations_equal_float64(ops, scale, seed):
+    x = normal(seed, 300, scale=scale)
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        close(run(ops, "quick_gelu", x), wide / (1 + np.exp(-1.702 * wide)), 1e-6)
+    close(run(ops, "gelu", x), wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))), 1e-6)
+
+
+def test_reference_gelu_is_exact_in_float64():
+    x = np.linspace(-12, 12, 100_001)
+    assert np.abs(numpy_ops.gelu(x) - F.gelu(torch.from_numpy(x)).numpy()).max() < 1e-12
+
+
+def test_quick_gelu_is_off_from_gelu_by_what_its_docstring_says():
+    x = np.linspace(-6, 6, 120_001)
+    gap = np.abs(numpy_ops.quick_gelu(x) - numpy_ops.gelu(x))
+    assert round(gap.max(), 4) == 0.0203
+    assert round(abs(x[gap.argmax()]), 2) == 2.27
+
+
+@each_backend
+@given(seed=seeds, shift=st.floats(-1e3, 1e3))
+def test_softmax_sums_to_one_ignores_shifts_and_survives_large_logits(ops, seed, shift):
+    x = normal(seed, 4, 9, scale=3)
+    p = run(ops, "softmax", x)
+    wide = np.exp(x.astype(np.float64))
+    close(p, wide / wide.sum(-1, keepdims=True), 1e-6)
+    close(p.sum(-1), np.ones(4), 1e-6)
+    close(run(ops, "softmax", x + np.float32(shift)), p, 5e-4)  # the shift itself rounds x at 1e3 · 2^-24
+    assert np.isfinite(run(ops, "softmax", x * 1e30)).all()
+
+
+# --------------------------------------------------------------------------------------- linear, layer norm
+
+
+@each_backend
+@given(
+    seed=seeds,
+    rows=st.integers(1, 9),
+    inner=st.integers(1, 70),
+    outer=st.integers(1, 9),
+    bias=st.booleans(),
+    activation=st.sampled_from([None, "quick_gelu", "gelu"]),
+    residual=st.booleans(),
+)
+def test_linear_is_activation_of_the_product_plus_residual(ops, seed, rows, inner, outer, bias, activation, residual):
+    x, weight, b, r = (
+        normal(seed + i, *s) for i, s in enumerate([(2, rows, inner), (outer, inner), (outer,), (2, rows, outer)])
+    )
+    exact = x.astype(np.float64) @ weight.T.astype(np.float64)
+    exact = exact + b if bias else exact
+    if activation:
+        exact = torch.from_numpy(exact)
+        exact = (F.gelu(exact) if activation == "gelu" else exact * torch.sigmoid(1.702 * exact)).numpy()
+    exact = exact + r if residual else exact
+    ours = run(ops, "linear", x, weight, b if bias else None, activation=activation, residual=r if residual else None)
+    close(ours, exact)
+
+
+@each_backend
+@given(seed=seeds, width=st.integers(2, 300), eps=st.sampled_from([1e-12, 1e-5, 1e-2]))
+def test_layer_norm_equals_float64(ops, seed, width, eps):
+    x, weight, bias = normal(seed, 3, width, scale=5), normal(seed + 1, width), normal(seed + 2, width)
+    exact = F.layer_norm(*(torch.from_numpy(x).double() if i == 0 else (width,) for i in range(2)), eps=eps)
+    close(run(ops, "layer_norm", x, weight, bias, eps=eps), exact.numpy() * weight + bias)
+
+
+@each_backend
+@given(seed=seeds, shift=st.floats(-8, 8), scale=st.floats(0.25, 4))
+def test_layer_norm_ignores_shift_and_scale(ops, seed, shift, scale):
+    x, one, zero = normal(seed, 3, 40), np.ones(40, np.float32), np.zeros(40, np.float32)
+    plain = run(ops, "layer_norm", x, one, zero, eps=0)
+    close(run(ops, "layer_norm", x * np.float32(scale) + np.float32(shift), one, zero, eps=0), plain, 2e-5)
+    np.testing.assert_allclose(plain.mean(-1), 0, atol=1e-6)
+    close((plain**2).mean(-1), np.ones(3))
+
+
+@each_backend
+def test_layer_norm_statistics_are_float32_whatever_the_input(ops):
+    x = np.full((1, 512), 300, np.float16)  # 300² overflows float16
+    x[0, ::2] = -300
+    one, zero = np.ones(512, np.float16), np.zeros(512, np.float16)
+    y = run(ops, "layer_norm", x, one, zero, eps=1e-5)
+    assert y.dtype == np.float16
+    np.testing.assert_array_equal(np.abs(y), 1)
+
+
+# ---------------------------------------------------------------------------------------------- attention
+
+
+def exact_attention(q, k, v, causal=False, lengths=None):
+    """Float64, one query of one head at a time."""
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    B, Tq, H, K = q.shape
+    out = np.zeros_like(q)
+    for b, i, h in np.ndindex(B, Tq, H):
+        seen = k.shape[1] if lengths is None else lengths[b]
+        seen = min(seen, i + 1) if causal else seen
+        scores = k[b, :seen, h] @ q[b, i, h] / math.sqrt(K)
+        weights = np.exp(scores - scores.max())
+        out[b, i, h] = weights / weights.sum() @ v[b, :seen, h]
+    return out
+
+
+@each_backend
+@given(
+    seed=seeds,
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 3), st.sampled_from([1, 3, 8])),
+    keys=st.integers(1, 9),
+    causal=st.booleans(),
+    padded=st.booleans(),
+    scale=st.sampled_from([0.1, 1, 30]),
+)
+def test_attention_equals_float64(ops, seed, shape, keys, causal, padded, scale):
+    B, Tq, H, K = shape
+    q, k, v = normal(seed, *shape, scale=scale), normal(seed + 1, B, keys, H, K), normal(seed + 2, B, keys, H, K)
+    lengths = np.random.default_rng(seed).integers(1, keys + 1, B) if padded else None
+    mask = {"causal": causal, "lengths": lengths}
+    close(run(ops, "attention", q, k, v, **mask), exact_attention(q, k, v, **mask))
+    weights = run(ops, "attention_weights", q, k, **mask)
+    close(weights.sum(-1), np.ones((B, H, Tq)), 1e-6)
+    close(np.einsum("bhqt,bthk->bqhk", weights, v), exact_attention(q, k, v, **mask))
+
+
+@each_backend
+@given(seed=seeds, causal=st.booleans())
+def test_attention_reads_strided_views_of_one_packed_product(ops, seed, causal):
+    packed = normal(seed, 2, 7, 3, 2, 4)  # (B, T, 3, H, K)
+    apart = [np.ascontiguousarray(packed[:, :, i]) for i in range(3)]
+    tensor = ops.asarray(packed)
+    views = ops.attention(*(tensor[:, :, i] for i in range(3)), causal=causal)
+    close(ops.to_numpy(views), run(ops, "attention", *apart, causal=causal), 1e-6)
+
+
+@each_backend
+@given(seed=seeds)
+def test_attention_without_a_mask_is_permutation_equivariant(ops, seed):
+    q, k, v = (normal(seed + i, 2, 8, 2, 4) for i in range(3))
+    order = np.random.default_rng(seed).permutation(8)
+    plain = run(ops, "attention", q, k, v)
+    close(run(ops, "attention", q[:, order], k[:, order], v[:, order]), plain[:, order])
+    close(run(ops, "attention", q, k[:, order], v[:, order]), plain)  # the order of keys says nothing
+
+
+@each_backend
+@given(seed=seeds, at=st.integers(1, 7))
+def test_causal_outputs_do_not_see_the_future(ops, seed, at):
+    q, k, v = (normal(seed + i, 1, 8, 2, 4) for i in range(3))
+    before = run(ops, "attention", q, k, v, causal=True)
+    for x in (q, k, v):
+        x[:, at] += 100
+    after = run(ops, "attention", q, k, v, causal=True)
+    np.testing.assert_array_equal(after[:, :at], before[:, :at])
+    assert np.abs(after[:, at:] - before[:, at:]).max() > 1
+
+
+@each_backend
+@given(seed=seeds, length=st.integers(1, 7))
+def test_padding_behind_lengths_changes_nothing(ops, seed, length):
+    q, k, v = (normal(seed + i, 1, 8, 2, 4) for i in range(3))
+    lengths = np.array([length])
+    short = run(ops, "attention", q, k[:, :length], v[:, :length])
+    k[:, length:], v[:, length:] = 1e4, 1e4
+    close(run(ops, "attention", q, k, v, lengths=lengths), short)
+
+
+# -------------------------------------------------------------------------------------- the shared space
+
+
+@each_backend
+@given(seed=seeds, scale=st.floats(0.01, 100), logit_scale=st.floats(-2, 4.6))
+def test_similarity_is_the_scaled_cosine_whatever_the_lengths(ops, seed, scale, logit_scale):
+    a, b = normal(seed, 4, 16), normal(seed + 1, 3, 16)
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    exact = wide_a @ wide_b.T / np.outer(np.linalg.norm(wide_a, axis=1), np.linalg.norm(wide_b, axis=1))
+    logit_scale = np.float32(logit_scale)
+    ours = run(ops, "similarity", a * np.float32(scale), b, np.asarray(logit_scale))
+    close(ours, math.exp(logit_scale) * exact)
+    close(np.linalg.norm(run(ops, "l2_normalize", a), axis=-1), np.ones(4), 1e-6)
+
+
+# ------------------------------------------------------------------------------------- torch differentiates
+
+
+def operations():
+    x, heads = normal(0, 2, 4, 6), normal(1, 2, 4, 2, 3)
+    return {
+        "patch_embed": [normal(2, 1, 3, 4, 4), normal(3, 6, 3, 2, 2), normal(4, 6), normal(5, 5, 6)],
+        "softmax": [x],
+        "quick_gelu": [x],
+        "gelu": [x],
+        "linear": [x, normal(6, 5, 6), normal(7, 5)],
+        "layer_norm": [x, normal(8, 6), normal(9, 6)],
+        "attention": [heads, normal(10, 2, 4, 2, 3), normal(11, 2, 4, 2, 3)],
+        "attention_weights": [heads, normal(10, 2, 4, 2, 3)],
+        "l2_normalize": [x],
+        "similarity": [x[0], x[1], np.float32(0.5)],
+    }
+
+
+@pytest.mark.parametrize("name", operations())
+def test_torch_operations_are_differentiable(name):
+    inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in operations()[name]]
+    options = {"layer_norm": {"eps": 1e-5}, "linear": {"activation": "quick_gelu"}, "attention": {"causal": True}}
+    function = getattr(torch_ops, name)
+    assert torch.autograd.gradcheck(lambda *args: function(*args, **options.get(name, {})), inputs)
+
+
+def test_unknown_backends_and_devices_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch"):
+        select("tpu")
+    with pytest.raises(ValueError, match="numpy backend runs on the CPU, not on cuda"):
+        select("numpy", "cuda")
+    assert select("auto") is numpy_ops
+    assert select("auto", "cuda") is torch_ops

@@ -1,0 +1,68 @@
+"""The package as it is installed: what is in it, and what importing it costs."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_importing_miniclip_loads_no_heavy_package():
+    heavy = ["torch", "triton", "transformers", "matplotlib", "scipy"]
+    code = f"import sys, miniclip; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_classifying_on_numpy_loads_no_torch():
+    code = (
+        "import sys, numpy, miniclip; model, preprocess = miniclip.load();"
+        "model(preprocess([numpy.zeros((9, 9), numpy.uint8)]), model.tokenize('a')); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names in a wheel built from a copy of the sources, so that no leftovers of other builds go in."""
+    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheel"))
+    for name in ("miniclip", "kernels", "weights"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", target, source]
+    subprocess.run(build, check=True, capture_output=True)
+    (path,) = target.glob("*.whl")
+    return {name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name}
+
+
+def test_the_wheel_holds_every_module_under_its_name(wheel):
+    places = {"miniclip": "miniclip", "kernels": "miniclip/kernels", "weights": "miniclip/weights"}
+    expected = {
+        str(Path(place, path.relative_to(ROOT / name)))
+        for name, place in places.items()
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert {name for name in wheel if name.endswith(".py")} == expected
+
+
+def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
+    others = {name for name in wheel if not name.endswith(".py")}
+    assert others == {
+        "miniclip/py.typed",
+        "miniclip/weights/manifest.json",
+        "miniclip/weights/shapes.safetensors",
+        "miniclip/weights/example.png",
+    }
+
+
+def test_the_afternoon_promise():
+    """Who reads these files in this order has read all of CLIP; they stay short enough for that."""
+    files = ["image", "tokenizer", "ops/numpy_ops", "towers/transformer", "towers/vit", "towers/text", "model"]
+    lines = sum(len((ROOT / "miniclip" / f"{name}.py").read_text().splitlines()) for name in files)
+    assert lines <= 800

@@ -1,0 +1,89 @@
+"""Training: the official loss, a run that can be stopped and resumed, and a model that learns."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import miniclip
+from miniclip import params, train
+from miniclip.data import shapes
+
+SHORT = train.Recipe(steps=4, warmup=2)
+
+
+def test_the_loss_is_the_official_one():
+    from transformers.models.clip import modeling_clip
+
+    official = getattr(modeling_clip, "image_text_contrastive_loss", None) or modeling_clip.clip_loss
+    a, b = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    cosines = torch.nn.functional.normalize(b) @ torch.nn.functional.normalize(a).T
+    ours = train.contrastive_loss(a, b, torch.tensor(1.3))
+    torch.testing.assert_close(ours, official(math.exp(1.3) * cosines))
+
+
+def test_equal_logits_cost_the_logarithm_of_the_batch():
+    a = torch.ones(9, 4)
+    assert train.contrastive_loss(a, a, torch.tensor(2.0)).item() == pytest.approx(math.log(9), rel=1e-6)
+
+
+def test_positions_that_are_near_start_alike():
+    table = train.sine_cosine(6, 128)
+    assert table.shape == (36, 128)
+    likeness = (table @ table.T).reshape(6, 6, 6, 6)
+    for x in range(5):
+        assert likeness[0, 0, 0, x] > likeness[0, 0, 0, x + 1]
+    np.testing.assert_allclose(likeness[0, 0, 2, 3], likeness[0, 0, 3, 2])  # neither axis matters more
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    train.train_shapes(whole, SHORT)
+    batch = shapes.batch
+
+    def stops(seed, step, image_size):
+        if step == 3:
+            raise Stopped
+        return batch(seed, step, image_size)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(shapes, "batch", stops)
+        train.train_shapes(parts, SHORT, state_every=2)
+    state = tmp_path / "parts.safetensors.state"
+    assert state.exists() and not parts.exists()
+    with pytest.raises(miniclip.InputError, match="an unfinished training lies there"):
+        train.train_shapes(parts, SHORT)
+    with pytest.raises(miniclip.InputError, match="another recipe"):
+        train.train_shapes(parts, train.Recipe(steps=5), resume=True)
+    train.train_shapes(parts, SHORT, resume=True)
+    assert parts.read_bytes() == whole.read_bytes()
+    assert not state.exists()
+
+
+def test_the_seed_decides(tmp_path):
+    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        train.train_shapes(tmp_path / name, train.Recipe(steps=1, seed=seed))
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_a_short_training_learns_something(tmp_path):
+    images, captions = shapes.batch(99, 0, 48)
+
+    def loss(model):
+        with torch.no_grad():
+            features = model.encode_image(images), model.encode_text(model.tokenize(captions))
+            return train.contrastive_loss(*features, model.logit_scale).item()
+
+    trained = train.train_shapes(tmp_path / "m.safetensors", train.Recipe(steps=40, warmup=10))
+    start = params.tree_map(torch.from_numpy, train.init_params(trained.config, np.random.default_rng(0)))
+    untrained = miniclip.CLIP(trained.config, start, trained.ops, tokenizer=trained.tokenizer)
+    assert loss(trained) < loss(untrained) - 0.8
+    loaded, preprocess = miniclip.load(tmp_path / "m.safetensors")
+    assert loaded.tokenizer.merges == trained.tokenizer.merges
+    assert preprocess.image_size == 48
