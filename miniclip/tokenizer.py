@@ -136,6 +136,8 @@ class Tokenizer:
         Each row is start, the text's ids, end, then zeros. A text with more than context_length - 2 ids raises
         InputError naming it, or is cut with `truncate`, keeping the end (clip/clip.py, tokenize).
         """
+        if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+            raise InputError(f"texts is of type {type(texts).__name__}, expected str or a list of str: {texts!r}")
         texts = [texts] if isinstance(texts, str) else list(texts)
         if context_length < 2:
             raise InputError(f"context_length is {context_length}, but start and end alone take 2")
@@ -171,14 +173,16 @@ class Tokenizer:
             lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().split("\n")
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise InputError(f"{path}: cannot be read as a vocabulary of merges: {error}") from error
+        if "#version" not in lines[0]:
+            raise InputError(f"{path}: not a vocabulary of merges: line 1 has no #version")
         merges: list = [tuple(line.split()) for line in lines[1:] if line.strip()]
         wanted = len(merges) if vocab_size is None else vocab_size - FIXED
         if not 0 <= wanted <= len(merges):
             raise InputError(f"{path}: has {len(merges)} merges, but {vocab_size} ids need {wanted}")
         tokenizer = cls(merges[:wanted])
-        for line, pair in enumerate(tokenizer.merges, start=2):
+        for pair in tokenizer.merges:
             if len(pair) != 2 or not tokenizer.encoder.keys() >= set(pair):
-                raise InputError(f"{path}: not a vocabulary of merges: line {line} is not a pair of known symbols")
+                raise InputError(f"{path}: not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         return tokenizer
 
     @classmethod
@@ -188,6 +192,8 @@ class Tokenizer:
         Stops at `vocab_size` ids, or earlier when no pair occurs twice. Among equally frequent pairs the
         alphabetically first wins, so that the same texts give the same merges on every machine.
         """
+        if vocab_size < FIXED:
+            raise InputError(f"vocab_size is {vocab_size}, but bytes, start and end alone take {FIXED}")
         counts = Counter(word for text in texts for word in split(text) if word not in (START, END))
         words = {symbols_of(word): count for word, count in counts.items()}
         merges: list[tuple[str, str]] = []

@@ -215,25 +215,21 @@ def test_fetch_does_without_a_length(server, nowhere):
     assert (nowhere / "file").read_bytes() == CONTENT
 
 
-NOT_HTTP = pytest.mark.xfail(strict=True, reason="http.client's own errors are not OSErrors")
-LEFT_OPEN = pytest.mark.xfail(strict=True, reason="the connection of an HTTPError stays open")
-
 BAD_ANSWERS = [
     pytest.param(page(CONTENT + b"!"), "SHA-256", id="another file"),
     pytest.param(page(b""), "SHA-256", id="nothing"),
     pytest.param(page(CONTENT[:-9], len(CONTENT)), "cut off|fetched", id="cut off"),
-    pytest.param(b"HTTP/1.0 404 Not Found\r\n\r\n" + CONTENT, "Not Found", id="404", marks=LEFT_OPEN),
-    pytest.param(b"HTTP/1.0 500 Out of order\r\n\r\n", "Out of order", id="500", marks=LEFT_OPEN),
-    pytest.param(b"HTTP/1.0 302 Found\r\nLocation: /file\r\n\r\n", "redirect", id="in circles", marks=LEFT_OPEN),
+    pytest.param(b"HTTP/1.0 404 Not Found\r\n\r\n" + CONTENT, "Not Found", id="404"),
+    pytest.param(b"HTTP/1.0 500 Out of order\r\n\r\n", "Out of order", id="500"),
+    pytest.param(b"HTTP/1.0 302 Found\r\nLocation: /file\r\n\r\n", "redirect", id="in circles"),
     pytest.param(b"", "without response", id="no answer"),
-    pytest.param(b"220 mail.example.org ready\r\n", "fetched", id="not HTTP", marks=NOT_HTTP),
+    pytest.param(b"220 mail.example.org ready\r\n", "fetched", id="not HTTP"),
     pytest.param(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n" + CONTENT,
         "fetched",
         id="chunk cut off",
-        marks=NOT_HTTP,
     ),
-    pytest.param(page(CONTENT, "many"), "fetched", id="length not a number", marks=NOT_HTTP),
+    pytest.param(page(CONTENT, "many"), "fetched", id="length not a number"),
 ]
 
 

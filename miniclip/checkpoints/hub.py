@@ -1,12 +1,9 @@
 """Files from the network: fetched whole and checked, or not at all. Where they are kept: `cache_directory()`."""
 
 import hashlib
+import http.client
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
-
-from tqdm import tqdm
 
 from miniclip.errors import InputError
 from miniclip.files import atomic
@@ -34,7 +31,9 @@ def fetch(url, path, sha256):
     with atomic(path) as temporary:
         try:
             found = _stream(url, temporary)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # urllib's URLError is an OSError
+            if hasattr(error, "close"):
+                error.close()  # an HTTPError is the server's answer too
             reason = getattr(error, "reason", None) or error
             raise InputError(f"{url}: cannot be fetched: {reason}") from error
         if found != sha256:
@@ -44,6 +43,10 @@ def fetch(url, path, sha256):
 
 def _stream(url, path):
     """Copy what is at `url` into the file; returns its SHA-256."""
+    import urllib.request  # both take long to import, and few need them
+
+    from tqdm import tqdm
+
     digest = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=30) as source, open(path, "wb") as target:
         size = int(source.headers.get("Content-Length", 0)) or None

@@ -93,7 +93,7 @@ SEEN = [pair for pair in PAIRS if pair not in HELD_OUT]
 class Object:
     """One shape of a scene. Lengths are in units of the picture's side, the centre counts from the top left corner."""
 
-    colour: str
+    colour: str | None  # None: some colour, not to be named
     shape: str
     x: float
     y: float
@@ -103,9 +103,9 @@ class Object:
 # ---------------------------------------------------------------------------------------------- scenes
 
 
-def one_object(rng, pair):
+def one_object(rng, pair, smallest=0.16):
     """A scene with one object of the given (colour, shape)."""
-    size = rng.uniform(0.14, 0.5)
+    size = rng.uniform(smallest, 0.5)
     x, y = rng.uniform(size, 1 - size, 2)
     return [Object(*pair, x, y, size)]
 
@@ -114,7 +114,7 @@ def two_objects(rng, pairs):
     """A scene with two objects that do not overlap, their (colour, shape) two different ones of `pairs`."""
     first, second = rng.choice(len(pairs), 2, replace=False)
     # Side by side or one above the other, each in its own half.
-    sizes = rng.uniform(0.12, 0.23, 2)
+    sizes = rng.uniform(0.15, 0.24, 2)
     along = [rng.uniform(s, 0.5 - s) + 0.5 * i for i, s in enumerate(sizes)]
     across = [rng.uniform(s, 1 - s) for s in sizes]
     places = list(zip(along, across)) if rng.random() < 0.5 else list(zip(across, along))
@@ -122,7 +122,9 @@ def two_objects(rng, pairs):
 
 
 def random_colour(rng, name):
-    """An RGB triple in 0..255 that goes by `name`."""
+    """An RGB triple in 0..255 that goes by `name`; any for None."""
+    if name is None:
+        return rng.uniform(0, 255, 3)
     hue, saturation, value = (rng.uniform(low, high) for low, high in COLOURS[name])
     return np.array(colorsys.hsv_to_rgb(hue / 360 % 1, saturation / 100, value / 100)) * 255
 
@@ -223,8 +225,8 @@ def caption(scene, rng):
 
 
 def label(colour, shape):
-    """The caption that names a pair and nothing else: "an orange star"."""
-    return f"{_article(colour)} {colour} {shape}"
+    """The caption that names a pair and nothing else: "an orange star", or "a star" where the colour is None."""
+    return f"{_article(colour)} {colour} {shape}" if colour else f"{_article(shape)} {shape}"
 
 
 def _article(word):
@@ -232,6 +234,8 @@ def _article(word):
 
 
 def _phrase(thing, rng):
+    if thing.colour is None:
+        return label(None, thing.shape)
     kind = rng.random()
     size = "small" if thing.size < 0.2 else "big" if thing.size > 0.36 else ""
     if kind < 0.08:
@@ -268,17 +272,21 @@ def _relation(first, second, rng):
 
 
 PLAIN = 0.5  # of a batch's captions say "a red circle" and no more
-TWO_OBJECTS = 24  # scenes of each batch
+EASY_STEPS = 1000  # until objects are as small as they get
+TWO_OBJECTS = 8  # scenes of each batch
 
 
 def batch(seed, step, image_size):
     """Batch number `step` of a training: (images (B, 3, image_size, image_size) float32, B captions).
 
-    Each pair of `SEEN` stands alone in one picture, so that no caption is quite true of another's picture; B - 60
-    more pictures have two objects.
+    Each pair of `SEEN` stands alone in one picture, so that hardly a caption is true of another's picture. Then each
+    shape in a colour that goes unnamed, which teaches that a shape is one in any colour, and pictures of two objects.
+    The first batches have large objects only: shapes are found sooner that way (Curriculum Learning, sec. 4).
     """
     rng = np.random.default_rng([seed, step])
-    scenes = [one_object(rng, pair) for pair in SEEN] + [two_objects(rng, SEEN) for _ in range(TWO_OBJECTS)]
+    smallest = max(0.16, 0.36 - 0.2 * step / EASY_STEPS)
+    scenes = [one_object(rng, pair, smallest) for pair in [*SEEN, *((None, shape) for shape in SHAPES)]]
+    scenes += [two_objects(rng, SEEN) for _ in range(TWO_OBJECTS)]
     images = Preprocess(image_size)([draw(scene, rng) for scene in scenes])
     return images, [caption(scene, rng) for scene in scenes]
 

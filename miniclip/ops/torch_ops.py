@@ -54,7 +54,7 @@ def softmax(x):
 
 
 def quick_gelu(x):
-    return x * torch.sigmoid(1.702 * x)
+    return F.silu(1.702 * x) / 1.702  # the same with one pass less over memory
 
 
 def gelu(x):
