@@ -1,5 +1,4 @@
-"""miniclip.kernels: CLIP's operations as hand-written Triton kernels.
+"""CLIP's operations as hand-written kernels: imports as `miniclip.kernels`, never under the folder's own name.
 
-This folder installs as `miniclip.kernels`. If Python does not find it under that name, the repository was not
-installed: run `pip install -e .` in its root.
+(A package called `kernels` exists, and transformers imports it.)
 """

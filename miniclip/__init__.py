@@ -1,5 +1,12 @@
 """miniclip: CLIP that can be read in an afternoon, and that runs fast."""
 
+from pathlib import Path
+
+# In a checkout, `miniclip.kernels` and `miniclip.weights` lie beside this folder. Installing maps them; where the
+# checkout is merely on the path, this finds them.
+if (Path(__file__).parents[1] / "pyproject.toml").exists():
+    __path__.append(str(Path(__file__).parents[1]))
+
 from miniclip.api import available_models, load, tokenize
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError

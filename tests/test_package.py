@@ -27,6 +27,16 @@ def test_classifying_on_numpy_loads_no_torch():
     assert done.stdout.strip() == "False"
 
 
+def test_a_checkout_on_the_path_works_without_installing(tmp_path):
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)];"  # as if not installed
+        f"sys.path.insert(0, {str(ROOT)!r});"
+        "import miniclip.kernels, miniclip.weights; miniclip.load(); print(miniclip.weights.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == str(ROOT / "weights" / "__init__.py")
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The names in a wheel built from a copy of the sources, so that no leftovers of other builds go in."""

@@ -1,0 +1,24 @@
+"""Figures hold what they were given."""
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+matplotlib.use("Agg")
+
+from miniclip.viz import similarity_matrix
+
+
+def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
+    values = np.array([[0.9, 0.1, 0.25], [0.2, 0.8, 0.31]])
+    pictures = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+    figure = similarity_matrix(pictures, ["first", "second"], values)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["0.90", "0.10", "0.25", "0.20", "0.80", "0.31"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second"]
+    matrix, *thumbnails = axes.images
+    np.testing.assert_array_equal(matrix.get_array(), values)
+    assert [tuple(image.get_array()[0, 0]) for image in thumbnails] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+    figure.savefig(tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert min(image.size) > 200
