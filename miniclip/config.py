@@ -123,6 +123,8 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
             raise KeyError("visual.patch_embed.weight")
     except KeyError as error:
         raise InputError(f"not the parameters of a CLIP: there is no {error}") from error
+    except ValueError as error:  # shapes with too few or too many sides among them
+        raise InputError(f"not the parameters of a CLIP: {error}") from error
     projections = [shapes[name][0] for name in ("visual.projection.weight", "text.projection.weight") if name in shapes]
     return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
 

@@ -28,11 +28,6 @@ def random_params(config=CONFIG, seed=0):
     return params.tree_map(lambda shape: np.asarray(rng.standard_normal(shape), np.float32), config.shapes())
 
 
-def shapes_tree(config):
-    """`config.shapes()`, whose leaves are tuples, as leaves that `tree_map` can make arrays of."""
-    return config.shapes()
-
-
 def same(a, b):
     a, b = params.flatten(a), params.flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
@@ -216,6 +211,26 @@ def test_a_file_that_does_not_fit_its_configuration_is_refused(tmp_path):
             miniclip.load(path)
     files.write(path, {k: v.copy() for k, v in tensors.items()}, {**metadata, "config": '{"visual": {"depth": 3}}'})
     with pytest.raises(miniclip.InputError, match=r"m\.safetensors: not a miniclip configuration"):
+        miniclip.load(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["logit_scale", "logit_scale.more"],
+        ["visual.blocks.999999999999.ln_1.weight"],
+        ["vision_model.encoder.layers.99999999999999999999.layer_norm1.weight"],
+        ["visual.patch_embed.weight", "visual.patch_embed.position_embedding", "visual.blocks.0.mlp.fc.weight"],
+        [""],
+        ["."],
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_files_with_strange_names_are_refused(tmp_path, names, config):
+    path = tmp_path / "strange.safetensors"
+    metadata = {"config": json.dumps(CONFIG.to_dict())} if config else None
+    files.write(path, {name: np.zeros((1, 1), np.float32) for name in names}, metadata)
+    with pytest.raises(miniclip.InputError, match=r"strange\.safetensors: "):
         miniclip.load(path)
 
 

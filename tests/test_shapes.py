@@ -1,13 +1,15 @@
 """The built-in model and the pictures it learned from: what is drawn, what is held out, what was learned."""
 
+import colorsys
+import hashlib
 import itertools
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 import miniclip
-from miniclip import zero_shot
+from miniclip import checkpoints, params, weights, zero_shot
 from miniclip.data import evaluation, shapes
 
 
@@ -50,10 +52,6 @@ def test_outlines_stay_in_their_square_and_turn_one_way(name):
 @pytest.mark.parametrize("name", shapes.COLOURS)
 def test_colours_are_those_that_people_mean(name):
     """Pillow's (CSS's) colour of that name lies in the range, and no other name's range covers it."""
-    import colorsys
-
-    from PIL import ImageColor
-
     hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in ImageColor.getrgb(name)))
 
     def covers(ranges):
@@ -120,8 +118,10 @@ def test_pictures_that_others_draw_are_named(loaded, style):
     assert np.mean(hits) >= 0.9, [(pair, shapes.PAIRS[i]) for i, pair in zip(best, pairs) if shapes.PAIRS[i] != pair]
 
 
-def test_the_model_is_small_and_described():
-    from miniclip import weights
-
-    path = weights.DIRECTORY / weights.manifest()["models"]["shapes"]["file"]
-    assert path.stat().st_size < 8e6
+def test_the_model_is_small_and_the_manifest_describes_it(loaded):
+    entry = weights.manifest()["models"]["shapes"]
+    path = weights.DIRECTORY / entry["file"]
+    assert path.stat().st_size == entry["bytes"] < 8e6
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+    assert sum(x.size for x in params.flatten(loaded[0].params).values()) == entry["parameters"]
+    assert {x.dtype.name for x in checkpoints.safetensors.read(path)[0].values()} == {"float16"}

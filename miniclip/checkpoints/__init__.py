@@ -26,12 +26,9 @@ def load(path: str | os.PathLike) -> tuple[CLIPConfig, dict, Tokenizer | None]:
     vocabulary. Raises InputError naming the file and all that is wrong with it.
     """
     path = Path(path)
-    if path.is_dir():
-        config, tree, tokenizer = huggingface.load(path)
-    else:
-        config, tree, tokenizer = _load_file(path)
-    params.check(tree, config.shapes(), path)
-    return config, tree, tokenizer
+    config, flat, tokenizer = huggingface.load(path) if path.is_dir() else _load_file(path)
+    params.check(flat, config.shapes(), path)
+    return config, params.unflatten(flat), tokenizer
 
 
 def _load_file(path):
@@ -46,7 +43,7 @@ def _load_file(path):
         tokenizer = None if merges is None else Tokenizer(tuple(line.split()) for line in merges.splitlines())
     except ValueError as error:  # InputError and JSON's own among them
         raise InputError(f"{path}: {error}") from error
-    return config, params.unflatten(flat), tokenizer
+    return config, flat, tokenizer
 
 
 def save(

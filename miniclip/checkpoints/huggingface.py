@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from miniclip import params
 from miniclip.checkpoints import names, safetensors
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
@@ -11,7 +10,7 @@ from miniclip.tokenizer import Tokenizer
 
 
 def load(directory):
-    """A directory with CLIPModel, or with one of its towers alone -> (config, parameter tree, tokenizer or None).
+    """A directory with a CLIPModel or one of its towers -> (config, {our flat name: array}, tokenizer or None).
 
     Raises InputError naming the file that is missing, damaged, or not of a CLIP.
     """
@@ -29,10 +28,9 @@ def load(directory):
     if config.embed_dim is None:  # a bare tower: transformers 5 leaves its name out, older versions do not
         prefix = "vision_model." if config.visual else "text_model."
         tensors = {prefix + name.removeprefix(prefix): x for name, x in tensors.items()}
-    tree = params.unflatten(names.rename(tensors, names.HUGGING_FACE))
     merges = directory / "merges.txt"
     tokenizer = Tokenizer.load(merges, config.text.vocab_size) if config.text and merges.exists() else None
-    return config, tree, tokenizer
+    return config, names.rename(tensors, names.HUGGING_FACE), tokenizer
 
 
 def config_from(source):

@@ -55,13 +55,13 @@ def rename(tensors, table):
     Arrays are handed on, not copied, but for those that are joined.
     """
     rest = dict(tensors)
-    layers = 1 + max((int(number) for name in rest for number in re.findall(r"\.(\d+)\.", name)), default=0)
+    blocks = {number for name in rest for number in re.findall(r"\.(\d+)\.", name)}
     renamed = {}
     for ours, theirs in table.items():
         sources = theirs if isinstance(theirs, tuple) else (theirs,)
-        for i in range(layers if "{}" in ours else 1):
-            names = [source.format(i) for source in sources]
+        for block in blocks if "{}" in ours else [""]:
+            names = [source.format(block) for source in sources]
             if all(name in rest for name in names):
                 parts = [rest.pop(name) for name in names]
-                renamed[ours.format(i)] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                renamed[ours.format(block)] = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return renamed | rest

@@ -144,14 +144,14 @@ def draw(scene, rng):
         points = (points * thing.size * 0.88 + (thing.x, thing.y)) * side
         points = [tuple(point) for point in points.tolist()]
         ink = tuple(int(c) for c in colour)
-        style = rng.random()
-        width = max(rng.uniform(0.08, 0.3) * thing.size * side, 1.3 * side / 64)
-        if style < 0.7:
+        style = rng.choice(["filled", "outline", "edged"], p=[0.7, 0.2, 0.1])
+        if style == "filled":
             canvas.polygon(points, fill=ink)
-        elif style < 0.9:
+        elif style == "outline":
+            width = max(rng.uniform(0.08, 0.3) * thing.size, 0.02) * side
             canvas.polygon(points, outline=ink, width=round(width))
         else:
-            canvas.polygon(points, fill=ink, outline=(0, 0, 0) if colour.sum() > 255 else (255, 255, 255))
+            canvas.polygon(points, fill=ink, outline="black" if colour.sum() > 255 else "white")
     if rng.random() < 0.15:
         image = image.filter(ImageFilter.GaussianBlur(side / 128))
     return image
@@ -159,29 +159,34 @@ def draw(scene, rng):
 
 def _ground(rng, side, colours):
     """Something to draw on that stands out from `colours`: (side, side, 3) uint8."""
-    first = _ground_colour(rng, colours)
-    kind = rng.random()
-    if kind < 0.45:
-        ground = np.broadcast_to(first, (side, side, 3))
-    else:
-        second = _ground_colour(rng, colours)
-        second = first + (second - first) * rng.uniform(0.1, 1)
-        ramp = np.arange(side) / side
-        u, v = (ramp[None, :], ramp[:, None]) if rng.random() < 0.5 else (ramp[:, None], ramp[None, :])
-        if kind < 0.6:
-            mix = 0.5 * u + 0.5 * v if rng.random() < 0.5 else u + 0 * v
-        elif kind < 0.7:
-            mix = (u * rng.integers(2, 10)) % 1 < 0.5 + 0 * v
-        else:
-            coarse = int(rng.choice([4, 8, 16, side]))
-            mix = np.asarray(Image.fromarray(rng.random((coarse, coarse), np.float32)).resize((side, side)))
-        ground = first + (second - first) * np.asarray(mix, np.float32)[:, :, None]
+    first, second = _ground_colour(rng, colours), _ground_colour(rng, colours)
+    mix = rng.uniform(0.1, 1) * _pattern(rng, side)[:, :, None]
+    ground = first + (second - first) * mix  # (side, side, 3)
     if rng.random() < 0.3:
-        ground = ground + rng.uniform(5, 30) * rng.standard_normal((side, side, 1), np.float32)
+        ground += rng.uniform(5, 30) * rng.standard_normal((side, side, 1), np.float32)
     return np.clip(ground, 0, 255).astype(np.uint8)
 
 
+def _pattern(rng, side):
+    """Nothing, a ramp, stripes, or blotches of any size: (side, side) float32 in 0..1."""
+    kind = rng.choice(["plain", "ramp", "diagonal", "stripes", "blotches"], p=[0.45, 0.1, 0.05, 0.1, 0.3])
+    ramp = np.tile(np.arange(side, dtype=np.float32) / side, (side, 1))  # from left to right
+    if kind == "plain":
+        pattern = np.zeros((side, side), np.float32)
+    elif kind == "ramp":
+        pattern = ramp
+    elif kind == "diagonal":
+        pattern = (ramp + ramp.T) / 2
+    elif kind == "stripes":
+        pattern = ((ramp * rng.integers(2, 10)) % 1 < 0.5).astype(np.float32)
+    else:
+        coarse = int(rng.choice([4, 8, 16, side]))
+        pattern = np.asarray(Image.fromarray(rng.random((coarse, coarse), np.float32)).resize((side, side)))
+    return pattern.T if rng.random() < 0.5 else pattern
+
+
 def _ground_colour(rng, colours):
+    """White, black, grey or anything else, as long as it differs from `colours`: an RGB triple in 0..255."""
     while True:
         kind = rng.random()
         if kind < 0.3:
