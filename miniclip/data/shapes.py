@@ -122,11 +122,23 @@ def two_objects(rng, pairs):
 
 
 def random_colour(rng, name):
-    """An RGB triple in 0..255 that goes by `name`; any for None."""
+    """An RGB triple in 0..255 that goes by `name`; for None one that is far from all names, teal or olive, say."""
     if name is None:
-        return rng.uniform(0, 255, 3)
+        while colour_name(colour := rng.uniform(0, 255, 3), margin=12):
+            pass
+        return colour
     hue, saturation, value = (rng.uniform(low, high) for low, high in COLOURS[name])
     return np.array(colorsys.hsv_to_rgb(hue / 360 % 1, saturation / 100, value / 100)) * 255
+
+
+def colour_name(colour, margin=0.0):
+    """The name whose range, widened by `margin` degrees and percent, holds an RGB triple in 0..255; else None."""
+    hue, saturation, value = np.array(colorsys.rgb_to_hsv(*(c / 255 for c in colour))) * (360, 100, 100)
+    for name, ((low, high), *others) in COLOURS.items():
+        inside = (hue - (low - margin)) % 360 <= high - low + 2 * margin
+        if inside and all(a - margin <= x <= b + margin for (a, b), x in zip(others, (saturation, value))):
+            return name
+    return None
 
 
 # --------------------------------------------------------------------------------------------- drawing
