@@ -5,10 +5,13 @@ Exit codes: 0 done, 1 something given cannot be used (one line on stderr says wh
 
 import argparse
 import json
+import math
 import os
 import sys
 
-from miniclip import __version__
+from miniclip import __version__, api, checkpoints, params, zero_shot
+from miniclip.data import evaluation
+from miniclip.doctor import report
 from miniclip.errors import InputError
 
 BATCH = 32  # pictures encoded at a time
@@ -77,14 +80,8 @@ def _positive(text):
     return int(text)
 
 
-# Each command imports what it needs itself, so that `miniclip --help` answers at once.
-
-
 def classify(options):
-    import miniclip
-    from miniclip import zero_shot
-
-    model, preprocess = miniclip.load(options.model, backend=options.backend)
+    model, preprocess = api.load(options.model, backend=options.backend)
     if preprocess is None:
         raise InputError(f"{options.model} has no image tower")
     classes = zero_shot.class_embeddings(model, options.labels, [options.template])  # (n, E)
@@ -107,41 +104,36 @@ def classify(options):
 
 
 def train(options):
-    import miniclip
-
     try:
-        from miniclip import train
+        from miniclip import train as training  # imports torch, which only this command needs
     except ImportError as error:
         raise InputError(f"training needs {error.name}: pip install 'miniclip[train]'") from error
-    from miniclip.data import evaluation
 
-    recipe = train.Recipe(seed=options.seed, **({"steps": options.steps} if options.steps else {}))
-    train.train_shapes(options.out, recipe, resume=options.resume)
+    recipe = training.Recipe(seed=options.seed, **({"steps": options.steps} if options.steps else {}))
+    training.train_shapes(options.out, recipe, resume=options.resume)
     print(f"written to {options.out}\n")
-    print(evaluation.table(evaluation.evaluate(*miniclip.load(options.out))))
+    print(evaluation.table(evaluation.evaluate(*api.load(options.out))))
 
 
 def info(options):
-    from miniclip import api, checkpoints, params
-
-    config, tree, _ = checkpoints.load(api.find(options.model))
-    shapes = {name: list(x.shape) for name, x in params.flatten(tree).items()}
-    counts = {tower: sum(x.size for x in params.flatten(tree[tower]).values()) for tower in tree}
+    config, _, _ = checkpoints.load(api.find(options.model))
+    shapes = params.flatten(config.shapes())
+    counts = {
+        tower: sum(math.prod(shape) for shape in params.flatten(branch).values())
+        for tower, branch in config.shapes().items()
+    }
     if options.json:
         print(json.dumps({"config": config.to_dict(), "parameters": counts, "shapes": shapes}, indent=2))
         return
     for name, part in config.to_dict().items():
         print(f"{name}: " + (", ".join(f"{k} {v}" for k, v in part.items()) if isinstance(part, dict) else f"{part}"))
-    print(
-        "parameters: " + ", ".join(f"{tower} {n:,}" for tower, n in counts.items()) + f", all {sum(counts.values()):,}"
-    )
+    counts["all"] = sum(counts.values())
+    print("parameters: " + ", ".join(f"{tower} {n:,}" for tower, n in counts.items()))
     width = max(map(len, shapes))
     for name, shape in shapes.items():
-        print(f"  {name:<{width}}  {tuple(shape)}")
+        print(f"  {name:<{width}}  {shape}")
 
 
 def doctor(options):
-    from miniclip.doctor import report
-
     for name, finding in report().items():
         print(f"{name + ':':<13} {finding}")
