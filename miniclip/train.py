@@ -29,7 +29,7 @@ from miniclip.tokenizer import Tokenizer
 class Recipe:
     """How a model is trained; the defaults made the built-in one."""
 
-    steps: int = 4400
+    steps: int = 3800
     learning_rate: float = 1e-3  # AdamW's: embeddings, projections, gains and biases
     muon_learning_rate: float = 0.02  # Muon's: the blocks' matrices
     weight_decay: float = 0.1

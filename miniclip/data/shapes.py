@@ -172,20 +172,20 @@ def draw(scene, rng):
 def _ground(rng, side, colours):
     """Something to draw on that stands out from `colours`: (side, side, 3) uint8."""
     first, second = _ground_colour(rng, colours), _ground_colour(rng, colours)
-    mix = rng.uniform(0.1, 1) * _pattern(rng, side)[:, :, None]
-    ground = first + (second - first) * mix  # (side, side, 3)
+    mix = np.float32(rng.uniform(0.1, 1)) * _pattern(rng, side)[:, :, None]
+    ground = first + (second - first) * mix  # (side, side, 3), or (1, 1, 3) where it is plain
     if rng.random() < 0.3:
-        ground += rng.uniform(5, 30) * rng.standard_normal((side, side, 1), np.float32)
-    return np.clip(ground, 0, 255).astype(np.uint8)
+        ground = ground + np.float32(rng.uniform(5, 30)) * rng.standard_normal((side, side, 1), np.float32)
+    return np.broadcast_to(ground.clip(0, 255).astype(np.uint8), (side, side, 3))
 
 
 def _pattern(rng, side):
-    """Nothing, a ramp, stripes, or blotches of any size: (side, side) float32 in 0..1."""
+    """Nothing, a ramp, stripes, or blotches of any size: (side, side) float32 in 0..1, (1, 1) for nothing."""
     kind = rng.choice(["plain", "ramp", "diagonal", "stripes", "blotches"], p=[0.45, 0.1, 0.05, 0.1, 0.3])
-    ramp = np.tile(np.arange(side, dtype=np.float32) / side, (side, 1))  # from left to right
     if kind == "plain":
-        pattern = np.zeros((side, side), np.float32)
-    elif kind == "ramp":
+        return np.zeros((1, 1), np.float32)
+    ramp = np.tile(np.arange(side, dtype=np.float32) / side, (side, 1))  # from left to right
+    if kind == "ramp":
         pattern = ramp
     elif kind == "diagonal":
         pattern = (ramp + ramp.T) / 2
@@ -210,7 +210,7 @@ def _ground_colour(rng, colours):
         else:
             colour = rng.uniform(0, 255, 3)
         if all(np.linalg.norm(colour - other) > 100 for other in colours):
-            return colour
+            return colour.astype(np.float32)
 
 
 # -------------------------------------------------------------------------------------------- captions
@@ -238,7 +238,7 @@ def caption(scene, rng):
         if relation == "place":
             relation = _relation(first, second, rng)
         text = f"{_phrase(first, rng)} {relation} {_phrase(second, rng)}"
-    return str(rng.choice(FRAMES)).format(text)
+    return FRAMES[rng.integers(len(FRAMES))].format(text)
 
 
 def label(colour, shape):
