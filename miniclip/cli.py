@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 something given cannot be used (one line on stderr says wh
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from miniclip import __version__, api, checkpoints, params, zero_shot
 from miniclip.data import evaluation
 from miniclip.doctor import report
 from miniclip.errors import InputError
+from miniclip.ops import BACKENDS
 
 BATCH = 32  # pictures encoded at a time
 BAR = 30  # characters of a whole bar
@@ -21,6 +23,8 @@ BAR = 30  # characters of a whole bar
 def main(arguments=None):
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # bars and file names that the terminal cannot show
     try:
         options.command(options)
         sys.stdout.flush()
@@ -44,18 +48,16 @@ def _parser():
     command.add_argument("pictures", nargs="+", metavar="PICTURE")
     command.add_argument("--labels", nargs="+", required=True, metavar="TEXT")
     command.add_argument("--model", default="shapes", metavar="M", help="a name or a path (default: shapes)")
-    command.add_argument("--backend", default="auto", choices=["auto", "numpy", "torch"])
-    command.add_argument(
-        "--template", default="{}", type=_template, help='such as "a photo of {}" (default: the label)'
-    )
+    command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS])
+    command.add_argument("--template", default="{}", help='such as "a photo of {}" (default: the label)')
     command.add_argument("--json", action="store_true", help="print JSON")
 
     command = commands.add_parser("train", help="train the built-in model again")
     command.set_defaults(command=train)
     command.add_argument("name", choices=["shapes"])
     command.add_argument("--out", default="shapes.safetensors", metavar="FILE", help="(default: %(default)s)")
-    command.add_argument("--steps", type=_positive, help="fewer for a try")
-    command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument("--steps", type=_natural, help="fewer for a try")
+    command.add_argument("--seed", type=_natural, default=0, help="(default: %(default)s)")
     command.add_argument("--resume", action="store_true", help="go on where a stopped training left off")
 
     command = commands.add_parser("info", help="what a model is made of")
@@ -68,15 +70,9 @@ def _parser():
     return parser
 
 
-def _template(text):
-    if "{}" not in text:
-        raise argparse.ArgumentTypeError("needs {} where the label goes")
-    return text
-
-
-def _positive(text):
-    if not (text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+def _natural(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number 0, 1, 2, ...")
     return int(text)
 
 
@@ -109,7 +105,9 @@ def train(options):
     except ImportError as error:
         raise InputError(f"training needs {error.name}: pip install 'miniclip[train]'") from error
 
-    recipe = training.Recipe(seed=options.seed, **({"steps": options.steps} if options.steps else {}))
+    recipe = training.Recipe(seed=options.seed)
+    if options.steps is not None:
+        recipe = dataclasses.replace(recipe, steps=options.steps)
     training.train_shapes(options.out, recipe, resume=options.resume)
     print(f"written to {options.out}\n")
     print(evaluation.table(evaluation.evaluate(*api.load(options.out))))

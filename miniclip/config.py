@@ -24,6 +24,8 @@ class VisionConfig:
 
     def __post_init__(self):
         _check(self)
+        if self.patch_size > self.image_size:
+            raise InputError(f"patches of {self.patch_size} pixels do not fit a picture of {self.image_size}")
 
     @property
     def grid(self) -> int:
@@ -47,14 +49,21 @@ class TextConfig:
 
     def __post_init__(self):
         _check(self)
+        end = self.eot_token_id
+        if end is not None and not (type(end) is int and 0 <= end < self.vocab_size):
+            raise InputError(f"eot_token_id is {end!r}, expected None or an id below {self.vocab_size}")
 
 
 def _check(config):
     """InputError for values that no transformer can have."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.type is int and not (isinstance(value, int) and value > 0):
+        if field.type is int and not (type(value) is int and 0 < value < 1 << 31):
             raise InputError(f"{field.name} is {value!r}, expected a positive integer")
+    if config.layers > 1000:
+        raise InputError(f"layers is {config.layers}, expected at most 1000")
+    if not (isinstance(config.eps, float) and 0 <= config.eps < 1):
+        raise InputError(f"eps is {config.eps!r}, expected a small float")
     if config.width % config.heads:
         raise InputError(f"width {config.width} cannot be shared by {config.heads} heads")
     if config.activation not in ACTIVATIONS:
@@ -100,6 +109,24 @@ class CLIPConfig:
             raise InputError(f"not a miniclip configuration: {error}") from error
 
 
+def _openai_vit(patch_size, width, layers, text_width, embed_dim, image_size=224):
+    vision = VisionConfig(image_size, patch_size, width, layers, heads=width // 64, mlp_width=4 * width)
+    text = TextConfig(77, 49408, text_width, 12, heads=text_width // 64, mlp_width=4 * text_width)
+    return CLIPConfig(vision, text, embed_dim)
+
+
+# What the official checkpoints hold (CLIP, table 20).
+PRESETS = {
+    "ViT-B/32": _openai_vit(32, 768, 12, text_width=512, embed_dim=512),
+    "ViT-B/16": _openai_vit(16, 768, 12, text_width=512, embed_dim=512),
+    "ViT-L/14": _openai_vit(14, 1024, 24, text_width=768, embed_dim=768),
+    "ViT-L/14@336px": _openai_vit(14, 1024, 24, text_width=768, embed_dim=768, image_size=336),
+}
+
+
+PROJECTIONS = ("visual.projection.weight", "text.projection.weight")
+
+
 def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
     """The configuration behind a model's parameters: {flat name: shape} -> CLIPConfig.
 
@@ -121,11 +148,11 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
             text = TextConfig(context_length=T, vocab_size=V, **_transformer(shapes, "text.", D))
         if visual is text is None:
             raise KeyError("visual.patch_embed.weight")
+        projections = [shapes[name][0] for name in PROJECTIONS if name in shapes]
     except KeyError as error:
         raise InputError(f"not the parameters of a CLIP: there is no {error}") from error
-    except ValueError as error:  # shapes with too few or too many sides among them
+    except (ValueError, TypeError, IndexError) as error:  # shapes with other sides than a CLIP's
         raise InputError(f"not the parameters of a CLIP: {error}") from error
-    projections = [shapes[name][0] for name in ("visual.projection.weight", "text.projection.weight") if name in shapes]
     return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
 
 

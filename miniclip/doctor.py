@@ -37,8 +37,6 @@ def _version(package):
 
 
 def _blas():
-    import numpy  # loads the library that is asked about  # noqa: F401
-
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return (
         "; ".join(
@@ -56,7 +54,7 @@ def _gpu():
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         return "; ".join(
-            subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split("\n")[:-1]
+            subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"nvidia-smi fails: {error}"

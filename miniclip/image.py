@@ -65,4 +65,4 @@ def normalize(pixels):
     """(x / 255 - mean) / std: pixels (height, width, 3) uint8 -> (3, height, width) float32."""
     x = pixels.astype(np.float32) / np.float32(255)
     x = (x - np.float32(MEAN)) / np.float32(STD)
-    return np.ascontiguousarray(x.transpose(2, 0, 1))
+    return np.ascontiguousarray(x.transpose(2, 0, 1))  # (3, height, width)

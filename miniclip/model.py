@@ -56,7 +56,10 @@ class CLIP:
         """
         config = self._tower("visual")
         expected = (config.channels, config.image_size, config.image_size)
-        images = self.ops.asarray(images, device=self.device, dtype=self.dtype)
+        images = self.ops.asarray(images, device=self.device)
+        if _is_integer(images):
+            raise InputError(f"images are of {images.dtype}: pixels must go through preprocess first")
+        images = self.ops.asarray(images, dtype=self.dtype)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, *{expected})")
         return vit.encode_image(self.ops, images, **self.params["visual"], config=config, trace=trace)
@@ -70,8 +73,9 @@ class CLIP:
         """
         config = self._tower("text")
         tokens = self.ops.asarray(tokens, device=self.device)
-        if not str(tokens.dtype).removeprefix("torch.").startswith(("int", "uint")):
+        if not _is_integer(tokens):
             raise InputError(f"tokens are of {tokens.dtype}, expected integers")
+        tokens = self.ops.asarray(tokens, dtype="int64")
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
             raise InputError(
                 f"tokens are {tuple(tokens.shape)}, expected (B, T) with 1 <= T <= {config.context_length}"
@@ -90,6 +94,9 @@ class CLIP:
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
         """exp(logit_scale) · cosines: features (B, E) and (N, E), normalised or not -> (B, N)."""
+        image_features, text_features = (
+            self.ops.asarray(x, device=self.device, dtype=self.dtype) for x in (image_features, text_features)
+        )
         return self.ops.similarity(image_features, text_features, self.logit_scale)
 
     @property
@@ -111,10 +118,16 @@ class CLIP:
         config = self._tower("text")
         if self.tokenizer is None:
             self.tokenizer = vocabulary.tokenizer_of_size(config.vocab_size)
-        return self.tokenizer.tokenize(texts, context_length or config.context_length, truncate)
+        if context_length is None:
+            context_length = config.context_length
+        return self.tokenizer.tokenize(texts, context_length, truncate)
 
     def _tower(self, name):
         config = getattr(self.config, name)
         if config is None:
             raise InputError(f"this model has no {name} tower; load the whole model to use both")
         return config
+
+
+def _is_integer(x):
+    return str(x.dtype).removeprefix("torch.").startswith(("int", "uint"))

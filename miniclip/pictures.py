@@ -45,7 +45,10 @@ def open_picture(picture, name="the picture"):
 
 
 def _to_8_bits(image):
-    """Scale a 16-bit grey picture to 8 bits. (The official pipeline clips it instead, to almost pure white.)"""
+    """Scale a 16-bit grey picture to 8 bits. (The official pipeline clips it instead, to almost pure white.)
+
+    Pillow's mode "I", 32 bits, counts as 16-bit grey where a value exceeds 255.
+    """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image

@@ -89,6 +89,9 @@ class Tokenizer:
         symbols += [START, END]
         self.decoder = dict(enumerate(symbols))
         self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of two alike the later id
+        for pair in self.merges:
+            if len(pair) != 2 or not self.encoder.keys() >= set(pair):
+                raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id = self.encoder[START], self.encoder[END]
         # Words repeat, so their ids are kept; a bounded number of them, so that memory does not grow.
@@ -179,11 +182,10 @@ class Tokenizer:
         wanted = len(merges) if vocab_size is None else vocab_size - FIXED
         if not 0 <= wanted <= len(merges):
             raise InputError(f"{path}: has {len(merges)} merges, but {vocab_size} ids need {wanted}")
-        tokenizer = cls(merges[:wanted])
-        for pair in tokenizer.merges:
-            if len(pair) != 2 or not tokenizer.encoder.keys() >= set(pair):
-                raise InputError(f"{path}: not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
-        return tokenizer
+        try:
+            return cls(merges[:wanted])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":

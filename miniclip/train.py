@@ -108,8 +108,8 @@ def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
     InputError where a state lies there and `resume` is not given, or the other way round.
     """
     path, state = Path(path), Path(f"{path}.state")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no directory {path.parent} to write it to")
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(f"{path}: cannot be written: it must be a file in a directory that is there")
     if state.exists() and not resume:
         raise InputError(f"{state}: an unfinished training lies there; pass --resume to go on, or delete it")
     tokenizer = Tokenizer.train(shapes.captions(recipe.seed), vocab_size=1024)

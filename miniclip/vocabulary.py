@@ -25,7 +25,10 @@ def find(path=None):
                 raise InputError(f"{source}: no such file: {given}")
             return Path(given)
     name = manifest()["vocabulary"]["file"]
-    package = importlib.util.find_spec("clip")  # looks, imports nothing
+    try:
+        package = importlib.util.find_spec("clip")  # looks, imports nothing
+    except ValueError:  # something called clip was put together by hand
+        package = None
     places = [hub.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
     return next((place / name for place in places if (place / name).is_file()), None)
 

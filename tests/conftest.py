@@ -1,9 +1,13 @@
 """What the tests share: the official code, which they hold ours against, and how far apart two results are."""
 
+import importlib
 import importlib.util
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
+import packaging.version
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -50,3 +54,22 @@ def relative_error():
         return np.abs(ours - theirs).max() / np.abs(theirs).max()
 
     return error
+
+
+@pytest.fixture(scope="session")
+def official_clip():
+    """OpenAI's clip/clip.py. What it imports for other purposes than its tokenizer is replaced by stand-ins."""
+    names = ("Compose", "Resize", "CenterCrop", "ToTensor", "Normalize", "InterpolationMode")
+    transforms = types.SimpleNamespace(**dict.fromkeys(names, types.SimpleNamespace(BICUBIC=None)))
+    stand_ins = {
+        "torchvision": types.SimpleNamespace(transforms=transforms),
+        "torchvision.transforms": transforms,
+        "pkg_resources": types.SimpleNamespace(packaging=packaging),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stand_in in stand_ins.items():
+            patch.setitem(sys.modules, name, stand_in)
+        module = importlib.import_module("clip.clip")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "clip"]:
+            del sys.modules[name]  # others shall see it as installed, not as imported
+    return module

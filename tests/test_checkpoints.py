@@ -1,5 +1,6 @@
 """Files: what is written comes back, official files are read right, damaged ones are refused by name."""
 
+import dataclasses
 import json
 import struct
 
@@ -68,7 +69,21 @@ def test_config_is_read_off_the_shapes():
     assert text_only == CLIPConfig(visual=None, text=CONFIG.text, embed_dim=20)
 
 
-@pytest.mark.parametrize("shapes", [{}, {"a.b": (1,)}, {"visual.patch_embed.weight": (4, 3, 2, 2)}])
+SHAPES = params.flatten(CONFIG.shapes())
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {},
+        {"a.b": (1,)},
+        {"visual.patch_embed.weight": (4, 3, 2, 2)},
+        {**SHAPES, "visual.patch_embed.weight": (4, 3)},
+        {**SHAPES, "visual.patch_embed.position_embedding": (0, 128)},
+        {**SHAPES, "text.blocks.0.mlp.fc.weight": ()},
+        {**SHAPES, "visual.projection.weight": ()},
+    ],
+)
 def test_parameters_of_something_else_are_refused(shapes):
     with pytest.raises(miniclip.InputError, match="not the parameters of a CLIP"):
         infer_config(shapes)
@@ -144,6 +159,10 @@ GOOD = {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
             struct.pack("<Q", len(text)) + text + bytes(8)
             for text in [
                 b"[1, 2]",
+                b'{"__metadata__": null}',
+                b'{"__metadata__": 5}',
+                b'{"__metadata__": "text"}',
+                b'{"__metadata__": {"config": {}}}',
                 b"{" * 5000,
                 b"\xff\xfe{}",
                 *(
@@ -189,13 +208,46 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("dtype", [None, "float16"])
 def test_save_then_load_is_the_identity(tmp_path, dtype):
-    tree = random_params()
-    tokenizer = miniclip.Tokenizer.train(["a red circle", "a blue circle"] * 9, 530)
-    checkpoints.save(tmp_path / "m.safetensors", CONFIG, tree, tokenizer=tokenizer, dtype=dtype)
+    tokenizer = miniclip.Tokenizer.train(["a red circle", "a blue circle"] * 9, 600)
+    ours = dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, vocab_size=len(tokenizer)))
+    tree = random_params(ours)
+    checkpoints.save(tmp_path / "m.safetensors", ours, tree, tokenizer=tokenizer, dtype=dtype)
     config, loaded, read = checkpoints.load(tmp_path / "m.safetensors")
-    assert config == CONFIG
+    assert config == ours
     assert same(loaded, params.tree_map(lambda x: np.asarray(x, dtype), tree))
     assert read.merges == tokenizer.merges
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"config": "[" * 100_000}, "recursion"),
+        ({"config": "7"}, "not a miniclip configuration"),
+        ({"merges": "a b\nc"}, "'c' is no pair of known symbols"),
+        ({"merges": "a b\nab c d"}, "'ab c d' is no pair"),
+        ({"merges": "日 本"}, "'日 本' is no pair"),
+        ({"merges": "a b"}, "its vocabulary has 515 ids, its model 530"),
+    ],
+)
+def test_metadata_that_cannot_be_are_refused(tmp_path, metadata, message):
+    path = tmp_path / "m.safetensors"
+    tensors = params.flatten(random_params())
+    files.write(path, tensors, {"config": json.dumps(CONFIG.to_dict()), **metadata})
+    with pytest.raises(miniclip.InputError, match=rf"m\.safetensors: .*{message}"):
+        miniclip.load(path)
+
+
+def test_a_bfloat16_scalar_is_widened(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.tensor(1.5).bfloat16()}, tmp_path / "x.safetensors")
+    assert files.read(tmp_path / "x.safetensors")[0]["x"] == 1.5
+
+
+def test_a_dtype_that_files_do_not_get_is_refused(tmp_path):
+    with pytest.raises(miniclip.InputError, match="dtype is 'bfloat16'"):
+        checkpoints.save(tmp_path / "m.safetensors", CONFIG, random_params(), dtype="bfloat16")
 
 
 def test_a_file_that_does_not_fit_its_configuration_is_refused(tmp_path):
@@ -284,8 +336,9 @@ def test_a_sharded_directory_loads_the_same(directory, tmp_path):
     assert same(checkpoints.load(tmp_path)[1], checkpoints.load(directory)[1])
 
 
-def test_a_lone_file_with_hugging_face_names_loads(directory):
-    config, tree, tokenizer = checkpoints.load(directory / "model.safetensors")
+def test_a_lone_file_with_hugging_face_names_loads(directory, tmp_path):
+    (tmp_path / "lone.safetensors").write_bytes((directory / "model.safetensors").read_bytes())
+    config, tree, tokenizer = checkpoints.load(tmp_path / "lone.safetensors")
     assert config == infer_config({name: x.shape for name, x in params.flatten(tree).items()})
     assert same(tree, checkpoints.load(directory)[1])
     assert tokenizer is None
@@ -326,9 +379,32 @@ def test_what_a_config_leaves_out_has_transformers_defaults():
     assert sum(int(np.prod(s)) for s in params.flatten(ours.shapes()).values()) == 151_277_313  # ViT-B/32
 
 
-def test_older_configs_with_a_dict_beside_the_full_one():
-    config = {"model_type": "clip", "text_config": {}, "text_config_dict": {"hidden_size": 768}, "vision_config": None}
-    assert huggingface.config_from(config).text.width == 768
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"text_config": {"hidden_size": 768}},
+        {"text_config": {}, "text_config_dict": {"hidden_size": 768, "num_attention_heads": 12}, "vision_config": None},
+        {"text_config": {"hidden_size": 768}, "text_config_dict": {"num_hidden_layers": 3}, "projection_dim": 64},
+        {"vision_config": {"image_size": 64}, "vision_config_dict": {"patch_size": 16, "hidden_act": "gelu"}},
+        {"vision_config_dict": {}, "vision_config": {"layer_norm_eps": 1e-6, "num_channels": 1}},
+    ],
+)
+def test_configs_are_read_as_transformers_reads_them(config):
+    from transformers import CLIPConfig as OfficialConfig
+
+    official = OfficialConfig(**config).to_dict()
+    ours = huggingface.config_from({"model_type": "clip", **config})
+    for part, theirs in [(ours.visual, official["vision_config"]), (ours.text, official["text_config"])]:
+        assert part.width == theirs["hidden_size"]
+        assert part.layers == theirs["num_hidden_layers"]
+        assert part.heads == theirs["num_attention_heads"]
+        assert part.mlp_width == theirs["intermediate_size"]
+        assert part.activation == theirs["hidden_act"]
+        assert part.eps == theirs["layer_norm_eps"]
+    assert (ours.visual.image_size, ours.visual.patch_size, ours.visual.channels) == tuple(
+        official["vision_config"][name] for name in ("image_size", "patch_size", "num_channels")
+    )
+    assert ours.embed_dim == official["projection_dim"]
 
 
 def test_official_end_of_text_id_2_means_the_highest_id():
@@ -346,7 +422,15 @@ def test_official_end_of_text_id_2_means_the_highest_id():
         (lambda c: c["text_config"].update(hidden_size=128), "text.embed.table is .99, 64., expected .99, 128."),
         (lambda c: c["text_config"].update(hidden_act="relu6"), "activation .*'relu6'"),
         (lambda c: c["text_config"].update(num_attention_heads=5), "64 .*5 heads"),
-        (lambda c: c["text_config"].update(hidden_size="wide"), r"config\.json"),
+        (lambda c: c["text_config"].update(hidden_size="wide"), r"config\.json.* width is 'wide'"),
+        (lambda c: c["text_config"].update(num_hidden_layers=10**9), "layers is 1000000000, expected at most 1000"),
+        (lambda c: c["text_config"].update(num_hidden_layers=True), "layers is True"),
+        (lambda c: c["text_config"].update(layer_norm_eps="1e-5"), "eps is '1e-5'"),
+        (lambda c: c["text_config"].update(layer_norm_eps=-1.0), "eps is -1.0"),
+        (lambda c: c["text_config"].update(eos_token_id=99), "eot_token_id is 99, expected None or an id below 99"),
+        (lambda c: c["text_config"].update(eos_token_id=[98]), "eot_token_id is .98."),
+        (lambda c: c["vision_config"].update(patch_size=64), "patches of 64 pixels do not fit"),
+        (lambda c: c.update(text_config=[1, 2]), r"config\.json"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused_by_name(directory, tmp_path, change, message):
@@ -355,12 +439,67 @@ def test_configs_that_do_not_fit_are_refused_by_name(directory, tmp_path, change
         miniclip.load(broken)
 
 
+def test_a_lone_file_beside_its_config_has_that_configuration(directory, tmp_path):
+    gelu = change_config(directory, tmp_path / "m", lambda c: c["vision_config"].update(hidden_act="gelu"))
+    assert checkpoints.load(gelu / "model.safetensors")[0] == checkpoints.load(gelu)[0]
+    assert checkpoints.load(gelu)[0].visual.activation == "gelu"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_position_ids_of_older_files_are_passed_over(directory, tmp_path, alone):
+    target = change_config(directory, tmp_path / "m", lambda config: None)
+    tensors, _ = files.read(target / "model.safetensors")
+    tensors = {name: x.copy() for name, x in tensors.items()}
+    tensors["text_model.embeddings.position_ids"] = np.arange(77)[None]
+    tensors["vision_model.embeddings.position_ids"] = np.arange(17)[None]
+    files.write(target / "model.safetensors", tensors)
+    if alone:
+        (target / "config.json").unlink()
+    assert same(checkpoints.load(target / "model.safetensors" if alone else target)[1], checkpoints.load(directory)[1])
+
+
+@pytest.mark.parametrize("shapes", [((64, 64), (64, 32)), ((), ()), ((0, 64), (128, 64))])
+def test_queries_and_keys_that_cannot_be_packed_are_named(directory, tmp_path, shapes):
+    target = change_config(directory, tmp_path / "m", lambda config: None)
+    tensors = {name: x.copy() for name, x in files.read(target / "model.safetensors")[0].items()}
+    for kind, shape in zip("qk", shapes):
+        tensors[f"text_model.encoder.layers.0.self_attn.{kind}_proj.weight"] = np.zeros(shape, np.float32)
+    files.write(target / "model.safetensors", tensors)
+    with pytest.raises(miniclip.InputError, match=r"missing text\.blocks\.0\.attention\.qkv\.weight"):
+        miniclip.load(target)
+
+
+def test_a_vocabulary_in_the_directory_is_the_models_own(directory, tmp_path):
+    target = change_config(
+        directory, tmp_path / "m", lambda c: c["text_config"].update(vocab_size=516, eos_token_id=515)
+    )
+    tensors = {name: x.copy() for name, x in files.read(target / "model.safetensors")[0].items()}
+    tensors["text_model.embeddings.token_embedding.weight"] = np.zeros((516, 64), np.float32)
+    files.write(target / "model.safetensors", tensors)
+    tokenizer = miniclip.Tokenizer.train(["abc abc ab ab"], 516)
+    tokenizer.save(target / "merges.txt")
+    model = miniclip.load(target)[0]
+    assert model.tokenizer.merges == tokenizer.merges
+    np.testing.assert_array_equal(model.tokenize("ab")[0, :3], [514, *tokenizer.encode("ab"), 515][:3])
+    (target / "merges.txt").write_text("#version: 0.2\na b\n")
+    with pytest.raises(miniclip.InputError, match=r"merges\.txt: has 1 merges, but 516 ids need 2"):
+        miniclip.load(target)
+
+
 def test_directories_that_lack_a_file_are_refused_by_name(directory, tmp_path):
     with pytest.raises(miniclip.InputError, match=r"config\.json: cannot be read: No such file"):
         miniclip.load(tmp_path)
     target = change_config(directory, tmp_path / "m", lambda config: None)
     (target / "model.safetensors").unlink()
     with pytest.raises(miniclip.InputError, match=r"model\.safetensors: cannot be read: No such file"):
+        miniclip.load(target)
+    (target / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(
+        miniclip.InputError, match=r"m: has its weights in pytorch_model\.bin; save them as safetensors"
+    ):
+        miniclip.load(target)
+    (target / "config.json").write_text("[" * 100_000)
+    with pytest.raises(miniclip.InputError, match=r"config\.json: not JSON"):
         miniclip.load(target)
     (target / "config.json").write_text("{")
     with pytest.raises(miniclip.InputError, match=r"config\.json: not JSON"):

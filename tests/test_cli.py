@@ -51,6 +51,14 @@ def test_classify_as_a_table(pictures):
     assert len(others) == 2 and all("%" in line for line in others)
 
 
+def test_a_terminal_that_lacks_a_character_gets_another(pictures, tmp_path):
+    odd = tmp_path / "disc ♥.png"
+    odd.write_bytes(pictures[0].read_bytes())
+    done = miniclip("classify", odd, *LABELS, PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "disc ?.png" in done.stdout and "?" * 15 in done.stdout
+
+
 def test_the_template_is_put_around_each_label(pictures):
     plain = miniclip("classify", pictures[0], "--labels", "a photo of a red circle", "a photo of a star", "--json")
     templated = miniclip(
@@ -99,9 +107,11 @@ def bad_files(tmp_path):
         (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
         (["classify", "good.png", *LABELS, "--model", "text.png"], "text.png: not a safetensors file"),
         (["classify", "good.png", "--labels", "red " * 40], "text 0 has 42 tokens"),
+        (["classify", "good.png", *LABELS, "--template", "a photo"], "the template 'a photo' has no {}"),
         (["info", "empty"], "config.json: cannot be read"),
         (["train", "shapes", "--out", "m", "--resume"], "m.state: cannot be read"),
-        (["train", "shapes", "--out", "no/m"], "there is no directory no"),
+        (["train", "shapes", "--out", "no/m"], "no/m: cannot be written"),
+        (["train", "shapes", "--out", "empty"], "empty: cannot be written"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(arguments, message, bad_files):
@@ -121,8 +131,8 @@ def test_bad_input_is_one_line_and_exit_code_1(arguments, message, bad_files):
         ["classify", "a.png"],
         ["classify", "--labels", "a"],
         ["classify", "a.png", "--labels", "a", "--backend", "tpu"],
-        ["classify", "a.png", "--labels", "a", "--template", "no braces"],
         ["train", "shapes", "--steps", "-3"],
+        ["train", "shapes", "--seed", "-1"],
         ["info"],
     ],
 )

@@ -97,6 +97,27 @@ def test_images_of_another_shape_are_refused(loaded, shape, message):
         loaded[0].encode_image(np.zeros(shape, np.float32))
 
 
+def test_pixels_that_were_not_preprocessed_are_refused(loaded):
+    with pytest.raises(miniclip.InputError, match="uint8: pixels must go through preprocess first"):
+        loaded[0].encode_image(np.zeros((1, 3, 48, 48), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "int64"])
+def test_tokens_may_be_of_any_integer_type(loaded, dtype):
+    model, _ = loaded
+    tokens = np.array([[3, 100, 7], [5, 0, 0]])
+    features = (model.ops.to_numpy(model.encode_text(tokens.astype(t))) for t in (dtype, "int32"))
+    np.testing.assert_array_equal(*features)
+
+
+def test_logits_take_features_from_anywhere(loaded):
+    model, _ = loaded
+    features = np.random.default_rng(0).standard_normal((2, 3, model.config.embed_dim)).astype(np.float32)
+    features.flags.writeable = False
+    assert tuple(model.logits(*features).shape) == (3, 3)
+    assert tuple(model.logits(*features[:, ::-1, ::-1]).shape) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
@@ -134,6 +155,13 @@ def test_available_models_load():
     assert miniclip.available_models() == ["shapes"]
     for name in miniclip.available_models():
         assert isinstance(miniclip.load(name)[0], miniclip.CLIP)
+
+
+def test_a_context_length_of_none_is_the_models_and_0_is_refused(loaded):
+    model, _ = loaded
+    assert model.tokenize("red").shape == (1, model.config.text.context_length)
+    with pytest.raises(miniclip.InputError, match="context_length is 0"):
+        model.tokenize("red", context_length=0)
 
 
 def test_a_model_without_its_vocabulary_says_so(loaded):

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from miniclip.ops import BACKENDS, numpy_ops, select, torch_ops
 
-TORCH = [pytest.param(numpy_ops, id="numpy"), pytest.param(torch_ops, id="torch")]
-each_backend = pytest.mark.parametrize("ops", TORCH)
+each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in BACKENDS])
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -97,11 +96,14 @@ def test_patch_embedding_is_a_strided_convolution(ops, seed, batch, patch, grid,
 
 
 @each_backend
-def test_embed_looks_rows_up_and_pool_picks_a_token(ops):
-    table, tokens = normal(0, 11, 4), np.array([[3, 10, 0], [1, 1, 2]], np.int32)
+@given(seed=seeds, batch=st.integers(1, 4), length=st.integers(1, 6), vocabulary=st.integers(1, 30))
+def test_embed_looks_rows_up_and_pool_picks_a_token(ops, seed, batch, length, vocabulary):
+    rng = np.random.default_rng(seed)
+    table, tokens = normal(seed, vocabulary, 4), rng.integers(0, vocabulary, (batch, length), np.int32)
+    index = rng.integers(0, length, batch)
     embedded = run(ops, "embed", tokens, table)
-    np.testing.assert_array_equal(embedded, [[table[3], table[10], table[0]], [table[1], table[1], table[2]]])
-    np.testing.assert_array_equal(run(ops, "pool", embedded, np.array([1, 2])), [table[10], table[2]])
+    np.testing.assert_array_equal(embedded, [[table[token] for token in row] for row in tokens])
+    np.testing.assert_array_equal(run(ops, "pool", embedded, index), [table[row[i]] for row, i in zip(tokens, index)])
 
 
 # -------------------------------------------------------------------------------------------- activations
@@ -116,6 +118,14 @@ def test_activations_equal_float64(ops, scale, seed):
     with np.errstate(over="ignore"):
         close(run(ops, "quick_gelu", x), wide / (1 + np.exp(-1.702 * wide)), 1e-6)
     close(run(ops, "gelu", x), wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))), 1e-6)
+
+
+@each_backend
+@pytest.mark.parametrize("name", ["quick_gelu", "gelu"])
+def test_activations_at_the_ends(ops, name):
+    x = np.array([np.nan, 0.0, 1e30], np.float32)
+    np.testing.assert_allclose(run(ops, name, x), x, rtol=1e-6)
+    assert run(ops, name, np.array([-1e30], np.float32)) == 0
 
 
 def test_reference_gelu_is_exact_in_float64():

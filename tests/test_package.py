@@ -1,5 +1,6 @@
 """The package as it is installed: what is in it, and what importing it costs."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,24 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
         "miniclip/weights/shapes.safetensors",
         "miniclip/weights/example.png",
     }
+
+
+def test_the_readmes_python_runs_and_prints_what_it_says(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    printed = [line.partition("# ")[2] for block in blocks for line in block.splitlines() if line.startswith("print")]
+    scope = {}
+    for block in blocks:
+        exec(block, scope)
+    assert capsys.readouterr().out.splitlines() == printed
+
+
+def test_the_readme_tells_what_classify_prints():
+    command = ["-m", "miniclip", "classify", "weights/example.png", "--labels"]
+    labels = ["a red heart", "a red circle", "a blue heart", "a pink star"]
+    done = subprocess.run([sys.executable, *command, *labels], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout in (ROOT / "README.md").read_text()
 
 
 def test_the_afternoon_promise():

@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image, ImageColor, ImageDraw
 import miniclip
 from miniclip import checkpoints, params, weights, zero_shot
 from miniclip.data import evaluation, shapes
+
+README = Path(__file__).parent.parent / "README.md"
 
 
 def test_a_quarter_of_the_pairs_is_held_out_and_no_colour_or_shape_is():
@@ -30,6 +34,22 @@ def test_training_neither_draws_nor_names_a_held_out_pair(monkeypatch):
     assert {(thing.colour, thing.shape) for thing in drawn if thing.colour} == set(shapes.SEEN)
     for colour, shape in shapes.HELD_OUT:
         assert not any(f"{colour} {shape}" in caption or f"{shape} that is {colour}" in caption for caption in captions)
+
+
+def test_captions_of_places_and_relations_are_true():
+    rng = np.random.default_rng(0)
+    holds = {
+        "left of": lambda a, b: a.x < b.x,
+        "right of": lambda a, b: a.x > b.x,
+        "above": lambda a, b: a.y < b.y,
+        "below": lambda a, b: a.y > b.y,
+    }
+    for _ in range(500):
+        first, second = shapes.two_objects(rng, shapes.PAIRS)
+        relation = shapes.relation_of(first, second)
+        assert holds[relation](first, second)
+        true, false = evaluation._places_swapped([first, second])
+        assert true.startswith(shapes.label(first.colour, first.shape) + f" {relation} ") and true != false
 
 
 def test_a_batch_is_determined_by_its_seed_and_number():
@@ -80,16 +100,18 @@ def test_zero_shot_accuracy_on_pairs_seen_and_held_out(loaded):
 
 
 def draw_differently(shape, colour, style):
-    """A picture drawn by other code than the training's: 224 pixels, CSS colours, straight Pillow calls."""
-    ground = {"plain": "gray", "white": "white", "noisy": "lightgray", "outline": "white", "corner": "white"}[style]
-    if colour in ("white", "black") or (colour, ground) == ("gray", "gray"):
-        ground = {"white": "black", "black": "white"}[colour]
-    image = Image.new("RGB", (224, 224), ground)
+    """A picture drawn by other code than the training's: CSS colours, straight Pillow calls, 224 pixels a side."""
+    scale = 4 if style == "antialiased" else 1
+    side = 224 * scale
+    ground = {"black": "white", "white": "black"}.get(colour, "lightgray" if style == "noisy" else "white")
+    if style == "on grey" and colour not in ("black", "white"):
+        ground = "gray"
+    image = Image.new("RGB", (side, side), ground)
     if style == "noisy":
-        noise = np.random.default_rng(0).normal(0, 20, (224, 224, 3))
+        noise = np.random.default_rng(0).normal(0, 20, (side, side, 3))
         image = Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
     canvas = ImageDraw.Draw(image)
-    x, y, r = (70, 150, 48) if style == "corner" else (112, 112, 70)
+    x, y, r = ((70, 150, 48) if style == "in a corner" else (112, 112, 70)) if scale == 1 else (448, 448, 280)
     options = {"outline": colour, "width": 12} if style == "outline" else {"fill": colour}
     if shape == "circle":
         canvas.ellipse((x - r, y - r, x + r, y + r), **options)
@@ -100,20 +122,33 @@ def draw_differently(shape, colour, style):
     elif shape == "diamond":
         canvas.polygon([(x, y - r), (x + r * 0.7, y), (x, y + r), (x - r * 0.7, y)], **options)
     elif shape == "cross":
-        canvas.line([(x - r, y), (x + r, y)], fill=colour, width=r // 2)
-        canvas.line([(x, y - r), (x, y + r)], fill=colour, width=r // 2)
-    return image
+        a = r // 4
+        corners = [(-a, -r), (a, -r), (a, -a), (r, -a), (r, a), (a, a), (a, r), (-a, r), (-a, a), (-r, a), (-r, -a)]
+        canvas.polygon([(x + dx, y + dy) for dx, dy in [*corners, (-a, -a)]], **options)
+    elif shape == "star":
+        turns = [(math.pi * i / 5, r if i % 2 == 0 else 0.4 * r) for i in range(10)]
+        canvas.polygon([(x + q * math.sin(turn), y - q * math.cos(turn)) for turn, q in turns], **options)
+    elif shape == "heart":  # two discs on a triangle
+        canvas.ellipse((x - r, y - r, x, y), fill=colour)
+        canvas.ellipse((x, y - r, x + r, y), fill=colour)
+        canvas.polygon([(x - 0.93 * r, y - 0.27 * r), (x + 0.93 * r, y - 0.27 * r), (x, y + r)], fill=colour)
+    elif shape == "crescent":  # a disc with a bite
+        canvas.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        canvas.ellipse((x - 0.4 * r, y - 0.8 * r, x + 1.2 * r, y + 0.8 * r), fill=ground)
+    return image.resize((224, 224), Image.Resampling.LANCZOS)
 
 
-@pytest.mark.parametrize("style", ["plain", "white", "noisy", "outline", "corner"])
+@pytest.mark.parametrize("style", ["plain", "antialiased", "on grey", "noisy", "outline", "in a corner"])
 def test_pictures_that_others_draw_are_named(loaded, style):
     model, preprocess = loaded
-    kinds = ["circle", "square", "triangle", "diamond", "cross"]
-    pairs = [(colour, shape) for colour in shapes.COLOURS for shape in kinds]
-    images = preprocess([draw_differently(shape, colour, style) for colour, shape in pairs])
+    images = preprocess([draw_differently(shape, colour, style) for colour, shape in shapes.PAIRS])
     best = zero_shot.classify(model, images, evaluation.LABELS).argmax(-1)
-    hits = [shapes.PAIRS[i] == pair for i, pair in zip(best, pairs)]
-    assert np.mean(hits) >= 0.9, [(pair, shapes.PAIRS[i]) for i, pair in zip(best, pairs) if shapes.PAIRS[i] != pair]
+    wrong = [(pair, shapes.PAIRS[i]) for i, pair in zip(best, shapes.PAIRS) if shapes.PAIRS[i] != pair]
+    assert len(wrong) <= 0.1 * len(shapes.PAIRS), wrong
+
+
+def test_the_readme_tells_how_well_it_does(loaded):
+    assert evaluation.table(evaluation.evaluate(*loaded)) in README.read_text()
 
 
 def test_the_model_is_small_and_the_manifest_describes_it(loaded):

@@ -1,5 +1,7 @@
 """The towers against transformers on the same weights and inputs, stage by stage, so that a failure names its stage."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from transformers import (
 
 import miniclip
 from miniclip import params
+from miniclip.checkpoints import names
+from miniclip.config import PRESETS
 
 # vision: width, MLP width, heads, layers, picture, patch, activation · text: likewise, length, vocabulary, end
 SIZES = {
@@ -53,6 +57,18 @@ def ours(request, pair):
     return miniclip.load(pair[1], backend=request.param)[0]
 
 
+def residual_streams(tower):
+    """Catches what goes into each block's second layer norm, by our names: the stream after attention."""
+    stages = {}
+
+    def catch(i):
+        return lambda module, inputs: stages.__setitem__(f"blocks.{i}.attention", inputs[0])
+
+    return stages, [
+        layer.layer_norm2.register_forward_pre_hook(catch(i)) for i, layer in enumerate(tower.encoder.layers)
+    ]
+
+
 def traced(model, encode, batch):
     """{stage: value} of one encoding, the features last."""
     stages = {}
@@ -89,15 +105,19 @@ def test_image_tower_equals_transformers_stage_by_stage(pair, ours, relative_err
     images = np.random.default_rng(1).standard_normal((3, 3, *[ours.config.visual.image_size] * 2)).astype(np.float32)
     with torch.no_grad():
         pixels = torch.from_numpy(images)
+        streams, _ = residual_streams(official.vision_model)
         output = official.vision_model(pixels, output_hidden_states=True, output_attentions=True)
         theirs = {
             "embeddings": official.vision_model.embeddings(pixels),
             "ln_pre": output.hidden_states[0],
             **expected_blocks(output),
+            **streams,
             "ln_post": output.pooler_output,
             "features": official.visual_projection(output.pooler_output),
         }
-    compare(traced(ours, ours.encode_image, images), theirs, relative_error)
+    stages = traced(ours, ours.encode_image, images)
+    assert stages.keys() == theirs.keys()
+    compare(stages, theirs, relative_error)
 
 
 def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_error):
@@ -105,14 +125,18 @@ def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_erro
     tokens = token_batch(ours.config.text)
     with torch.no_grad():
         ids = torch.from_numpy(tokens).long()
+        streams, _ = residual_streams(official.text_model)
         output = official.text_model(ids, output_hidden_states=True, output_attentions=True)
         theirs = {
             "embeddings": output.hidden_states[0],
             **expected_blocks(output),
+            **streams,
             "ln_final": output.pooler_output,
             "features": official.text_projection(output.pooler_output),
         }
-    compare(traced(ours, ours.encode_text, tokens), theirs, relative_error)
+    stages = traced(ours, ours.encode_text, tokens)
+    assert stages.keys() == theirs.keys()
+    compare(stages, theirs, relative_error)
 
 
 def test_logits_equal_transformers(pair, ours, relative_error):
@@ -170,9 +194,23 @@ def test_tokens_behind_the_end_change_nothing(ours):
 
 
 def test_shapes_are_those_of_the_official_parameters(pair, ours):
-    official, _ = pair
-    flat = params.flatten(ours.config.shapes())
-    assert sum(int(np.prod(shape)) for shape in flat.values()) == official.num_parameters()
+    official = {name: x.numpy() for name, x in pair[0].state_dict().items()}
+    renamed = names.rename(official, names.HUGGING_FACE)
+    assert {name: x.shape for name, x in renamed.items()} == params.flatten(ours.config.shapes())
+
+
+# Parameters of the official checkpoints, counted in them.
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("ViT-B/32", 151_277_313),
+        ("ViT-B/16", 149_620_737),
+        ("ViT-L/14", 427_616_513),
+        ("ViT-L/14@336px", 427_944_193),
+    ],
+)
+def test_presets_have_the_official_numbers_of_parameters(name, parameters):
+    assert sum(math.prod(shape) for shape in params.flatten(PRESETS[name].shapes()).values()) == parameters
 
 
 ALONE = {

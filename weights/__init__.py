@@ -1,6 +1,7 @@
 """The small built-in model, and where other weights come from.
 
-`manifest.json` lists for each file its source, SHA-256, size in bytes and licence.
+`manifest.json` lists for each model and for the official vocabulary the file, its source, SHA-256, size in bytes and
+licence. `example.png` is a picture to try the built-in model on.
 """
 
 import functools

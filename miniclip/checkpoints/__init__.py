@@ -28,11 +28,15 @@ def load(path: str | os.PathLike) -> tuple[CLIPConfig, dict, Tokenizer | None]:
     path = Path(path)
     config, flat, tokenizer = huggingface.load(path) if path.is_dir() else _load_file(path)
     params.check(flat, config.shapes(), path)
+    if tokenizer and config.text and len(tokenizer) != config.text.vocab_size:
+        raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, its model {config.text.vocab_size}")
     return config, params.unflatten(flat), tokenizer
 
 
 def _load_file(path):
     tensors, metadata = safetensors.read(path)
+    if "config" not in metadata and (path.parent / "config.json").exists():
+        return huggingface.load(path.parent, [path])
     flat = names.rename(tensors, names.HUGGING_FACE)
     try:
         if "config" in metadata:
@@ -41,7 +45,7 @@ def _load_file(path):
             config = infer_config({name: x.shape for name, x in flat.items()})
         merges = metadata.get("merges")
         tokenizer = None if merges is None else Tokenizer(tuple(line.split()) for line in merges.splitlines())
-    except ValueError as error:  # InputError and JSON's own among them
+    except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
     return config, flat, tokenizer
 
@@ -60,6 +64,8 @@ def save(
     official vocabulary) · dtype the name of the floating type to store, None: as they are.
     """
     params.check(tree, config.shapes(), "the parameters to save")
+    if dtype not in (None, "float16", "float32", "float64"):
+        raise InputError(f"dtype is {dtype!r}, expected float16, float32 or float64")
     tensors = {name: np.asarray(x, dtype) for name, x in params.flatten(tree).items()}
     metadata = {"format": "miniclip", "config": json.dumps(config.to_dict())}
     if tokenizer is not None:

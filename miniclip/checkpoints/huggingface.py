@@ -9,28 +9,30 @@ from miniclip.errors import InputError
 from miniclip.tokenizer import Tokenizer
 
 
-def load(directory):
+def load(directory, files=None):
     """A directory with a CLIPModel or one of its towers -> (config, {our flat name: array}, tokenizer or None).
 
-    Raises InputError naming the file that is missing, damaged, or not of a CLIP.
+    The weights come out of `files` if given, else of the files that belong to such a directory. Raises InputError
+    naming the file that is missing, damaged, or not of a CLIP.
     """
     directory = Path(directory)
     source = _read_json(directory / "config.json")
     try:
         config = config_from(source)
-    except (InputError, KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{directory / 'config.json'}: not the configuration of a CLIP model: {error}") from error
     tensors = {}
-    for file in _weight_files(directory):
+    for file in files or _weight_files(directory):
         tensors |= safetensors.read(file)[0]
-    # Buffers that count 0, 1, 2 ..., which older versions of transformers saved.
-    tensors = {name: x for name, x in tensors.items() if not name.endswith("embeddings.position_ids")}
     if config.embed_dim is None:  # a bare tower: transformers 5 leaves its name out, older versions do not
         prefix = "vision_model." if config.visual else "text_model."
         tensors = {prefix + name.removeprefix(prefix): x for name, x in tensors.items()}
     merges = directory / "merges.txt"
     tokenizer = Tokenizer.load(merges, config.text.vocab_size) if config.text and merges.exists() else None
     return config, names.rename(tensors, names.HUGGING_FACE), tokenizer
+
+
+TOWERS = ("vision", "text")
 
 
 def config_from(source):
@@ -42,9 +44,8 @@ def config_from(source):
         return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
     if kind != "clip":
         raise InputError(f"its model_type is {kind!r}, expected clip, clip_vision_model or clip_text_model")
-    # Older files keep what their author set in a "_dict" beside the full configuration; it takes precedence there.
-    vision = {**(source.get("vision_config") or {}), **(source.get("vision_config_dict") or {})}
-    text = {**(source.get("text_config") or {}), **(source.get("text_config_dict") or {})}
+    # Older files have what their author set in a "_dict" beside the configuration, and it takes precedence whole.
+    vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
     return CLIPConfig(visual=_vision(vision), text=_text(text), embed_dim=source.get("projection_dim", 512))
 
 
@@ -89,6 +90,10 @@ def _weight_files(directory):
     """model.safetensors, or the files that its index names."""
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     if single.exists() or not index.exists():
+        if not single.exists() and (directory / "pytorch_model.bin").exists():
+            raise InputError(
+                f"{directory}: has its weights in pytorch_model.bin; save them as safetensors to load them"
+            )
         return [single]
     try:
         files = sorted(set(_read_json(index)["weight_map"].values()))
@@ -103,7 +108,7 @@ def _read_json(path):
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object")

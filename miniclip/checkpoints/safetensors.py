@@ -47,6 +47,8 @@ def read(path):
             raise ValueError(f"its header should have {start - 8} bytes, but the file ends before")
         header = json.loads(mapped[8:start])
         metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are not all strings")
         return {name: _array(mapped, start, name, **entry) for name, entry in header.items()}, metadata
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a safetensors file, or a damaged one: {error}") from error

@@ -31,17 +31,22 @@ def _draw(scenes, preprocess, rng):
     return preprocess([shapes.draw(scene, rng) for scene in scenes])
 
 
-def _logits(model, images, classes):
-    """(B, n) as an ndarray, in chunks that fit a cache."""
+def _encode(model, images):
+    """(n, E) unit features, computed in chunks that fit a cache."""
     chunks = (images[i : i + 250] for i in range(0, len(images), 250))
-    return np.concatenate([model.ops.to_numpy(model.logits(model.encode_image(chunk), classes)) for chunk in chunks])
+    return np.concatenate([model.ops.to_numpy(model.ops.l2_normalize(model.encode_image(chunk))) for chunk in chunks])
+
+
+def _cosines(model, images):
+    """Of each picture with each label in `LABELS`: (n, 80)."""
+    return _encode(model, images) @ model.ops.to_numpy(class_embeddings(model, LABELS)).T
 
 
 def _one_object(model, preprocess, pairs, pictures):
     """Top-1 among the labels of all pairs."""
     rng = np.random.default_rng([SEED, len(pairs)])
     scenes = [shapes.one_object(rng, pairs[rng.integers(len(pairs))]) for _ in range(pictures)]
-    best = _logits(model, _draw(scenes, preprocess, rng), class_embeddings(model, LABELS)).argmax(-1)
+    best = _cosines(model, _draw(scenes, preprocess, rng)).argmax(-1)
     truth = [shapes.PAIRS.index((thing.colour, thing.shape)) for (thing,) in scenes]
     return float(np.mean(best == truth)), 1 / len(LABELS), pictures
 
@@ -50,22 +55,22 @@ def _two_objects(model, preprocess, pictures):
     """How often the two labels that score best are those of the two objects."""
     rng = np.random.default_rng([SEED, 2])
     scenes = [shapes.two_objects(rng, shapes.PAIRS) for _ in range(pictures)]
-    ranked = _logits(model, _draw(scenes, preprocess, rng), class_embeddings(model, LABELS)).argsort(-1)
+    ranked = _cosines(model, _draw(scenes, preprocess, rng)).argsort(-1)
     truth = [{shapes.PAIRS.index((thing.colour, thing.shape)) for thing in scene} for scene in scenes]
     hits = [set(row[-2:].tolist()) == pair for row, pair in zip(ranked, truth)]
     return float(np.mean(hits)), 2 / (len(LABELS) * (len(LABELS) - 1)), pictures
 
 
 def _two_captions(model, preprocess, pictures, captions):
-    """How often the true one of two captions scores better; `captions(scene)` gives (true, false) or None."""
+    """How often the true one of two captions scores better; `captions(scene)` gives (true, false), or None to pass."""
     rng = np.random.default_rng([SEED, 3])
     scenes = [shapes.two_objects(rng, shapes.PAIRS) for _ in range(pictures)]
-    images = _draw(scenes, preprocess, rng)
-    told = [(i, captions(scene)) for i, scene in enumerate(scenes) if captions(scene)]
-    keep = [i for i, _ in told]
-    features = [model.encode_text(model.tokenize([pair[side] for _, pair in told])) for side in (0, 1)]  # 2 x (n, E)
-    true, false = (np.diagonal(_logits(model, images[keep], f)) for f in features)
-    return float(np.mean(true > false)), 0.5, len(keep)
+    images = _encode(model, _draw(scenes, preprocess, rng))  # (n, E)
+    told = [captions(scene) for scene in scenes]
+    images = images[[pair is not None for pair in told]]
+    texts = zip(*(pair for pair in told if pair))  # the true ones, the false ones
+    true, false = (np.sum(images * model.ops.to_numpy(class_embeddings(model, side)), axis=-1) for side in texts)
+    return float(np.mean(true > false)), 0.5, len(images)
 
 
 def _colours_swapped(scene):
@@ -78,5 +83,5 @@ def _colours_swapped(scene):
 
 def _places_swapped(scene):
     first, second = (shapes.label(thing.colour, thing.shape) for thing in scene)
-    relation = "left of" if abs(scene[0].x - scene[1].x) > abs(scene[0].y - scene[1].y) else "above"
+    relation = shapes.relation_of(*scene)
     return f"{first} {relation} {second}", f"{second} {relation} {first}"

@@ -236,7 +236,7 @@ def caption(scene, rng):
         if rng.random() < 0.5:
             first, second = second, first
         if relation == "place":
-            relation = _relation(first, second, rng)
+            relation = str(rng.choice(RELATIONS[relation_of(first, second)]))
         text = f"{_phrase(first, rng)} {relation} {_phrase(second, rng)}"
     return FRAMES[rng.integers(len(FRAMES))].format(text)
 
@@ -278,11 +278,20 @@ def _place(thing):
     return f"at the {down}" if down else f"on the {across}" if across else "in the middle"
 
 
-def _relation(first, second, rng):
+# Where one object is as seen from another, and other words for the same.
+RELATIONS = {
+    "left of": ["left of", "to the left of", "on the left of"],
+    "right of": ["right of", "to the right of", "on the right of"],
+    "above": ["above", "on top of", "over"],
+    "below": ["below", "under"],
+}
+
+
+def relation_of(first, second):
+    """The key of `RELATIONS` that says where `first` is as seen from `second`."""
     if abs(first.x - second.x) > abs(first.y - second.y):
-        side = "left" if first.x < second.x else "right"
-        return str(rng.choice([f"{side} of", f"to the {side} of", f"on the {side} of"]))
-    return str(rng.choice(["above", "on top of", "over"] if first.y < second.y else ["below", "under"]))
+        return "left of" if first.x < second.x else "right of"
+    return "above" if first.y < second.y else "below"
 
 
 # --------------------------------------------------------------------------------------------- batches

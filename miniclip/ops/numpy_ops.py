@@ -5,7 +5,7 @@ call whichever of them they are handed as `ops`. Wiring and parameters live in `
 
 One alphabet for shapes, here and everywhere:
     B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
-    E embedding · V vocabulary · L layers
+    E embedding · M MLP width · V vocabulary · L layers
 """
 
 import math
@@ -96,7 +96,7 @@ def _erf(x):
 
     erf(g + h) ≈ erf(g) + 2/√π · exp(-g²) · (h - g·h² + (2g² - 1)·h³/3), off by less than 2e-13 for |h| ≤ 1/1024.
     """
-    size = np.minimum(np.abs(x), 6)
+    size = np.fmin(np.abs(x), 6)  # and 6 for NaN, which has no place on the grid
     nearest = np.rint(size * _ERF_STEPS).astype(np.int32)
     g = nearest.astype(x.dtype) / _ERF_STEPS
     h = size - g

@@ -1,6 +1,6 @@
 """The operations of `numpy_ops` in PyTorch: same names, same signatures, same results, and differentiable.
 
-Runs on any device torch knows, in float32, float16 or bfloat16, with torch's own kernels and nothing else.
+Runs on any device torch knows, in float64, float32, float16 or bfloat16, with torch's own kernels and nothing else.
 It trains the built-in model, and it is the baseline that hand-written kernels must beat. What each operation
 means stands once, in `numpy_ops`.
 """
@@ -17,8 +17,8 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 def asarray(x, *, device=None, dtype=None):
     """Hand `x` to this backend: a tensor on `device` of `dtype` (the name of one, None: as it is)."""
-    if isinstance(x, np.ndarray) and any(step < 0 for step in x.strides):
-        x = x.copy()  # tensors cannot step backwards
+    if isinstance(x, np.ndarray) and (not x.flags.writeable or any(step < 0 for step in x.strides)):
+        x = x.copy()  # tensors can neither be read-only nor step backwards
     return torch.as_tensor(x).to(device, None if dtype is None else getattr(torch, dtype))
 
 

@@ -45,7 +45,7 @@ def block(ops, x, ln_1, attention, ln_2, mlp, *, heads, activation, eps, causal=
 def self_attention(ops, x, qkv, out, *, heads, causal=False, residual=None, trace=None):
     """Queries, keys and values in one product, attention in every head, one more product: (B, T, D) -> (B, T, D)."""
     B, T, D = x.shape
-    packed = ops.linear(x, **qkv).reshape(B, T, 3, heads, -1)  # (B, T, 3, H, K)
+    packed = ops.linear(x, **qkv).reshape(B, T, 3, heads, D // heads)  # (B, T, 3, H, K)
     q, k, v = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]  # (B, T, H, K) views
     if trace:
         trace("attention_weights", ops.attention_weights(q, k, causal=causal))
@@ -54,9 +54,9 @@ def self_attention(ops, x, qkv, out, *, heads, causal=False, residual=None, trac
 
 
 def feed_forward(ops, x, fc, proj, *, activation, residual=None):
-    """proj(activation(fc(x))), each token by itself: (B, T, D) -> (B, T, mlp width) -> (B, T, D)."""
-    x = ops.linear(x, **fc, activation=activation)
-    return ops.linear(x, **proj, residual=residual)
+    """proj(activation(fc(x))), each token by itself: (B, T, D) -> (B, T, D)."""
+    x = ops.linear(x, **fc, activation=activation)  # (B, T, M)
+    return ops.linear(x, **proj, residual=residual)  # (B, T, D)
 
 
 def shapes(config):
