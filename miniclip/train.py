@@ -81,7 +81,7 @@ def init_params(config, rng):
     flat = {}
     for name, shape in params.flatten(config.shapes()).items():
         if name == "logit_scale":
-            flat[name] = np.float32(math.log(1 / 0.07))
+            flat[name] = np.array(math.log(1 / 0.07), np.float32)
         else:
             tower = towers[name.partition(".")[0]]
             flat[name] = init(name, shape, tower.width, tower.layers).astype(np.float32)

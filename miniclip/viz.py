@@ -18,7 +18,7 @@ def similarity_matrix(pictures, captions, values, *, number="{:.2f}"):
     middle = (values.min() + values.max()) / 2
     for i, j in np.ndindex(m, n):
         colour = "white" if values[i, j] > middle else "black"
-        axes.text(j, i, number.format(values[i, j]), ha="center", va="center", color=colour)
+        axes.text(j, i, number.format(values[i, j]).replace("-0.00", "0.00"), ha="center", va="center", color=colour)
     for j, picture in enumerate(pictures):
         axes.imshow(np.asarray(picture), extent=(j - 0.44, j + 0.44, -0.62, -1.5))
     axes.set(xlim=(-0.5, n - 0.5), ylim=(m - 0.5, -1.6), xticks=[], yticks=range(m), yticklabels=captions)

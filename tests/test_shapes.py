@@ -90,13 +90,16 @@ def loaded():
     return miniclip.load("shapes")
 
 
-def test_zero_shot_accuracy_on_pairs_seen_and_held_out(loaded):
-    results = evaluation.evaluate(*loaded)
+@pytest.fixture(scope="module")
+def results(loaded):
+    return evaluation.evaluate(*loaded)
+
+
+def test_zero_shot_accuracy_on_pairs_seen_and_held_out(results):
     assert results["one object, pair seen in training"][0] >= 0.97
     assert results["one object, pair held out"][0] >= 0.90
     for what, (accuracy, chance, _) in results.items():
         assert accuracy > chance, what
-    assert len(evaluation.table(results).splitlines()) == 1 + len(results)
 
 
 def draw_differently(shape, colour, style):
@@ -147,8 +150,20 @@ def test_pictures_that_others_draw_are_named(loaded, style):
     assert len(wrong) <= 0.1 * len(shapes.PAIRS), wrong
 
 
-def test_the_readme_tells_how_well_it_does(loaded):
-    assert evaluation.table(evaluation.evaluate(*loaded)) in README.read_text()
+def test_the_readme_tells_how_well_it_does(results):
+    """Another BLAS may see a picture or two differently, so the figures may differ a little."""
+    told = {
+        line[:46].rstrip(): line[46:].split() for line in README.read_text().splitlines() if line[46:].count("%") == 2
+    }
+    assert told.keys() == results.keys()
+    for (accuracy, chance, pictures), (*percentages, number) in zip(results.values(), told.values()):
+        assert [100 * accuracy, 100 * chance] == pytest.approx([float(p.rstrip("%")) for p in percentages], abs=0.3)
+        assert f"{pictures:,}" == number
+
+
+def test_the_table_holds_every_result(results):
+    table = evaluation.table(results).splitlines()
+    assert [line[:46].rstrip() for line in table[1:]] == [*results]
 
 
 def test_the_model_is_small_and_the_manifest_describes_it(loaded):

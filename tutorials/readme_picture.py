@@ -18,4 +18,4 @@ images = model.ops.l2_normalize(model.encode_image(preprocess(pictures)))  # (8,
 texts = model.ops.l2_normalize(model.encode_text(model.tokenize(captions)))  # (8, E)
 
 figure = similarity_matrix(pictures, captions, texts @ images.T)
-figure.savefig(Path(__file__).parent / "rendered" / "held_out.png")
+figure.savefig(Path(__file__).parent / "rendered" / "held_out.png", bbox_inches="tight")
