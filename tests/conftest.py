@@ -2,9 +2,13 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 import types
 from pathlib import Path
+
+# Before NumPy loads: two processes whose BLAS threads wait for each other by spinning take minutes for seconds' work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import packaging.version

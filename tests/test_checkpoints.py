@@ -116,6 +116,15 @@ def test_safetensors_are_read_as_the_official_package_reads_them(tensors, metada
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+def test_arrays_are_written_by_their_values_and_not_by_their_layout(tmp_path):
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    files.write(tmp_path / "x.safetensors", {"turned": x.T, "part": x[:, 1:3], "back": x[::-1]})
+    found = files.read(tmp_path / "x.safetensors")[0]
+    np.testing.assert_array_equal(found["turned"], x.T)
+    np.testing.assert_array_equal(found["part"], x[:, 1:3])
+    np.testing.assert_array_equal(found["back"], x[::-1])
+
+
 def test_bfloat16_is_widened(tmp_path):
     import torch
     from safetensors.torch import save_file

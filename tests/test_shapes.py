@@ -53,7 +53,7 @@ def test_captions_of_places_and_relations_are_true():
 
 
 def test_a_batch_is_determined_by_its_seed_and_number():
-    (a, texts_a), (b, texts_b), (c, _) = (shapes.batch(*which, 16) for which in [(1, 5), (1, 5), (1, 6)])
+    (a, texts_a), (b, texts_b), (c, _) = (shapes.batch(*which, 16) for which in [(1, 2005), (1, 2005), (1, 2006)])
     np.testing.assert_array_equal(a, b)
     assert texts_a == texts_b
     assert not np.array_equal(a, c)

@@ -84,12 +84,16 @@ def expected_blocks(output):
 
 
 def token_batch(config, seed=0):
-    """Random texts of all lengths, padded with zeros as the official tokenizer does; ids below the end's."""
+    """Random texts of all lengths, padded with zeros as the official tokenizer does.
+
+    Ids are below the end's where that is known by being the highest, else they are any but the end's.
+    """
     rng = np.random.default_rng(seed)
     end = config.vocab_size - 1 if config.eot_token_id is None else config.eot_token_id
+    others = np.setdiff1d(np.arange(1, config.vocab_size), end)
     tokens = np.zeros((6, config.context_length), np.int32)
     for row, length in zip(tokens, [*rng.integers(1, config.context_length, 5), config.context_length - 1]):
-        row[:length] = rng.integers(1, end, length)
+        row[:length] = rng.choice(others, length)
         row[length] = end
     return tokens
 
@@ -201,15 +205,16 @@ def test_shapes_are_those_of_the_official_parameters(pair, ours):
 
 # Parameters of the official checkpoints, counted in them.
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("name", "parameters", "heads"),
     [
-        ("ViT-B/32", 151_277_313),
-        ("ViT-B/16", 149_620_737),
-        ("ViT-L/14", 427_616_513),
-        ("ViT-L/14@336px", 427_944_193),
+        ("ViT-B/32", 151_277_313, (12, 8)),
+        ("ViT-B/16", 149_620_737, (12, 8)),
+        ("ViT-L/14", 427_616_513, (16, 12)),
+        ("ViT-L/14@336px", 427_944_193, (16, 12)),
     ],
 )
-def test_presets_have_the_official_numbers_of_parameters(name, parameters):
+def test_presets_have_the_official_numbers_of_parameters_and_heads(name, parameters, heads):
+    assert (PRESETS[name].visual.heads, PRESETS[name].text.heads) == heads
     assert sum(math.prod(shape) for shape in params.flatten(PRESETS[name].shapes()).values()) == parameters
 
 

@@ -74,9 +74,10 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
 
 def test_the_seed_decides(tmp_path):
     for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        train.train_shapes(tmp_path / name, train.Recipe(steps=1, seed=seed))
+        train.train_shapes(tmp_path / name, train.Recipe(steps=0, seed=seed))
     assert same_files(tmp_path / "a", tmp_path / "b")
-    assert not same_files(tmp_path / "a", tmp_path / "c")
+    first, other = (safetensors.read(tmp_path / name)[0]["visual.projection.weight"] for name in "ac")
+    assert not np.array_equal(first, other)
 
 
 def test_a_short_training_learns_something(tmp_path):
