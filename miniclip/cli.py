@@ -103,7 +103,9 @@ def train(options):
     try:
         from miniclip import train as training  # imports torch, which only this command needs
     except ImportError as error:
-        raise InputError(f"training needs {error.name}: pip install 'miniclip[train]'") from error
+        raise InputError(
+            f"training needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[train]'"
+        ) from error
 
     recipe = training.Recipe(seed=options.seed)
     if options.steps is not None:

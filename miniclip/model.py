@@ -57,8 +57,8 @@ class CLIP:
         config = self._tower("visual")
         expected = (config.channels, config.image_size, config.image_size)
         images = self.ops.asarray(images, device=self.device)
-        if _is_integer(images):
-            raise InputError(f"images are of {images.dtype}: pixels must go through preprocess first")
+        if not _dtype_name(images).startswith(("float", "bfloat")):
+            raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
         images = self.ops.asarray(images, dtype=self.dtype)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, *{expected})")
@@ -73,7 +73,7 @@ class CLIP:
         """
         config = self._tower("text")
         tokens = self.ops.asarray(tokens, device=self.device)
-        if not _is_integer(tokens):
+        if not _dtype_name(tokens).startswith(("int", "uint")):
             raise InputError(f"tokens are of {tokens.dtype}, expected integers")
         tokens = self.ops.asarray(tokens, dtype="int64")
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
@@ -129,5 +129,5 @@ class CLIP:
         return config
 
 
-def _is_integer(x):
-    return str(x.dtype).removeprefix("torch.").startswith(("int", "uint"))
+def _dtype_name(x):
+    return str(x.dtype).removeprefix("torch.")

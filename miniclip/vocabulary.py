@@ -48,7 +48,10 @@ def official_tokenizer(path=None):
     found = find(path)
     if found is None:
         entry = manifest()["vocabulary"]
-        found = hub.fetch(entry["url"], hub.cache_directory() / entry["file"], entry["sha256"])
+        try:
+            found = hub.fetch(entry["url"], hub.cache_directory() / entry["file"], entry["sha256"])
+        except InputError as error:
+            raise InputError(f"{error}; $MINICLIP_VOCAB may name a copy of the vocabulary") from error
     return _load(found)
 
 

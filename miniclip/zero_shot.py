@@ -13,8 +13,11 @@ from miniclip.ops import Array
 def class_embeddings(model: CLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Array:
     """One direction for each of n labels: the mean of its unit embeddings over the templates, (n, E), of length one.
 
-    A template is a text with "{}" where the label goes. Raises InputError for one without.
+    A template is a text with "{}" where the label goes. Raises InputError for one without, for none, and for no labels.
     """
+    for what, texts in (("labels", labels), ("templates", templates)):
+        if isinstance(texts, str) or not len(texts):
+            raise InputError(f"{what} is {texts!r}, expected a list of at least one text")
     for template in templates:
         if "{}" not in template:
             raise InputError(f"the template {template!r} has no {{}} where the label goes")

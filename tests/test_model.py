@@ -1,6 +1,7 @@
 """CLIP and miniclip.load: the interface of OpenAI's package, and one clear error for what cannot work."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_images_of_another_shape_are_refused(loaded, shape, message):
 
 
 def test_pixels_that_were_not_preprocessed_are_refused(loaded):
-    with pytest.raises(miniclip.InputError, match="uint8: pixels must go through preprocess first"):
+    with pytest.raises(miniclip.InputError, match="uint8, expected floats: pixels must go through preprocess first"):
         loaded[0].encode_image(np.zeros((1, 3, 48, 48), np.uint8))
 
 
@@ -174,6 +175,21 @@ def test_a_model_without_its_vocabulary_says_so(loaded):
 # --------------------------------------------------------------------------------------------- zero-shot
 
 
+@pytest.mark.parametrize(
+    ("labels", "templates", "message"),
+    [
+        ("a red heart", ["{}"], "labels is 'a red heart', expected a list"),
+        ([], ["{}"], "labels is "),
+        (["red"], "a {}", "templates is 'a {}'"),
+        (["red"], [], "templates is "),
+        (["red"], ["a photo"], "'a photo' has no {}"),
+    ],
+)
+def test_labels_and_templates_that_cannot_be_are_refused(loaded, labels, templates, message):
+    with pytest.raises(miniclip.InputError, match=re.escape(message)):
+        zero_shot.class_embeddings(loaded[0], labels, templates)
+
+
 def test_zero_shot_probabilities_are_the_softmax_of_the_logits(loaded, picture):
     model, preprocess = loaded
     labels = ["a red square", "a blue circle", "a green star"]
@@ -194,5 +210,3 @@ def test_a_prompt_ensemble_is_the_mean_of_unit_embeddings(loaded):
         units.append(x / np.linalg.norm(x, axis=1, keepdims=True))
     mean = sum(units) / 2
     np.testing.assert_allclose(classes, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
-    with pytest.raises(miniclip.InputError, match=r"has no \{\}"):
-        zero_shot.class_embeddings(model, ["red"], ["a photo"])

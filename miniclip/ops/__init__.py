@@ -28,7 +28,9 @@ def select(backend: str = "auto", device: Any = None) -> ModuleType:
     try:
         ops = importlib.import_module(BACKENDS[backend])
     except ImportError as error:
-        raise InputError(f"the {backend} backend needs {error.name}: pip install 'miniclip[train]'") from error
+        raise InputError(
+            f"the {backend} backend needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[train]'"
+        ) from error
     try:
         ops.asarray(0.0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises both
