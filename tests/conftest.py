@@ -15,6 +15,8 @@ import packaging.version
 import pytest
 from hypothesis import HealthCheck, settings
 
+from miniclip import params
+
 # Runs are reproducible and free of time limits of their own: this is about answers, not about speed.
 settings.register_profile(
     "miniclip", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
@@ -77,3 +79,14 @@ def official_clip():
         for name in [name for name in sys.modules if name.partition(".")[0] == "clip"]:
             del sys.modules[name]  # others shall see it as installed, not as imported
     return module
+
+
+@pytest.fixture
+def same_tree():
+    """Whether two parameter trees have the same names and values, as a function."""
+
+    def same(a, b):
+        a, b = params.flatten(a), params.flatten(b)
+        return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+    return same

@@ -64,9 +64,9 @@ def residual_streams(tower):
     def catch(i):
         return lambda module, inputs: stages.__setitem__(f"blocks.{i}.attention", inputs[0])
 
-    return stages, [
-        layer.layer_norm2.register_forward_pre_hook(catch(i)) for i, layer in enumerate(tower.encoder.layers)
-    ]
+    for i, layer in enumerate(tower.encoder.layers):
+        layer.layer_norm2.register_forward_pre_hook(catch(i))
+    return stages
 
 
 def traced(model, encode, batch):
@@ -99,6 +99,7 @@ def token_batch(config, seed=0):
 
 
 def compare(ours, theirs, relative_error, error=1e-5):
+    assert ours.keys() == theirs.keys()
     for stage, value in theirs.items():
         found = relative_error(ours[stage], value.detach().numpy())
         assert found < error, f"{stage} is off by {found:.1e} of its largest value"
@@ -109,7 +110,7 @@ def test_image_tower_equals_transformers_stage_by_stage(pair, ours, relative_err
     images = np.random.default_rng(1).standard_normal((3, 3, *[ours.config.visual.image_size] * 2)).astype(np.float32)
     with torch.no_grad():
         pixels = torch.from_numpy(images)
-        streams, _ = residual_streams(official.vision_model)
+        streams = residual_streams(official.vision_model)
         output = official.vision_model(pixels, output_hidden_states=True, output_attentions=True)
         theirs = {
             "embeddings": official.vision_model.embeddings(pixels),
@@ -119,9 +120,7 @@ def test_image_tower_equals_transformers_stage_by_stage(pair, ours, relative_err
             "ln_post": output.pooler_output,
             "features": official.visual_projection(output.pooler_output),
         }
-    stages = traced(ours, ours.encode_image, images)
-    assert stages.keys() == theirs.keys()
-    compare(stages, theirs, relative_error)
+    compare(traced(ours, ours.encode_image, images), theirs, relative_error)
 
 
 def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_error):
@@ -129,7 +128,7 @@ def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_erro
     tokens = token_batch(ours.config.text)
     with torch.no_grad():
         ids = torch.from_numpy(tokens).long()
-        streams, _ = residual_streams(official.text_model)
+        streams = residual_streams(official.text_model)
         output = official.text_model(ids, output_hidden_states=True, output_attentions=True)
         theirs = {
             "embeddings": output.hidden_states[0],
@@ -138,9 +137,7 @@ def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_erro
             "ln_final": output.pooler_output,
             "features": official.text_projection(output.pooler_output),
         }
-    stages = traced(ours, ours.encode_text, tokens)
-    assert stages.keys() == theirs.keys()
-    compare(stages, theirs, relative_error)
+    compare(traced(ours, ours.encode_text, tokens), theirs, relative_error)
 
 
 def test_logits_equal_transformers(pair, ours, relative_error):
