@@ -5,6 +5,7 @@ Builds on the towers (wiring) and an ops module (arithmetic). Files are read in 
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +48,11 @@ class CLIP:
         self.device = device
         self.dtype = dtype
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
+        encode = {"visual": vit.encode_image, "text": text.encode_text}
+        self._encode = {
+            name: ops.capture(partial(encode[name], ops, **self.params[name], config=getattr(config, name)))
+            for name in encode.keys() & self.params.keys()
+        }
 
     def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
         """Pictures to features: images (B, C, height, width) float -> (B, E), not normalised.
@@ -62,7 +68,7 @@ class CLIP:
         images = self.ops.asarray(images, dtype=self.dtype)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, *{expected})")
-        return vit.encode_image(self.ops, images, **self.params["visual"], config=config, trace=trace)
+        return self._encode["visual"](images, trace=trace)
 
     def encode_text(self, tokens: Array, *, trace: Trace | None = None) -> Array:
         """Texts to features: tokens (B, T) int -> (B, E), not normalised.
@@ -72,20 +78,22 @@ class CLIP:
         model without a text tower.
         """
         config = self._tower("text")
-        tokens = self.ops.asarray(tokens, device=self.device)
-        if not _dtype_name(tokens).startswith(("int", "uint")):
+        # Checked here and not on the device: asking a GPU for a number is waiting for it.
+        tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
+        if tokens.dtype.kind not in "iu":
             raise InputError(f"tokens are of {tokens.dtype}, expected integers")
-        tokens = self.ops.asarray(tokens, dtype="int64")
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
+            raise InputError(f"tokens are {tokens.shape}, expected (B, T) with 1 <= T <= {config.context_length}")
+        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < config.vocab_size:
             raise InputError(
-                f"tokens are {tuple(tokens.shape)}, expected (B, T) with 1 <= T <= {config.context_length}"
-            )
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < config.vocab_size:
-            raise InputError(
-                f"token ids run from {int(tokens.min())} to {int(tokens.max())}, "
+                f"token ids run from {tokens.min()} to {tokens.max()}, "
                 f"but the vocabulary has ids 0 to {config.vocab_size - 1}: was another tokenizer used?"
             )
-        return text.encode_text(self.ops, tokens, **self.params["text"], config=config, trace=trace)
+        end = text.end_of_text(tokens, config.eot_token_id)  # (B,)
+        if trace is None:
+            tokens = tokens[:, : text.length(end, self.ops.LENGTH_STEP)]
+        tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
+        return self._encode["text"](tokens, end, trace=trace)
 
     def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array]:
         """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""

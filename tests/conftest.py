@@ -10,6 +10,12 @@ from pathlib import Path
 # Before NumPy loads: two processes whose BLAS threads wait for each other by spinning take minutes for seconds' work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Before Triton loads: without a GPU its kernels run step by step on the CPU.
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 import numpy as np
 import packaging.version
 import pytest

@@ -41,7 +41,7 @@ def functions(module):
     return {
         name: f
         for name, f in inspect.getmembers(module, inspect.isfunction)
-        if not name.startswith("_") and f.__module__ == module.__name__
+        if not name.startswith("_") and f.__module__.endswith("_ops")  # its own, or those of another backend
     }
 
 
@@ -56,17 +56,23 @@ def test_every_reference_operation_says_what_it_computes():
     assert all(inspect.getdoc(f) for f in functions(numpy_ops).values())
 
 
-@each_backend
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("ops", "dtype"),
+    [
+        pytest.param(select(name), dtype, id=f"{name}-{dtype}")
+        for name in BACKENDS
+        for dtype in select(name).DTYPES
+        if dtype != "bfloat16"  # NumPy has none
+    ],
+)
 def test_results_keep_the_dtype_of_their_input(ops, dtype):
-    x = normal(0, 2, 5, 8).astype(dtype)
-    heads = x.reshape(2, 5, 2, 4)
+    x, y, heads = (normal(i, *shape).astype(dtype) for i, shape in enumerate([(5, 8), (5, 8), (1, 5, 2, 4)]))
     results = [
-        run(ops, "layer_norm", x, x[0, 0], x[0, 1], eps=1e-5),
+        run(ops, "layer_norm", x, y[0], y[1], eps=1e-5),
         run(ops, "attention", heads, heads, heads, causal=True),
-        run(ops, "linear", x, x[0], activation="gelu"),
-        run(ops, "linear", x, x[0], activation="quick_gelu"),
-        run(ops, "similarity", x[0], x[1], np.asarray(2.0, dtype)),
+        run(ops, "linear", x, y, activation="gelu"),
+        run(ops, "linear", x, y, activation="quick_gelu"),
+        run(ops, "similarity", x, y, np.asarray(2.0, dtype)),
     ]
     assert [r.dtype for r in results] == [dtype] * len(results)
 
@@ -163,20 +169,15 @@ def test_softmax_sums_to_one_ignores_shifts_and_survives_large_logits(ops, seed,
     outer=st.integers(1, 9),
     bias=st.booleans(),
     activation=st.sampled_from([None, "quick_gelu", "gelu"]),
-    residual=st.booleans(),
 )
-def test_linear_is_activation_of_the_product_plus_residual(ops, seed, rows, inner, outer, bias, activation, residual):
-    x, weight, b, r = (
-        normal(seed + i, *s) for i, s in enumerate([(2, rows, inner), (outer, inner), (outer,), (2, rows, outer)])
-    )
+def test_linear_is_activation_of_the_product(ops, seed, rows, inner, outer, bias, activation):
+    x, weight, b = (normal(seed + i, *s) for i, s in enumerate([(2, rows, inner), (outer, inner), (outer,)]))
     exact = x.astype(np.float64) @ weight.T.astype(np.float64)
     exact = exact + b if bias else exact
     if activation:
         exact = torch.from_numpy(exact)
         exact = (F.gelu(exact) if activation == "gelu" else exact * torch.sigmoid(1.702 * exact)).numpy()
-    exact = exact + r if residual else exact
-    ours = run(ops, "linear", x, weight, b if bias else None, activation=activation, residual=r if residual else None)
-    close(ours, exact)
+    close(run(ops, "linear", x, weight, b if bias else None, activation=activation), exact)
 
 
 @each_backend
@@ -185,6 +186,16 @@ def test_layer_norm_equals_float64(ops, seed, width, eps):
     x, weight, bias = normal(seed, 3, width, scale=5), normal(seed + 1, width), normal(seed + 2, width)
     exact = F.layer_norm(*(torch.from_numpy(x).double() if i == 0 else (width,) for i in range(2)), eps=eps)
     close(run(ops, "layer_norm", x, weight, bias, eps=eps), exact.numpy() * weight + bias)
+
+
+@each_backend
+@given(seed=seeds, shape=st.tuples(st.integers(1, 3), st.integers(1, 5)), width=st.integers(2, 300))
+def test_add_layer_norm_is_a_sum_and_its_norm(ops, seed, shape, width):
+    x, update = normal(seed, *shape, width), normal(seed + 1, *shape, width)
+    weight, bias = normal(seed + 2, width), normal(seed + 3, width)
+    total, normed = ops.add_layer_norm(*(ops.asarray(a) for a in (x, update, weight, bias)), eps=1e-5)
+    np.testing.assert_array_equal(ops.to_numpy(total), x + update)
+    close(ops.to_numpy(normed), run(numpy_ops, "layer_norm", x + update, weight, bias, eps=1e-5))
 
 
 @each_backend
@@ -329,7 +340,7 @@ def test_torch_operations_are_differentiable(name):
 
 
 def test_unknown_backends_and_devices_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch"):
+    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton"):
         select("tpu")
     with pytest.raises(ValueError, match="numpy backend runs on the CPU, not on cuda"):
         select("numpy", "cuda")

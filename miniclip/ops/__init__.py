@@ -3,33 +3,43 @@
 A backend is chosen once, at load, and is then the `ops` argument of every tower function.
 """
 
+import ctypes
 import importlib
+import os
 from types import ModuleType
 from typing import Any
 
 from miniclip.errors import InputError
 
 Array = Any  # whatever the backend computes with: an ndarray, a tensor
-BACKENDS = {"numpy": "miniclip.ops.numpy_ops", "torch": "miniclip.ops.torch_ops"}
+BACKENDS = {
+    "numpy": "miniclip.ops.numpy_ops",
+    "torch": "miniclip.ops.torch_ops",
+    "triton": "miniclip.kernels.triton_ops",
+}
+EXTRAS = {"torch": "train", "triton": "gpu"}  # the package's, that bring what a backend needs
 
 
 def select(backend: str = "auto", device: Any = None) -> ModuleType:
-    """The ops module of a backend's name; "auto" is "torch" for a device other than the CPU, else "numpy".
+    """The ops module of a backend's name.
 
-    Raises InputError for an unknown name, for a device that the backend cannot use, and where its packages are missing.
+    "auto" is "triton" where there is a GPU for it and `device` does not ask for another, "torch" on any other device
+    than the CPU, else "numpy". Raises InputError for an unknown name, for a device that the backend cannot use, and
+    where its packages are missing.
     """
-    on_cpu = device is None or str(device) == "cpu"
+    on_cpu = str(device) == "cpu"
     if backend == "auto":
-        backend = "numpy" if on_cpu else "torch"
+        backend = _fastest(device)
     if backend not in BACKENDS:
         raise InputError(f"there is no backend {backend!r}; choose one of auto, {', '.join(BACKENDS)}")
-    if backend == "numpy" and not on_cpu:
+    if backend == "numpy" and device is not None and not on_cpu:
         raise InputError(f"the numpy backend runs on the CPU, not on {device}: pass backend='torch'")
     try:
         ops = importlib.import_module(BACKENDS[backend])
     except ImportError as error:
         raise InputError(
-            f"the {backend} backend needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[train]'"
+            f"the {backend} backend needs {error.name}: in the checkout, "
+            f"pip install -c constraints.txt -e '.[{EXTRAS.get(backend)}]'"
         ) from error
     try:
         ops.asarray(0.0, device=device)
@@ -37,3 +47,26 @@ def select(backend: str = "auto", device: Any = None) -> ModuleType:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the {backend} backend cannot use the device {str(device)!r}: {reason}") from error
     return ops
+
+
+def _fastest(device):
+    if str(device) == "cpu" or (device is None and not _has_gpu()):
+        return "numpy"
+    try:
+        from miniclip.kernels.device import why_not
+
+        if why_not(device or "cuda") is None and (device is None or str(device).startswith("cuda")):
+            return "triton"
+    except ImportError:  # without Triton, and perhaps without torch
+        pass
+    return "numpy" if device is None else "torch"
+
+
+def _has_gpu():
+    """Whether NVIDIA's driver sees a GPU: asked without torch, which takes seconds to import."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0

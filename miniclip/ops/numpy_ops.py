@@ -14,6 +14,7 @@ import numpy as np
 
 NAME = "numpy"
 DTYPES = ("float32", "float64")  # that it computes in
+LENGTH_STEP = 1  # a batch of texts is cut to a multiple of so many tokens
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 
@@ -26,6 +27,11 @@ def asarray(x, *, device=None, dtype=None):
 def to_numpy(x):
     """Take `x` back from this backend as an ndarray."""
     return x
+
+
+def capture(function):
+    """A function of batches that will be called again and again -> the same, faster where a backend can record it."""
+    return function
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -57,7 +63,7 @@ def embed(tokens, table):
 
 
 def pool(x, index):
-    """Keep one token of each sequence: x (B, T, D), index (B,) int -> (B, D) with row b = x[b, index[b]]."""
+    """Keep one token of each sequence: x (B, T, ...), index (B,) int or one for all -> (B, ...), x[b, index[b]]."""
     return x[np.arange(len(x)), index]
 
 
@@ -111,18 +117,15 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 # -------------------------------------------------------------------------- what a transformer is made of
 
 
-def linear(x, weight, bias=None, *, activation=None, residual=None):
-    """activation(x @ weight.T + bias) + residual, each of the last three only if given.
+def linear(x, weight, bias=None, *, activation=None):
+    """activation(x @ weight.T + bias), bias and activation only if given.
 
-    x (..., in) · weight (out, in) · bias (out,) · activation a name in `ACTIVATIONS` · residual (..., out)
-    returns (..., out).
+    x (..., in) · weight (out, in) · bias (out,) · activation a name in `ACTIVATIONS`; returns (..., out).
     """
     x = x @ weight.T  # (..., out)
     if bias is not None:
         x = x + bias
-    if activation is not None:
-        x = ACTIVATIONS[activation](x)
-    return x if residual is None else x + residual
+    return x if activation is None else ACTIVATIONS[activation](x)
 
 
 def layer_norm(x, weight, bias, *, eps):
@@ -134,6 +137,12 @@ def layer_norm(x, weight, bias, *, eps):
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)  # (..., 1)
     return (centred / np.sqrt(variance + eps) * weight + bias).astype(x.dtype, copy=False)
+
+
+def add_layer_norm(x, update, weight, bias, *, eps):
+    """A residual sum and its norm: x, update (..., D) -> (x + update, layer_norm(x + update)), both (..., D)."""
+    x = x + update
+    return x, layer_norm(x, weight, bias, eps=eps)
 
 
 def attention_weights(q, k, *, causal=False, lengths=None):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 NAME = "torch"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+LENGTH_STEP = 1
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 
@@ -26,6 +27,10 @@ def to_numpy(x):
     """Take `x` back from this backend as an ndarray; bfloat16, which NumPy lacks, comes as float32."""
     x = x.detach().cpu()
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def capture(function):
+    return function
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -67,15 +72,18 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 # -------------------------------------------------------------------------- what a transformer is made of
 
 
-def linear(x, weight, bias=None, *, activation=None, residual=None):
+def linear(x, weight, bias=None, *, activation=None):
     x = F.linear(x, weight, bias)  # (..., out)
-    if activation is not None:
-        x = ACTIVATIONS[activation](x)
-    return x if residual is None else x + residual
+    return x if activation is None else ACTIVATIONS[activation](x)
 
 
 def layer_norm(x, weight, bias, *, eps):
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)  # statistics are float32 inside torch's kernels
+
+
+def add_layer_norm(x, update, weight, bias, *, eps):
+    x = x + update
+    return x, layer_norm(x, weight, bias, eps=eps)
 
 
 def attention_weights(q, k, *, causal=False, lengths=None):

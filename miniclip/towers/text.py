@@ -6,22 +6,17 @@
 from miniclip.towers import transformer
 
 
-def encode_text(ops, tokens, embed, position_embedding, blocks, ln_final, projection=None, *, config, trace=None):
-    """tokens (B, T) int -> features (B, E), not normalised; (B, D) where there is no projection.
+def encode_text(ops, tokens, end, embed, position_embedding, blocks, ln_final, projection=None, *, config, trace=None):
+    """tokens (B, T) int, each text's end (B,) int -> features (B, E), not normalised; (B, D) without a projection.
 
-    Attention is causal, so that nothing behind a text's end can reach its feature: positions behind the last end
-    of the batch are not computed, unless `trace` asks to see them. `trace(name, value)` sees "embeddings", each
-    block's stages, "ln_final" and "features".
+    `trace(name, value)` sees "embeddings", each block's stages, "ln_final" and "features".
     """
     see = trace or transformer.untraced
-    end = end_of_text(tokens, config.eot_token_id)  # (B,)
-    T = tokens.shape[1] if trace else 1 + max(end.tolist(), default=0)
-    x = ops.embed(tokens[:, :T], **embed) + position_embedding[:T]  # (B, T, D)
+    x = ops.embed(tokens, **embed) + position_embedding[: tokens.shape[1]]  # (B, T, D)
     see("embeddings", x)
-    x = transformer.transformer(
-        ops, x, blocks, heads=config.heads, activation=config.activation, eps=config.eps, causal=True, trace=trace
-    )
-    x = ops.layer_norm(ops.pool(x, end), **ln_final, eps=config.eps)  # (B, D)
+    keep = None if trace else end  # no other position is looked at
+    x = transformer.transformer(ops, x, blocks, config=config, causal=True, keep=keep, trace=trace)
+    x = ops.layer_norm(ops.pool(x, end) if trace else x, **ln_final, eps=config.eps)  # (B, D)
     see("ln_final", x)
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)
@@ -36,6 +31,14 @@ def end_of_text(tokens, eot_token_id=None):
     name the id (modeling_clip.py, CLIPTextTransformer), and a text without it is pooled at position 0.
     """
     return (tokens if eot_token_id is None else (tokens == eot_token_id) * 1).argmax(-1)
+
+
+def length(end, step=1):
+    """How many positions a batch needs: attention is causal, nothing behind a text's end reaches its feature.
+
+    end (B,) -> the last one's, and it too, rounded up to a multiple of `step`.
+    """
+    return -(-(1 + end.max(initial=0)) // step) * step
 
 
 def shapes(config, embed_dim):

@@ -4,59 +4,70 @@ Builds on the operations it is handed as `ops`; `vit` and `text` put pixels or t
 Parameters are nested dicts whose keys are the argument names of the function that uses them.
 """
 
-from functools import partial
 
+def transformer(ops, x, blocks, *, config, causal=False, keep=None, trace=None):
+    """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
 
-def transformer(ops, x, blocks, *, heads, activation, eps, causal=False, trace=None):
-    """x (B, T, D) through L blocks -> (B, T, D).
-
-    `trace(name, value)`, if given, sees of block i: "blocks.i.attention_weights" (B, H, T, T), and the residual
-    stream (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp".
+    `config` has heads, activation and eps. `keep`, (B,) int or one for all, is the token that goes on: the last block
+    computes no other, beyond keys and values. `trace(name, value)`, if given, sees of block i
+    "blocks.i.attention_weights" (B, H, T, T), and the residual stream (B, T, D) after each half,
+    "blocks.i.attention" and "blocks.i.mlp".
     """
+    update = None
     for i, p in enumerate(blocks):
-        see = trace and partial(_traced_in_block, trace, i)
-        x = block(ops, x, **p, heads=heads, activation=activation, eps=eps, causal=causal, trace=see)
-    return x
-
-
-def _traced_in_block(trace, i, name, value):
-    trace(f"blocks.{i}.{name}", value)
+        see = trace and (lambda name, value, i=i: trace(f"blocks.{i}.{name}", value))
+        kept = keep if i == len(blocks) - 1 else None
+        x, update = block(ops, x, update, **p, config=config, causal=causal, keep=kept, trace=see)
+    x = x + update
+    return x if keep is None else x[:, 0]
 
 
 def untraced(name, value):
     """What stands in for `trace` where nobody looks inside."""
 
 
-def block(ops, x, ln_1, attention, ln_2, mlp, *, heads, activation, eps, causal=False, trace=None):
-    """x + attention(ln_1(x)), then x + mlp(ln_2(x)): (B, T, D) -> (B, T, D).
+def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal=False, keep=None, trace=None):
+    """x + attention(ln_1(x)), then x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
 
-    Layer norm stands before each half, as in GPT-2, and the residual stream itself is never normalised.
+    Layer norm stands before each half, as in GPT-2, and the residual stream itself is never normalised. Each half's
+    result is added together with the norm that follows, one pass over memory on a GPU: `update` is what the block
+    before has left to add, None at the first, and the block returns x and what it leaves to add itself.
     """
-    see = trace or untraced
-    y = ops.layer_norm(x, **ln_1, eps=eps)
-    x = self_attention(ops, y, **attention, heads=heads, causal=causal, residual=x, trace=trace)
-    see("attention", x)
-    y = ops.layer_norm(x, **ln_2, eps=eps)
-    x = feed_forward(ops, y, **mlp, activation=activation, residual=x)
-    see("mlp", x)
-    return x
+    eps = config.eps
+    x, y = (x, ops.layer_norm(x, **ln_1, eps=eps)) if update is None else ops.add_layer_norm(x, update, **ln_1, eps=eps)
+    update = self_attention(ops, y, **attention, heads=config.heads, causal=causal, keep=keep, trace=trace)
+    if keep is not None:
+        x = ops.pool(x, keep)[:, None]  # (B, 1, D)
+    x, y = ops.add_layer_norm(x, update, **ln_2, eps=eps)
+    if trace:
+        trace("attention", x)
+    update = feed_forward(ops, y, **mlp, activation=config.activation)
+    if trace:
+        trace("mlp", x + update)
+    return x, update
 
 
-def self_attention(ops, x, qkv, out, *, heads, causal=False, residual=None, trace=None):
-    """Queries, keys and values in one product, attention in every head, one more product: (B, T, D) -> (B, T, D)."""
+def self_attention(ops, x, qkv, out, *, heads, causal=False, keep=None, trace=None):
+    """Queries, keys and values in one product, attention in every head, one more product.
+
+    x (B, T, D) -> (B, T, D), or (B, 1, D) where `keep` says whose query alone is asked.
+    """
     B, T, D = x.shape
     packed = ops.linear(x, **qkv).reshape(B, T, 3, heads, D // heads)  # (B, T, 3, H, K)
     q, k, v = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]  # (B, T, H, K) views
+    lengths = None
     if trace:
         trace("attention_weights", ops.attention_weights(q, k, causal=causal))
-    x = ops.attention(q, k, v, causal=causal).reshape(B, T, D)  # the heads side by side
-    return ops.linear(x, **out, residual=residual)
+    if keep is not None:
+        q = ops.pool(q, keep)[:, None]  # (B, 1, H, K)
+        causal, lengths = False, keep + 1 if causal else None  # it sees the keys up to its own
+    x = ops.attention(q, k, v, causal=causal, lengths=lengths)  # (B, T or 1, H, K)
+    return ops.linear(x.reshape(B, q.shape[1], D), **out)  # the heads side by side
 
 
-def feed_forward(ops, x, fc, proj, *, activation, residual=None):
+def feed_forward(ops, x, fc, proj, *, activation):
     """proj(activation(fc(x))), each token by itself: (B, T, D) -> (B, T, D)."""
-    x = ops.linear(x, **fc, activation=activation)  # (B, T, M)
-    return ops.linear(x, **proj, residual=residual)  # (B, T, D)
+    return ops.linear(ops.linear(x, **fc, activation=activation), **proj)  # by way of (B, T, M)
 
 
 def shapes(config):

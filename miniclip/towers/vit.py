@@ -17,10 +17,9 @@ def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=N
     see("embeddings", x)
     x = ops.layer_norm(x, **ln_pre, eps=config.eps)
     see("ln_pre", x)
-    x = transformer.transformer(
-        ops, x, blocks, heads=config.heads, activation=config.activation, eps=config.eps, trace=trace
-    )
-    x = ops.layer_norm(x[:, 0], **ln_post, eps=config.eps)  # (B, D): only the class token goes on
+    keep = None if trace else 0  # only the class token goes on
+    x = transformer.transformer(ops, x, blocks, config=config, keep=keep, trace=trace)
+    x = ops.layer_norm(x[:, 0] if trace else x, **ln_post, eps=config.eps)  # (B, D)
     see("ln_post", x)
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)

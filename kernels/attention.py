@@ -1,0 +1,262 @@
+"""Attention as one kernel: softmax(q kᵀ / √K + mask) v, without the (Tq, Tk) scores ever leaving the chip.
+
+In eager torch the scores and the weights of every head go out to memory and come back, 4·B·H·Tq·Tk numbers more than
+the 4·B·H·T·K that must move: 3 times the traffic at T = 50, 18 times at T = 577. Each version below moves only
+what must be moved, and is faster than the one before:
+
+    1  one query a program      All arithmetic on the vector units: T = 577 takes 349 GFLOP at B = 256, 16 heads, and the
+                                vector units of an H200 do some 60 TFLOP/s. Keys and values are read once per query.
+    2  a tile of queries        Both products on the matrix units (about 790 TFLOP/s), and keys and values are read once per
+                                64 queries. But all keys of a head must fit into registers at once, padded to
+                                a power of two: 77% of the work is useful at T = 197, 56% at 577, where it spills.
+    3  a tile of keys at a time The softmax is kept up to date as keys come ("online", FlashAttention, algorithm 1): any
+                                T, and the loop's loads run ahead of its arithmetic. CLIP's lengths are never
+                                a convenient multiple, 257 = 256 + 1, so what is left over gets tiles of its own, as
+                                small as 16 wide: 76% of the work is useful at T = 197, 84% at 257, against 59% and 45%
+                                for tiles of 128 x 128. Only what is left over is masked.
+
+(FlashAttention: Dao et al., 2022; FlashAttention-2: Dao, 2023, for the order of loops and the unscaled accumulator.)
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from miniclip.kernels import device, tuning
+
+from miniclip.errors import InputError
+
+LARGEST_HEAD = 128  # wider ones do not fit into the registers of these tiles
+LOG2_E = math.log2(math.e)  # exp(x) = exp2(x · log2 e), and exp2 is what the hardware has
+
+
+# ------------------------------------------------------------------------------ version 1: one query a program
+
+
+@triton.jit
+def _one_query(
+    q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
+    Tq, Tk, H, scale,
+    K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    i, h, b = tl.program_id(0) % Tq, tl.program_id(0) // Tq % H, (tl.program_id(0) // Tq // H).to(tl.int64)
+    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    if CAUSAL:
+        seen = tl.minimum(seen, i + 1)
+    t, x = tl.arange(0, BLOCK_T)[:, None], tl.arange(0, BLOCK_K)[None, :]  # (Tk, 1), (1, K)
+    there = (t < seen) & (x < K)
+
+    q = tl.load(q_ptr + b * q_b + i * q_t + h * q_h + x, mask=x < K, other=0).to(tl.float32)  # (1, K)
+    k = tl.load(k_ptr + b * k_b + t * k_t + h * k_h + x, mask=there, other=0).to(tl.float32)  # (Tk, K)
+    scores = tl.where(t < seen, tl.sum(q * k, axis=1, keep_dims=True) * scale, -float("inf"))  # (Tk, 1)
+    p = tl.exp2(scores - tl.max(scores, axis=0, keep_dims=True))
+    v = tl.load(v_ptr + b * v_b + t * v_t + h * v_h + x, mask=there, other=0).to(tl.float32)  # (Tk, K)
+    out = tl.sum(p * v, axis=0, keep_dims=True) / tl.sum(p, axis=0, keep_dims=True)  # (1, K)
+    tl.store(out_ptr + b * out_b + i * out_t + h * out_h + x, out.to(out_ptr.dtype.element_ty), mask=x < K)
+
+
+# --------------------------------------------------------------------------- version 2: a tile of queries
+
+
+@triton.jit
+def _one_pass(
+    q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
+    Tq, Tk, H, scale,
+    K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    tiles = tl.cdiv(Tq, BLOCK_M)
+    program = tl.program_id(0)
+    tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
+    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    i = (tile * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]  # (M, 1)
+    t, x = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)[None, :]
+
+    q = tl.load(q_ptr + b * q_b + i * q_t + h * q_h + x, mask=(i < Tq) & (x < K), other=0)  # (M, K)
+    k = tl.load(
+        k_ptr + b * k_b + t[:, None] * k_t + h * k_h + x, mask=(t[:, None] < seen) & (x < K), other=0
+    )  # (Tk, K)
+    visible = t[None, :] < seen
+    if CAUSAL:
+        visible = visible & (t[None, :] <= i)
+    scores = tl.where(visible, tl.dot(q, k.T, input_precision=PRECISION) * scale, -float("inf"))  # (M, Tk)
+    p = tl.exp2(scores - tl.max(scores, axis=1, keep_dims=True))
+    # Weights that are zero do not save us from values that were never written: 0 · NaN is NaN, so they are read as zeros.
+    v = tl.load(
+        v_ptr + b * v_b + t[:, None] * v_t + h * v_h + x, mask=(t[:, None] < seen) & (x < K), other=0
+    )  # (Tk, K)
+    out = tl.dot(p.to(v.dtype), v, input_precision=PRECISION) / tl.sum(p, axis=1, keep_dims=True)  # (M, K)
+    out_ptr += b * out_b + h * out_h
+    tl.store(out_ptr + i * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i < Tq) & (x < K))
+
+
+# -------------------------------------------------------------------- version 3: a tile of keys at a time
+
+
+@triton.jit
+def _online(
+    q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
+    Tq, Tk, H, scale,
+    K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr,
+    REST_M: tl.constexpr, BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    # The tiles of one head run side by side, so that its keys and values come out of the cache for all but the first.
+    tiles = tl.cdiv(Tq, BLOCK_M)
+    program = tl.program_id(0)
+    tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
+    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    q_ptr += b * q_b + h * q_h
+    k_ptr += b * k_b + h * k_h
+    v_ptr += b * v_b + h * v_h
+    out_ptr += b * out_b + h * out_h
+    if REST_M == BLOCK_M or tile < tiles - 1:
+        _queries(q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, tile * BLOCK_M, Tq, seen, scale,
+                 K, CAUSAL, WHOLE_TILES, BLOCK_K, BLOCK_M, BLOCK_N, REST_N, RESTS, PRECISION)  # fmt: skip
+    else:
+        _queries(q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, tile * BLOCK_M, Tq, seen, scale,
+                 K, CAUSAL, WHOLE_TILES, BLOCK_K, REST_M, BLOCK_N, REST_N, RESTS, PRECISION)  # fmt: skip
+
+
+@triton.jit
+def _queries(
+    q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, first, Tq, seen, scale,
+    K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, M: tl.constexpr,
+    BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Queries first .. first + M of one head against its keys 0 .. seen."""
+    i = first + tl.arange(0, M)  # (M,)
+    x = tl.arange(0, BLOCK_K)[None, :]
+    q = tl.load(q_ptr + i[:, None] * q_t + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
+    largest = tl.full([M], -float("inf"), tl.float32)  # score so far, of each query
+    total = tl.zeros([M], tl.float32)  # of its weights, relative to the largest
+    out = tl.zeros([M, BLOCK_K], tl.float32)  # their sum of values, likewise
+
+    whole = 0
+    if WHOLE_TILES:  # of keys that every query here sees: nothing to mask
+        whole = (tl.minimum(seen, first + 1) if CAUSAL else seen) // BLOCK_N * BLOCK_N
+        for start in range(0, whole, BLOCK_N):
+            out, largest, total = _keys(out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, start, seen, scale,
+                                        K, CAUSAL, False, BLOCK_K, BLOCK_N, PRECISION)  # fmt: skip
+    for rest in tl.static_range(RESTS):
+        out, largest, total = _keys(out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, whole + rest * REST_N, seen,
+                                    scale, K, CAUSAL, True, BLOCK_K, REST_N, PRECISION)  # fmt: skip
+
+    out = out / total[:, None]
+    tl.store(out_ptr + i[:, None] * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i[:, None] < Tq) & (x < K))
+
+
+@triton.jit
+def _keys(
+    out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, start, seen, scale,
+    K: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, BLOCK_K: tl.constexpr, N: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Take keys start .. start + N into account: scores, their new maximum, and all sums relative to that."""
+    t = start + tl.arange(0, N)  # (N,)
+    x = tl.arange(0, BLOCK_K)[None, :]
+    there = x < K
+    if MASKED:
+        there = there & (t[:, None] < seen)
+    k = tl.load(k_ptr + t[:, None] * k_t + x, mask=there, other=0)  # (N, K)
+    scores = tl.dot(q, k.T, input_precision=PRECISION)  # (M, N)
+    if MASKED:
+        visible = t[None, :] < seen
+        if CAUSAL:
+            visible = visible & (t[None, :] <= i[:, None])
+        scores = tl.where(visible, scores, -float("inf"))
+    new = tl.maximum(largest, tl.max(scores, axis=1) * scale)  # (M,) finite: every query sees key 0, which comes first
+    p = tl.exp2(scores * scale - new[:, None])  # (M, N), the scale at no cost in one multiply-add
+    shrink = tl.exp2(largest - new)
+    v = tl.load(v_ptr + t[:, None] * v_t + x, mask=there, other=0)  # (N, K), zeros where nothing is: 0 · NaN is NaN
+    out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
+    return out, new, total * shrink + tl.sum(p, axis=1)
+
+
+# --------------------------------------------------------------------------------------- choosing tiles
+
+# (up to Tk keys): tiles. Chosen by counting bytes and useful work, not measured yet: 64 queries a program where
+# the memory is the limit; 128 where every program reads so many keys that the cache would be.
+TILES = {
+    64: {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
+    128: {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
+    None: {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3},
+}
+FLOAT32_TILES = {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1}
+
+
+def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
+    """The constants that version 3 is compiled with: the tuned ones if there are any, or `config`, and what follows."""
+    default = FLOAT32_TILES if dtype == torch.float32 else next(c for T, c in TILES.items() if T is None or Tk <= T)
+    config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch)) or default)
+    M, N = config["BLOCK_M"], config["BLOCK_N"]
+    config["REST_M"] = min(M, _power_of_two(Tq % M or M))
+    config["WHOLE_TILES"] = Tk >= N
+    # How many keys are left over is known only where nothing cuts them off. Causal, as many as there are queries are cut.
+    config["REST_N"] = N if causal or has_lengths else min(N, _power_of_two(Tk % N))
+    config["RESTS"] = max(1, M // N) if causal else int(has_lengths or Tk % N > 0)
+    return config
+
+
+def key(Tq, Tk, K, dtype, causal, batch):
+    """What a tuned configuration is good for."""
+    return {"Tq": Tq, "Tk": Tk, "K": K, "dtype": str(dtype)[6:], "causal": causal, "large": batch >= 16}
+
+
+def candidates():
+    """Configurations to measure, for 16 bit types."""
+    return [
+        {"BLOCK_M": M, "BLOCK_N": N, "num_warps": M // rows, "num_stages": stages}
+        for M in (64, 128)
+        for N in (32, 64, 128)
+        for rows in (16, 32)
+        for stages in (1, 2, 3)
+        if M // rows in (4, 8)
+    ]
+
+
+def _power_of_two(n):
+    return max(16, triton.next_power_of_2(n))  # 16: the least that the matrix units take
+
+
+# ------------------------------------------------------------------------------------------- calling them
+
+
+def attention(q, k, v, *, causal=False, lengths=None, version=3, config=None):
+    """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
+
+    float16, bfloat16 or float32, all three alike; any strides, views of one packed product are read where they lie;
+    K up to 128; the result is contiguous, so that its heads lie side by side. float32 is computed in three products
+    of tf32, about as exact as float32 itself. `config` replaces the tiles of version 3.
+    Raises InputError for a wider head.
+    """
+    B, Tq, H, K = q.shape
+    Tk = k.shape[1]
+    if K > LARGEST_HEAD:
+        raise InputError(f"heads are {K} wide, the attention kernel takes up to {LARGEST_HEAD}: use backend='torch'")
+    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
+    out = torch.empty(B, Tq, H, K, dtype=q.dtype, device=q.device)
+    if out.numel() == 0:
+        return out
+    if lengths is not None:
+        lengths = torch.as_tensor(lengths, device=q.device)
+    arguments = (
+        q, k, v, out, lengths,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
+        Tq, Tk, H, LOG2_E / math.sqrt(K), K, causal,
+    )  # fmt: skip
+    precision = device.dot_precision(q.dtype)
+    BLOCK_K, BLOCK_T = _power_of_two(K), _power_of_two(Tk)
+    if version == 1:
+        _one_query[(Tq * H * B,)](*arguments, BLOCK_T, BLOCK_K, num_warps=4 if Tk <= 128 else 16)
+    elif version == 2:
+        M = 64
+        _one_pass[(triton.cdiv(Tq, M) * H * B,)](*arguments, BLOCK_T, BLOCK_K, BLOCK_M=M, PRECISION=precision)
+    else:
+        config = tiles(Tq, Tk, K, q.dtype, causal, lengths is not None, B, config)
+        grid = (triton.cdiv(Tq, config["BLOCK_M"]) * H * B,)
+        _online[grid](*arguments, BLOCK_K=BLOCK_K, PRECISION=precision, **config)
+    return out

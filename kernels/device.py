@@ -1,0 +1,50 @@
+"""What the kernels run on: a GPU, Triton's interpreter on the CPU, or the compiler alone (see `offline`)."""
+
+import functools
+
+import torch
+import triton
+
+LEAST_CAPABILITY = 80  # Ampere's: the first with bfloat16
+
+
+def interpreting():
+    """Whether Triton runs kernels step by step on the CPU: TRITON_INTERPRET=1 when it was imported."""
+    return triton.knobs.runtime.interpret
+
+
+def why_not(device=None):
+    """Why the kernels cannot run on a device as torch names it (None: the current GPU), or None where they can."""
+    kind = "cuda" if device is None else torch.device(device).type
+    if interpreting():
+        return None if device is None or kind == "cpu" else "TRITON_INTERPRET=1 runs kernels on the CPU alone"
+    if kind == "meta":  # see `offline`
+        return None
+    if kind != "cuda":
+        return f"Triton's kernels run on a GPU, not on {device}; with TRITON_INTERPRET=1 they run, slowly, on the CPU"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA GPU (with TRITON_INTERPRET=1 kernels run, slowly, on the CPU)"
+    major, minor = torch.cuda.get_device_capability(device)
+    if 10 * major + minor < LEAST_CAPABILITY:
+        return f"it has compute capability {major}.{minor}, the kernels need {LEAST_CAPABILITY / 10}"
+    return None
+
+
+def capability():
+    """The compute capability that kernels are compiled for, 10 · major + minor: 90 on an H100 or H200."""
+    return 90 if interpreting() else triton.runtime.driver.active.get_current_target().arch
+
+
+@functools.cache
+def _processors(name):
+    return torch.cuda.get_device_properties(name).multi_processor_count
+
+
+def processors(x):
+    """How many multiprocessors the device of `x` has; an H200's 132 where there is no GPU."""
+    return _processors(x.device) if x.is_cuda else 132
+
+
+def dot_precision(dtype):
+    """How float32 products are to be computed: three tf32 products each, near float32; one would lose 13 bits."""
+    return "tf32x3" if dtype == torch.float32 else "ieee"

@@ -1,0 +1,102 @@
+"""CUDA graphs: a tower recorded once for each size of batch, and then played back with a single launch.
+
+A forward pass of ViT-B/32 launches some 90 kernels. Launching takes the CPU some 10 µs each, whatever the batch, so that
+a small batch waits for launches and not for arithmetic. A recording has none: the same kernels on the same memory,
+started by the GPU itself (CUDA C++ Programming Guide, "CUDA Graphs").
+
+The same memory is the catch, and what this file is about: a batch is copied to where the recording reads, padded to the
+next size that there is a recording of, and the result is copied out before the next batch can overwrite it.
+"""
+
+import threading
+from collections import OrderedDict
+
+import torch
+
+MOST_ROWS = 64  # of a batch that is recorded: larger ones keep the GPU busy for longer than they take to launch
+MOST_GRAPHS = 32  # kept for each function: the least recently used is dropped first
+
+
+def bucket(rows):
+    """The size that a batch is padded to, 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: few sizes, and at most a third is padding."""
+    power = 1 << (rows - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and rows <= power * 3 // 4 else power
+
+
+class Runner:
+    """A function of batches, (B, ...) each -> (B, ...), recorded for small batches on a GPU.
+
+    Each row of its result must depend on the same row of the batches alone, and on nothing that changes between calls
+    but them. Results belong to the caller. Recordings share one pool of memory, so that all need little more than the
+    largest, and there are at most MOST_GRAPHS. Calls from several threads and on several streams take turns.
+    """
+
+    def __init__(self, function, recorder=None):
+        self.function = function
+        self.recorder = recorder or CudaRecorder()
+        self.recordings = OrderedDict()  # shapes, dtypes and devices: (static inputs, replay, static output)
+        self.lock = threading.Lock()
+
+    def __call__(self, *batches, **options):
+        """function(*batches, **options); where an option is given, a trace for one, it is called and not replayed."""
+        options = {name: value for name, value in options.items() if value is not None}
+        rows = len(batches[0])
+        with torch.cuda.device_of(batches[0]):  # where Triton launches
+            if options or not 1 <= rows <= MOST_ROWS or not self.recorder.can_record(batches):
+                return self.function(*batches, **options)
+            with self.lock:
+                return self._replay(batches, rows)
+
+    def _replay(self, batches, rows):
+        key = tuple((bucket(rows), *x.shape[1:], x.dtype, x.device) for x in batches)
+        if key not in self.recordings:
+            # Zeros are pixels, tokens and positions that any function can take: what a row holds before it was used.
+            inputs = [x.new_zeros(bucket(rows), *x.shape[1:]) for x in batches]
+            self.recordings[key] = (inputs, *self.recorder.record(self.function, inputs))
+            if len(self.recordings) > MOST_GRAPHS:
+                self.recordings.popitem(last=False)
+        self.recordings.move_to_end(key)
+        inputs, replay, output = self.recordings[key]
+        self.recorder.acquire()
+        for static, x in zip(inputs, batches):
+            static[:rows].copy_(x)
+        replay()
+        result = output[:rows].clone()
+        self.recorder.release()
+        return result
+
+
+class CudaRecorder:
+    """Records with torch.cuda.CUDAGraph; `acquire` and `release` enclose every use of the recordings' memory."""
+
+    def __init__(self):
+        self.pool = None
+        self.released = None  # the event behind the last use
+
+    def can_record(self, batches):
+        return all(x.is_cuda for x in batches) and not torch.cuda.is_current_stream_capturing()
+
+    def record(self, function, inputs):
+        """-> (replay(), its output)."""
+        self.acquire()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function(
+                *inputs
+            )  # once for real: kernels are compiled, the library chooses its own, neither can be recorded
+        torch.cuda.current_stream().wait_stream(stream)
+        if self.pool is None:
+            self.pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # other threads may allocate
+            output = function(*inputs)
+        return graph.replay, output
+
+    def acquire(self):
+        if self.released is not None:
+            torch.cuda.current_stream().wait_event(self.released)
+
+    def release(self):
+        self.released = torch.cuda.Event()
+        self.released.record()

@@ -1,0 +1,113 @@
+"""The operations of `numpy_ops` on a GPU: same names, same signatures, Triton where it pays, torch elsewhere.
+
+float32, float16 or bfloat16, forward only: to differentiate, take the torch backend. Large matrix products are the library's
+unless something can be fused into them. What each operation means stands once, in `numpy_ops`.
+"""
+
+import torch
+import torch.nn.functional as F
+from miniclip.kernels import activation as activation_kernels
+from miniclip.kernels import attention as attention_kernels
+from miniclip.kernels import graphs
+from miniclip.kernels import layer_norm as layer_norm_kernels
+from miniclip.kernels import linear as linear_kernels
+from miniclip.kernels import patch_embed as patch_embed_kernels
+from miniclip.kernels import similarity as similarity_kernels
+from miniclip.kernels.device import interpreting, why_not
+
+from miniclip.errors import InputError
+from miniclip.ops import torch_ops
+
+NAME = "triton"
+DTYPES = ("float32", "float16", "bfloat16")
+LENGTH_STEP = 16
+
+# ------------------------------------------------------------------------------ arrays in, arrays out
+
+
+def asarray(x, *, device=None, dtype=None):
+    """Hand `x` to this backend: a tensor of `dtype` (the name of one, None: as it is) on `device`.
+
+    device None is the GPU that `x` is on, else the current one. Raises InputError where there is none that the kernels can
+    run on, and for what gradients are wanted of.
+    """
+    x = torch_ops.asarray(x)
+    if x.requires_grad and torch.is_grad_enabled():
+        raise InputError(
+            "the triton backend computes no gradients: pass backend='torch', or call it in torch.no_grad()"
+        )
+    if device is not None or x.device.type == "cpu":
+        reason = why_not(device)
+        if reason:
+            raise InputError(f"the triton backend cannot run: {reason}; pass backend='torch' or 'numpy'")
+        if device is None and not interpreting():
+            device = "cuda"
+    return torch_ops.asarray(x, device=device, dtype=dtype)
+
+
+to_numpy = torch_ops.to_numpy
+
+
+def capture(function):
+    return graphs.Runner(function)
+
+
+# ----------------------------------------------------------------------------------- pixels and tokens
+
+
+def patch_embed(images, weight, class_token, position_embedding):
+    return patch_embed_kernels.patch_embed(images, weight, class_token, position_embedding)
+
+
+embed, pool = torch_ops.embed, torch_ops.pool
+
+
+# ----------------------------------------------------------------------------------------- activations
+
+softmax = torch_ops.softmax
+
+
+def quick_gelu(x):
+    return activation_kernels.bias_activation(x, None, "quick_gelu")
+
+
+def gelu(x):
+    return activation_kernels.bias_activation(x, None, "gelu")
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+
+
+# -------------------------------------------------------------------------- what a transformer is made of
+
+
+def linear(x, weight, bias=None, *, activation=None):
+    if activation is None:
+        return F.linear(x, weight, bias)  # (..., out), the library adds the bias as it writes
+    if linear_kernels.pays(x.numel() // x.shape[-1], *weight.shape, x.dtype):
+        return linear_kernels.linear(x, weight, bias, activation)
+    return activation_kernels.bias_activation(F.linear(x, weight), bias, activation, in_place=True)
+
+
+def layer_norm(x, weight, bias, *, eps):
+    return layer_norm_kernels.layer_norm(x, weight, bias, eps=eps)
+
+
+def add_layer_norm(x, update, weight, bias, *, eps):
+    return layer_norm_kernels.add_layer_norm(x, update, weight, bias, eps=eps)
+
+
+attention_weights = torch_ops.attention_weights  # for those who look inside; the kernel never has them all
+
+
+def attention(q, k, v, *, causal=False, lengths=None):
+    return attention_kernels.attention(q, k, v, causal=causal, lengths=lengths)
+
+
+# ------------------------------------------------------------------------------------- the shared space
+
+l2_normalize = torch_ops.l2_normalize
+
+
+def similarity(image_features, text_features, logit_scale):
+    return similarity_kernels.similarity(image_features, text_features, logit_scale)
