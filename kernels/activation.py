@@ -1,12 +1,14 @@
-"""Bias and activation in one pass: activation(x + bias), in the place, where `linear` calls it.
+"""Bias and activation in one pass: activation(x + bias).
 
-quick_gelu written with torch's operations takes 3 kernels and 7 passes over memory, x * sigmoid(1.702 * x); one kernel needs 2,
-one read and one written. At 256 pictures of ViT-L/14 x has 65,792 x 4096 numbers: 539 MB a pass in 16 bit.
+x * sigmoid(1.702 * x), written with torch's operations, takes 3 kernels that read four times and write three times. One
+kernel reads once and writes once: 2 passes over memory in the place of 7, of 539 MB each for 256 pictures of ViT-L/14,
+whose x has 65,792 x 4096 numbers of 16 bit.
 
-    1  a stretch of numbers a program   The bias of each number is looked up by its column, with a remainder for each.
-    2  a tile of rows and columns       The bias is read once for all rows of the tile.
+    1  a stretch of numbers a program    Each number's bias is looked up by its column, a remainder for each.
+    2  a tile of rows and columns        The bias is read once for all rows of a tile.
 
-(quick_gelu: clip/model.py, QuickGELU. gelu: Hendrycks and Gimpel, 2016, sec. 2.)
+(quick_gelu: clip/model.py, QuickGELU. gelu: Hendrycks and Gimpel, 2016, sec. 2. What was measured stands in
+kernels/README.md.)
 """
 
 import math
@@ -14,6 +16,7 @@ import math
 import torch
 import triton
 import triton.language as tl
+
 from miniclip.kernels import tuning
 
 SQRT_HALF = tl.constexpr(math.sqrt(0.5))
@@ -54,7 +57,7 @@ def _tile(
 def tiles(M, N, dtype):
     """16 numbers a thread in flight: two loads of 16 bytes where numbers have two."""
     default = {"BLOCK_M": 4, "BLOCK_N": min(512, triton.next_power_of_2(N)), "num_warps": 4}
-    return dict(tuning.find("activation", key(M, N, dtype)) or default)
+    return dict(tuning.find("activation", key(M, N, dtype), default))
 
 
 def key(M, N, dtype):
@@ -74,8 +77,11 @@ def candidates():
 
 
 def bias_activation(x, bias, activation, *, in_place=False, version=2, config=None):
-    """activation(x + bias): x (..., N), bias (N,) or None, activation "quick_gelu" or "gelu" -> (..., N) of x's dtype."""
-    x = x.contiguous()
+    """activation(x + bias), "quick_gelu" or "gelu": x (..., N), bias (N,) or None -> (..., N) of x's dtype.
+
+    `in_place` writes the result over x. `config` replaces the tiles of version 2.
+    """
+    x, bias = x.contiguous(), None if bias is None else bias.contiguous()
     out = x if in_place else torch.empty_like(x)
     if out.numel() == 0:
         return out

@@ -1,21 +1,22 @@
 """Attention as one kernel: softmax(q kᵀ / √K + mask) v, without the (Tq, Tk) scores ever leaving the chip.
 
-In eager torch the scores and the weights of every head go out to memory and come back, 4·B·H·Tq·Tk numbers more than
-the 4·B·H·T·K that must move: 3 times the traffic at T = 50, 18 times at T = 577. Each version below moves only
-what must be moved, and is faster than the one before:
+In eager torch the scores and the weights of every head go out to memory and come back: 4·B·H·T² numbers, beside the
+4·B·H·T·K that must move, 3 times as many at T = 197 and 9 times at T = 577. Each version below moves only what it must,
+and does it faster than the one before:
 
-    1  one query a program      All arithmetic on the vector units: T = 577 takes 349 GFLOP at B = 256, 16 heads, and the
-                                vector units of an H200 do some 60 TFLOP/s. Keys and values are read once per query.
-    2  a tile of queries        Both products on the matrix units (about 790 TFLOP/s), and keys and values are read once per
-                                64 queries. But all keys of a head must fit into registers at once, padded to
-                                a power of two: 77% of the work is useful at T = 197, 56% at 577, where it spills.
-    3  a tile of keys at a time The softmax is kept up to date as keys come ("online", FlashAttention, algorithm 1): any
-                                T, and the loop's loads run ahead of its arithmetic. CLIP's lengths are never
-                                a convenient multiple, 257 = 256 + 1, so what is left over gets tiles of its own, as
-                                small as 16 wide: 76% of the work is useful at T = 197, 84% at 257, against 59% and 45%
-                                for tiles of 128 x 128. Only what is left over is masked.
+    1  one query a program    All arithmetic is on the vector units: 349 GFLOP at T = 577, B = 256, H = 16, where an
+                              H200's do some 60 TFLOP/s. Every query reads all keys and values anew.
+    2  a tile of queries      Both products are on the matrix units, about 790 TFLOP/s, and keys and values are read
+                              once for 64 queries. But all keys of a head sit in registers at once, padded to a power
+                              of two: of the work 59% is useful at T = 197, and at T = 257 registers run out.
+    3  a tile of keys at a    The softmax is kept up to date as keys come ("online"), so that any T will do, and the
+       time                   loop's loads run ahead of its arithmetic. CLIP's lengths are never a convenient multiple,
+                              257 = 256 + 1, so what is left over gets tiles of its own, as small as 16 wide: 73% of
+                              the work is useful at T = 197 and 89% at T = 257, for 59% and 45% with tiles of 128 x 128.
+                              Only what is left over is masked.
 
-(FlashAttention: Dao et al., 2022; FlashAttention-2: Dao, 2023, for the order of loops and the unscaled accumulator.)
+(The online softmax: FlashAttention, Dao et al., 2022, algorithm 1. The order of the loops: FlashAttention-2, Dao, 2023.
+What was measured stands in kernels/README.md.)
 """
 
 import math
@@ -23,9 +24,9 @@ import math
 import torch
 import triton
 import triton.language as tl
-from miniclip.kernels import device, tuning
 
 from miniclip.errors import InputError
+from miniclip.kernels import device, tuning
 
 LARGEST_HEAD = 128  # wider ones do not fit into the registers of these tiles
 LOG2_E = math.log2(math.e)  # exp(x) = exp2(x · log2 e), and exp2 is what the hardware has
@@ -76,18 +77,15 @@ def _one_pass(
     t, x = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)[None, :]
 
     q = tl.load(q_ptr + b * q_b + i * q_t + h * q_h + x, mask=(i < Tq) & (x < K), other=0)  # (M, K)
-    k = tl.load(
-        k_ptr + b * k_b + t[:, None] * k_t + h * k_h + x, mask=(t[:, None] < seen) & (x < K), other=0
-    )  # (Tk, K)
+    there = (t[:, None] < seen) & (x < K)
+    k = tl.load(k_ptr + b * k_b + t[:, None] * k_t + h * k_h + x, mask=there, other=0)  # (Tk, K)
     visible = t[None, :] < seen
     if CAUSAL:
         visible = visible & (t[None, :] <= i)
     scores = tl.where(visible, tl.dot(q, k.T, input_precision=PRECISION) * scale, -float("inf"))  # (M, Tk)
     p = tl.exp2(scores - tl.max(scores, axis=1, keep_dims=True))
-    # Weights that are zero do not save us from values that were never written: 0 · NaN is NaN, so they are read as zeros.
-    v = tl.load(
-        v_ptr + b * v_b + t[:, None] * v_t + h * v_h + x, mask=(t[:, None] < seen) & (x < K), other=0
-    )  # (Tk, K)
+    # A weight of zero does not save us from a value that was never written, 0 · NaN is NaN: padding is read as zeros.
+    v = tl.load(v_ptr + b * v_b + t[:, None] * v_t + h * v_h + x, mask=there, other=0)  # (Tk, K)
     out = tl.dot(p.to(v.dtype), v, input_precision=PRECISION) / tl.sum(p, axis=1, keep_dims=True)  # (M, K)
     out_ptr += b * out_b + h * out_h
     tl.store(out_ptr + i * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i < Tq) & (x < K))
@@ -178,24 +176,31 @@ def _keys(
 
 # --------------------------------------------------------------------------------------- choosing tiles
 
-# (up to Tk keys): tiles. Chosen by counting bytes and useful work, not measured yet: 64 queries a program where
-# the memory is the limit; 128 where every program reads so many keys that the cache would be.
+# (least capability, up to Tk keys): tiles. Chosen by counting bytes and useful work, not measured yet: 64 queries a
+# program where memory is the limit; 128 where every program reads so many keys that the cache would be.
 TILES = {
-    64: {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
-    128: {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
-    None: {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3},
+    (80, 64): {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
+    (80, 128): {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
+    (80, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2},
+    (90, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3},
+    (100, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
 }
-FLOAT32_TILES = {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1}
+WIDE_TILES = {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}  # for heads wider than 64
+FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}  # three times the operands in registers
+WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 4, "num_stages": 1}
 
 
 def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
-    """The constants that version 3 is compiled with: the tuned ones if there are any, or `config`, and what follows."""
-    default = FLOAT32_TILES if dtype == torch.float32 else next(c for T, c in TILES.items() if T is None or Tk <= T)
-    config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch)) or default)
+    """The constants that version 3 is compiled with: of `config`, else the tuned ones, else the table's."""
+    if dtype == torch.float32:
+        default = FLOAT32_TILES if K <= 64 else WIDE_FLOAT32_TILES
+    else:
+        default = device.choose(TILES, Tk) if K <= 64 else WIDE_TILES
+    config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch), default))
     M, N = config["BLOCK_M"], config["BLOCK_N"]
     config["REST_M"] = min(M, _power_of_two(Tq % M or M))
     config["WHOLE_TILES"] = Tk >= N
-    # How many keys are left over is known only where nothing cuts them off. Causal, as many as there are queries are cut.
+    # How many keys are left over is known only where nothing cuts them off.
     config["REST_N"] = N if causal or has_lengths else min(N, _power_of_two(Tk % N))
     config["RESTS"] = max(1, M // N) if causal else int(has_lengths or Tk % N > 0)
     return config

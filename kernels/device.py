@@ -35,6 +35,13 @@ def capability():
     return 90 if interpreting() else triton.runtime.driver.active.get_current_target().arch
 
 
+def choose(table, size):
+    """Of {(least capability, largest size): value} the value of the least size that fits, for the newest device."""
+    here = capability()
+    largest, least = min((largest, -least) for least, largest in table if least <= here and size <= largest)
+    return table[-least, largest]
+
+
 @functools.cache
 def _processors(name):
     return torch.cuda.get_device_properties(name).multi_processor_count

@@ -1,7 +1,7 @@
 """CUDA graphs: a tower recorded once for each size of batch, and then played back with a single launch.
 
-A forward pass of ViT-B/32 launches some 90 kernels. Launching takes the CPU some 10 µs each, whatever the batch, so that
-a small batch waits for launches and not for arithmetic. A recording has none: the same kernels on the same memory,
+A forward pass of ViT-B/32 launches some 90 kernels. Launching takes the CPU some 10 µs each, whatever the batch, so
+that a small batch waits for launches and not for arithmetic. A recording has none: the same kernels on the same memory,
 started by the GPU itself (CUDA C++ Programming Guide, "CUDA Graphs").
 
 The same memory is the catch, and what this file is about: a batch is copied to where the recording reads, padded to the
@@ -18,7 +18,7 @@ MOST_GRAPHS = 32  # kept for each function: the least recently used is dropped f
 
 
 def bucket(rows):
-    """The size that a batch is padded to, 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: few sizes, and at most a third is padding."""
+    """The size that a batch is padded to, 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: few, and at most a third is padding."""
     power = 1 << (rows - 1).bit_length()
     return power * 3 // 4 if power >= 4 and rows <= power * 3 // 4 else power
 

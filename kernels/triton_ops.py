@@ -1,11 +1,13 @@
 """The operations of `numpy_ops` on a GPU: same names, same signatures, Triton where it pays, torch elsewhere.
 
-float32, float16 or bfloat16, forward only: to differentiate, take the torch backend. Large matrix products are the library's
+float32, float16 or bfloat16, forward only: to differentiate, take the torch backend. Matrix products are the library's
 unless something can be fused into them. What each operation means stands once, in `numpy_ops`.
 """
 
 import torch
 import torch.nn.functional as F
+
+from miniclip.errors import InputError
 from miniclip.kernels import activation as activation_kernels
 from miniclip.kernels import attention as attention_kernels
 from miniclip.kernels import graphs
@@ -14,8 +16,6 @@ from miniclip.kernels import linear as linear_kernels
 from miniclip.kernels import patch_embed as patch_embed_kernels
 from miniclip.kernels import similarity as similarity_kernels
 from miniclip.kernels.device import interpreting, why_not
-
-from miniclip.errors import InputError
 from miniclip.ops import torch_ops
 
 NAME = "triton"
@@ -28,8 +28,8 @@ LENGTH_STEP = 16
 def asarray(x, *, device=None, dtype=None):
     """Hand `x` to this backend: a tensor of `dtype` (the name of one, None: as it is) on `device`.
 
-    device None is the GPU that `x` is on, else the current one. Raises InputError where there is none that the kernels can
-    run on, and for what gradients are wanted of.
+    device None is the GPU that `x` is on, else the current one. Raises InputError where the kernels cannot run, and
+    where gradients are wanted.
     """
     x = torch_ops.asarray(x)
     if x.requires_grad and torch.is_grad_enabled():

@@ -1,18 +1,18 @@
 """Tuned configurations: what was measured to be fastest, by kernel, compute capability and shape.
 
-`tuned.json` ships with the package; `miniclip bench kernels --autotune` measures this machine's and writes them to the cache,
-where they come first. A kernel that finds nothing here takes the tiles its own file chooses; nobody waits for tuning unasked.
+`tuned.json` ships with the package; `miniclip bench kernels --autotune` measures this machine's and writes them to the
+cache, where they come first. A kernel that finds nothing here takes the tiles that its own file chooses: nobody waits
+for tuning unasked.
 """
 
 import functools
 import json
 from pathlib import Path
 
-from miniclip.kernels import device
-
 from miniclip.checkpoints import hub
 from miniclip.errors import InputError
 from miniclip.files import write_atomically
+from miniclip.kernels import device
 
 SHIPPED = Path(__file__).with_name("tuned.json")
 

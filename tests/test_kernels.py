@@ -1,0 +1,406 @@
+"""The Triton kernels, every version: as close as torch's own in the same dtype, touching nothing that is not theirs.
+
+Without a GPU they run in Triton's interpreter, in float32 and float16 (bfloat16 products are wrong there); with one
+they run on it. Their laws are in test_ops.py, which holds every backend to them.
+"""
+
+import ctypes
+import functools
+import math
+import mmap
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import miniclip
+from miniclip.kernels import activation, layer_norm, linear, patch_embed, similarity, triton_ops
+from miniclip.kernels import attention as attention_kernels
+from miniclip.kernels.attention import attention
+from miniclip.ops import torch_ops
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
+LENGTHS = [1, 15, 16, 17, 49, 50, 63, 64, 65, 77]
+LONG = [197, 257, 577]
+
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from(DTYPES)
+few = settings(max_examples=25 if DEVICE == "cpu" else 10)  # on a GPU nearly every example is compiled anew
+
+
+def normal(seed, *shape, dtype=torch.float32, scale=1.0):
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64) * scale
+    return x.to(dtype).to(DEVICE)
+
+
+def within_budget(ours, exact, torchs):
+    """At most twice torch's own error against float64, in the same dtype, and the rounding of the result itself."""
+    assert ours.shape == exact.shape and ours.dtype == torchs.dtype
+    assert ours.isfinite().all()
+    largest = exact.abs().max()
+    allowed = 2 * (torchs.double() - exact).abs().max() + torch.finfo(ours.dtype).eps * largest
+    error = (ours.double() - exact).abs().max()
+    assert error <= allowed, f"off by {error / largest:.1e} of the largest value, {allowed / largest:.1e} are allowed"
+
+
+def check(kernel, operation, tensors, **options):
+    """A kernel against torch's operation, on the same tensors in float64 and in their own dtype."""
+    wide = [None if x is None else x.double() for x in tensors]
+    within_budget(kernel(*tensors), operation(*wide, **options), operation(*tensors, **options))
+
+
+# ---------------------------------------------------------------------------------------------- attention
+
+LAYOUTS = {
+    "packed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "heads first": lambda x: x.permute(2, 0, 3, 1, 4).contiguous().permute(1, 3, 0, 2, 4),
+    "every other": lambda x: x.repeat_interleave(2, dim=1)[:, ::2],
+    "off by one": lambda x: F.pad(x, (1, 2))[..., 1:-2],
+    "width apart": lambda x: x.transpose(3, 4).contiguous().transpose(3, 4),
+}
+
+
+@few
+@given(
+    seed=seeds,
+    B=st.integers(1, 2),
+    Tq=st.sampled_from(LENGTHS),
+    Tk=st.sampled_from(LENGTHS),
+    H=st.integers(1, 3),
+    K=st.sampled_from([3, 16, 32, 64, 80, 128]),
+    dtype=dtypes,
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    causal=st.booleans(),
+    padded=st.booleans(),
+    scale=st.sampled_from([0.1, 1, 30]),
+    version=st.sampled_from([1, 2, 3]),
+    config=st.none() | st.tuples(*[st.sampled_from([16, 32, 64, 128])] * 2),
+)
+def test_attention(seed, B, Tq, Tk, H, K, dtype, layout, causal, padded, scale, version, config):
+    """Any lengths, widths, layouts, masks and tiles, and scores so large that the weights are ones and zeros."""
+    q = normal(seed, B, Tq, 1, H, K, dtype=dtype, scale=scale)
+    k, v = normal(seed + 1, B, Tk, 2, H, K, dtype=dtype, scale=scale).unbind(2)
+    (q,), (k, v) = LAYOUTS[layout](q).unbind(2), LAYOUTS[layout](torch.stack([k, v], 2)).unbind(2)
+    lengths = torch.randint(1, Tk + 1, (B,), generator=torch.Generator().manual_seed(seed % 2**63)) if padded else None
+    mask = {"causal": causal, "lengths": None if lengths is None else lengths.to(DEVICE)}
+    tiles = config and {"BLOCK_M": config[0], "BLOCK_N": config[1], "num_warps": 4, "num_stages": 1}
+    check(lambda *qkv: attention(*qkv, **mask, version=version, config=tiles), torch_ops.attention, [q, k, v], **mask)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("T", LONG)
+def test_attention_at_the_lengths_of_large_pictures(T, dtype):
+    qkv = normal(T, 1, T, 3, 1, 64, dtype=dtype).unbind(2)
+    check(attention, torch_ops.attention, qkv)
+    check(functools.partial(attention, causal=True), torch_ops.attention, qkv, causal=True)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_size_of_tiles_changes_nothing(causal):
+    qkv = normal(0, 2, 77, 3, 2, 32, dtype=torch.float16).unbind(2)
+    for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates()}.values():
+        check(functools.partial(attention, causal=causal, config=config), torch_ops.attention, qkv, causal=causal)
+
+
+def test_attention_of_one_query_behind_many_keys():
+    """As the last block asks it: one query a sequence, which sees the keys up to the end of the text."""
+    q, k, v = normal(0, 3, 1, 2, 32), *normal(1, 3, 77, 2, 2, 32).unbind(2)
+    lengths = torch.tensor([1, 16, 77], device=DEVICE)
+    check(functools.partial(attention, lengths=lengths), torch_ops.attention, [q, k, v], lengths=lengths)
+
+
+def test_heads_that_are_too_wide_are_refused():
+    with pytest.raises(miniclip.InputError, match="heads are 129 wide, the attention kernel takes up to 128"):
+        attention(*[normal(0, 1, 2, 1, 129)] * 3)
+
+
+# --------------------------------------------------------------------------------------------- layer norm
+
+
+@few
+@given(
+    seed=seeds,
+    rows=st.integers(1, 9),
+    D=st.integers(1, 70) | st.sampled_from([512, 768, 1000, 1024, 4097]),
+    dtype=dtypes,
+    mean=st.sampled_from([0, 100]),
+    version=st.sampled_from([1, 2]),
+    config=st.none() | st.tuples(st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4])),
+)
+def test_layer_norm(seed, rows, D, dtype, mean, version, config):
+    x = normal(seed, 2, rows, D, dtype=dtype) + mean
+    weight, bias = normal(seed + 1, D, dtype=dtype), normal(seed + 2, D, dtype=dtype)
+    config = config and {"ROWS": config[0], "num_warps": config[1]}
+    ours = functools.partial(layer_norm.layer_norm, eps=1e-5, version=version, config=config)
+    check(ours, torch_ops.layer_norm, [x, weight, bias], eps=1e-5)
+    check(ours, torch_ops.layer_norm, [x[:, 0], weight, bias], eps=1e-5)  # rows that lie apart
+
+    update = normal(seed + 3, 2, rows, D, dtype=dtype)
+    total, ours = layer_norm.add_layer_norm(x, update, weight, bias, eps=1e-5, config=config)
+    assert torch.equal(total, x + update)
+    wide = (a.double() for a in (total, weight, bias))
+    within_budget(ours, torch_ops.layer_norm(*wide, eps=1e-5), torch_ops.layer_norm(total, weight, bias, eps=1e-5))
+
+
+# ----------------------------------------------------------------------------- activations and products
+
+
+@few
+@given(
+    seed=seeds,
+    M=st.integers(1, 9),
+    N=st.integers(1, 70) | st.sampled_from([511, 513, 1200]),
+    dtype=dtypes,
+    name=st.sampled_from(["quick_gelu", "gelu"]),
+    bias=st.booleans(),
+    scale=st.sampled_from([1e-3, 1, 100]),
+    version=st.sampled_from([1, 2]),
+    in_place=st.booleans(),
+)
+def test_bias_and_activation(seed, M, N, dtype, name, bias, scale, version, in_place):
+    x, b = normal(seed, 2, M, N, dtype=dtype, scale=scale), normal(seed + 1, N, dtype=dtype) if bias else None
+
+    def theirs(x, b):
+        return torch_ops.ACTIVATIONS[name](x if b is None else x + b)
+
+    exact, torchs = theirs(x.double(), None if b is None else b.double()), theirs(x, b)
+    before = x.clone()
+    ours = activation.bias_activation(x, b, name, in_place=in_place, version=version)
+    within_budget(ours, exact, torchs)
+    assert torch.equal(x, ours if in_place else before)
+
+
+@few
+@given(
+    seed=seeds,
+    M=st.integers(1, 140),
+    N=st.integers(1, 140),
+    K=st.integers(1, 140),
+    dtype=dtypes,
+    name=st.sampled_from([None, "quick_gelu", "gelu"]),
+    bias=st.booleans(),
+    version=st.sampled_from([1, 2, 3]),
+    blocks=st.none() | st.tuples(*[st.sampled_from([16, 32, 64])] * 3),
+)
+def test_linear(seed, M, N, K, dtype, name, bias, version, blocks):
+    if version == 3:
+        N, K = 8 * -(-N // 8), 8 * -(-K // 8)  # rows of whole 16 bytes, which the copy engine takes
+    x, weight, b = (
+        normal(seed, M, K, dtype=dtype),
+        normal(seed + 1, N, K, dtype=dtype),
+        normal(seed + 2, N, dtype=dtype),
+    )
+    config = blocks and {"version": version, **dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), blocks)), "num_warps": 4}
+    ours = functools.partial(linear.linear, activation=name, version=version, config=config)
+    check(ours, torch_ops.linear, [x, weight, b if bias else None], activation=name)
+
+
+@pytest.mark.parametrize("M", [1, 65, 1025])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_with_the_tiles_that_ship(M, dtype):
+    x, weight, bias = normal(0, 1, M, 64, dtype=dtype), normal(1, 320, 64, dtype=dtype), normal(2, 320, dtype=dtype)
+    check(lambda *a: linear.linear(*a, "quick_gelu"), torch_ops.linear, [x, weight, bias], activation="quick_gelu")
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_both_ways_to_a_linear_layer_are_right(fused, monkeypatch):
+    monkeypatch.setattr(linear, "pays", lambda *key: fused)
+    x, weight, bias = normal(0, 3, 5, 24), normal(1, 40, 24), normal(2, 40)
+    ours = functools.partial(triton_ops.linear, activation="gelu")
+    check(ours, torch_ops.linear, [x, weight, bias], activation="gelu")
+
+
+# ----------------------------------------------------------------------------------- the ends of the model
+
+
+@few
+@given(
+    seed=seeds,
+    B=st.integers(1, 3),
+    P=st.sampled_from([1, 2, 7, 8, 14, 16]),
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    rest=st.integers(0, 3),
+    D=st.integers(1, 70),
+    dtype=dtypes,
+    strided=st.booleans(),
+    version=st.sampled_from([None, 1, 2]),
+)
+def test_patch_embed(seed, B, P, grid, rest, D, dtype, strided, version):
+    height, width = (g * P + min(rest, P - 1) for g in grid)
+    images = normal(seed, B, 3, height, width, dtype=dtype)
+    if strided:
+        images = F.pad(images.permute(0, 2, 3, 1).contiguous(), (0, 1))[..., :3].permute(0, 3, 1, 2)
+    weight, token = normal(seed + 1, D, 3, P, P, dtype=dtype), normal(seed + 2, D, dtype=dtype)
+    positions = normal(seed + 3, math.prod(grid) + 1, D, dtype=dtype)
+    ours = functools.partial(patch_embed.patch_embed, version=version)
+    check(ours, torch_ops.patch_embed, [images, weight, token, positions])
+
+
+@few
+@given(
+    seed=seeds,
+    B=st.integers(1, 70),
+    N=st.integers(1, 70),
+    E=st.integers(1, 140),
+    dtype=dtypes,
+    scale=st.sampled_from([0.01, 1, 100]),
+    version=st.sampled_from([1, 2]),
+)
+def test_similarity(seed, B, N, E, dtype, scale, version):
+    images, texts = normal(seed, B, E, dtype=dtype, scale=scale), normal(seed + 1, N, E, dtype=dtype)
+    logit_scale = torch.tensor(2.5, dtype=dtype, device=DEVICE)
+    check(functools.partial(similarity.similarity, version=version), torch_ops.similarity, [images, texts, logit_scale])
+
+
+# --------------------------------------------------------------------------- nothing touched that is not theirs
+
+
+def launches(new):
+    """{name: a call of a kernel} on tensors that `new(seed, *shape)` makes; sizes that fill no tile."""
+    q, k, v = new(0, 2, 21, 3, 2, 24).unbind(2)
+    x, weight, bias = new(1, 5, 37), new(2, 19, 37), new(3, 19)
+    norm = [new(4, 37), new(5, 37)]
+    patches = [new(6, 2, 3, 9, 13), new(7, 11, 3, 4, 4), new(8, 11), new(9, 7, 11)]
+    return {
+        **{f"attention {i}": functools.partial(attention, q, k, v, causal=True, version=i) for i in (1, 2, 3)},
+        **{f"layer norm {i}": lambda i=i: layer_norm.layer_norm(x, *norm, eps=1e-5, version=i) for i in (1, 2)},
+        "sum and layer norm": lambda: layer_norm.add_layer_norm(x, x, *norm, eps=1e-5)[0],
+        **{f"activation {i}": lambda i=i: activation.bias_activation(x, norm[0], "gelu", version=i) for i in (1, 2)},
+        **{f"linear {i}": functools.partial(linear.linear, x, weight, bias, version=i) for i in (1, 2)},
+        "linear 3": functools.partial(linear.linear, new(10, 5, 40), new(11, 24, 40), new(12, 24), version=3),
+        **{f"patches {i}": functools.partial(patch_embed.patch_embed, *patches, version=i) for i in (1, 2)},
+        **{
+            f"similarity {i}": functools.partial(similarity.similarity, x, new(13, 3, 37), new(14, 1)[0], version=i)
+            for i in (1, 2)
+        },
+    }
+
+
+def test_results_are_written_whole_and_nothing_beside_them(monkeypatch):
+    """What a kernel writes to lies in a sea of NaN: none is left where the result is, and all of it around."""
+    seas = []
+
+    def empty(*shape, dtype, device):
+        shape = shape[0] if not isinstance(shape[0], int) else shape
+        sea = torch.full((math.prod(shape) + 128,), math.nan, dtype=dtype, device=device)
+        seas.append(sea)
+        return sea[64:-64].view(shape)
+
+    def among_nans(seed, *shape):
+        lake = torch.full((math.prod(shape) + 128,), math.nan, device=DEVICE)
+        lake[64:-64] = normal(seed, *shape).flatten()
+        return lake[64:-64].view(shape)
+
+    calls = launches(among_nans)
+    expected = {name: call() for name, call in calls.items()}
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(torch, "empty_like", lambda x: empty(*x.shape, dtype=x.dtype, device=x.device))
+    for name, call in calls.items():
+        seas.clear()
+        assert torch.equal(call(), expected[name]) and expected[name].isfinite().all(), name
+        assert seas, name
+        for sea in seas:
+            assert sea[:64].isnan().all() and sea[-64:].isnan().all() and sea[64:-64].isfinite().all(), name
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter's memory is the CPU's, which can be guarded")
+def test_no_byte_beyond_a_tensor_is_touched():
+    """Every tensor ends, and then begins, at a page that kills whoever touches it: in a process of its own."""
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True)
+    *names, last = done.stdout.splitlines()
+    assert done.returncode == -signal.SIGSEGV, done.stderr[-2000:]  # of the last, which goes one number too far
+    assert (len(names), last) == (2 * len(launches(normal)), "one too far")
+
+
+def guarded(at_end):
+    """A function (seed, *shape) -> a tensor whose last byte, or first, lies beside a page that must not be touched."""
+    page = mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def new(seed, *shape):
+        numbers = math.prod(shape)
+        inner = -(-4 * numbers // page) * page
+        region = mmap.mmap(-1, inner + 2 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(region))
+        for edge in (start, start + page + inner):
+            assert libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
+        x = torch.frombuffer(region, dtype=torch.float32, count=numbers, offset=page + at_end * (inner - 4 * numbers))
+        return x.copy_(normal(seed, *shape).flatten()).view(shape)
+
+    return new
+
+
+def touch_no_guard():
+    """Runs every launch on guarded tensors, printing its name first, and then one that must not survive."""
+    for at_end in (True, False):
+        new = guarded(at_end)
+        calls = launches(new)
+        torch.empty = lambda *shape, new=new, **kinds: new(0, *(shape if isinstance(shape[0], int) else shape[0]))
+        torch.empty_like = lambda x, new=new: new(0, *x.shape)
+        for name, call in calls.items():
+            print(name, flush=True)
+            call()
+    print("one too far", flush=True)
+    layer_norm.layer_norm(normal(0, 1, 6), guarded(True)(0, 5), normal(1, 6), eps=1e-5)
+
+
+def test_tensors_of_more_than_two_billion_numbers():
+    """Whose offsets do not fit 32 bits. Nearly all of their memory is never touched, and so never there."""
+    far = 2**31 + 64
+    sparse = torch.empty(far + 4096, dtype=torch.float16, device=DEVICE)
+
+    def apart(*shape):
+        """Two entries, `far` numbers apart."""
+        steps = torch.empty(shape, device="meta").stride()
+        x = sparse.as_strided((2, *shape), (far, *steps))
+        x.copy_(normal(0, 2, *shape, dtype=torch.float16))
+        return x
+
+    q, k, v = apart(5, 3, 2, 16).unbind(2)
+    for version in (1, 2, 3):
+        ours = functools.partial(attention, version=version)
+        check(ours, torch_ops.attention, [x.clone() for x in (q, k, v)])
+        assert torch.equal(ours(q, k, v), ours(*(x.clone() for x in (q, k, v))))
+    x, one, zero = apart(40), torch.ones(40, device=DEVICE), torch.zeros(40, device=DEVICE)
+    for version in (1, 2):
+        norm = functools.partial(layer_norm.layer_norm, weight=one, bias=zero, eps=1e-5, version=version)
+        assert torch.equal(norm(x), norm(x.clone()))
+        score = functools.partial(similarity.similarity, text_features=x.clone(), logit_scale=one[0], version=version)
+        assert torch.equal(score(x), score(x.clone()))
+    images, parameters = apart(3, 8, 8), [normal(1, 9, 3, 4, 4), normal(2, 9), normal(3, 5, 9)]
+    for version in (1, 2):
+        embed = functools.partial(patch_embed.patch_embed, version=version)
+        parameters = [x.half() for x in parameters]
+        assert torch.equal(embed(images, *parameters), embed(images.clone(), *parameters))
+
+
+# --------------------------------------------------------------------------------------------- whole models
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"] + (["bfloat16"] if DEVICE == "cuda" else []))
+def test_the_built_in_model_gives_what_the_reference_gives(dtype):
+    reference, preprocess = miniclip.load("shapes", backend="numpy")
+    model, _ = miniclip.load("shapes", backend="triton", dtype=dtype)
+    assert model.backend == "triton"
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), np.uint8)
+    images = preprocess(["weights/example.png" if i is None else pixels[i] for i in (None, 1, 2)])
+    tokens = reference.tokenize(["a red heart", "a blue circle above a green star", "x"])
+    allowed = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 8e-2}[dtype]
+    for ours, theirs in [
+        (model.encode_image(images), reference.encode_image(images)),
+        (model.encode_text(tokens), reference.encode_text(tokens)),
+        (model(images, tokens)[0], reference(images, tokens)[0]),
+    ]:
+        ours = ours.float().cpu().numpy()
+        assert np.abs(ours - theirs).max() <= allowed * np.abs(theirs).max()
+
+
+if __name__ == "__main__":
+    touch_no_guard()

@@ -1,0 +1,130 @@
+"""What the kernels that ship are compiled to, for GPUs that are not here: A100 (80), H100 and H200 (90), B200 (100).
+
+Nothing may live in local memory (no stack, no spills), what multiplies must use the matrix units, and registers, which
+say how many programs run at once, must not grow unnoticed.
+"""
+
+import collections
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+CAPABILITIES = (80, 90, 100)
+# Of each kernel the registers a thread takes at most, rounded up to 8: in 16 bit types, and in float32.
+CEILINGS = {
+    "attention T=37": ((120, 80, 96), (248, 248, 248)),
+    "attention T=50": ((120, 80, 96), (248, 240, 248)),
+    "attention T=197": ((184, 112, 200), (248, 248, 248)),
+    "attention T=257": ((184, 112, 200), (248, 248, 248)),
+    "attention T=577": ((184, 112, 200), (248, 248, 248)),
+    "attention T=16 causal": ((104, 80, 96), (128, 128, 128)),
+    "attention T=32 causal": ((104, 80, 96), (248, 248, 248)),
+    "attention T=48 causal": ((112, 80, 96), (256, 248, 240)),
+    "attention T=64 causal": ((224, 128, 128), (248, 248, 248)),
+    "attention T=77 causal": ((216, 128, 128), (256, 248, 240)),
+    "attention T=50, one query": ((64, 56, 56), (160, 160, 160)),
+    "attention T=197, one query": ((80, 64, 96), (160, 160, 152)),
+    "attention T=257, one query": ((80, 64, 96), (160, 160, 152)),
+    "attention T=577, one query": ((80, 64, 96), (160, 160, 152)),
+    "attention T=16, the end's query": ((56, 56, 64), (96, 88, 88)),
+    "attention T=77, the end's query": ((96, 120, 120), (160, 160, 160)),
+    "layer norm D=512": ((72, 64, 64), (80, 80, 80)),
+    "layer norm D=768": ((80, 80, 80), (120, 120, 120)),
+    "layer norm D=1024": ((80, 80, 80), (120, 120, 120)),
+    "sum and layer norm D=512": ((72, 72, 64), (88, 96, 96)),
+    "sum and layer norm D=768": ((88, 80, 80), (120, 120, 120)),
+    "sum and layer norm D=1024": ((88, 80, 80), (120, 120, 120)),
+    "linear M=50 quick_gelu": ((64, 48, 40), (32, 32, 32)),
+    "linear M=50 gelu": ((64, 48, 40), (48, 48, 48)),
+    "linear M=800 quick_gelu": ((96, 72, 64), (32, 32, 32)),
+    "linear M=800 gelu": ((96, 80, 72), (40, 48, 48)),
+    "linear M=12800 quick_gelu": ((128, 256, 144), (32, 32, 32)),
+    "linear M=12800 gelu": ((168, 216, 224), (40, 48, 48)),
+    "quick_gelu": ((32, 32, 32), (32, 32, 32)),
+    "gelu": ((40, 40, 40), (40, 40, 40)),
+    "patches P=8": ((168, 152, 176), (96, 88, 64)),
+    "patches P=14": ((32, 32, 32), (32, 32, 32)),
+    "patches P=16": ((168, 160, 176), (96, 88, 64)),
+    "patches P=32": ((168, 160, 176), (96, 88, 64)),
+    "similarity": ((144, 112, 120), (144, 152, 152)),
+}
+NO_PRODUCT = ("layer norm", "sum and layer norm", "quick_gelu", "gelu", "patches P=14")
+LIBRARY_IN_FLOAT32 = "linear"  # the product is the library's there, and only bias and activation are ours
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """{(capability, what, dtype): [what its kernels compiled to]}, by a process for each capability.
+
+    Triton compiles where it does not interpret, and that is decided when it is imported.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "miniclip.kernels.offline", str(capability)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for capability in CAPABILITIES
+    ]  # fmt: skip
+    kernels = collections.defaultdict(list)
+    for process in running:
+        out, errors = process.communicate()
+        assert process.returncode == 0, errors
+        for kernel in map(json.loads, out.splitlines()):
+            kernels[kernel["capability"], kernel["what"], kernel["dtype"]].append(kernel)
+    return kernels
+
+
+def test_the_table_has_every_kernel_that_ships(compiled):
+    dtypes = ("float32", "float16", "bfloat16")
+    assert set(compiled) == {(c, what, dtype) for c in CAPABILITIES for what in CEILINGS for dtype in dtypes}
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("what", CEILINGS)
+def test_compiled_kernels(compiled, what, capability):
+    half, single = (ceilings[CAPABILITIES.index(capability)] for ceilings in CEILINGS[what])
+    for dtype, ceiling in {"bfloat16": half, "float16": half, "float32": single}.items():
+        for kernel in compiled[capability, what, dtype]:
+            assert kernel["local"] == 0, f"{dtype} spills to local memory: {kernel}"
+            assert kernel["registers"] <= ceiling, f"{dtype} takes {kernel['registers']} registers: {kernel}"
+            assert kernel["programs"] >= 1, f"{dtype} fits no multiprocessor: {kernel}"
+        multiplies = not what.startswith(NO_PRODUCT) and not (
+            dtype == "float32" and what.startswith(LIBRARY_IN_FLOAT32)
+        )
+        assert any(kernel["matrix"] for kernel in compiled[capability, what, dtype]) == multiplies, dtype
+
+
+WHOLE_MODEL = """
+import dataclasses, torch
+from miniclip.config import PRESETS
+from miniclip.kernels import offline, triton_ops as ops
+from miniclip.params import tree_map
+from miniclip.towers import text, vit
+
+for name in {names}:
+    config = PRESETS[name]
+    visual, words = (dataclasses.replace(tower, layers=2) for tower in (config.visual, config.text))
+    config = dataclasses.replace(config, visual=visual, text=words)
+    params = tree_map(lambda x: torch.empty(x, dtype=torch.bfloat16, device="meta"), config.shapes())
+    images = torch.empty(3, 3, visual.image_size, visual.image_size, dtype=torch.bfloat16, device="meta")
+    tokens, end = (torch.empty(shape, dtype=torch.int64, device="meta") for shape in ((3, 77), (3,)))
+    with offline.compiling(90) as kernels:
+        features = vit.encode_image(ops, images, **params["visual"], config=visual)
+        words = text.encode_text(ops, tokens, end, **params["text"], config=words)
+        ops.similarity(features, words, params["logit_scale"])
+    print(tuple(features.shape), tuple(words.shape), sum(kernel.local for kernel in kernels))
+"""
+
+
+def test_whole_models_compile_for_a_gpu_that_is_not_here():
+    """Every line that runs on a GPU does, but for the arithmetic."""
+    names = ["ViT-B/32", "ViT-L/14@336px"]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", WHOLE_MODEL.format(names=names)], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.splitlines() == ["(3, 512) (3, 512) 0", "(3, 768) (3, 768) 0"], done.stderr
