@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format figures clean
+.PHONY: demo test lint format figures gpu clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
@@ -22,6 +22,18 @@ format: .venv/lint
 
 figures: .venv/figures
 	$(BIN)/python tutorials/readme_picture.py
+
+# On a machine with a GPU, torch and triton, without a network or an environment of its own: the kernels' tests, then what
+# they can do, into kernels/bench/results and kernels/README.md, in 8 minutes. Every step runs, whatever became of others.
+gpu: export PYTHONPATH := .$(if $(PYTHONPATH),:$(PYTHONPATH))
+gpu:
+	@failed=0; \
+	timeout 150 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
+		tests/test_kernels.py tests/test_graphs.py tests/test_ops.py || failed=1; \
+	timeout 140 $(PYTHON) -m miniclip bench kernels --seconds 100 || failed=1; \
+	timeout 170 $(PYTHON) -m miniclip bench models --seconds 100 || failed=1; \
+	timeout 20 $(PYTHON) -m miniclip bench report --write || failed=1; \
+	exit $$failed
 
 clean:
 	rm -rf .venv build dist *.egg-info

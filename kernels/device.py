@@ -6,17 +6,14 @@ import torch
 import triton
 
 LEAST_CAPABILITY = 80  # Ampere's: the first with bfloat16
-
-
-def interpreting():
-    """Whether Triton runs kernels step by step on the CPU: TRITON_INTERPRET=1 when it was imported."""
-    return triton.knobs.runtime.interpret
+# Whether Triton runs kernels step by step on the CPU, which TRITON_INTERPRET=1 decides as they are defined.
+INTERPRETING = triton.knobs.runtime.interpret
 
 
 def why_not(device=None):
     """Why the kernels cannot run on a device as torch names it (None: the current GPU), or None where they can."""
     kind = "cuda" if device is None else torch.device(device).type
-    if interpreting():
+    if INTERPRETING:
         return None if device is None or kind == "cpu" else "TRITON_INTERPRET=1 runs kernels on the CPU alone"
     if kind == "meta":  # see `offline`
         return None
@@ -32,7 +29,7 @@ def why_not(device=None):
 
 def capability():
     """The compute capability that kernels are compiled for, 10 · major + minor: 90 on an H100 or H200."""
-    return 90 if interpreting() else triton.runtime.driver.active.get_current_target().arch
+    return 90 if INTERPRETING else triton.runtime.driver.active.get_current_target().arch
 
 
 def choose(table, size):

@@ -23,13 +23,13 @@ from miniclip.kernels import tuning
 @triton.jit
 def _normalise(x, weight_ptr, bias_ptr, d, D, eps):
     """(x - mean) / √(variance + eps) · weight + bias of the rows of x (R, D), in float32."""
-    weight = tl.load(weight_ptr + d, mask=d < D, other=0).to(tl.float32)  # (1, D)
-    bias = tl.load(bias_ptr + d, mask=d < D, other=0).to(tl.float32)
     wide = x.to(tl.float32)
     centred = tl.where(d < D, wide - tl.sum(wide, axis=1, keep_dims=True) / D, 0)
     if x.dtype == tl.float32:  # a large sum is rounded more than float32 numbers are: the mean of what is left mends it
         centred = tl.where(d < D, centred - tl.sum(centred, axis=1, keep_dims=True) / D, 0)
     variance = tl.sum(centred * centred, axis=1, keep_dims=True) / D  # (R, 1)
+    weight = tl.load(weight_ptr + d, mask=d < D, other=0).to(tl.float32)  # (1, D)
+    bias = tl.load(bias_ptr + d, mask=d < D, other=0).to(tl.float32)
     return centred * tl.rsqrt(variance + eps) * weight + bias
 
 

@@ -28,7 +28,14 @@ from triton.backends.compiler import GPUTarget
 from miniclip.kernels import triton_ops
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a program may have (CUDA C++ guide, table 30)
+SHARED_MEMORY = {
+    80: 163 << 10,
+    86: 99 << 10,
+    89: 99 << 10,
+    90: 227 << 10,
+    100: 227 << 10,
+    120: 99 << 10,
+}  # bytes a program may have (CUDA C++ guide, table 30)
 MATRIX = r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b"  # instructions of the matrix units, from sm_80, 90 and 100 on
 
 

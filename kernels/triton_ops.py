@@ -15,7 +15,7 @@ from miniclip.kernels import layer_norm as layer_norm_kernels
 from miniclip.kernels import linear as linear_kernels
 from miniclip.kernels import patch_embed as patch_embed_kernels
 from miniclip.kernels import similarity as similarity_kernels
-from miniclip.kernels.device import interpreting, why_not
+from miniclip.kernels.device import INTERPRETING, why_not
 from miniclip.ops import torch_ops
 
 NAME = "triton"
@@ -40,9 +40,12 @@ def asarray(x, *, device=None, dtype=None):
         reason = why_not(device)
         if reason:
             raise InputError(f"the triton backend cannot run: {reason}; pass backend='torch' or 'numpy'")
-        if device is None and not interpreting():
+        if device is None and not INTERPRETING:
             device = "cuda"
-    return torch_ops.asarray(x, device=device, dtype=dtype)
+    x = torch_ops.asarray(x, device=device, dtype=dtype)
+    if INTERPRETING and x.dtype == torch.bfloat16:
+        raise InputError("Triton's interpreter multiplies bfloat16 wrongly: take float16 or float32, or a GPU")
+    return x
 
 
 to_numpy = torch_ops.to_numpy

@@ -31,14 +31,16 @@ def load(
     """Load a model: returns (model, preprocess).
 
     name      one of `available_models()`, a safetensors file, or a Hugging Face directory with a CLIP
-    backend   "numpy", "torch", or "auto": "torch" where `device` asks for it, else "numpy"
-    device    where the parameters go, as torch names it ("cuda", "cpu"); None: the CPU
-    dtype     of parameters and features: "float32" (default), "float64", on torch also "float16", "bfloat16"
+    backend   "numpy", "torch", "triton", or "auto": "triton" where there is a GPU for it, "torch" on another `device`
+              than the CPU, else "numpy"
+    device    where the parameters go, as torch names it ("cuda", "cpu"); None: for triton the GPU, else the CPU
+    dtype     of parameters and features: "float32" (default), on numpy and torch "float64", on torch and triton
+              "float16" and "bfloat16"
     download_root  the directory for models that have to be fetched; the built-in one and paths need none
     tower     "visual" or "text" to load one tower alone; None: all that the file has
 
     model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, S, S) and a list of them
-    into a batch (B, 3, S, S), arrays on NumPy, tensors on torch; it is None without an image tower.
+    into a batch (B, 3, S, S), arrays on NumPy, else tensors; it is None without an image tower.
     Raises InputError with the reason and the remedy.
     """
     backend_ops = ops.select(backend, device)

@@ -1,10 +1,11 @@
-"""The command line: miniclip classify | train | info | doctor.
+"""The command line: miniclip classify | train | info | doctor | bench.
 
 Exit codes: 0 done, 1 something given cannot be used (one line on stderr says what), 2 the command itself is wrong.
 """
 
 import argparse
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -67,6 +68,35 @@ def _parser():
 
     command = commands.add_parser("doctor", help="what this machine has: versions, BLAS, GPU, caches, vocabulary")
     command.set_defaults(command=doctor)
+
+    benches = commands.add_parser("bench", help="how fast it is here, and what has been recorded")
+    benches = benches.add_subparsers(required=True, metavar="BENCH")
+    for name, what, function in [
+        ("kernels", "each kernel on this GPU, against its peers and the hardware's limits", bench_kernels),
+        ("models", "whole encoders, against torch and transformers", bench_models),
+    ]:
+        command = benches.add_parser(name, help=what, description=f"Measure {what}: answers first, then times.")
+        command.set_defaults(command=function)
+        command.add_argument("--only", metavar="NAME", help="one kernel or model, such as attention or ViT-B/32")
+        command.add_argument("--quick", action="store_true", help="take fewer samples")
+        command.add_argument("--seconds", type=_natural, metavar="N", help="begin no case after so many")
+        command.add_argument("--out", metavar="DIR", help="where records go (default: kernels/bench/results)")
+        if name == "models":
+            command.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(default: %(default)s)")
+            continue
+        instead = command.add_mutually_exclusive_group()
+        instead.add_argument("--ladder", action="store_true", help="the versions of each kernel, in the place of peers")
+        instead.add_argument(
+            "--autotune", nargs="?", const=None, default=False, metavar="FILE",
+            help="find the fastest tiles and add them to FILE (default: in the cache); --seconds is 240 if not given",
+        )  # fmt: skip
+
+    command = benches.add_parser("report", help="what has been recorded, newest of each")
+    command.set_defaults(command=bench_report)
+    command.add_argument("--results", metavar="DIR", help="where records are (default: kernels/bench/results)")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--json", action="store_true", help="print JSON")
+    instead.add_argument("--write", action="store_true", help="put tables and pictures into kernels/README.md")
     return parser
 
 
@@ -137,3 +167,39 @@ def info(options):
 def doctor(options):
     for name, finding in report().items():
         print(f"{name + ':':<13} {finding}")
+
+
+def bench_kernels(options):
+    kernels = _bench("kernels")
+    shared = {name: getattr(options, name) for name in ("only", "quick", "seconds", "out", "ladder")}
+    kernels.run(**shared, tune=options.autotune is not False, tuned_path=options.autotune or None)
+
+
+def bench_models(options):
+    names = ("only", "quick", "seconds", "out", "device")
+    _bench("models").run(**{name: getattr(options, name) for name in names})
+
+
+def _bench(name):
+    """A module of miniclip.kernels.bench: they import torch and triton, which only their commands need."""
+    try:
+        return importlib.import_module(f"miniclip.kernels.bench.{name}")
+    except ImportError as error:
+        raise InputError(
+            f"bench {name} needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[gpu]'"
+        ) from error
+
+
+def bench_report(options):
+    from miniclip.kernels.bench import records
+    from miniclip.kernels.bench import report as tables
+
+    found = records.read(options.results)
+    if options.json:
+        print(json.dumps([records.reported(record) for record in found], indent=1))
+    elif not options.write:
+        print(tables.section(found))
+    elif not tables.write(found, options.results):
+        print(
+            "no pictures are drawn without matplotlib: in the checkout, pip install -e '.[tutorials]'", file=sys.stderr
+        )

@@ -23,6 +23,7 @@ def report():
         "blas": _blas(),
         "cpus": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
         "gpu": _gpu(),
+        "kernels": _kernels(),
         "models": f"{', '.join(weights.manifest()['models'])} in {weights.DIRECTORY}",
         "cache": f"{hub.cache_directory()}{'' if hub.cache_directory().is_dir() else ' (not there yet)'}",
         "vocabulary": _vocabulary(),
@@ -58,6 +59,14 @@ def _gpu():
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"nvidia-smi fails: {error}"
+
+
+def _kernels():
+    try:
+        from miniclip.kernels.device import why_not
+    except ImportError as error:
+        return f'not without {error.name}, which the extra "gpu" installs'
+    return why_not() or "run here: backend='triton'"
 
 
 def _vocabulary():

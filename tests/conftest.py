@@ -23,9 +23,14 @@ from hypothesis import HealthCheck, settings
 
 from miniclip import params
 
-# Runs are reproducible and free of time limits of their own: this is about answers, not about speed.
+# Runs are reproducible and free of time limits of their own: this is about answers, not about speed. On a GPU nearly
+# every example is compiled anew, so that there are fewer.
 settings.register_profile(
-    "miniclip", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+    "miniclip",
+    deadline=None,
+    derandomize=True,
+    max_examples=10 if torch.cuda.is_available() else 50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("miniclip")
 

@@ -32,7 +32,7 @@ LONG = [197, 257, 577]
 
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from(DTYPES)
-few = settings(max_examples=25 if DEVICE == "cpu" else 10)  # on a GPU nearly every example is compiled anew
+few = settings(max_examples=25 if DEVICE == "cpu" else 10)
 
 
 def normal(seed, *shape, dtype=torch.float32, scale=1.0):

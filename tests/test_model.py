@@ -10,9 +10,10 @@ from PIL import Image
 
 import miniclip
 from miniclip import zero_shot
+from miniclip.ops import BACKENDS
 
 
-@pytest.fixture(scope="module", params=["numpy", "torch"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def loaded(request):
     return miniclip.load("shapes", backend=request.param)
 
@@ -42,7 +43,7 @@ def test_the_three_calls_of_openais_readme(loaded, picture):
 
 def test_backends_say_their_names_and_give_their_own_arrays(loaded, picture):
     model, preprocess = loaded
-    kind = {"numpy": np.ndarray, "torch": torch.Tensor}[model.backend]
+    kind = np.ndarray if model.backend == "numpy" else torch.Tensor
     image = preprocess(picture)
     assert isinstance(image, kind) and isinstance(preprocess([picture, picture]), kind)
     assert isinstance(model.encode_image(image[None]), kind)

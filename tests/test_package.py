@@ -66,6 +66,8 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
     others = {name for name in wheel if not name.endswith(".py")}
     assert others == {
         "miniclip/py.typed",
+        "miniclip/kernels/README.md",
+        "miniclip/kernels/tuned.json",
         "miniclip/weights/manifest.json",
         "miniclip/weights/shapes.safetensors",
         "miniclip/weights/example.png",

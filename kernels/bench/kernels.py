@@ -1,0 +1,102 @@
+"""`miniclip bench kernels`: every kernel against its peers in the same run, its answer first, then its time."""
+
+from functools import partial
+
+import torch
+
+from miniclip.errors import InputError
+from miniclip.kernels import device
+from miniclip.kernels.bench import autotune, records, session, timing
+from miniclip.kernels.bench.cases import CASES, KERNELS, describe, input_sets
+
+OURS = "miniclip"
+PEERS_SLACK = 10  # a peer is only held to compute the same thing
+
+
+def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, seconds=None, out=None):
+    """Measure CASES, print and record them; with `ladder` the versions of each kernel in the place of its peers.
+
+    With `tune` the tiles of each kernel instead, recorded in `tuned_path` (None: the cache). No case is begun after
+    `seconds`. InputError without a GPU, and at the end where an answer of ours was wrong.
+    """
+    check_gpu()
+    cases = [case for case in CASES if KERNELS[case.kernel].versions and not case.compiled] if ladder else CASES
+    chosen = session.select(cases, only, lambda case: [case.kernel])
+    rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
+    with torch.no_grad():
+        if tune:
+            autotune.run(chosen, rounds, tuned_path, seconds)
+            return
+        directory = records.writable(out)
+        ceilings = {name: timing.ceilings(getattr(torch, name)) for name in {case.dtype for case in chosen}}
+        facts = {"device": torch.cuda.get_device_name(), "versions": records.versions(), "date": records.today()}
+        measure_one = partial(measure, rounds=rounds, ladder=ladder, ceilings=ceilings, facts=facts)
+        session.run(chosen, measure_one, describe, directory, seconds)
+
+
+def check_gpu():
+    reason = "TRITON_INTERPRET=1 is set, which runs kernels on the CPU" if device.INTERPRETING else device.why_not()
+    if reason:
+        raise InputError(
+            f"bench kernels needs an NVIDIA GPU of compute capability 8.0 or more: {reason}. "
+            f"Without one, miniclip bench models --device cpu compares the other backends"
+        )
+
+
+def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
+    """A case's record; without times for those whose answer is wrong, and for those that raise."""
+    kernel, dtype, ceilings = KERNELS[case.kernel], getattr(torch, case.dtype), ceilings[case.dtype]
+    sets = input_sets(case, device)
+    inputs = next(sets)
+    check, usual = session.oracle(kernel, inputs)
+    calls = versions(kernel) if ladder else providers(kernel, case.compiled)
+    ours, errors = (list(calls)[-1] if ladder else OURS), {}
+
+    def check_one(name, result):
+        errors[name] = check(result, session.SLACK if ladder or name == ours else PEERS_SLACK)
+
+    right, skipped = session.attempt({name: partial(call, **inputs) for name, call in calls.items()}, check_one)
+    times, samples, launched = {}, 0, []
+    if ours in right:
+        sets = [inputs, *(next(sets) for _ in range(timing.how_many_sets(inputs) - 1))]
+        times, samples, launched = timing.kernel_medians({name: calls[name] for name in right}, sets, rounds)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+    flops, numbers = kernel.work(**case.shape)
+    size = numbers * dtype.itemsize
+    least, bound = timing.limit(flops, size, ceilings)
+    work, unit = {"copy": (size / 1e3, "GB/s"), "product": (flops / 1e6, "TFLOP/s")}[bound]
+    return {
+        "name": case.kernel + (" ladder" if ladder else ""),
+        "shape": case.shape,
+        "dtype": case.dtype,
+        **facts,
+        "ours": ours,
+        "times": times,
+        "launched": launched,
+        "skipped": skipped,
+        "samples": samples,
+        "value": work / times[ours] if times else None,
+        "unit": unit,
+        **records.figures(times, ours, least),
+        "flops": flops,
+        "bytes": size,
+        "ceilings": ceilings,
+        "error": errors.get(ours),
+        "allowed_error": session.SLACK * usual,
+    }
+
+
+def providers(kernel, compiled):
+    """{name: call}: ours, torch's own, its other ways, and with `compiled` what torch.compile makes of its own."""
+    calls = {OURS: kernel.ours, "torch": kernel.plain, **kernel.peers}
+    if compiled:
+        torch.compiler.reset()  # it gives up on a function after some shapes, and without a word
+        # Without graphs of its own, which cannot be recorded into ours.
+        calls["torch.compile"] = torch.compile(kernel.plain, mode="max-autotune-no-cudagraphs", dynamic=False)
+    return calls
+
+
+def versions(kernel):
+    return {f"version {version}": partial(kernel.ours, version=version) for version in kernel.versions}

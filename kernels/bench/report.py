@@ -1,0 +1,201 @@
+"""`miniclip bench report`: the newest records as tables and pictures, beside the targets that they are held to."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from miniclip.errors import InputError
+from miniclip.files import write_atomically
+from miniclip.kernels.bench import records
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+DEVICE, DTYPE = "H200", "bfloat16"  # that the targets are for
+HOW = "`make gpu`, on a machine with an NVIDIA GPU, measures them and writes this section again."
+
+
+class Target(NamedTuple):
+    name: str
+    shape: dict
+    against: str  # a provider, "the best peer", or "the limit": then a share of it
+    least: float
+
+
+ENCODERS = [("ViT-B/32", 1.4, 1.1), ("ViT-B/16", 1.4, 1.1), ("ViT-L/14", 1.25, 1.05), ("ViT-L/14@336px", 1.25, 1.05)]
+TARGETS = [
+    Target("attention", {"B": 256, "T": 50, "H": 12, "K": 64}, "the best peer", 1.3),
+    Target("attention", {"B": 256, "T": 77, "H": 8, "K": 64, "causal": True}, "the best peer", 1.3),
+    Target("attention", {"B": 256, "T": 197, "H": 12, "K": 64}, "the best peer", 1.3),
+    Target("attention", {"B": 256, "T": 257, "H": 16, "K": 64}, "the best peer", 1.3),
+    Target("attention", {"B": 256, "T": 577, "H": 16, "K": 64}, "the best peer", 1.1),
+    Target("layer_norm", {"rows": 50_000, "D": 768}, "the limit", 0.9),
+    *(Target(f"encode_image {model}", {"B": 256}, "transformers", least) for model, least, _ in ENCODERS),
+    *(Target(f"encode_image {model}", {"B": 256}, "transformers, compiled", least) for model, _, least in ENCODERS),
+    *(Target(f"encode_image {model}", {"B": 1}, "transformers", 5) for model, *_ in ENCODERS),
+]
+
+
+def measured(target, found):
+    """What the records say of a target, the share or the ratio; None where nobody has measured it."""
+    for r in found:
+        if (r["name"], r["shape"], r["dtype"]) == (target.name, target.shape, DTYPE) and DEVICE in r["device"]:
+            if target.against == "the limit":
+                return r["share_of_limit"]
+            if target.against == "the best peer":
+                return r["ratio_to_best_peer"]
+            return r["times"][target.against] / r["times"][r["ours"]] if target.against in r["times"] else None
+    return None
+
+
+# --------------------------------------------------------------------------------------------- tables
+
+
+def section(found, pictures=()):
+    """What stands between the markers, in Markdown; pictures: [(what it shows, its path from the README)]."""
+    rows = [_target_row(target, measured(target, found)) for target in TARGETS]
+    if not found:
+        head = f"Nothing has been measured yet. The targets, on an {DEVICE} in {DTYPE}, all of them unmeasured:"
+        return "\n\n".join([head, table(["what", "target"], [row[:2] for row in rows]), HOW])
+    parts = [
+        f"The targets, on an {DEVICE} in {DTYPE}:",
+        table(["what", "target", "measured", "reached"], rows),
+        *(f"![{shown}]({path})" for shown, path in pictures),
+    ]
+    head = ["what", "shape", "dtype", "time", "rate", "of the limit", "against", "ratio"]
+    for device in sorted({r["device"] for r in found}):
+        rows = [r for r in found if r["device"] == device]
+        newest = max(rows, key=lambda r: r["date"])
+        versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items() if version)
+        parts += [f"### {device}", f"{newest['date']}: {versions}. Ratios are to the fastest peer of the same run."]
+        parts.append(table(head, [_row(r) for r in rows]))
+    return "\n\n".join([*parts, HOW])
+
+
+def _target_row(target, value):
+    share = target.against == "the limit"
+    goal = f"{target.least:.0%} of the limit" if share else f"{target.least:.2f}x {target.against}"
+    found = "" if value is None else f"{value:.1%}" if share else f"{value:.3f}x"  # so that a near miss shows
+    reached = "not measured" if value is None else "yes" if value >= target.least else "no"
+    return [f"{target.name}, {_shape(target.shape)}", f"at least {goal}", found, reached]
+
+
+def _row(r):
+    what = [r["name"], _shape(r["shape"]), r["dtype"]]
+    if r["value"] is None:
+        return [*what, "failed", *4 * [""]]
+    share = f"{r['share_of_limit']:.0%}" if r["share_of_limit"] else ""
+    ratio = f"{r['ratio_to_best_peer']:.2f}x" if r["best_peer"] else ""
+    rate = f"{r['value']:,.0f} {r['unit']}"
+    return [*what, f"{r['times'][r['ours']]:,.1f} µs", rate, share, r["best_peer"] or "no peer ran", ratio]
+
+
+def _shape(shape):
+    return ", ".join(name if value is True else f"{name} = {value:,}" for name, value in shape.items())
+
+
+def table(head, rows):
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+# ------------------------------------------------------------------------------------------- pictures
+
+
+def draw(found, directory):
+    """Pictures of the records, <device>-<what>.png in `directory`; -> [(what it shows, path)]. Needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    for device in sorted({r["device"] for r in found}):
+        here = [r for r in found if r["device"] == device and r["value"] is not None]
+        attention = [r for r in here if (r["name"], r["dtype"]) == ("attention", DTYPE)]
+        for what, shown, plot, rows in [
+            ("attention", "attention's share of the roofline, by tokens", _roofline, _of(attention, B=256)),
+            ("speed-up", "attention's speed-up over the best peer, by batch and tokens", _speed_up, attention),
+            ("models", "pictures per second, by batch", _models, [r for r in here if r["unit"] == "pictures/s"]),
+        ]:
+            if rows:
+                figure = Figure(figsize=(8, 6 if what == "models" else 4.5), dpi=120, layout="constrained")
+                plot(figure, rows)
+                figure.suptitle(f"{shown} ({device}, {rows[0]['dtype']})", fontsize=11)
+                path = Path(directory) / f"{records.slug(device)}-{what}.png"
+                figure.savefig(path)
+                drawn.append((f"{device}: {shown}", path))
+    return drawn
+
+
+def _of(found, **shape):
+    return [r for r in found if shape.items() <= r["shape"].items()]
+
+
+def _lines(axes, found, across, height):
+    """A line for each provider, ours first and boldest: height(record, provider's time) over shape[across]."""
+    found = sorted(found, key=lambda r: r["shape"][across])
+    ours, ticks = found[0]["ours"], [r["shape"][across] for r in found]
+    for name in dict.fromkeys([ours, *(name for r in found for name in r["times"])]):
+        heights = [height(r, r["times"][name]) if name in r["times"] else float("nan") for r in found]
+        axes.plot(ticks, heights, "o-", label=name, linewidth=2.5 if name == ours else 1.2, zorder=2 + (name == ours))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [f"{n} causal" if "causal" in r["shape"] else n for n, r in zip(ticks, found)])
+    axes.grid(alpha=0.3)
+
+
+def _roofline(figure, found):
+    axes = figure.subplots()
+    _lines(axes, found, "T", lambda r, time: r["share_of_limit"] * r["times"][r["ours"]] / time)
+    axes.set(xlabel="tokens T", ylabel="share of the limit", ylim=(0, None))
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend()
+
+
+def _speed_up(figure, found):
+    axes = figure.subplots()
+    batches, tokens = (sorted({r["shape"][name] for r in found}) for name in "BT")
+    ratios = {(r["shape"]["B"], r["shape"]["T"]): r["ratio_to_best_peer"] for r in found if r["best_peer"]}
+    values = [[ratios.get((B, T), float("nan")) for T in tokens] for B in batches]
+    axes.imshow(values, cmap="RdBu", vmin=0, vmax=2, aspect="auto", alpha=0.7)  # white: no faster, no slower
+    for (B, T), ratio in ratios.items():
+        axes.text(tokens.index(T), batches.index(B), f"{ratio:.2f}x", ha="center", va="center")
+    axes.set_xticks(range(len(tokens)), tokens)
+    axes.set_yticks(range(len(batches)), batches)
+    axes.set(xlabel="tokens T", ylabel="batch B")
+
+
+def _models(figure, found):
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    names = list(dict.fromkeys(r["name"] for r in found))
+    panels = figure.subplots(-(-len(names) // 2), min(2, len(names)), squeeze=False).flat
+    for axes, name in zip(panels, names):
+        rows = [r for r in found if r["name"] == name]
+        _lines(axes, rows, "B", lambda r, time: r["shape"]["B"] / time * 1e6)
+        axes.set(yscale="log", title=name.removeprefix("encode_image "), xlabel="batch B", ylabel="pictures/s")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    for axes in panels:  # those that are left over
+        axes.set_axis_off()
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+
+
+# ------------------------------------------------------------------------------------------ the README
+
+
+def write(found, directory=None, readme=README):
+    """Draw the pictures in `directory` (None: the package's own) and put tables and pictures between the markers.
+
+    -> False where there is no matplotlib: then it is tables alone. InputError where the markers are not in `readme`.
+    """
+    readme = Path(readme)
+    text = readme.read_text() if readme.exists() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{readme} has no {BEGIN} and {END}, which results are written between")
+    try:
+        pictures, complete = draw(found, records.writable(directory)), True
+    except ImportError:
+        pictures, complete = [], False
+    links = [(shown, Path(os.path.relpath(path, readme.parent)).as_posix()) for shown, path in pictures]
+    write_atomically(readme, f"{before}{BEGIN}\n{section(found, links)}\n{END}{after}".encode())
+    return complete

@@ -1,0 +1,578 @@
+"""The benchmarks: what they compute from times, what they refuse, what they write. No test measures a speed."""
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+import types
+import warnings
+from functools import partial
+
+import pytest
+import torch
+
+import miniclip
+from miniclip import CLIPConfig, TextConfig, VisionConfig
+from miniclip.cli import main
+from miniclip.kernels import device, tuning
+from miniclip.kernels.bench import autotune, cases, kernels, models, records, report, session, timing
+
+on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are interpreted where there is no GPU")
+
+CEILINGS = {"copy": 4300.0, "product": 790.0}
+FACTS = {
+    "device": "NVIDIA H200",
+    "versions": {"miniclip": "0.1.0", "torch": "2.13.0", "driver": None},
+    "date": "2026-01-31",
+}
+ARGUMENTS = {"rounds": 2, "ladder": False, "ceilings": {"float32": CEILINGS}, "facts": FACTS, "device": "cpu"}
+
+
+def made_up(name="attention", shape=None, times=None, *, ours="miniclip", share=0.8, **facts):
+    """A record as a run leaves it, of times that nobody has measured."""
+    times = {"miniclip": 20.0, "torch": 50.0, "SDPA, cuDNN": 30.0} if times is None else times
+    return {
+        "name": name,
+        "shape": shape or {"B": 256, "T": 50, "H": 12, "K": 64},
+        "dtype": "bfloat16",
+        **FACTS,
+        "ours": ours,
+        "times": times,
+        "skipped": {},
+        "value": 3932.0 if ours in times else None,
+        "unit": "GB/s",
+        **records.figures(times, ours, share * times[ours] if ours in times else None),
+        **facts,
+    }
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+
+def test_shares_and_ratios_follow_from_times():
+    figures = records.figures({"miniclip": 20.0, "a": 50.0, "b": 30.0}, "miniclip", limit=15.0)
+    assert figures == {"share_of_limit": 0.75, "best_peer": "b", "ratio_to_best_peer": 1.5}
+    alone = {"share_of_limit": None, "best_peer": None, "ratio_to_best_peer": None}
+    assert records.figures({"miniclip": 20.0}, "miniclip") == alone
+    assert records.figures({"a": 20.0}, "miniclip", limit=15.0) == alone  # ours was wrong
+
+
+def test_the_limit_is_the_ceiling_that_takes_longer():
+    assert timing.limit(0, 4.3e9, CEILINGS) == (pytest.approx(1000), "copy")
+    assert timing.limit(7.9e12, 4.3e9, CEILINGS) == (pytest.approx(10_000), "product")
+
+
+def test_the_newest_record_of_each_thing_is_reported_as_json(tmp_path, capsys):
+    other_day = made_up(date="2026-02-01", times={"miniclip": 10.0, "torch": 12.0})
+    other_shape = made_up(shape={"B": 1, "T": 50, "H": 12, "K": 64})
+    cpu = made_up(device="CPU (R) x/2", share=0.5)
+    for record in (made_up(), other_day, made_up(date="2026-01-01"), other_shape, cpu):
+        records.append(tmp_path, record)
+    assert {path.name for path in tmp_path.iterdir()} == {"nvidia-h200.jsonl", "cpu-r-x-2.jsonl"}
+    assert len((tmp_path / "nvidia-h200.jsonl").read_text().splitlines()) == 4
+    assert main(["bench", "report", "--json", "--results", str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sorted(r["device"] for r in told) == ["CPU (R) x/2", "NVIDIA H200", "NVIDIA H200"]
+    assert [r for r in told if r["device"] == "NVIDIA H200" and r["shape"]["B"] == 256] == [
+        {
+            "name": "attention",
+            "shape": {"B": 256, "T": 50, "H": 12, "K": 64},
+            "dtype": "bfloat16",
+            "device": "NVIDIA H200",
+            "value": 3932.0,
+            "unit": "GB/s",
+            "share_of_limit": 0.8,
+            "best_peer": "torch",
+            "ratio_to_best_peer": 1.2,
+        }
+    ]
+
+
+def test_nothing_recorded_is_an_empty_list(tmp_path, capsys):
+    assert main(["bench", "report", "--json", "--results", str(tmp_path / "none")]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path, capsys):
+    records.append(tmp_path, made_up())
+    with open(tmp_path / "nvidia-h200.jsonl", "a") as file:
+        file.write('{"name": "attention"}\n')
+    assert main(["bench", "report", "--results", str(tmp_path)]) == 1
+    assert "nvidia-h200.jsonl, line 2" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["bench", "models", "--device", "cpu", "--out", str(tmp_path / "file" / "here")]) == 1
+    assert "--out" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------- report
+
+
+def a_whole_run():
+    """Records of everything there are targets for, and of the pictures."""
+    for B, (i, shape) in itertools.product((1, 8, 64, 256), enumerate(cases.TOKENS)):
+        times = {"miniclip": 20.0 + i, "torch": 30.0 + B / 8, "SDPA, cuDNN": 26.0 + 4 * i, "SDPA, Flash": 33.0}
+        yield made_up(shape={"B": B, **shape}, times=times, share=0.9 - 0.1 * i)
+    yield made_up("layer_norm", {"rows": 50_000, "D": 768}, {"miniclip": 40.0, "torch": 60.0}, share=0.89)
+    yield made_up("layer_norm", {"rows": 50_000, "D": 512}, {})
+    for (i, (model, *_)), B in itertools.product(enumerate(report.ENCODERS), (1, 8, 64, 256)):
+        times = {"triton": 400.0 + 60 * B * 4**i / 4}
+        times |= {"torch": 2.0 * times["triton"], "transformers": 1.5 * times["triton"] + 2000}
+        if B in (1, 256):
+            times["transformers, compiled"] = 1.06 * times["triton"]
+        rate = {"value": B / times["triton"] * 1e6, "unit": "pictures/s"}
+        yield made_up(f"encode_image {model}", {"B": B}, times, ours="triton", **rate)
+
+
+def test_without_records_the_report_says_so_and_lists_the_targets(tmp_path, capsys):
+    assert main(["bench", "report", "--results", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Nothing has been measured yet.") and "make gpu" in told
+    assert "| layer_norm, rows = 50,000, D = 768 | at least 90% of the limit |" in told
+    assert told.count("at least") == len(report.TARGETS) == 18
+
+
+def test_targets_are_held_against_the_h200_alone():
+    text = report.section(list(a_whole_run()))
+    assert "| attention, B = 256, T = 50, H = 12, K = 64 | at least 1.30x the best peer | 1.300x | yes |" in text
+    assert "T = 577, H = 16, K = 64 | at least 1.10x the best peer | 1.375x | yes |" in text
+    assert "| layer_norm, rows = 50,000, D = 768 | at least 90% of the limit | 89.0% | no |" in text
+    assert "| encode_image ViT-B/32, B = 256 | at least 1.10x transformers, compiled | 1.060x | no |" in text
+    assert "| encode_image ViT-L/14, B = 256 | at least 1.05x transformers, compiled | 1.060x | yes |" in text
+    assert "| layer_norm | rows = 50,000, D = 512 | bfloat16 | failed |" in text
+    elsewhere = report.section([made_up(device="NVIDIA A10")])
+    assert elsewhere.count("not measured") == len(report.TARGETS) and "### NVIDIA A10" in elsewhere
+
+
+def test_every_target_is_among_the_cases():
+    measured = {(case.kernel, str(case.shape), case.dtype) for case in cases.CASES}
+    measured |= {(case.name, str({"B": case.batch}), "bfloat16") for case in models.cases("cuda")}
+    assert {(target.name, str(target.shape), report.DTYPE) for target in report.TARGETS} <= measured
+
+
+def test_tables_and_pictures_go_between_the_markers(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    assert report.write(list(a_whole_run()), tmp_path / "bench" / "results", readme)
+    text = readme.read_text()
+    assert text.startswith(f"before\n{report.BEGIN}\nThe targets") and text.endswith(f"{report.END}\nafter\n")
+    assert "old" not in text
+    for what in ("attention", "speed-up", "models"):
+        assert f"](bench/results/nvidia-h200-{what}.png)" in text
+        assert (tmp_path / f"bench/results/nvidia-h200-{what}.png").read_bytes().startswith(b"\x89PNG")
+    report.write([], tmp_path, readme)
+    assert "Nothing has been measured yet" in readme.read_text() and "png" not in readme.read_text()
+
+
+def test_a_readme_without_markers_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "README.md").write_text(report.END + report.BEGIN)
+    with pytest.raises(miniclip.InputError, match=r"README\.md has no <!-- results -->"):
+        report.write([], tmp_path, tmp_path / "README.md")
+    assert (tmp_path / "README.md").read_text() == report.END + report.BEGIN
+
+
+def test_without_matplotlib_there_are_tables_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    (tmp_path / "README.md").write_text(report.BEGIN + report.END)
+    assert not report.write([made_up()], tmp_path, tmp_path / "README.md")
+    assert "| attention |" in (tmp_path / "README.md").read_text()
+
+
+# ----------------------------------------------------------------------------------------------- timing
+
+
+class Machine:
+    """A clock that moves when something runs, and a list of what ran."""
+
+    def __init__(self):
+        self.now, self.ran = 0.0, []
+        self.clock = timing.Clock(lambda: self.now, lambda a, b: b - a, lambda: None, lambda run: self.ran.append("|"))
+
+    def takes(self, name, *microseconds):
+        durations = itertools.cycle(microseconds)
+
+        def run():
+            self.ran.append(name)
+            self.now += next(durations)
+
+        return run
+
+
+def test_runs_take_turns_and_medians_are_taken():
+    machine = Machine()
+    runs = {"a": machine.takes("a", 5, 1, 9, 2, 1000), "b": machine.takes("b", 7)}
+    times, rounds = timing.medians(runs, machine.clock, 5)
+    assert (times, rounds) == ({"a": 5, "b": 7}, 5)  # the first, for warming up, does not count: 1, 9, 2, 1000, 5
+    assert machine.ran == ["a", "b"] * 6
+
+
+def test_a_run_alone_is_prepared_for():
+    machine = Machine()
+    timing.medians({"a": machine.takes("a", 5)}, machine.clock, 2, alone=True)
+    assert machine.ran == ["a", "|", "a", "|", "a"]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.01, 30), (0.2, 15), (10, 3)])
+def test_what_takes_long_has_fewer_rounds(seconds, expected):
+    machine = Machine()
+    assert timing.medians({"a": machine.takes("a", seconds * 1e6)}, machine.clock, 30)[1] == expected
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """As much of torch.cuda as the timing touches: graphs that run what was recorded, on a clock of their own."""
+    machine, events = Machine(), []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.moment = machine.now
+
+        def elapsed_time(self, end):
+            return (end.moment - self.moment) / 1e3  # milliseconds
+
+    class Graph:
+        def replay(self):
+            machine.now += max(self.microseconds, 1)
+
+    @contextlib.contextmanager
+    def graph(it, pool, capture_error_mode):
+        start, it.microseconds = machine.now, None
+        machine.recording = True
+        try:
+            yield
+        finally:
+            machine.recording = False
+        it.microseconds = machine.now - start
+
+    machine.recording = False
+    stand_ins = {
+        "Event": Event,
+        "CUDAGraph": Graph,
+        "graph": graph,
+        "graph_pool_handle": lambda: (0, 1),
+        "stream": lambda stream: contextlib.nullcontext(),
+        "current_stream": lambda: None,
+        "current_device": lambda: 0,
+        "synchronize": lambda: events.append("wait"),
+        "empty_cache": lambda: None,
+        "get_device_properties": lambda device: types.SimpleNamespace(L2_cache_size=1000),
+        "get_device_name": lambda: "NVIDIA H200",
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    return machine
+
+
+def test_kernels_are_timed_in_graphs_over_all_sets_of_inputs(gpu):
+    def quick(x):
+        gpu.ran.append(x)
+        gpu.now += 10
+
+    def not_recordable(x):
+        assert not gpu.recording, "synchronises"
+        gpu.now += 30
+
+    times, rounds, launched = timing.kernel_medians({"a": quick, "b": not_recordable}, [{"x": i} for i in range(4)], 7)
+    assert (times, rounds, launched) == ({"a": 10, "b": 30}, 7, ["b"])
+    assert gpu.ran == [0, 1, 2, 3] * 3  # at least ten calls, each set as often as the others
+
+
+def test_sets_of_inputs_exceed_the_cache_twice(gpu):
+    inputs = {"x": torch.zeros(100), "eps": 1e-5}  # 400 bytes
+    assert timing.how_many_sets(inputs) == 5
+    assert timing.how_many_sets({"x": torch.zeros(10_000)}) == 2
+
+
+# ---------------------------------------------------------------------------------------- the answer first
+
+
+def few(name, **shape):
+    return cases.Case(name, shape, "float32")
+
+
+SMALL = [
+    few("attention", B=5, T=5, H=2, K=16),
+    few("attention", B=1, T=5, H=2, K=16, causal=True),
+    few("layer_norm", rows=30, D=24),
+    few("add_layer_norm", rows=3, D=24),
+    few("quick_gelu", rows=3, N=40),
+    few("gelu", rows=3, N=40),
+    few("linear", M=3, N=16, K=32),
+    few("patch_embed", B=5, P=8, D=16, size=16),
+    few("similarity", B=3, N=5, E=16),
+]
+
+
+def test_small_cases_stand_for_all_kernels():
+    assert {case.kernel for case in SMALL} == cases.KERNELS.keys() == {case.kernel for case in cases.CASES}
+
+
+@on_the_cpu
+@pytest.mark.parametrize("case", SMALL, ids=cases.describe)
+def test_each_kernel_goes_from_its_check_to_its_record(case, gpu, monkeypatch):
+    monkeypatch.setattr(session, "SLACK", 50)  # in float32, on the CPU, torch's own error is sometimes almost none
+    record = kernels.measure(case, **ARGUMENTS)
+    json.dumps(record)
+    assert {"miniclip", "torch"} <= record["times"].keys()
+    assert record["error"] <= record["allowed_error"] < 1e-4
+    assert set(records.REPORTED) <= record.keys() and records.told(record)
+
+
+@on_the_cpu
+def test_the_ladder_measures_versions(gpu, monkeypatch):
+    monkeypatch.setattr(session, "SLACK", 50)
+    monkeypatch.setattr(timing, "CALLS", 1)
+    record = kernels.measure(SMALL[0], **{**ARGUMENTS, "ladder": True})
+    assert (record["name"], record["ours"]) == ("attention ladder", "version 3")
+    assert list(record["times"]) == ["version 1", "version 2", "version 3"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x: x.index_fill(0, torch.tensor([0]), 0), "wrong by"),
+        (lambda x: x.index_fill(0, torch.tensor([299]), 0), "wrong by"),
+        (lambda x: 1.001 * x, "wrong by"),
+        (lambda x: x[:, :1], "its shapes are"),
+        (lambda x: x.index_fill(0, torch.tensor([150]), float("nan")), "not all of its numbers are finite"),
+    ],
+)
+def test_a_wrong_answer_is_not_timed_and_fails_the_run(wrong, message, gpu, monkeypatch, tmp_path, capsys):
+    norm = cases.KERNELS["layer_norm"]
+    calls = norm._replace(ours=lambda **inputs: wrong(norm.plain(**inputs)))
+    monkeypatch.setitem(cases.KERNELS, "layer_norm", calls)
+    case = few("layer_norm", rows=300, D=24)
+
+    monkeypatch.setattr(kernels, "PEERS_SLACK", 1e9)  # which ours has not
+    gelu = cases.KERNELS["gelu"]
+    monkeypatch.setitem(cases.KERNELS, "gelu", gelu._replace(ours=gelu.plain))
+    pair = [case, few("gelu", rows=30, N=8)]
+    with pytest.raises(miniclip.InputError, match=f"1 of 2 cases .*layer_norm rows=300 D=24 float32: .*{message}"):
+        session.run(pair, partial(kernels.measure, **ARGUMENTS), cases.describe, tmp_path)
+    bad, good = records.read(tmp_path)
+    assert bad["times"] == {} and bad["value"] is bad["share_of_limit"] is bad["best_peer"] is None
+    assert message in bad["skipped"]["miniclip"] and message in capsys.readouterr().out
+    assert good["name"] == "gelu" and good["value"]  # the other cases go on
+
+
+def test_a_provider_that_raises_is_listed_with_its_reason(gpu, monkeypatch):
+    def unsupported(**inputs):
+        warnings.warn("heads are too narrow", stacklevel=1)
+        raise RuntimeError("no kernel\nfor this")
+
+    norm = cases.KERNELS["layer_norm"]
+    calls = norm._replace(ours=norm.plain, peers={"their best": unsupported})
+    monkeypatch.setitem(cases.KERNELS, "layer_norm", calls)
+    record = kernels.measure(SMALL[2], **ARGUMENTS)
+    assert record["skipped"] == {"their best": "RuntimeError: no kernel / heads are too narrow"}
+    assert "their best" in records.told(record) and "heads are too narrow" in records.told(record)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "gflop", "megabytes"),
+    [
+        ("attention", {"B": 256, "T": 50, "H": 12, "K": 64}, 1.966, 78.6),
+        ("attention", {"B": 256, "T": 77, "H": 8, "K": 64, "causal": True}, 1.574, 80.7),
+        ("attention", {"B": 256, "T": 197, "H": 12, "K": 64}, 30.5, 310),
+        ("attention", {"B": 256, "T": 257, "H": 16, "K": 64}, 69.3, 539),
+        ("attention", {"B": 256, "T": 577, "H": 16, "K": 64}, 349, 1210),
+        ("layer_norm", {"rows": 50_000, "D": 768}, 0, 153.6),
+        ("add_layer_norm", {"rows": 50_000, "D": 768}, 0, 307.2),
+        ("gelu", {"rows": 65_792, "N": 4096}, 0, 2 * 539),
+        ("linear", {"M": 65_792, "N": 4096, "K": 1024}, 552, 135 + 8.4 + 539),
+        ("patch_embed", {"B": 256, "P": 32, "D": 768, "size": 224}, 59.2, 77.1 + 4.7 + 19.7),
+        ("similarity", {"B": 256, "N": 1000, "E": 512}, 0.262, 1.8),
+    ],
+)
+def test_work_is_what_one_counts_by_hand(name, shape, gflop, megabytes):
+    flops, numbers = cases.KERNELS[name].work(**shape)
+    assert flops / 1e9 == pytest.approx(gflop, rel=5e-3)
+    assert numbers * 2 / 1e6 == pytest.approx(megabytes, rel=5e-3)
+    inputs = cases.KERNELS[name].inputs(**shape, dtype=torch.bfloat16, device="meta")
+    read = sum(x.numel() for x in inputs.values() if isinstance(x, torch.Tensor))
+    written = cases.KERNELS[name].plain(**inputs)
+    written = sum(x.numel() for x in written) if isinstance(written, tuple) else written.numel()
+    assert numbers == pytest.approx(read + written, abs=1)  # a scale is no traffic
+
+
+def test_bench_kernels_needs_a_gpu(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(device, "INTERPRETING", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for extra in ([], ["--autotune"], ["--ladder"]):
+        assert main(["bench", "kernels", "--out", str(tmp_path), *extra]) == 1
+        told = capsys.readouterr()
+        assert told.out == "" and told.err.count("\n") == 1
+        assert "needs an NVIDIA GPU" in told.err and "bench models --device cpu" in told.err
+    monkeypatch.setattr(device, "INTERPRETING", True)
+    assert main(["bench", "kernels"]) == 1
+    assert "TRITON_INTERPRET" in capsys.readouterr().err
+    assert main(["bench", "models", "--out", str(tmp_path)]) == 1
+    assert "--device cpu" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_time_does_not_suffice_for_is_named(capsys, monkeypatch):
+    ticks = itertools.count(0, 10)
+    monkeypatch.setattr(session.time, "monotonic", lambda: next(ticks))
+    assert list(session.within(25, "abcd", str.upper)) == ["a", "b"]
+    assert capsys.readouterr().out == "25 s are over, not measured: C; D\n"
+
+
+# -------------------------------------------------------------------------------------------- autotune
+
+
+@on_the_cpu
+def test_the_fastest_tiles_that_are_right_are_recorded(gpu, monkeypatch, tmp_path, capsys):
+    durations = {(1, 1): 50, (1, 2): 30, (2, 1): 20, (2, 2): 1, (4, 1): 1}
+
+    def norm(x, weight, bias, eps, config):
+        choice = config["ROWS"], config["num_warps"]
+        gpu.now += durations[choice]
+        return cases.KERNELS["layer_norm"].plain(x, weight, bias, eps=eps) * (2 if choice == (2, 2) else 1)
+
+    def add_norm(x, update, config, **rest):
+        if config["ROWS"] == 4:
+            raise RuntimeError("out of resources")
+        gpu.now += {2: 100, 1: 10}[config["ROWS"]]  # where there is a sum, two rows are slow
+        return cases.KERNELS["add_layer_norm"].plain(x, update, **rest)
+
+    module = cases.KERNELS["layer_norm"].tuned
+    monkeypatch.setattr(module, "candidates", lambda: [{"ROWS": r, "num_warps": w} for r, w in durations])
+    for name, ours in (("layer_norm", norm), ("add_layer_norm", add_norm)):
+        monkeypatch.setitem(cases.KERNELS, name, cases.KERNELS[name]._replace(ours=ours))
+    monkeypatch.setattr(autotune, "input_sets", lambda case, device: cases.input_sets(case, "cpu"))
+    shape = {"rows": 300, "D": 24}
+    chosen = [cases.Case(name, shape) for name in ("layer_norm", "add_layer_norm")]
+    autotune.run([*chosen, few("layer_norm", **shape)], 3, tmp_path / "tuned.json")
+    (entry,) = json.loads((tmp_path / "tuned.json").read_text())
+    assert entry["config"] == {"ROWS": 1, "num_warps": 2}
+    assert (entry["kernel"], entry["key"], entry["microseconds"]) == (
+        "layer_norm",
+        module.key(300, 24, torch.bfloat16),
+        30,
+    )
+    assert entry.keys() >= {"capability", "device", "date"}
+    assert "of 5 tiles" in capsys.readouterr().out
+
+
+@on_the_cpu
+@pytest.mark.parametrize(("library", "fused"), [(10, False), (30, True)])
+def test_a_product_that_loses_to_the_librarys_is_not_fused(library, fused, gpu, monkeypatch, tmp_path):
+    def ours(config, **inputs):
+        gpu.now += 20
+        return cases.KERNELS["linear"].plain(**inputs)
+
+    def peer(**inputs):
+        gpu.now += library
+        return cases.KERNELS["linear"].plain(**inputs)
+
+    monkeypatch.setitem(cases.KERNELS, "linear", cases.KERNELS["linear"]._replace(ours=ours, peers={"peer": peer}))
+    monkeypatch.setattr(autotune, "input_sets", lambda case, device: cases.input_sets(case, "cpu"))
+    autotune.run([cases.Case("linear", {"M": 50, "N": 16, "K": 32})], 3, tmp_path / "tuned.json")
+    (entry,) = json.loads((tmp_path / "tuned.json").read_text())
+    monkeypatch.setattr(tuning, "SHIPPED", tmp_path / "tuned.json")
+    tuning._table.cache_clear()
+    assert cases.KERNELS["linear"].tuned.pays(50, 16, 32, torch.bfloat16) is fused
+    assert entry["config"]["fused"] is fused
+    tuning._table.cache_clear()
+
+
+# ----------------------------------------------------------------------------------------------- models
+
+TINY = CLIPConfig(VisionConfig(16, 8, 64, 2, 1, 96), TextConfig(12, 50_000, 64, 2, 1, 96), 16)
+TOWERS = [("visual", "tiny"), ("text", "tiny")]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(timing, "PAUSE", 0)
+    monkeypatch.setattr(timing, "QUICK_ROUNDS", 1)
+    return {"device": "cpu", "quick": True, "configs": {"tiny": TINY}, "towers": TOWERS, "batches": (1, 3)}
+
+
+def test_models_on_the_cpu_from_end_to_end(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(models.run, "__kwdefaults__", models.run.__kwdefaults__ | tiny)
+    assert main(["bench", "models", "--device", "cpu", "--quick", "--out", str(tmp_path)]) == 0
+    found = records.read(tmp_path)
+    assert [(r["name"], r["shape"], r["unit"]) for r in found] == [
+        (name, {"B": B}, unit)
+        for name, unit in (("encode_image tiny", "pictures/s"), ("encode_text tiny", "texts/s"))
+        for B in (1, 3)
+    ]
+    for r in found:
+        expected = {"numpy", "torch", "transformers"} | ({"triton"} if device.INTERPRETING else set())
+        assert set(r["times"]) == expected and not r["skipped"]
+        assert (r["ours"], r["dtype"], r["share_of_limit"], r["ceilings"]) == ("numpy", "float32", None, None)
+        assert r["value"] == pytest.approx(r["shape"]["B"] / r["times"]["numpy"] * 1e6)
+    assert "pictures/s" in capsys.readouterr().out
+
+
+def test_one_model_alone_and_unknown_ones(tiny, tmp_path):
+    with pytest.raises(miniclip.InputError, match="nothing to measure called 'ViT'; choose one of encode_image, tiny"):
+        models.run(**tiny, out=tmp_path, only="ViT")
+    with pytest.raises(miniclip.InputError, match="choose one of attention, layer_norm"):
+        session.select(cases.CASES, "softmax", lambda case: [case.kernel])
+
+
+@pytest.mark.parametrize("tower", ["visual", "text"])
+def test_a_model_that_attends_wrongly_is_not_timed(tower, tiny, tmp_path, monkeypatch):
+    from miniclip.ops import numpy_ops
+
+    right = numpy_ops.attention
+    monkeypatch.setattr(numpy_ops, "attention", lambda q, k, v, **how: right(q, 0.5 * k, v, **how))
+    with pytest.raises(miniclip.InputError, match=r"2 of 2 cases .* a cosine with float32's is"):
+        models.run(**{**tiny, "towers": [(tower, "tiny")]}, out=tmp_path)
+    assert all(r["times"] == {} and "wrong" in r["skipped"]["numpy"] for r in records.read(tmp_path))
+
+
+def test_a_library_that_is_missing_is_listed(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    models.run(**{**tiny, "batches": (1,)}, out=tmp_path)
+    assert all("transformers" in r["skipped"]["transformers"] for r in records.read(tmp_path))
+
+
+def test_what_takes_long_to_prepare_comes_last():
+    order = models.cases("cuda")
+    compiled = [case.compiled for case in order]
+    assert compiled == sorted(compiled) and any(compiled)
+    assert [case.batch for case in order if case.name == "encode_text ViT-B/32"] == [1, 64, 256, 256, 1]
+
+
+def test_the_work_of_vit_b_32():
+    config = miniclip.config.PRESETS["ViT-B/32"]
+    flops, numbers = models.work(config, "visual", 1)
+    # 49 patches, 11 whole blocks, the last one's keys and values and one token, the projection: multiply-adds
+    adds = 49 * 768 * 3072 + 11 * (50 * 12 * 768**2 + 2 * 50 * 50 * 768)
+    adds += 50 * 2 * 768**2 + 10 * 768**2 + 2 * 50 * 768 + 768 * 512
+    assert flops == 2 * adds
+    assert numbers == 87_849_216 + 3 * 224**2 + 512  # all parameters of its image tower
+
+
+def test_help_imports_neither_torch_nor_triton():
+    code = """
+import sys
+from miniclip.cli import main
+for arguments in (["--help"], ["bench", "--help"], ["bench", "kernels", "--help"], ["bench", "report", "--json"]):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+assert not {"torch", "triton", "matplotlib"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("missing", ["torch", "triton"])
+def test_what_is_not_installed_is_named(missing, monkeypatch, capsys):
+    monkeypatch.setattr(miniclip, "kernels", miniclip.kernels)  # put back in the end
+    for name in [name for name in sys.modules if name.startswith("miniclip.kernels")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["bench", "kernels"]) == 1
+    assert f"bench kernels needs {missing}" in capsys.readouterr().err
