@@ -28,10 +28,10 @@ figures: .venv/figures
 gpu: export PYTHONPATH := .$(if $(PYTHONPATH),:$(PYTHONPATH))
 gpu:
 	@failed=0; \
-	timeout 150 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
+	timeout 170 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
 		tests/test_kernels.py tests/test_graphs.py tests/test_ops.py || failed=1; \
 	timeout 140 $(PYTHON) -m miniclip bench kernels --seconds 100 || failed=1; \
-	timeout 170 $(PYTHON) -m miniclip bench models --seconds 100 || failed=1; \
+	timeout 150 $(PYTHON) -m miniclip bench models --seconds 90 || failed=1; \
 	timeout 20 $(PYTHON) -m miniclip bench report --write || failed=1; \
 	exit $$failed
 

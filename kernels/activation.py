@@ -17,8 +17,10 @@ import torch
 import triton
 import triton.language as tl
 
-from miniclip.kernels import tuning
+from miniclip.errors import InputError
+from miniclip.kernels import device, tuning
 
+NAMES = ("quick_gelu", "gelu")
 SQRT_HALF = tl.constexpr(math.sqrt(0.5))
 
 
@@ -76,12 +78,24 @@ def candidates():
     ]
 
 
+def known(activation):
+    """The name of an activation, if it is one of ours. Raises InputError."""
+    if activation not in NAMES:
+        raise InputError(f"there is no activation {activation!r}; choose one of {', '.join(NAMES)}")
+    return activation
+
+
+@device.launched_where_its_tensors_are
 def bias_activation(x, bias, activation, *, in_place=False, version=2, config=None):
     """activation(x + bias), "quick_gelu" or "gelu": x (..., N), bias (N,) or None -> (..., N) of x's dtype.
 
     `in_place` writes the result over x. `config` replaces the tiles of version 2.
     """
-    x, bias = x.contiguous(), None if bias is None else bias.contiguous()
+    known(activation)
+    x = x.contiguous()
+    if bias is not None:
+        device.expect(bias=(bias, x.shape[-1:]))
+        bias = bias.contiguous()
     out = x if in_place else torch.empty_like(x)
     if out.numel() == 0:
         return out

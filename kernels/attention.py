@@ -186,9 +186,13 @@ TILES = {
     (100, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
     (120, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2},  # GeForce, multiplies as Ampere
 }
-WIDE_TILES = {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2}  # for heads wider than 64
+WIDE_TILES = {  # for heads wider than 64
+    (80, math.inf): {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
+    (90, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2},
+    (120, math.inf): {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
+}
 FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}  # three times the operands in registers
-WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 4, "num_stages": 1}
+WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}
 
 
 def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
@@ -196,7 +200,7 @@ def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
     if dtype == torch.float32:
         default = FLOAT32_TILES if K <= 64 else WIDE_FLOAT32_TILES
     else:
-        default = device.choose(TILES, Tk) if K <= 64 else WIDE_TILES
+        default = device.choose(TILES if K <= 64 else WIDE_TILES, Tk)
     config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch), default))
     M, N = config["BLOCK_M"], config["BLOCK_N"]
     config["REST_M"] = min(M, _power_of_two(Tq % M or M))
@@ -231,24 +235,33 @@ def _power_of_two(n):
 # ------------------------------------------------------------------------------------------- calling them
 
 
+def _reachable(x):
+    """x (B, T, H, K) itself, or a copy where a head is not in one piece or a sequence spans more than 32 bits count."""
+    farthest = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:]))
+    return x if x.stride(3) == 1 and farthest < 2**31 else x.contiguous()
+
+
+@device.launched_where_its_tensors_are
 def attention(q, k, v, *, causal=False, lengths=None, version=3, config=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
 
     float16, bfloat16 or float32, all three alike; any strides, views of one packed product are read where they lie;
     K up to 128; the result is contiguous, so that its heads lie side by side. float32 is computed in three products
     of tf32, about as exact as float32 itself. `config` replaces the tiles of version 3.
-    Raises InputError for a wider head.
+    Raises InputError for a wider head, and for shapes that do not fit each other.
     """
     B, Tq, H, K = q.shape
     Tk = k.shape[1]
     if K > LARGEST_HEAD:
         raise InputError(f"heads are {K} wide, the attention kernel takes up to {LARGEST_HEAD}: use backend='torch'")
-    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
+    device.expect(k=(k, (B, Tk, H, K)), v=(v, (B, Tk, H, K)))
+    q, k, v = map(_reachable, (q, k, v))
     out = torch.empty(B, Tq, H, K, dtype=q.dtype, device=q.device)
     if out.numel() == 0:
         return out
     if lengths is not None:
-        lengths = torch.as_tensor(lengths, device=q.device)
+        lengths = torch.as_tensor(lengths, device=q.device).contiguous()
+        device.expect(lengths=(lengths, (B,)))
     arguments = (
         q, k, v, out, lengths,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],

@@ -5,14 +5,38 @@ import functools
 import torch
 import triton
 
+from miniclip.errors import InputError
+
 LEAST_CAPABILITY = 80  # Ampere's: the first with bfloat16
 # Whether Triton runs kernels step by step on the CPU, which TRITON_INTERPRET=1 decides as they are defined.
 INTERPRETING = triton.knobs.runtime.interpret
 
 
+def launched_where_its_tensors_are(function):
+    """Triton launches on the current GPU; this makes it that of the function's first tensor."""
+
+    @functools.wraps(function)
+    def on_device(*arguments, **options):
+        first = next(x for x in (*arguments, *options.values()) if isinstance(x, torch.Tensor))
+        with torch.cuda.device_of(first):
+            return function(*arguments, **options)
+
+    return on_device
+
+
+def expect(**shapes):
+    """Kernels read where they are told to: each name=(tensor, shape) is checked first. Raises InputError."""
+    for name, (x, shape) in shapes.items():
+        if tuple(x.shape) != tuple(shape):
+            raise InputError(f"{name} is {tuple(x.shape)}, expected {tuple(shape)}")
+
+
 def why_not(device=None):
     """Why the kernels cannot run on a device as torch names it (None: the current GPU), or None where they can."""
-    kind = "cuda" if device is None else torch.device(device).type
+    try:
+        kind = "cuda" if device is None else torch.device(device).type
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
     if INTERPRETING:
         return None if device is None or kind == "cpu" else "TRITON_INTERPRET=1 runs kernels on the CPU alone"
     if kind == "meta":  # see `offline`
@@ -21,6 +45,8 @@ def why_not(device=None):
         return f"Triton's kernels run on a GPU, not on {device}; with TRITON_INTERPRET=1 they run, slowly, on the CPU"
     if not torch.cuda.is_available():
         return "torch sees no CUDA GPU (with TRITON_INTERPRET=1 kernels run, slowly, on the CPU)"
+    if (torch.device(device or "cuda").index or 0) >= torch.cuda.device_count():
+        return f"there is no {device}, only {torch.cuda.device_count()} GPUs"
     major, minor = torch.cuda.get_device_capability(device)
     if 10 * major + minor < LEAST_CAPABILITY:
         return f"it has compute capability {major}.{minor}, the kernels need {LEAST_CAPABILITY / 10}"

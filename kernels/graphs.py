@@ -9,12 +9,11 @@ next size that there is a recording of, and the result is copied out before the 
 """
 
 import threading
-from collections import OrderedDict
 
 import torch
 
-MOST_ROWS = 64  # of a batch that is recorded: larger ones keep the GPU busy for longer than they take to launch
-MOST_GRAPHS = 32  # kept for each function: the least recently used is dropped first
+MOST_ROWS = 64  # of a batch that is recorded: what larger ones compute hides most of their launches
+MOST_GRAPHS = 64  # kept for each function: as many as texts have sizes and lengths
 
 
 def bucket(rows):
@@ -27,14 +26,14 @@ class Runner:
     """A function of batches, (B, ...) each -> (B, ...), recorded for small batches on a GPU.
 
     Each row of its result must depend on the same row of the batches alone, and on nothing that changes between calls
-    but them. Results belong to the caller. Recordings share one pool of memory, so that all need little more than the
-    largest, and there are at most MOST_GRAPHS. Calls from several threads and on several streams take turns.
+    but them. Results belong to the caller. Recordings share one pool of memory for what they compute; when there are
+    more than MOST_GRAPHS, all are dropped. Calls from several threads and on several streams take turns.
     """
 
     def __init__(self, function, recorder=None):
         self.function = function
         self.recorder = recorder or CudaRecorder()
-        self.recordings = OrderedDict()  # shapes, dtypes and devices: (static inputs, replay, static output)
+        self.recordings = {}  # shapes, dtypes and devices: (static inputs, replay, static output)
         self.lock = threading.Lock()
 
     def __call__(self, *batches, **options):
@@ -50,12 +49,13 @@ class Runner:
     def _replay(self, batches, rows):
         key = tuple((bucket(rows), *x.shape[1:], x.dtype, x.device) for x in batches)
         if key not in self.recordings:
-            # Zeros are pixels, tokens and positions that any function can take: what a row holds before it was used.
-            inputs = [x.new_zeros(bucket(rows), *x.shape[1:]) for x in batches]
-            self.recordings[key] = (inputs, *self.recorder.record(self.function, inputs))
-            if len(self.recordings) > MOST_GRAPHS:
-                self.recordings.popitem(last=False)
-        self.recordings.move_to_end(key)
+            if len(self.recordings) == MOST_GRAPHS:
+                # All, and not the oldest: the library's workspace belongs to all that were recorded on one stream.
+                self.recordings.clear()
+            with torch.inference_mode(False), torch.no_grad():  # inference tensors could not be written to outside
+                # Zeros are pixels, tokens and positions that any function can take: what a row holds before its use.
+                inputs = [x.new_zeros(bucket(rows), *x.shape[1:]) for x in batches]
+                self.recordings[key] = (inputs, *self.recorder.record(self.function, inputs))
         inputs, replay, output = self.recordings[key]
         self.recorder.acquire()
         for static, x in zip(inputs, batches):
@@ -69,27 +69,36 @@ class Runner:
 class CudaRecorder:
     """Records with torch.cuda.CUDAGraph; `acquire` and `release` enclose every use of the recordings' memory."""
 
+    one_at_a_time = threading.Lock()  # in a process
+
     def __init__(self):
         self.pool = None
+        self.stream = None  # of its own: the library keeps one workspace a stream, and torch one stream for all devices
         self.released = None  # the event behind the last use
 
     def can_record(self, batches):
         return all(x.is_cuda for x in batches) and not torch.cuda.is_current_stream_capturing()
 
     def record(self, function, inputs):
-        """-> (replay(), its output)."""
+        """-> (replay(), its output). On the current device, which is that of the inputs."""
         self.acquire()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        if self.stream is None:
+            self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        warm_up, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        warm_up.wait_stream(current)
+        with torch.cuda.stream(warm_up):
             function(
                 *inputs
             )  # once for real: kernels are compiled, the library chooses its own, neither can be recorded
-        torch.cuda.current_stream().wait_stream(stream)
-        if self.pool is None:
-            self.pool = torch.cuda.graph_pool_handle()
+        current.wait_stream(warm_up)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # other threads may allocate
+        # A capture that fails leaves its stream as the current one: the outer context takes that back. And while this
+        # thread records, others may allocate.
+        with (
+            self.one_at_a_time,
+            torch.cuda.stream(current),
+            torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"),
+        ):
             output = function(*inputs)
         return graph.replay, output
 

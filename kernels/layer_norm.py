@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from miniclip.kernels import tuning
+from miniclip.kernels import device, tuning
 
 
 @triton.jit
@@ -76,11 +76,13 @@ def candidates():
     return [{"ROWS": rows, "num_warps": warps} for rows in (1, 2, 4, 8) for warps in (1, 2, 4)]
 
 
+@device.launched_where_its_tensors_are
 def layer_norm(x, weight, bias, *, eps, version=2, config=None):
     """`numpy_ops.layer_norm`: x (..., D), weight and bias (D,) -> (..., D) of x's dtype, contiguous.
 
     Any D, any floating dtypes; rows may lie apart, as those of x[:, 0] do. `config` replaces the tiles of version 2.
     """
+    device.expect(weight=(weight, x.shape[-1:]), bias=(bias, x.shape[-1:]))
     x, weight, bias = _as_rows(x), weight.contiguous(), bias.contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if out.numel() == 0:
@@ -94,8 +96,10 @@ def layer_norm(x, weight, bias, *, eps, version=2, config=None):
     return out
 
 
+@device.launched_where_its_tensors_are
 def add_layer_norm(x, update, weight, bias, *, eps, config=None):
     """`numpy_ops.add_layer_norm`: (x + update, its layer norm), both (..., D) of x's dtype and contiguous."""
+    device.expect(update=(update, x.shape), weight=(weight, x.shape[-1:]), bias=(bias, x.shape[-1:]))
     x, update, weight, bias = _as_rows(x), _as_rows(update), weight.contiguous(), bias.contiguous()
     total, out = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
     if out.numel():

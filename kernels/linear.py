@@ -6,8 +6,8 @@ at more than three quarters of the library's speed, and never where there is not
 
     1  a tile a program       Each computes one tile of the result from a band of x and a band of weight. Tiles run row
                               by row: those running together share a band of x, and read all of weight.
-    2  in groups              Tiles running together form a block of rows and columns. 132 tiles of 128 x 128 need 25
-                              bands in the place of 133; the others come out of the cache.
+    2  in groups              Tiles running together form a block of rows and columns. 132 tiles of 128 x 128 of a
+                              result 4096 wide need 25 bands in the place of 37; the others come out of the cache.
     3  programs that stay     One program a multiprocessor goes from tile to tile: the next tile's loads are on their
                               way while this one's activation is computed. And the copy engine brings the tiles (TMA,
                               from compute capability 9.0 on), so that no thread computes addresses.
@@ -24,7 +24,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from miniclip.kernels import device, tuning
-from miniclip.kernels.activation import activate
+from miniclip.kernels.activation import activate, known
 
 
 @triton.jit
@@ -100,11 +100,13 @@ def tiles(M, N, K, dtype):
 
 
 def pays(M, N, K, dtype):
-    """Whether the fused product is faster than the library's and one more pass: what was measured, else in 16 bit.
+    """Whether the fused product is faster than the library's and one more pass.
 
-    In float32 it takes three products of tf32, and the library's is kept.
+    Where nobody has measured it, for 16 bit and so many rows that the pass saved takes as long as a quarter of the
+    product. In float32 the product is three of tf32, and the library's is kept.
     """
-    return tuning.find("linear", key(M, N, K, dtype), default={"fused": dtype != torch.float32}).get("fused", True)
+    default = {"fused": dtype != torch.float32 and M >= 1024}
+    return tuning.find("linear", key(M, N, K, dtype), default).get("fused", True)
 
 
 def key(M, N, K, dtype):
@@ -122,14 +124,18 @@ def candidates():
     ]
 
 
+@device.launched_where_its_tensors_are
 def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out) of x's dtype.
 
     activation "quick_gelu", "gelu" or None. `config` replaces the tiles that `tiles` finds, `version` theirs.
     """
     N, K = weight.shape
+    device.expect(x=(x, (*x.shape[:-1], K)))
     flat, weight = x.reshape(-1, K).contiguous(), weight.contiguous()  # (M, K), (N, K)
-    bias = None if bias is None else bias.contiguous()
+    if bias is not None:
+        device.expect(bias=(bias, (N,)))
+        bias = bias.contiguous()
     M = len(flat)
     out = torch.empty(M, N, dtype=x.dtype, device=x.device)
     if out.numel() == 0:
@@ -137,7 +143,7 @@ def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     config = dict(config or tiles(M, N, K, x.dtype))
     version = version or config["version"]
     constants = {
-        "ACTIVATION": activation or "none",
+        "ACTIVATION": "none" if activation is None else known(activation),
         "PRECISION": device.dot_precision(x.dtype),
         "GROUP": 1 if version == 1 else 8,
         **{name: value for name, value in config.items() if name not in ("version", "fused")},

@@ -25,17 +25,10 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from miniclip.kernels import triton_ops
+from miniclip.kernels import linear, triton_ops
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-SHARED_MEMORY = {
-    80: 163 << 10,
-    86: 99 << 10,
-    89: 99 << 10,
-    90: 227 << 10,
-    100: 227 << 10,
-    120: 99 << 10,
-}  # bytes a program may have (CUDA C++ guide, table 30)
+SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a program may have (CUDA C++ guide, table 30)
 MATRIX = r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b"  # instructions of the matrix units, from sm_80, 90 and 100 on
 
 
@@ -60,11 +53,10 @@ class Compiled:
 
     @property
     def programs_per_processor(self):
-        """How many run at once on one multiprocessor: 64 warps, 64K registers and its shared memory are the limits."""
+        """How many run at once on a multiprocessor: it has 32 places, 64 warps, 65,536 registers and shared memory."""
         registers = -(-self.registers // 8) * 8 * 32 * self.warps  # handed out by eights
-        return min(
-            64 // self.warps, 65536 // registers, (SHARED_MEMORY[self.capability] + 1024) // (self.shared + 1024)
-        )
+        shared = (SHARED_MEMORY[self.capability] + 1024) // (self.shared + 1024)  # each program takes 1 KB more
+        return min(32, 64 // self.warps, 65536 // registers, shared)
 
 
 @contextlib.contextmanager
@@ -135,8 +127,8 @@ def launches(dtype):
     empty = partial(torch.empty, dtype=dtype, device="meta")
     ends = torch.empty(256, dtype=torch.int64, device="meta")
 
-    def qkv(T, H, Tq=None):
-        return empty(256, Tq or T, H, 64), *empty(256, T, 3, H, 64).unbind(2)[1:]
+    def qkv(T, H, Tq=None, K=64):
+        return empty(256, Tq or T, H, K), *empty(256, T, 3, H, K).unbind(2)[1:]
 
     def norm(D):
         return empty(12800, D), empty(D), empty(D)
@@ -149,17 +141,22 @@ def launches(dtype):
 
     attention = triton_ops.attention
     return {
-        **{f"attention T={T}": partial(attention, *qkv(T, 12)) for T in (37, 50, 197, 257, 577)},
+        **{f"attention T={T}": partial(attention, *qkv(T, 12)) for T in (50, 197, 257, 577)},
         **{f"attention T={T} causal": partial(attention, *qkv(T, 8), causal=True) for T in (16, 32, 48, 64, 77)},
         **{f"attention T={T}, one query": partial(attention, *qkv(T, 12, 1)) for T in (50, 197, 257, 577)},
         **{f"attention T={T}, the end's query": partial(attention, *qkv(T, 8, 1), lengths=ends) for T in (16, 77)},
+        **{f"attention T={T} K={K}": partial(attention, *qkv(T, 8, K=K)) for T, K in ((37, 32), (257, 80), (50, 128))},
+        **{
+            f"attention T={T} causal K={K}": partial(attention, *qkv(T, 8, K=K), causal=True)
+            for T, K in ((32, 32), (77, 80))
+        },
         **{f"layer norm D={D}": partial(triton_ops.layer_norm, *norm(D), eps=1e-5) for D in (512, 768, 1024)},
         **{
             f"sum and layer norm D={D}": partial(triton_ops.add_layer_norm, empty(12800, D), *norm(D), eps=1e-5)
             for D in (512, 768, 1024)
         },
         **{
-            f"linear M={M} {name}": partial(triton_ops.linear, *product(M, 768), activation=name)
+            f"linear M={M} {name}": partial(linear.linear, *product(M, 768), name)
             for M in (50, 800, 12800)
             for name in triton_ops.ACTIVATIONS
         },
@@ -173,7 +170,7 @@ def launches(dtype):
 
 
 def shipped(capability):
-    """Every kernel that CLIP's shapes take, with the tiles that ship: yields (what, dtype's name, Compiled)."""
+    """Every kernel at CLIP's shapes and some others, with the tiles that ship: (what, dtype's name, Compiled) each."""
     for name in triton_ops.DTYPES:
         for what, launch in launches(getattr(torch, name)).items():
             with compiling(capability) as kernels:
@@ -185,6 +182,8 @@ def shipped(capability):
 def main():
     """python -m miniclip.kernels.offline CAPABILITY...: one JSON object a line for each kernel that ships."""
     for capability in sys.argv[1:]:
+        if capability not in map(str, SHARED_MEMORY):
+            sys.exit(f"no capability {capability!r}; choose of {', '.join(map(str, SHARED_MEMORY))}")
         for what, dtype, kernel in shipped(int(capability)):
             facts = {"what": what, "dtype": dtype, **dataclasses.asdict(kernel)}
             print(json.dumps({**facts, "programs": kernel.programs_per_processor}), flush=True)

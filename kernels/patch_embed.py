@@ -75,15 +75,19 @@ TILES = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stag
 FLOAT32_TILES = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 8, "num_stages": 2}
 
 
+@device.launched_where_its_tensors_are
 def patch_embed(images, weight, class_token, position_embedding, *, version=None, config=None):
     """`numpy_ops.patch_embed`: images (B, C, height, width), weight (D, C, P, P), class_token (D,),
     position_embedding (T, D) -> (B, T, D) of the images' dtype. `config` replaces the tiles of version 2.
     """
-    images = images if images.stride(-1) == 1 else images.contiguous()
+    if images.stride(3) != 1 or sum((n - 1) * step for n, step in zip(images.shape[1:], images.stride()[1:])) >= 2**31:
+        images = images.contiguous()  # offsets within a picture are of 32 bits
     B, _, height, width = images.shape
     D, C, P, _ = weight.shape
     Gy, Gx, K = height // P, width // P, C * P * P
     T = Gy * Gx + 1
+    channels = (B, C, height, width)
+    device.expect(images=(images, channels), class_token=(class_token, (D,)), positions=(position_embedding, (T, D)))
     weight = weight.reshape(D, K).contiguous()
     class_token, position_embedding = class_token.contiguous(), position_embedding.contiguous()
     out = torch.empty(B, T, D, dtype=images.dtype, device=images.device)

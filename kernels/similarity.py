@@ -60,10 +60,12 @@ TILES = {"BLOCK_B": 64, "BLOCK_N": 64, "BLOCK_E": 64, "num_warps": 4, "num_stage
 FLOAT32_TILES = {"BLOCK_B": 32, "BLOCK_N": 32, "BLOCK_E": 32, "num_warps": 4, "num_stages": 2}
 
 
+@device.launched_where_its_tensors_are
 def similarity(image_features, text_features, logit_scale, *, version=2, config=None):
     """`numpy_ops.similarity`: image_features (B, E), text_features (N, E), logit_scale () a logarithm -> (B, N)."""
     images, texts = (x if x.stride(-1) == 1 else x.contiguous() for x in (image_features, text_features))
     (B, E), N = images.shape, len(texts)
+    device.expect(text_features=(texts, (N, E)))
     out = torch.empty(B, N, dtype=images.dtype, device=images.device)
     if out.numel() == 0:
         return out

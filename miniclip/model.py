@@ -29,7 +29,7 @@ class CLIP:
     params       {"visual": ..., "text": ..., "logit_scale": ()} as `config.shapes()` has it, arrays of any kind
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer behind `tokenize`; None: the official vocabulary, found when it is first needed
-    device, dtype  where the parameters go and of which floating type they are; None: where and as they are
+    device, dtype  where the parameters go and of which floating type they are; None: the backend's choice, as they are
     """
 
     def __init__(
@@ -45,9 +45,11 @@ class CLIP:
         self.config = config
         self.ops = ops
         self.tokenizer = tokenizer
-        self.device = device
         self.dtype = dtype
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
+        self.device = next(
+            iter(parameter_tree.flatten(self.params).values())
+        ).device  # where pictures and texts go, too
         encode = {"visual": vit.encode_image, "text": text.encode_text}
         self._encode = {
             name: ops.capture(partial(encode[name], ops, **self.params[name], config=getattr(config, name)))

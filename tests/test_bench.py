@@ -90,8 +90,13 @@ def test_the_newest_record_of_each_thing_is_reported_as_json(tmp_path, capsys):
 
 
 def test_nothing_recorded_is_an_empty_list(tmp_path, capsys):
-    assert main(["bench", "report", "--json", "--results", str(tmp_path / "none")]) == 0
+    assert main(["bench", "report", "--json", "--results", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_directory_of_records_that_is_not_there_is_refused(tmp_path, capsys):
+    assert main(["bench", "report", "--write", "--results", str(tmp_path / "none")]) == 1
+    assert "there is no directory" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_a_line_that_is_no_record_is_named(tmp_path, capsys):

@@ -10,6 +10,7 @@ import torch
 import miniclip
 from miniclip.kernels import graphs
 from miniclip.kernels.graphs import MOST_GRAPHS, MOST_ROWS, Runner, bucket
+from miniclip.kernels.triton_ops import LENGTH_STEP
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -83,19 +84,26 @@ def test_what_is_not_recorded_is_called():
     assert len(tape.recorded) == 1
 
 
-def test_the_least_recently_used_recording_is_dropped():
+def test_recordings_are_bounded():
     tape = Tape()
     runner = Runner(lambda x: x + 1, tape)
     for length in range(MOST_GRAPHS):
         runner(torch.ones(1, length))
-    runner(torch.ones(1, 0))  # used again
-    runner(torch.ones(1, MOST_GRAPHS))  # in the place of length 1
     assert len(runner.recordings) == MOST_GRAPHS
-    count = len(tape.recorded)
-    runner(torch.ones(1, 0))
-    assert len(tape.recorded) == count
-    runner(torch.ones(1, 1))
-    assert len(tape.recorded) == count + 1
+    assert torch.equal(runner(torch.ones(1, MOST_GRAPHS)), torch.full((1, MOST_GRAPHS), 2.0))
+    assert len(runner.recordings) == 1
+
+
+def test_all_sizes_and_lengths_of_texts_can_be_recorded_at_once():
+    lengths = {min(77, -(-T // LENGTH_STEP) * LENGTH_STEP) for T in range(1, 78)}
+    assert len({bucket(rows) for rows in range(1, MOST_ROWS + 1)}) * len(lengths) <= MOST_GRAPHS
+
+
+def test_recorded_for_inference_and_replayed_outside():
+    runner = Runner(scores, Tape())
+    with torch.inference_mode():
+        runner(*batch(3))
+    assert torch.equal(runner(*batch(3, 1)), scores(*batch(3, 1)))
 
 
 def test_dtypes_are_recorded_apart():

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miniclip import ops as ops_package
 from miniclip.ops import BACKENDS, numpy_ops, select, torch_ops
 
 each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in BACKENDS])
@@ -342,20 +343,22 @@ def test_torch_operations_are_differentiable(name):
     assert torch.autograd.gradcheck(lambda *args: function(*args, **options.get(name, {})), inputs)
 
 
-def test_unknown_backends_and_devices_are_refused_by_name():
+def test_unknown_backends_and_devices_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(ops_package, "_has_gpu", lambda: False)
     with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton"):
         select("tpu")
     with pytest.raises(ValueError, match="numpy backend runs on the CPU, not on cuda"):
         select("numpy", "cuda")
     assert select("auto") is numpy_ops
     assert select("auto", "meta") is torch_ops
+    with pytest.raises(ValueError, match="torch backend cannot use the device 'gpu'"):
+        select("auto", "gpu")
 
 
 def test_auto_is_triton_where_there_is_a_gpu_for_it(monkeypatch):
-    from miniclip import ops
     from miniclip.kernels import device, triton_ops
 
-    monkeypatch.setattr(ops, "_has_gpu", lambda: True)
+    monkeypatch.setattr(ops_package, "_has_gpu", lambda: True)
     monkeypatch.setattr(device, "why_not", lambda name=None: None)
     assert select("auto") is triton_ops
     assert select("auto", "cpu") is numpy_ops
@@ -373,6 +376,7 @@ def test_auto_is_triton_where_there_is_a_gpu_for_it(monkeypatch):
         ("", "0", "torch sees no CUDA GPU"),
         ("", "1", "<miniclip.model.CLIP object"),
         ("device = 'cpu'; ", "0", "run on a GPU, not on cpu; with TRITON_INTERPRET=1 they run"),
+        ("device = 'gpu'; ", "0", "triton backend cannot run: Expected one of cpu, cuda"),
         ("dtype = 'bfloat16'; ", "1", "interpreter multiplies bfloat16 wrongly"),
         ("dtype = 'float64'; ", "1", "choose one of float32, float16, bfloat16"),
         (

@@ -237,4 +237,5 @@ CASES = [
     *(Case(name, shape, "float16") for name, shape in NORMS),
     *(Case("attention", {"B": 256, **shape}, "float32") for shape in TOKENS if shape["T"] in (50, 257)),
     *(Case(name, shape, compiled=True) for name, shape in [*NORMS, *OTHERS]),
+    *(Case("attention", {"B": 256, **shape}, compiled=True) for shape in TOKENS),
 ]

@@ -93,6 +93,8 @@ def append(directory, record):
 
 def read(directory=None):
     """Of all files in a directory (None: the package's own), the newest record of each thing measured."""
+    if directory is not None and not Path(directory).is_dir():
+        raise InputError(f"there is no directory {directory} with records")
     directory = RESULTS if directory is None else Path(directory)
     newest = {}
     for path in sorted(directory.glob("*.jsonl")):

@@ -52,21 +52,24 @@ def select(backend: str = "auto", device: Any = None) -> ModuleType:
 def _fastest(device):
     if str(device) == "cpu" or (device is None and not _has_gpu()):
         return "numpy"
+    otherwise = "numpy" if device is None else "torch"
+    if device is not None and not str(device).startswith("cuda"):
+        return otherwise
     try:
         from miniclip.kernels.device import why_not
-
-        if why_not(device or "cuda") is None and (device is None or str(device).startswith("cuda")):
-            return "triton"
     except ImportError:  # without Triton, and perhaps without torch
-        pass
-    return "numpy" if device is None else "torch"
+        return otherwise
+    return "triton" if why_not(device or "cuda") is None else otherwise
 
 
 def _has_gpu():
-    """Whether NVIDIA's driver sees a GPU: asked without torch, which takes seconds to import."""
+    """Whether there is an NVIDIA GPU.
+
+    Asked of NVIDIA's management library: torch takes seconds to import, and CUDA once initialised cannot be forked.
+    """
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        library = ctypes.CDLL("nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1")
     except OSError:
         return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    count = ctypes.c_uint(0)
+    return library.nvmlInit_v2() == 0 and library.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 and count.value > 0
