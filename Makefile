@@ -23,10 +23,11 @@ format: .venv/lint
 figures: .venv/figures
 	$(BIN)/python tutorials/readme_picture.py
 
-# On a machine with a GPU, torch and triton, without a network or an environment of its own: the kernels' tests, then what
+# On a machine with a GPU, torch, triton, pytest and hypothesis, without a network or an environment of its own: the kernels' tests, then what
 # they can do, into kernels/bench/results and kernels/README.md, in 8 minutes. Every step runs, whatever became of others.
 gpu: export PYTHONPATH := .$(if $(PYTHONPATH),:$(PYTHONPATH))
 gpu:
+	@$(PYTHON) -c "import sys, hypothesis, pytest; from miniclip.kernels.device import why_not; sys.exit(why_not())"
 	@failed=0; \
 	timeout 170 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
 		tests/test_kernels.py tests/test_graphs.py tests/test_ops.py || failed=1; \

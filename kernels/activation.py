@@ -7,8 +7,8 @@ whose x has 65,792 x 4096 numbers of 16 bit.
     1  a stretch of numbers a program    Each number's bias is looked up by its column, a remainder for each.
     2  a tile of rows and columns        The bias is read once for all rows of a tile.
 
-(quick_gelu: clip/model.py, QuickGELU. gelu: Hendrycks and Gimpel, 2016, sec. 2. What was measured stands in
-kernels/README.md.)
+(quick_gelu: clip/model.py, QuickGELU. gelu: Hendrycks and Gimpel, 2016, sec. 2. kernels/README.md says
+what has been measured.)
 """
 
 import math
@@ -85,7 +85,7 @@ def known(activation):
     return activation
 
 
-@device.launched_where_its_tensors_are
+@device.launches(versions=2)
 def bias_activation(x, bias, activation, *, in_place=False, version=2, config=None):
     """activation(x + bias), "quick_gelu" or "gelu": x (..., N), bias (N,) or None -> (..., N) of x's dtype.
 

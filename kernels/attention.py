@@ -8,7 +8,7 @@ and does it faster than the one before:
                               H200's do some 60 TFLOP/s. Every query reads all keys and values anew.
     2  a tile of queries      Both products are on the matrix units, about 790 TFLOP/s, and keys and values are read
                               once for 64 queries. But all keys of a head sit in registers at once, padded to a power
-                              of two: of the work 59% is useful at T = 197, and at T = 257 registers run out.
+                              of two: at T = 197 only 59% of the work is useful, and registers spill.
     3  a tile of keys at a    The softmax is kept up to date as keys come ("online"), so that any T will do, and the
        time                   loop's loads run ahead of its arithmetic. CLIP's lengths are never a convenient multiple,
                               257 = 256 + 1, so what is left over gets tiles of its own, as small as 16 wide: 73% of
@@ -16,7 +16,7 @@ and does it faster than the one before:
                               Only what is left over is masked.
 
 (The online softmax: FlashAttention, Dao et al., 2022, algorithm 1. The order of the loops: FlashAttention-2, Dao, 2023.
-What was measured stands in kernels/README.md.)
+kernels/README.md says what has been measured.)
 """
 
 import math
@@ -125,7 +125,14 @@ def _queries(
     K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, M: tl.constexpr,
     BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Queries first .. first + M of one head against its keys 0 .. seen."""
+    """Queries first .. first + M of one head against its keys 0 .. seen.
+
+    With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' makes of them
+
+        m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
+
+    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.)
+    """
     i = first + tl.arange(0, M)  # (M,)
     x = tl.arange(0, BLOCK_K)[None, :]
     q = tl.load(q_ptr + i[:, None] * q_t + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
@@ -134,7 +141,7 @@ def _queries(
     out = tl.zeros([M, BLOCK_K], tl.float32)  # their sum of values, likewise
 
     whole = 0
-    if WHOLE_TILES:  # of keys that every query here sees: nothing to mask
+    if WHOLE_TILES:  # of keys that all queries here see, causal as many as the first one does: no mask is needed
         whole = (tl.minimum(seen, first + 1) if CAUSAL else seen) // BLOCK_N * BLOCK_N
         for start in range(0, whole, BLOCK_N):
             out, largest, total = _keys(out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, start, seen, scale,
@@ -167,8 +174,8 @@ def _keys(
             visible = visible & (t[None, :] <= i[:, None])
         scores = tl.where(visible, scores, -float("inf"))
     new = tl.maximum(largest, tl.max(scores, axis=1) * scale)  # (M,) finite: every query sees key 0, which comes first
-    p = tl.exp2(scores * scale - new[:, None])  # (M, N), the scale at no cost in one multiply-add
-    shrink = tl.exp2(largest - new)
+    p = tl.exp2(scores * scale - new[:, None])  # (M, N); scaling here costs nothing: it is one multiply-add
+    shrink = tl.exp2(largest - new)  # of what came before, 0 where nothing did: exp2(-inf)
     v = tl.load(v_ptr + t[:, None] * v_t + x, mask=there, other=0)  # (N, K), zeros where nothing is: 0 · NaN is NaN
     out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
     return out, new, total * shrink + tl.sum(p, axis=1)
@@ -205,7 +212,8 @@ def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
     M, N = config["BLOCK_M"], config["BLOCK_N"]
     config["REST_M"] = min(M, _power_of_two(Tq % M or M))
     config["WHOLE_TILES"] = Tk >= N
-    # How many keys are left over is known only where nothing cuts them off.
+    # How many keys are left over (the remainder tile) is known only where nothing cuts them off. Causal, the keys from
+    # the first query's to the last one's are left over, M of them, of which some queries see some.
     config["REST_N"] = N if causal or has_lengths else min(N, _power_of_two(Tk % N))
     config["RESTS"] = max(1, M // N) if causal else int(has_lengths or Tk % N > 0)
     return config
@@ -241,7 +249,7 @@ def _reachable(x):
     return x if x.stride(3) == 1 and farthest < 2**31 else x.contiguous()
 
 
-@device.launched_where_its_tensors_are
+@device.launches(versions=3)
 def attention(q, k, v, *, causal=False, lengths=None, version=3, config=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
 

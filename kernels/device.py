@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import torch
 import triton
 
@@ -10,18 +11,46 @@ from miniclip.errors import InputError
 LEAST_CAPABILITY = 80  # Ampere's: the first with bfloat16
 # Whether Triton runs kernels step by step on the CPU, which TRITON_INTERPRET=1 decides as they are defined.
 INTERPRETING = triton.knobs.runtime.interpret
+NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 wrongly: take float16 or float32, or a GPU"
+WITHOUT = "with TRITON_INTERPRET=1, set before Python starts, kernels run on the CPU, slowly"
 
 
-def launched_where_its_tensors_are(function):
-    """Triton launches on the current GPU; this makes it that of the function's first tensor."""
+def launches(versions=1):
+    """Of a function that launches kernels: what its tensors must be, and on which GPU they are launched.
 
-    @functools.wraps(function)
-    def on_device(*arguments, **options):
-        first = next(x for x in (*arguments, *options.values()) if isinstance(x, torch.Tensor))
-        with torch.cuda.device_of(first):
-            return function(*arguments, **options)
+    Triton launches on the current GPU and reads whatever it is told to, so that is made the tensors' own. Raises
+    InputError for other dtypes than float32, float16 and bfloat16, for several at once, where gradients are wanted,
+    where there is nothing to launch on, and for a `version` beyond `versions`.
+    """
 
-    return on_device
+    def decorate(function):
+        @functools.wraps(function)
+        def launch(*arguments, **options):
+            tensors = [x for x in (*arguments, *options.values()) if isinstance(x, torch.Tensor)]
+            if options.get("version") not in (None, *range(1, versions + 1)):
+                raise InputError(f"{function.__name__} has versions 1 to {versions}, not {options['version']!r}")
+            _check([x for x in tensors if x.is_floating_point()])
+            # Padding is computed with in the interpreter as on a GPU, 0/0 among it, and there NumPy warns.
+            with torch.cuda.device_of(tensors[0]), np.errstate(all="ignore"):
+                return function(*arguments, **options)
+
+        return launch
+
+    return decorate
+
+
+def _check(tensors):
+    dtypes = {str(x.dtype).removeprefix("torch.") for x in tensors}
+    if len(dtypes) > 1 or not dtypes <= {"float32", "float16", "bfloat16"}:
+        raise InputError(
+            f"kernels take float32, float16 or bfloat16, all tensors alike, not {', '.join(sorted(dtypes))}"
+        )
+    if INTERPRETING and "bfloat16" in dtypes:
+        raise InputError(NO_BFLOAT16)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        raise InputError("the triton backend computes no gradients: use the torch backend, or torch.no_grad()")
+    if not INTERPRETING and tensors[0].device.type == "cpu":
+        raise InputError(why_not("cpu"))
 
 
 def expect(**shapes):
@@ -42,9 +71,9 @@ def why_not(device=None):
     if kind == "meta":  # see `offline`
         return None
     if kind != "cuda":
-        return f"Triton's kernels run on a GPU, not on {device}; with TRITON_INTERPRET=1 they run, slowly, on the CPU"
+        return f"Triton's kernels run on a GPU, not on {device}; {WITHOUT}"
     if not torch.cuda.is_available():
-        return "torch sees no CUDA GPU (with TRITON_INTERPRET=1 kernels run, slowly, on the CPU)"
+        return f"torch sees no CUDA GPU; {WITHOUT}"
     if (torch.device(device or "cuda").index or 0) >= torch.cuda.device_count():
         return f"there is no {device}, only {torch.cuda.device_count()} GPUs"
     major, minor = torch.cuda.get_device_capability(device)

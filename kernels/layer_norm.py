@@ -10,7 +10,7 @@ mean first, then the squares of what is left, so that a large mean costs no digi
     3  residual sum and norm    x + update is computed where it is normalised: 4 passes over memory, 2 read and 2
                                 written, in the place of two kernels' 5.
 
-(Layer Normalization: Ba et al., 2016, eq. 4. What was measured stands in kernels/README.md.)
+(Layer Normalization: Ba et al., 2016, eq. 4. kernels/README.md says what has been measured.)
 """
 
 import torch
@@ -76,7 +76,7 @@ def candidates():
     return [{"ROWS": rows, "num_warps": warps} for rows in (1, 2, 4, 8) for warps in (1, 2, 4)]
 
 
-@device.launched_where_its_tensors_are
+@device.launches(versions=2)
 def layer_norm(x, weight, bias, *, eps, version=2, config=None):
     """`numpy_ops.layer_norm`: x (..., D), weight and bias (D,) -> (..., D) of x's dtype, contiguous.
 
@@ -96,7 +96,7 @@ def layer_norm(x, weight, bias, *, eps, version=2, config=None):
     return out
 
 
-@device.launched_where_its_tensors_are
+@device.launches()
 def add_layer_norm(x, update, weight, bias, *, eps, config=None):
     """`numpy_ops.add_layer_norm`: (x + update, its layer norm), both (..., D) of x's dtype and contiguous."""
     device.expect(update=(update, x.shape), weight=(weight, x.shape[-1:]), bias=(bias, x.shape[-1:]))

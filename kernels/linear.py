@@ -8,12 +8,13 @@ at more than three quarters of the library's speed, and never where there is not
                               by row: those running together share a band of x, and read all of weight.
     2  in groups              Tiles running together form a block of rows and columns. 132 tiles of 128 x 128 of a
                               result 4096 wide need 25 bands in the place of 37; the others come out of the cache.
-    3  programs that stay     One program a multiprocessor goes from tile to tile: the next tile's loads are on their
-                              way while this one's activation is computed. And the copy engine brings the tiles (TMA,
-                              from compute capability 9.0 on), so that no thread computes addresses.
+    3  programs that stay     One program a multiprocessor goes from tile to tile (a persistent kernel): the next tile's
+                              loads are on their way while this one's activation is computed, its epilogue. And the
+                              copy engine brings the tiles (TMA, from compute capability 9.0 on), so that no thread
+                              computes addresses.
 
-Versions 1 and 2 are one kernel, with a GROUP of one and of more. (Order and persistence as in Triton's tutorials 03 and
-09. What was measured stands in kernels/README.md.)
+Versions 1 and 2 are one kernel, with a GROUP of one and of more (a swizzle). (Order and persistence as in Triton's
+tutorials 03 and 09. kernels/README.md says what has been measured.)
 """
 
 import math
@@ -124,7 +125,7 @@ def candidates():
     ]
 
 
-@device.launched_where_its_tensors_are
+@device.launches(versions=3)
 def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out) of x's dtype.
 

@@ -10,13 +10,13 @@ it would be there (same specialisation on alignment and values), its machine cod
 Needs Triton, which carries the assembler and disassembler, and no GPU.
 """
 
+import argparse
 import collections
 import contextlib
 import dataclasses
 import json
 import re
 import subprocess
-import sys
 import types
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from miniclip.kernels import linear, triton_ops
+from miniclip.kernels.device import INTERPRETING
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a program may have (CUDA C++ guide, table 30)
@@ -180,11 +181,16 @@ def shipped(capability):
 
 
 def main():
-    """python -m miniclip.kernels.offline CAPABILITY...: one JSON object a line for each kernel that ships."""
-    for capability in sys.argv[1:]:
-        if capability not in map(str, SHARED_MEMORY):
-            sys.exit(f"no capability {capability!r}; choose of {', '.join(map(str, SHARED_MEMORY))}")
-        for what, dtype, kernel in shipped(int(capability)):
+    parser = argparse.ArgumentParser(
+        prog="python -m miniclip.kernels.offline",
+        description="What each kernel that ships is compiled to, one JSON object a line. Takes about a minute each.",
+    )
+    parser.add_argument("capabilities", nargs="+", type=int, choices=SHARED_MEMORY, metavar="80|90|100")
+    options = parser.parse_args()
+    if INTERPRETING:
+        parser.error("TRITON_INTERPRET=1 is set: then nothing is compiled")
+    for capability in options.capabilities:
+        for what, dtype, kernel in shipped(capability):
             facts = {"what": what, "dtype": dtype, **dataclasses.asdict(kernel)}
             print(json.dumps({**facts, "programs": kernel.programs_per_processor}), flush=True)
 

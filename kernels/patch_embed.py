@@ -9,7 +9,7 @@
                                 pixels are read, 20 MB of tokens written, and nothing between.
 
 Loads of 16 bytes need runs of pixels that begin at multiples of 8 numbers: patches of 14 have none, and take version 1.
-(An Image is Worth 16x16 Words: Dosovitskiy et al., 2021, eq. 1. What was measured stands in kernels/README.md.)
+(An Image is Worth 16x16 Words: Dosovitskiy et al., 2021, eq. 1. kernels/README.md says what has been measured.)
 """
 
 import torch
@@ -75,7 +75,7 @@ TILES = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stag
 FLOAT32_TILES = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 8, "num_stages": 2}
 
 
-@device.launched_where_its_tensors_are
+@device.launches(versions=2)
 def patch_embed(images, weight, class_token, position_embedding, *, version=None, config=None):
     """`numpy_ops.patch_embed`: images (B, C, height, width), weight (D, C, P, P), class_token (D,),
     position_embedding (T, D) -> (B, T, D) of the images' dtype. `config` replaces the tiles of version 2.

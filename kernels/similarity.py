@@ -7,7 +7,7 @@ them has them in hand:
     1  a picture a program      Against a tile of texts, on the vector units: every text is read once per picture.
     2  a tile of both           Products on the matrix units, once per tile; squares are summed from the same loads.
 
-(Learning Transferable Visual Models: Radford et al., 2021, fig. 3. What was measured stands in kernels/README.md.)
+(Learning Transferable Visual Models: Radford et al., 2021, fig. 3. kernels/README.md says what has been measured.)
 """
 
 import torch
@@ -60,7 +60,7 @@ TILES = {"BLOCK_B": 64, "BLOCK_N": 64, "BLOCK_E": 64, "num_warps": 4, "num_stage
 FLOAT32_TILES = {"BLOCK_B": 32, "BLOCK_N": 32, "BLOCK_E": 32, "num_warps": 4, "num_stages": 2}
 
 
-@device.launched_where_its_tensors_are
+@device.launches(versions=2)
 def similarity(image_features, text_features, logit_scale, *, version=2, config=None):
     """`numpy_ops.similarity`: image_features (B, E), text_features (N, E), logit_scale () a logarithm -> (B, N)."""
     images, texts = (x if x.stride(-1) == 1 else x.contiguous() for x in (image_features, text_features))

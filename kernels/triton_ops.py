@@ -15,7 +15,7 @@ from miniclip.kernels import layer_norm as layer_norm_kernels
 from miniclip.kernels import linear as linear_kernels
 from miniclip.kernels import patch_embed as patch_embed_kernels
 from miniclip.kernels import similarity as similarity_kernels
-from miniclip.kernels.device import INTERPRETING, why_not
+from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, why_not
 from miniclip.ops import torch_ops
 
 NAME = "triton"
@@ -36,7 +36,7 @@ def asarray(x, *, device=None, dtype=None):
         raise InputError(
             "the triton backend computes no gradients: pass backend='torch', or call it in torch.no_grad()"
         )
-    if device is not None or x.device.type == "cpu":
+    if x.device.type == "cpu" or (device is not None and torch.device(device) != x.device):
         reason = why_not(device)
         if reason:
             raise InputError(f"the triton backend cannot run: {reason}; pass backend='torch' or 'numpy'")
@@ -44,7 +44,7 @@ def asarray(x, *, device=None, dtype=None):
             device = "cuda"
     x = torch_ops.asarray(x, device=device, dtype=dtype)
     if INTERPRETING and x.dtype == torch.bfloat16:
-        raise InputError("Triton's interpreter multiplies bfloat16 wrongly: take float16 or float32, or a GPU")
+        raise InputError(NO_BFLOAT16)
     return x
 
 

@@ -63,10 +63,11 @@ def _gpu():
 
 def _kernels():
     try:
-        from miniclip.kernels.device import why_not
+        from miniclip.kernels.device import INTERPRETING, why_not
     except ImportError as error:
         return f'not without {error.name}, which the extra "gpu" installs'
-    return why_not() or "run here: backend='triton'"
+    here = "run here, slowly, in Triton's interpreter" if INTERPRETING else "run here"
+    return why_not() or f"{here}: backend='triton'"
 
 
 def _vocabulary():

@@ -138,6 +138,12 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
         r"update is \(5, 8\), expected \(2, 5, 8\)": lambda: layer_norm.add_layer_norm(x, x[0], D, D, eps=0),
         r"bias is \(7,\), expected \(8,\)": lambda: activation.bias_activation(x, D[1:], "gelu"),
         "no activation 'relu'; choose one of quick_gelu, gelu": lambda: activation.bias_activation(x, D, "relu"),
+        "attention has versions 1 to 3, not 4": lambda: attention(*[heads] * 3, version=4),
+        "all tensors alike, not float16, float32": lambda: attention(heads, heads.half(), heads),
+        "kernels take float32, float16 or bfloat16, all tensors alike, not float64": lambda: similarity.similarity(
+            x[0].double(), x[0].double(), D[0].double()
+        ),
+        "computes no gradients": lambda: layer_norm.layer_norm(x, D.clone().requires_grad_(), D, eps=0),
         "no activation 'silu'": lambda: linear.linear(x, x[0], None, "silu"),
         r"x is \(2, 5, 8\), expected \(2, 5, 4\)": lambda: linear.linear(x, x[0, :, :4]),
         r"positions is \(4, 8\), expected \(5, 8\)": lambda: patch_embed.patch_embed(
@@ -397,7 +403,8 @@ def test_tensors_of_more_than_two_billion_numbers():
         ours = functools.partial(attention, version=version)
         check(ours, torch_ops.attention, [x.clone() for x in (q, k, v)])
         assert torch.equal(ours(q, k, v), ours(*(x.clone() for x in (q, k, v))))
-    x, one, zero = apart(40), torch.ones(40, device=DEVICE), torch.zeros(40, device=DEVICE)
+    x = apart(40)
+    one, zero = torch.ones_like(x[0]), torch.zeros_like(x[0])
     for version in (1, 2):
         norm = functools.partial(layer_norm.layer_norm, weight=one, bias=zero, eps=1e-5, version=version)
         assert torch.equal(norm(x), norm(x.clone()))

@@ -375,7 +375,7 @@ def test_auto_is_triton_where_there_is_a_gpu_for_it(monkeypatch):
     [
         ("", "0", "torch sees no CUDA GPU"),
         ("", "1", "<miniclip.model.CLIP object"),
-        ("device = 'cpu'; ", "0", "run on a GPU, not on cpu; with TRITON_INTERPRET=1 they run"),
+        ("device = 'cpu'; ", "0", "run on a GPU, not on cpu; with TRITON_INTERPRET=1"),
         ("device = 'gpu'; ", "0", "triton backend cannot run: Expected one of cpu, cuda"),
         ("dtype = 'bfloat16'; ", "1", "interpreter multiplies bfloat16 wrongly"),
         ("dtype = 'float64'; ", "1", "choose one of float32, float16, bfloat16"),

@@ -19,11 +19,11 @@ def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, se
     With `tune` the tiles of each kernel instead, recorded in `tuned_path` (None: the cache). No case is begun after
     `seconds`. InputError without a GPU, and at the end where an answer of ours was wrong.
     """
-    check_gpu()
     if tune and out is not None:
         raise InputError("--out is for records: give --autotune the file that tiles go to")
     cases = [case for case in CASES if KERNELS[case.kernel].versions and not case.compiled] if ladder else CASES
     chosen = session.select(cases, only, lambda case: [case.kernel])
+    check_gpu()
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
     with torch.no_grad():
         if tune:

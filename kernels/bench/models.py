@@ -6,7 +6,6 @@ already; ours take tokens as the tokenizer gives them, in an ndarray, and bring 
 
 import dataclasses
 import math
-import os
 import platform
 from functools import lru_cache, partial
 from pathlib import Path
@@ -185,8 +184,6 @@ def prepare(config, tower, device, most, compiled):
         return torch.compile(encode, mode="max-autotune", dynamic=False), ready
 
     builders = {OURS[device]: partial(ours, OURS[device], dtype), "torch": partial(ours, "torch", dtype)}
-    if device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
-        builders["triton"] = partial(ours, "triton", dtype)
     builders["transformers"] = theirs
     if compiled:
         builders["transformers, compiled"] = compiled_theirs
