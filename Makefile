@@ -23,8 +23,9 @@ format: .venv/lint
 figures: .venv/figures
 	$(BIN)/python tutorials/readme_picture.py
 
-# On a machine with a GPU, torch, triton, pytest and hypothesis, without a network or an environment of its own: the kernels' tests, then what
-# they can do, into kernels/bench/results and kernels/README.md, in 8 minutes. Every step runs, whatever became of others.
+# On a machine with a GPU and the packages of the extra "test", without a network or an environment of its own: the
+# kernels' tests, then what they can do, into kernels/bench/results and kernels/README.md, in 8 minutes. Every step runs,
+# whatever became of others.
 gpu: export PYTHONPATH := .$(if $(PYTHONPATH),:$(PYTHONPATH))
 gpu:
 	@$(PYTHON) -c "import sys, hypothesis, pytest; from miniclip.kernels.device import why_not; sys.exit(why_not())"
