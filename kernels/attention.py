@@ -10,9 +10,10 @@ and does it faster than the one before:
                               once for 64 queries. But all keys of a head sit in registers at once, padded to a power
                               of two: at T = 197 only 59% of the work is useful, and registers spill.
     3  a tile of keys at a    The softmax is kept up to date as keys come ("online"), so that any T will do, and the
-       time                   loop's loads run ahead of its arithmetic. CLIP's lengths are never a convenient multiple,
-                              257 = 256 + 1, so what is left over gets tiles of its own, as small as 16 wide: 73% of
-                              the work is useful at T = 197 and 89% at T = 257, for 59% and 45% with tiles of 128 x 128.
+       time                   loop's loads run ahead of its arithmetic. Every tile is masked, and the last is padded.
+    4  tiles for what is      CLIP's lengths are never a convenient multiple, 257 = 256 + 1, so what is left over of
+       left over              queries and of keys gets tiles of its own (remainder tiles), as small as 16: 73% of the
+                              work is useful at T = 197 and 89% at T = 257, for 59% and 45% with tiles of 128 x 128.
                               Only what is left over is masked.
 
 (The online softmax: FlashAttention, Dao et al., 2022, algorithm 1. The order of the loops: FlashAttention-2, Dao, 2023.
@@ -99,10 +100,59 @@ def _online(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
     Tq, Tk, H, scale,
+    K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' makes of them
+
+        m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
+
+    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.)
+    """
+    # The tiles of one head run side by side, so that its keys and values come out of the cache for all but the first.
+    tiles = tl.cdiv(Tq, BLOCK_M)
+    program = tl.program_id(0)
+    tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
+    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    i = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # (M,)
+    x = tl.arange(0, BLOCK_K)[None, :]
+    q = tl.load(q_ptr + b * q_b + i[:, None] * q_t + h * q_h + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
+    largest = tl.full([BLOCK_M], -float("inf"), tl.float32)  # m
+    total = tl.zeros([BLOCK_M], tl.float32)  # l
+    out = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)  # o
+
+    for start in range(0, tl.minimum(seen, (tile + 1) * BLOCK_M) if CAUSAL else seen, BLOCK_N):
+        t = start + tl.arange(0, BLOCK_N)  # (N,)
+        there = (t[:, None] < seen) & (x < K)
+        k = tl.load(k_ptr + b * k_b + t[:, None] * k_t + h * k_h + x, mask=there, other=0)  # (N, K)
+        visible = t[None, :] < seen
+        if CAUSAL:
+            visible = visible & (t[None, :] <= i[:, None])
+        scores = tl.where(visible, tl.dot(q, k.T, input_precision=PRECISION) * scale, -float("inf"))  # (M, N)
+        new = tl.maximum(largest, tl.max(scores, axis=1))  # (M,) finite: every query sees key 0, which comes first
+        p = tl.exp2(scores - new[:, None])  # (M, N)
+        shrink = tl.exp2(largest - new)  # of what came before, 0 where nothing did: exp2(-inf)
+        v = tl.load(v_ptr + b * v_b + t[:, None] * v_t + h * v_h + x, mask=there, other=0)  # (N, K)
+        out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
+        total = total * shrink + tl.sum(p, axis=1)
+        largest = new
+
+    out_ptr += b * out_b + h * out_h
+    out = out / total[:, None]
+    tl.store(out_ptr + i[:, None] * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i[:, None] < Tq) & (x < K))
+
+
+# ---------------------------------------------------------------- version 4: tiles for what is left over
+
+
+@triton.jit
+def _remainders(
+    q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
+    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
+    Tq, Tk, H, scale,
     K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr,
     REST_M: tl.constexpr, BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    # The tiles of one head run side by side, so that its keys and values come out of the cache for all but the first.
     tiles = tl.cdiv(Tq, BLOCK_M)
     program = tl.program_id(0)
     tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
@@ -125,20 +175,13 @@ def _queries(
     K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, M: tl.constexpr,
     BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Queries first .. first + M of one head against its keys 0 .. seen.
-
-    With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' makes of them
-
-        m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
-
-    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.)
-    """
+    """Queries first .. first + M of one head against its keys 0 .. seen: version 3, with its loop in two parts."""
     i = first + tl.arange(0, M)  # (M,)
     x = tl.arange(0, BLOCK_K)[None, :]
     q = tl.load(q_ptr + i[:, None] * q_t + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
-    largest = tl.full([M], -float("inf"), tl.float32)  # score so far, of each query
-    total = tl.zeros([M], tl.float32)  # of its weights, relative to the largest
-    out = tl.zeros([M, BLOCK_K], tl.float32)  # their sum of values, likewise
+    largest = tl.full([M], -float("inf"), tl.float32)
+    total = tl.zeros([M], tl.float32)
+    out = tl.zeros([M, BLOCK_K], tl.float32)
 
     whole = 0
     if WHOLE_TILES:  # of keys that all queries here see, causal as many as the first one does: no mask is needed
@@ -160,7 +203,7 @@ def _keys(
     K: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, BLOCK_K: tl.constexpr, N: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Take keys start .. start + N into account: scores, their new maximum, and all sums relative to that."""
+    """A step of version 3, for keys start .. start + N: -> out, largest, total."""
     t = start + tl.arange(0, N)  # (N,)
     x = tl.arange(0, BLOCK_K)[None, :]
     there = x < K
@@ -173,9 +216,9 @@ def _keys(
         if CAUSAL:
             visible = visible & (t[None, :] <= i[:, None])
         scores = tl.where(visible, scores, -float("inf"))
-    new = tl.maximum(largest, tl.max(scores, axis=1) * scale)  # (M,) finite: every query sees key 0, which comes first
+    new = tl.maximum(largest, tl.max(scores, axis=1) * scale)  # (M,)
     p = tl.exp2(scores * scale - new[:, None])  # (M, N); scaling here costs nothing: it is one multiply-add
-    shrink = tl.exp2(largest - new)  # of what came before, 0 where nothing did: exp2(-inf)
+    shrink = tl.exp2(largest - new)
     v = tl.load(v_ptr + t[:, None] * v_t + x, mask=there, other=0)  # (N, K), zeros where nothing is: 0 · NaN is NaN
     out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
     return out, new, total * shrink + tl.sum(p, axis=1)
@@ -202,8 +245,11 @@ FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1} 
 WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}
 
 
+REMAINDERS = ("REST_M", "REST_N", "RESTS", "WHOLE_TILES")  # what version 4 has beyond version 3
+
+
 def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
-    """The constants that version 3 is compiled with: of `config`, else the tuned ones, else the table's."""
+    """The constants that version 4 is compiled with: of `config`, else the tuned ones, else the table's."""
     if dtype == torch.float32:
         default = FLOAT32_TILES if K <= 64 else WIDE_FLOAT32_TILES
     else:
@@ -249,13 +295,13 @@ def _reachable(x):
     return x if x.stride(3) == 1 and farthest < 2**31 else x.contiguous()
 
 
-@device.launches(versions=3)
-def attention(q, k, v, *, causal=False, lengths=None, version=3, config=None):
+@device.launches(versions=4)
+def attention(q, k, v, *, causal=False, lengths=None, version=4, config=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
 
     float16, bfloat16 or float32, all three alike; any strides, views of one packed product are read where they lie;
     K up to 128; the result is contiguous, so that its heads lie side by side. float32 is computed in three products
-    of tf32, about as exact as float32 itself. `config` replaces the tiles of version 3.
+    of tf32, about as exact as float32 itself. `config` replaces the tiles of versions 3 and 4.
     Raises InputError for a wider head, and for shapes that do not fit each other.
     """
     B, Tq, H, K = q.shape
@@ -285,5 +331,8 @@ def attention(q, k, v, *, causal=False, lengths=None, version=3, config=None):
     else:
         config = tiles(Tq, Tk, K, q.dtype, causal, lengths is not None, B, config)
         grid = (triton.cdiv(Tq, config["BLOCK_M"]) * H * B,)
-        _online[grid](*arguments, BLOCK_K=BLOCK_K, PRECISION=precision, **config)
+        if version == 3:
+            config = {name: value for name, value in config.items() if name not in REMAINDERS}
+        kernel = _online if version == 3 else _remainders
+        kernel[grid](*arguments, BLOCK_K=BLOCK_K, PRECISION=precision, **config)
     return out

@@ -139,7 +139,7 @@ KERNELS = {
         work=_attention_work,
         ours=attention.attention,
         plain=torch_ops.attention,
-        versions=(1, 2, 3),
+        versions=(1, 2, 3, 4),
         peers={
             "SDPA, cuDNN": partial(_sdpa, SDPBackend.CUDNN_ATTENTION),
             "SDPA, Flash": partial(_sdpa, SDPBackend.FLASH_ATTENTION),
