@@ -110,11 +110,13 @@ def test_attention_at_the_lengths_of_large_pictures(T, dtype):
     check(functools.partial(attention, causal=True), torch_ops.attention, qkv, causal=True)
 
 
+@pytest.mark.parametrize("version", [3, 4])
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_size_of_tiles_changes_nothing(causal):
+def test_the_size_of_tiles_changes_nothing(causal, version):
     qkv = normal(0, 2, 77, 3, 2, 32, dtype=torch.float16).unbind(2)
     for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates()}.values():
-        check(functools.partial(attention, causal=causal, config=config), torch_ops.attention, qkv, causal=causal)
+        kernel = functools.partial(attention, causal=causal, version=version, config=config)
+        check(kernel, torch_ops.attention, qkv, causal=causal)
 
 
 def test_attention_of_one_query_behind_many_keys():
