@@ -63,6 +63,19 @@ def _one_query(
 
 
 @triton.jit
+def _place(lengths_ptr, Tq, Tk, H, BLOCK_M: tl.constexpr):
+    """Which tile of queries, head and sequence a program computes, and how many keys that sequence has.
+
+    The tiles of one head run side by side, so that its keys and values come out of the cache for all but the first.
+    """
+    tiles = tl.cdiv(Tq, BLOCK_M)
+    head = tl.program_id(0) // tiles
+    b = (head // H).to(tl.int64)
+    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    return tl.program_id(0) % tiles, head % H, b, seen
+
+
+@triton.jit
 def _one_pass(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
     q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
@@ -70,10 +83,7 @@ def _one_pass(
     K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
     BLOCK_M: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    tiles = tl.cdiv(Tq, BLOCK_M)
-    program = tl.program_id(0)
-    tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
-    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    tile, h, b, seen = _place(lengths_ptr, Tq, Tk, H, BLOCK_M)
     i = (tile * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]  # (M, 1)
     t, x = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)[None, :]
 
@@ -109,11 +119,7 @@ def _online(
 
     and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.)
     """
-    # The tiles of one head run side by side, so that its keys and values come out of the cache for all but the first.
-    tiles = tl.cdiv(Tq, BLOCK_M)
-    program = tl.program_id(0)
-    tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
-    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    tile, h, b, seen = _place(lengths_ptr, Tq, Tk, H, BLOCK_M)
     i = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # (M,)
     x = tl.arange(0, BLOCK_K)[None, :]
     q = tl.load(q_ptr + b * q_b + i[:, None] * q_t + h * q_h + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
@@ -153,15 +159,12 @@ def _remainders(
     K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr,
     REST_M: tl.constexpr, BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    tiles = tl.cdiv(Tq, BLOCK_M)
-    program = tl.program_id(0)
-    tile, h, b = program % tiles, program // tiles % H, (program // tiles // H).to(tl.int64)
-    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
+    tile, h, b, seen = _place(lengths_ptr, Tq, Tk, H, BLOCK_M)
     q_ptr += b * q_b + h * q_h
     k_ptr += b * k_b + h * k_h
     v_ptr += b * v_b + h * v_h
     out_ptr += b * out_b + h * out_h
-    if REST_M == BLOCK_M or tile < tiles - 1:
+    if REST_M == BLOCK_M or tile < tl.cdiv(Tq, BLOCK_M) - 1:
         _queries(q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, tile * BLOCK_M, Tq, seen, scale,
                  K, CAUSAL, WHOLE_TILES, BLOCK_K, BLOCK_M, BLOCK_N, REST_N, RESTS, PRECISION)  # fmt: skip
     else:
@@ -289,12 +292,6 @@ def _power_of_two(n):
 # ------------------------------------------------------------------------------------------- calling them
 
 
-def _reachable(x):
-    """x (B, T, H, K) itself, or a copy where a head is not in one piece or a sequence spans more than 32 bits count."""
-    farthest = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:]))
-    return x if x.stride(3) == 1 and farthest < 2**31 else x.contiguous()
-
-
 @device.launches(versions=4)
 def attention(q, k, v, *, causal=False, lengths=None, version=4, config=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
@@ -309,7 +306,7 @@ def attention(q, k, v, *, causal=False, lengths=None, version=4, config=None):
     if K > LARGEST_HEAD:
         raise InputError(f"heads are {K} wide, the attention kernel takes up to {LARGEST_HEAD}: use backend='torch'")
     device.expect(k=(k, (B, Tk, H, K)), v=(v, (B, Tk, H, K)))
-    q, k, v = map(_reachable, (q, k, v))
+    q, k, v = map(device.within_reach, (q, k, v))
     out = torch.empty(B, Tq, H, K, dtype=q.dtype, device=q.device)
     if out.numel() == 0:
         return out

@@ -53,6 +53,15 @@ def _check(tensors):
         raise InputError(why_not("cpu"))
 
 
+def within_reach(x):
+    """x (B, ...) itself, or a copy where numbers of its last axis lie apart or an entry of the batch spans 2^31.
+
+    Offsets within an entry are of 32 bits.
+    """
+    farthest = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:]))
+    return x if x.stride(-1) == 1 and farthest < 2**31 else x.contiguous()
+
+
 def expect(**shapes):
     """Kernels read where they are told to: each name=(tensor, shape) is checked first. Raises InputError."""
     for name, (x, shape) in shapes.items():

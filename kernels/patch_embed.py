@@ -80,8 +80,7 @@ def patch_embed(images, weight, class_token, position_embedding, *, version=None
     """`numpy_ops.patch_embed`: images (B, C, height, width), weight (D, C, P, P), class_token (D,),
     position_embedding (T, D) -> (B, T, D) of the images' dtype. `config` replaces the tiles of version 2.
     """
-    if images.stride(3) != 1 or sum((n - 1) * step for n, step in zip(images.shape[1:], images.stride()[1:])) >= 2**31:
-        images = images.contiguous()  # offsets within a picture are of 32 bits
+    images = device.within_reach(images)
     B, _, height, width = images.shape
     D, C, P, _ = weight.shape
     Gy, Gx, K = height // P, width // P, C * P * P

@@ -2,9 +2,6 @@
 
 import inspect
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniclip import ops as ops_package
 from miniclip.ops import BACKENDS, numpy_ops, select, torch_ops
 
 each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in BACKENDS])
@@ -341,71 +337,3 @@ def test_torch_operations_are_differentiable(name):
     options = {"layer_norm": {"eps": 1e-5}, "linear": {"activation": "quick_gelu"}, "attention": {"causal": True}}
     function = getattr(torch_ops, name)
     assert torch.autograd.gradcheck(lambda *args: function(*args, **options.get(name, {})), inputs)
-
-
-def test_unknown_backends_and_devices_are_refused_by_name(monkeypatch):
-    monkeypatch.setattr(ops_package, "_has_gpu", lambda: False)
-    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton"):
-        select("tpu")
-    with pytest.raises(ValueError, match="numpy backend runs on the CPU, not on cuda"):
-        select("numpy", "cuda")
-    assert select("auto") is numpy_ops
-    assert select("auto", "meta") is torch_ops
-    with pytest.raises(ValueError, match="torch backend cannot use the device 'gpu'"):
-        select("auto", "gpu")
-
-
-def test_auto_is_triton_where_there_is_a_gpu_for_it(monkeypatch):
-    from miniclip.kernels import device, triton_ops
-
-    monkeypatch.setattr(ops_package, "_has_gpu", lambda: True)
-    monkeypatch.setattr(device, "why_not", lambda name=None: None)
-    assert select("auto") is triton_ops
-    assert select("auto", "cpu") is numpy_ops
-    assert select("auto", "meta") is torch_ops
-    for module in (device, triton_ops):
-        monkeypatch.setattr(module, "why_not", lambda name=None: "it is too old")
-    assert select("auto") is numpy_ops
-    with pytest.raises(ValueError, match="triton backend cannot run: it is too old; pass backend='torch' or 'numpy'"):
-        select("triton")
-
-
-@pytest.mark.parametrize(
-    ("before", "interpret", "said"),
-    [
-        ("", "0", "torch sees no CUDA GPU"),
-        ("", "1", "<miniclip.model.CLIP object"),
-        ("device = 'cpu'; ", "0", "run on a GPU, not on cpu; with TRITON_INTERPRET=1"),
-        ("device = 'gpu'; ", "0", "triton backend cannot run: Expected one of cpu, cuda"),
-        ("dtype = 'bfloat16'; ", "1", "interpreter multiplies bfloat16 wrongly"),
-        ("dtype = 'float64'; ", "1", "choose one of float32, float16, bfloat16"),
-        (
-            "sys.modules['triton'] = None; ",
-            "0",
-            "needs triton: in the checkout, pip install -c constraints.txt -e '.[gpu]'",
-        ),
-        ("sys.modules['triton'] = None; backend = 'auto'; ", "0", "<miniclip.model.CLIP object"),
-    ],
-)
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_asking_for_triton_where_it_cannot_run_says_why(before, interpret, said):
-    code = f"""
-import sys, miniclip
-backend, device, dtype = "triton", None, None
-{before}
-try:
-    print(miniclip.load("shapes", backend, device, dtype)[0])
-except miniclip.InputError as error:
-    print(error)
-"""
-    environment = {**os.environ, "TRITON_INTERPRET": interpret}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert said in done.stdout, done.stderr
-
-
-def test_triton_refuses_what_would_lose_gradients():
-    x = torch.ones(2, requires_grad=True)
-    with pytest.raises(ValueError, match=r"computes no gradients: pass backend='torch', or call it in torch"):
-        select("triton").asarray(x)
-    with torch.no_grad():
-        assert select("triton").asarray(x).shape == (2,)
