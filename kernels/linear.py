@@ -129,7 +129,7 @@ def candidates():
 def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out) of x's dtype.
 
-    activation "quick_gelu", "gelu" or None. `config` replaces the tiles that `tiles` finds, `version` theirs.
+    activation "quick_gelu", "gelu", "relu" or None. `config` replaces the tiles that `tiles` finds, `version` theirs.
     """
     N, K = weight.shape
     device.expect(x=(x, (*x.shape[:-1], K)))
@@ -144,7 +144,7 @@ def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     config = dict(config or tiles(M, N, K, x.dtype))
     version = version or config["version"]
     constants = {
-        "ACTIVATION": "none" if activation is None else known(activation),
+        "ACTIVATION": known(activation),
         "PRECISION": device.dot_precision(x.dtype),
         "GROUP": 1 if version == 1 else 8,
         **{name: value for name, value in config.items() if name not in ("version", "fused")},

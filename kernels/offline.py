@@ -25,7 +25,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from miniclip.kernels import linear, triton_ops
+from miniclip.kernels import activation, linear, triton_ops
 from miniclip.kernels.device import INTERPRETING
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -162,6 +162,9 @@ def launches(dtype):
             for name in triton_ops.ACTIVATIONS
         },
         **{name: partial(function, empty(12800, 3072)) for name, function in triton_ops.ACTIVATIONS.items()},
+        "bias, residual and relu": partial(
+            activation.bias_activation, empty(802816, 256), empty(256), "relu", residual=empty(802816, 256)
+        ),
         **{
             f"patches P={P}": partial(triton_ops.patch_embed, *patches(P, size, D))
             for P, size, D in ((8, 48, 128), (14, 336, 1024), (16, 224, 768), (32, 224, 768))

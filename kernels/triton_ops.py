@@ -78,7 +78,11 @@ def gelu(x):
     return activation_kernels.bias_activation(x, None, "gelu")
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+def relu(x):
+    return activation_kernels.bias_activation(x, None, "relu")
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of
@@ -105,6 +109,29 @@ attention_weights = torch_ops.attention_weights  # for those who look inside; th
 
 def attention(q, k, v, *, causal=False, lengths=None):
     return attention_kernels.attention(q, k, v, causal=causal, lengths=lengths)
+
+
+# --------------------------------------------------------------------- what a convolutional tower is made of
+
+
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, residual=None, activation=None):
+    x = _convolve(x, weight, stride, padding)  # (B, O, Gy, Gx)
+    rows, residual = (None if t is None else t.permute(0, 2, 3, 1) for t in (x, residual))  # as they lie in memory
+    rows = activation_kernels.bias_activation(rows, bias, activation, residual=residual, in_place=True)
+    return rows.permute(0, 3, 1, 2)  # (B, O, Gy, Gx)
+
+
+def _convolve(x, weight, stride, padding):
+    """The library's product and nothing else: what follows it is one pass over memory."""
+    x = x.contiguous(memory_format=torch.channels_last)  # the matrix units' order, which all that follows keeps
+    if not x.is_cuda:
+        return F.conv2d(x, weight, stride=stride, padding=padding)
+    # F.conv2d calls this, too, but with tf32 for float32, unless a setting of the whole process forbids it.
+    options = {"dilation": [1, 1], "groups": 1, "benchmark": False, "deterministic": False, "allow_tf32": False}
+    return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, **options)
+
+
+avg_pool2d, grid_tokens = torch_ops.avg_pool2d, torch_ops.grid_tokens
 
 
 # ------------------------------------------------------------------------------------- the shared space

@@ -1,18 +1,32 @@
 """What distinguishes one CLIP from another: frozen dataclasses, and how to read them off parameter shapes."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
+from types import ModuleType
+from typing import ClassVar
 
+from miniclip import params
 from miniclip.errors import InputError
 from miniclip.ops.numpy_ops import ACTIVATIONS
-from miniclip.towers import text, vit
+from miniclip.towers import resnet, text, vit
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that is both, or one number for a square."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def square(size: int | tuple[int, int]) -> int | tuple[int, int]:
+    """A size as configurations have it: one number where height and width are the same."""
+    return size[0] if isinstance(size, tuple) and len(size) == 2 and size[0] == size[1] else size
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A Vision Transformer. Sizes in pixels: `image_size` of the square picture, `patch_size` of the square patch."""
+    """A Vision Transformer. In pixels: `image_size`, (height, width) or a square's side, and a patch's `patch_size`."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     patch_size: int
     width: int
     layers: int
@@ -22,15 +36,56 @@ class VisionConfig:
     activation: str = "quick_gelu"
     eps: float = 1e-5
 
+    tower: ClassVar[ModuleType] = vit
+
     def __post_init__(self):
-        _check(self)
-        if self.patch_size > self.image_size:
+        _check_transformer(self)
+        _check_image_size(self.image_size)
+        if 0 in self.grid:
             raise InputError(f"patches of {self.patch_size} pixels do not fit a picture of {self.image_size}")
 
     @property
-    def grid(self) -> int:
-        """Patches along one side; any rest of the picture is not seen (a convolution without padding)."""
-        return self.image_size // self.patch_size
+    def grid(self) -> tuple[int, int]:
+        """Patches (down, across); any rest of the picture is not seen (a convolution without padding)."""
+        height, width = pair(self.image_size)
+        return height // self.patch_size, width // self.patch_size
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """OpenAI's ModifiedResNet: `layers` blocks in each of its 4 stages, `width` channels before the first.
+
+    `image_size` in pixels, (height, width) or a square's side; heads are those of the attention that pools.
+    """
+
+    image_size: int | tuple[int, int]
+    width: int
+    layers: tuple[int, int, int, int]
+    heads: int
+    channels: int = 3
+
+    tower: ClassVar[ModuleType] = resnet
+
+    def __post_init__(self):
+        _check_integers(self)
+        _check_image_size(self.image_size)
+        if any(n % 32 for n in pair(self.image_size)):
+            raise InputError(
+                f"image_size is {self.image_size!r}, expected multiples of 32: a ResNet halves a picture five times"
+            )
+        counts = self.layers if isinstance(self.layers, tuple) else ()
+        if len(counts) != 4 or not all(type(n) is int and 0 < n <= 1000 for n in counts):
+            raise InputError(f"layers is {self.layers!r}, expected the numbers of blocks in 4 stages")
+        if self.width % 2:
+            raise InputError(f"width is {self.width}, expected an even number: the stem begins with half of it")
+        if 32 * self.width % self.heads:
+            raise InputError(f"width {32 * self.width} of the last grid cannot be shared by {self.heads} heads")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells (down, across) of the last grid, the one that attention pools."""
+        height, width = pair(self.image_size)
+        return height // 32, width // 32
 
 
 @dataclass(frozen=True)
@@ -47,19 +102,25 @@ class TextConfig:
     eps: float = 1e-5
     eot_token_id: int | None = None
 
+    tower: ClassVar[ModuleType] = text
+
     def __post_init__(self):
-        _check(self)
+        _check_transformer(self)
         end = self.eot_token_id
         if end is not None and not (type(end) is int and 0 <= end < self.vocab_size):
             raise InputError(f"eot_token_id is {end!r}, expected None or an id below {self.vocab_size}")
 
 
-def _check(config):
-    """InputError for values that no transformer can have."""
+def _check_integers(config):
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.type is int and not (type(value) is int and 0 < value < 1 << 31):
             raise InputError(f"{field.name} is {value!r}, expected a positive integer")
+
+
+def _check_transformer(config):
+    """InputError for values that no transformer can have."""
+    _check_integers(config)
     if config.layers > 1000:
         raise InputError(f"layers is {config.layers}, expected at most 1000")
     if not (isinstance(config.eps, float) and 0 <= config.eps < 1):
@@ -70,6 +131,13 @@ def _check(config):
         raise InputError(f"activation is {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
+def _check_image_size(size):
+    if not ((isinstance(size, tuple) and len(size) == 2) or type(size) is int):
+        raise InputError(f"image_size is {size!r}, expected a number of pixels or (height, width)")
+    if not all(type(n) is int and 0 < n < 1 << 16 for n in pair(size)):
+        raise InputError(f"image_size is {size!r}, expected positive integers")
+
+
 @dataclass(frozen=True)
 class CLIPConfig:
     """Two towers and the width of the space they share; a tower alone leaves the other None.
@@ -77,7 +145,7 @@ class CLIPConfig:
     `embed_dim` None: no projection, features have their tower's own width.
     """
 
-    visual: VisionConfig | None
+    visual: VisionConfig | ResNetConfig | None
     text: TextConfig | None
     embed_dim: int | None
 
@@ -85,9 +153,9 @@ class CLIPConfig:
         """The model's parameter tree with shapes for leaves."""
         tree = {}
         if self.visual:
-            tree["visual"] = vit.shapes(self.visual, self.embed_dim)
+            tree["visual"] = self.visual.tower.shapes(self.visual, self.embed_dim)
         if self.text:
-            tree["text"] = text.shapes(self.text, self.embed_dim)
+            tree["text"] = self.text.tower.shapes(self.text, self.embed_dim)
         if self.visual and self.text:
             tree["logit_scale"] = ()
         return tree
@@ -100,45 +168,82 @@ class CLIPConfig:
         """The inverse of `to_dict`; InputError for fields that are unknown or missing."""
         try:
             visual, text = values["visual"], values["text"]
+            kind = ResNetConfig if visual and isinstance(visual["layers"], (list, tuple)) else VisionConfig
             return cls(
-                visual=visual and VisionConfig(**visual),
-                text=text and TextConfig(**text),
+                visual=visual and _tower(kind, visual),
+                text=text and _tower(TextConfig, text),
                 embed_dim=values["embed_dim"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"not a miniclip configuration: {error}") from error
+
+
+def _tower(kind, values):
+    """A tower's configuration out of JSON, where tuples have become lists."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _openai_vit(patch_size, width, layers, text_width, embed_dim, image_size=224):
     vision = VisionConfig(image_size, patch_size, width, layers, heads=width // 64, mlp_width=4 * width)
-    text = TextConfig(77, 49408, text_width, 12, heads=text_width // 64, mlp_width=4 * text_width)
-    return CLIPConfig(vision, text, embed_dim)
+    return CLIPConfig(vision, _openai_text(text_width), embed_dim)
 
 
-# What the official checkpoints hold (CLIP, table 20).
+def _openai_resnet(layers, width, image_size, text_width, embed_dim):
+    vision = ResNetConfig(image_size, width, layers, heads=32 * width // 64)
+    return CLIPConfig(vision, _openai_text(text_width), embed_dim)
+
+
+def _openai_text(width):
+    return TextConfig(77, 49408, width, 12, heads=width // 64, mlp_width=4 * width)
+
+
+# What the official checkpoints hold (CLIP, tables 19 and 20).
 PRESETS = {
     "ViT-B/32": _openai_vit(32, 768, 12, text_width=512, embed_dim=512),
     "ViT-B/16": _openai_vit(16, 768, 12, text_width=512, embed_dim=512),
     "ViT-L/14": _openai_vit(14, 1024, 24, text_width=768, embed_dim=768),
     "ViT-L/14@336px": _openai_vit(14, 1024, 24, text_width=768, embed_dim=768, image_size=336),
+    "RN50": _openai_resnet((3, 4, 6, 3), 64, image_size=224, text_width=512, embed_dim=1024),
+    "RN101": _openai_resnet((3, 4, 23, 3), 64, image_size=224, text_width=512, embed_dim=512),
+    "RN50x4": _openai_resnet((4, 6, 10, 6), 80, image_size=288, text_width=640, embed_dim=640),
+    "RN50x16": _openai_resnet((6, 8, 18, 8), 96, image_size=384, text_width=768, embed_dim=768),
+    "RN50x64": _openai_resnet((3, 15, 36, 10), 128, image_size=448, text_width=1024, embed_dim=1024),
 }
 
 
-PROJECTIONS = ("visual.projection.weight", "text.projection.weight")
+PROJECTIONS = ("visual.projection.weight", "visual.attention_pool.out.weight", "text.projection.weight")
+
+
+WIDEST = 1024  # of OpenAI's Vision Transformers. OpenCLIP's ViT-H, g and bigG are wider, with heads of 80, 88 and 104
+
+
+def check_kept(config: CLIPConfig, kept: CLIPConfig, library: str):
+    """InputError that lists what `library` would take to be otherwise, where `kept` is what it makes of `config`."""
+    if kept == config:
+        return
+    ours, theirs = params.flatten(config.to_dict()), params.flatten(kept.to_dict())
+    lost = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    lost = [f"{name} {ours.get(name)}, not {theirs.get(name)}" for name in lost]
+    raise InputError(f"{library} has no way to say that this model has {'; '.join(lost)}")
 
 
 def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
     """The configuration behind a model's parameters: {flat name: shape} -> CLIPConfig.
 
-    Widths, depths, patch and picture size are read off the shapes; heads are one per 64 of the width, activation,
-    eps and the end-of-text rule OpenAI's, which no shape tells (clip/model.py, build_model).
+    Widths, depths, patch and picture size are read off the shapes; heads are one per 64 channels, activation,
+    eps and the end-of-text rule OpenAI's, which no shape tells (clip/model.py, build_model). Raises InputError for
+    other parameters than a CLIP's, and for image towers wider than any of OpenAI's: those have other heads.
     """
     shapes = {name: tuple(shape) for name, shape in shapes.items()}
     visual = text = None
     try:
-        if any(name.startswith("visual.") for name in shapes):
+        if any(name.startswith("visual.stem.") for name in shapes):
+            visual = _resnet(shapes)
+        elif any(name.startswith("visual.") for name in shapes):
             D, C, P, _ = shapes["visual.patch_embed.weight"]
             T, _ = shapes["visual.patch_embed.position_embedding"]
+            if D > WIDEST:
+                raise ValueError(f"how many heads an image tower of width {D} has, only a configuration tells")
             visual = VisionConfig(
                 image_size=round((T - 1) ** 0.5) * P, patch_size=P, channels=C, **_transformer(shapes, "visual.", D)
             )
@@ -156,9 +261,20 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
     return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
 
 
+def _resnet(shapes):
+    _, C, _, _ = shapes["visual.stem.0.weight"]
+    W, _, _, _ = shapes["visual.stages.0.0.conv1.weight"]
+    T, _ = shapes["visual.attention_pool.position_embedding"]
+    layers = tuple(_count(shapes, f"visual.stages.{s}.{{}}.conv1.weight") for s in range(4))
+    return ResNetConfig(round((T - 1) ** 0.5) * 32, W, layers, heads=max(1, 32 * W // 64), channels=C)
+
+
+def _count(shapes, name):
+    """How many there are of a name with "{}" for 0, 1, 2 ..."""
+    return next(i for i in itertools.count() if name.format(i) not in shapes)
+
+
 def _transformer(shapes, prefix, width):
-    layers = 0
-    while f"{prefix}blocks.{layers}.mlp.fc.weight" in shapes:
-        layers += 1
+    layers = _count(shapes, prefix + "blocks.{}.mlp.fc.weight")
     mlp_width = shapes[f"{prefix}blocks.0.mlp.fc.weight"][0]
     return {"width": width, "layers": layers, "heads": max(1, width // 64), "mlp_width": mlp_width}

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from miniclip import pictures
+from miniclip.config import pair
 from miniclip.ops import Array
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training pictures, RGB in 0..1
@@ -21,44 +22,46 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A picture to (3, S, S) float32, a list of B pictures to (B, 3, S, S); S = image_size.
+    """A picture to (3, height, width) float32, a list of B pictures to (B, 3, height, width).
 
-    A picture is a path, a PIL image, or an array of uint8: (height, width), (height, width, 1), 3 for RGB or 4 for
-    RGBA. `asarray` hands the result to a backend. Raises InputError naming the picture that cannot be used.
+    `image_size` is (height, width) in pixels, or both of a square. A picture is a path, a PIL image, or an array of
+    uint8: (height, width), (height, width, 1), 3 for RGB or 4 for RGBA. `asarray` hands the result to a backend.
+    Raises InputError naming the picture that cannot be used.
     """
 
-    image_size: int
+    image_size: int | tuple[int, int]
     asarray: Callable[[np.ndarray], Array] = np.asarray
 
     def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Array:
         if not isinstance(picture, (list, tuple)):
             return self.asarray(self._one(picture, "the picture"))
-        batch = np.empty((len(picture), 3, self.image_size, self.image_size), np.float32)
+        batch = np.empty((len(picture), 3, *pair(self.image_size)), np.float32)
         for i, one in enumerate(picture):
             batch[i] = self._one(one, f"picture {i}")
         return self.asarray(batch)
 
     def _one(self, picture, name):
         image = pictures.open_picture(picture, name)
-        image = resize_and_crop(image, self.image_size)
-        return normalize(np.asarray(image.convert("RGB")))  # (3, S, S)
+        image = resize_and_crop(image, pair(self.image_size))
+        return normalize(np.asarray(image.convert("RGB")))  # (3, height, width)
 
 
 def resize_and_crop(image, size):
-    """Resize so that the short side has `size` pixels, and keep the central square: PIL image -> (size, size) image.
+    """Resize so that the picture just covers `size` = (height, width), and keep its middle: PIL image -> PIL image.
 
-    The long side is truncated, the corner rounded half to even (torchvision's `_compute_resized_output_size` and
-    `center_crop`).
+    The side that is too long is truncated, the corner rounded half to even (torchvision's
+    `_compute_resized_output_size` and `center_crop`).
     """
-    short, long = sorted(image.size)
-    long = int(size * long / short)
-    corner = round((long - size) / 2)
-    if size * long > pictures.HUGE:
-        return pictures.central_square(image, size, long, corner)
-    wide = image.width > image.height
-    image = image.resize((long, size) if wide else (size, long), Image.Resampling.BICUBIC)
-    x, y = (corner, 0) if wide else (0, corner)
-    return image.crop((x, y, x + size, y + size))
+    height, width = size
+    if height * image.width >= width * image.height:
+        sides = int(height * image.width / image.height), height
+    else:
+        sides = width, int(width * image.height / image.width)
+    x, y = (round((side - kept) / 2) for side, kept in zip(sides, (width, height)))
+    box = (x, y, x + width, y + height)
+    if sides[0] * sides[1] > pictures.HUGE:
+        return pictures.resize_part(image, sides, box)
+    return image.resize(sides, Image.Resampling.BICUBIC).crop(box)
 
 
 def normalize(pixels):

@@ -13,11 +13,11 @@ import numpy as np
 
 from miniclip import params as parameter_tree
 from miniclip import vocabulary
-from miniclip.config import CLIPConfig
+from miniclip.config import CLIPConfig, pair
 from miniclip.errors import InputError
 from miniclip.ops import Array
 from miniclip.tokenizer import Tokenizer
-from miniclip.towers import text, vit
+from miniclip.towers import text
 
 Trace = Callable[[str, Array], None]
 
@@ -47,10 +47,9 @@ class CLIP:
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
-        self.device = next(
-            iter(parameter_tree.flatten(self.params).values())
-        ).device  # where pictures and texts go, too
-        encode = {"visual": vit.encode_image, "text": text.encode_text}
+        self.device = next(iter(parameter_tree.flatten(self.params).values())).device  # where pictures and texts go too
+        visual, text = config.visual, config.text
+        encode = {"visual": visual and visual.tower.encode_image, "text": text and text.tower.encode_text}
         self._encode = {
             name: ops.capture(partial(encode[name], ops, **self.params[name], config=getattr(config, name)))
             for name in encode.keys() & self.params.keys()
@@ -59,17 +58,18 @@ class CLIP:
     def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
         """Pictures to features: images (B, C, height, width) float -> (B, E), not normalised.
 
-        Pictures come out of `preprocess`. `trace(name, value)` sees every stage, see `towers/vit.py`.
-        Raises InputError for another shape and for a model without an image tower.
+        Pictures come out of `preprocess`. `trace(name, value)` sees every stage, see `towers/vit.py` or
+        `resnet.py`. Raises InputError for another shape and for a model without an image tower.
         """
         config = self._tower("visual")
-        expected = (config.channels, config.image_size, config.image_size)
+        expected = (config.channels, *pair(config.image_size))
         images = self.ops.asarray(images, device=self.device)
-        if not _dtype_name(images).startswith(("float", "bfloat")):
+        if not str(images.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
             raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
         images = self.ops.asarray(images, dtype=self.dtype)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, *{expected})")
+            expected = ", ".join(map(str, expected))
+            raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, {expected})")
         return self._encode["visual"](images, trace=trace)
 
     def encode_text(self, tokens: Array, *, trace: Trace | None = None) -> Array:
@@ -137,7 +137,3 @@ class CLIP:
         if config is None:
             raise InputError(f"this model has no {name} tower; load the whole model to use both")
         return config
-
-
-def _dtype_name(x):
-    return str(x.dtype).removeprefix("torch.")

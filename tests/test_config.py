@@ -1,5 +1,6 @@
 """Parameter trees and configurations: one is the other's shape."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 
 import miniclip
 from miniclip import params
-from miniclip.config import CLIPConfig, TextConfig, VisionConfig, infer_config
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig, infer_config
 
 CONFIG = CLIPConfig(
     visual=VisionConfig(image_size=24, patch_size=8, width=128, layers=3, heads=2, mlp_width=60),
     text=TextConfig(context_length=9, vocab_size=530, width=64, layers=11, heads=1, mlp_width=70),
     embed_dim=20,
 )
+RESNET = dataclasses.replace(CONFIG, visual=ResNetConfig(96, width=8, layers=(3, 1, 11, 2), heads=4, channels=1))
 
 
 @given(
@@ -42,15 +44,54 @@ def test_check_reports_missing_unexpected_and_misshaped_together():
     assert "logit_scale is (1,), expected ()" in message
 
 
-def test_config_is_read_off_the_shapes():
-    shapes = params.flatten(CONFIG.shapes())
-    assert infer_config(shapes) == CONFIG
-    assert CLIPConfig.from_dict(json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
-    text_only = infer_config({name: shape for name, shape in shapes.items() if name.startswith("text.")})
-    assert text_only == CLIPConfig(visual=None, text=CONFIG.text, embed_dim=20)
+@pytest.mark.parametrize("config", [CONFIG, RESNET], ids=["ViT", "ResNet"])
+def test_config_is_read_off_the_shapes(config):
+    shapes = params.flatten(config.shapes())
+    assert infer_config(shapes) == config
+    assert CLIPConfig.from_dict(config.to_dict()) == config
+    assert CLIPConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for tower, other in (("visual", "text"), ("text", "visual")):
+        alone = infer_config({name: shape for name, shape in shapes.items() if name.startswith(tower)})
+        assert alone == dataclasses.replace(config, **{other: None})
+
+
+def test_a_resnet_without_an_embedding_has_features_of_its_own_width():
+    alone = dataclasses.replace(RESNET, text=None, embed_dim=None)
+    assert alone.shapes()["visual"]["attention_pool"]["out"] == {"weight": (256, 256), "bias": (256,)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 100}, "image_size is 100, expected multiples of 32"),
+        ({"image_size": (64, 100)}, r"image_size is \(64, 100\), expected multiples of 32"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"width": 7}, "width is 7, expected an even number"),
+        ({"width": 0}, "width is 0, expected a positive integer"),
+        ({"heads": 5}, "width 256 of the last grid cannot be shared by 5 heads"),
+        ({"channels": "3"}, "channels is '3'"),
+        ({"layers": 4}, "layers is 4, expected the numbers of blocks in 4 stages"),
+        ({"layers": (3, 4, 6)}, r"layers is \(3, 4, 6\)"),
+        ({"layers": (3, 4, 6, 0)}, "expected the numbers of blocks"),
+        ({"layers": (3, 4, 6, 1001)}, "expected the numbers of blocks"),
+        ({"layers": (3, 4, 6, 1.5)}, "expected the numbers of blocks"),
+    ],
+)
+def test_a_resnet_that_cannot_be_is_refused(change, message):
+    with pytest.raises(miniclip.InputError, match=message):
+        dataclasses.replace(RESNET.visual, **change)
+
+
+@pytest.mark.parametrize("change", [{"layers": None}, {"layers": 4}, {"patch_size": 32}])
+def test_a_tower_of_neither_kind_is_refused(change):
+    values = RESNET.to_dict()
+    values["visual"] |= change
+    with pytest.raises(miniclip.InputError, match="not a miniclip configuration"):
+        CLIPConfig.from_dict(values)
 
 
 SHAPES = params.flatten(CONFIG.shapes())
+RESNET_SHAPES = params.flatten(RESNET.shapes())
 
 
 @pytest.mark.parametrize(
@@ -63,6 +104,10 @@ SHAPES = params.flatten(CONFIG.shapes())
         {**SHAPES, "visual.patch_embed.position_embedding": (0, 128)},
         {**SHAPES, "text.blocks.0.mlp.fc.weight": ()},
         {**SHAPES, "visual.projection.weight": ()},
+        {name: shape for name, shape in RESNET_SHAPES.items() if not name.startswith("visual.stages.2.")},
+        {**RESNET_SHAPES, "visual.stages.0.0.conv1.weight": (8, 8)},
+        {**RESNET_SHAPES, "visual.attention_pool.position_embedding": (1, 256)},
+        {**RESNET_SHAPES, "visual.attention_pool.out.weight": ()},
     ],
 )
 def test_parameters_of_something_else_are_refused(shapes):

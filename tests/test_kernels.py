@@ -139,7 +139,8 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
         r"weight is \(7,\), expected \(8,\)": lambda: layer_norm.layer_norm(x, D[1:], D, eps=0),
         r"update is \(5, 8\), expected \(2, 5, 8\)": lambda: layer_norm.add_layer_norm(x, x[0], D, D, eps=0),
         r"bias is \(7,\), expected \(8,\)": lambda: activation.bias_activation(x, D[1:], "gelu"),
-        "no activation 'relu'; choose one of quick_gelu, gelu": lambda: activation.bias_activation(x, D, "relu"),
+        "no activation 'silu'; choose one of quick_gelu, gelu, relu": lambda: activation.bias_activation(x, D, "silu"),
+        r"residual is \(5, 8\), expected \(2, 5, 8\)": lambda: activation.bias_activation(x, D, None, residual=x[0]),
         "attention has versions 1 to 4, not 5": lambda: attention(*[heads] * 3, version=5),
         "all tensors alike, not float16, float32": lambda: attention(heads, heads.half(), heads),
         "kernels take float32, float16 or bfloat16, all tensors alike, not float64": lambda: similarity.similarity(
@@ -194,21 +195,26 @@ def test_layer_norm(seed, rows, D, dtype, mean, version, config):
     M=st.integers(1, 9),
     N=st.integers(1, 70) | st.sampled_from([511, 513, 1200]),
     dtype=dtypes,
-    name=st.sampled_from(["quick_gelu", "gelu"]),
+    name=st.sampled_from([None, "quick_gelu", "gelu", "relu"]),
     bias=st.booleans(),
+    residual=st.sampled_from([None, "alike", "transposed"]),
     scale=st.sampled_from([1e-3, 1, 100]),
     version=st.sampled_from([1, 2]),
     in_place=st.booleans(),
 )
-def test_bias_and_activation(seed, M, N, dtype, name, bias, scale, version, in_place):
-    x, b = normal(seed, 2, M, N, dtype=dtype, scale=scale), normal(seed + 1, N, dtype=dtype) if bias else None
+def test_bias_residual_and_activation(seed, M, N, dtype, name, bias, residual, scale, version, in_place):
+    x = normal(seed, 2, M, N, dtype=dtype, scale=scale)
+    b = normal(seed + 1, N, dtype=dtype) if bias else torch.zeros(N, dtype=dtype, device=DEVICE)
+    r = normal(seed + 2, 2, M, N, dtype=dtype) if residual else torch.zeros_like(x)
+    r = r.transpose(0, 2).contiguous().transpose(0, 2) if residual == "transposed" else r
 
-    def theirs(x, b):
-        return torch_ops.ACTIVATIONS[name](x if b is None else x + b)
+    def theirs(x, b, r):
+        return x + b + r if name is None else torch_ops.ACTIVATIONS[name](x + b + r)
 
-    exact, torchs = theirs(x.double(), None if b is None else b.double()), theirs(x, b)
+    exact, torchs = theirs(x.double(), b.double(), r.double()), theirs(x, b, r)
     before = x.clone()
-    ours = activation.bias_activation(x, b, name, in_place=in_place, version=version)
+    options = {"residual": r if residual else None, "in_place": in_place, "version": version}
+    ours = activation.bias_activation(x, b if bias else None, name, **options)
     within_budget(ours, exact, torchs)
     assert torch.equal(x, ours if in_place else before)
 
@@ -220,7 +226,7 @@ def test_bias_and_activation(seed, M, N, dtype, name, bias, scale, version, in_p
     N=st.integers(1, 140),
     K=st.integers(1, 140),
     dtype=dtypes,
-    name=st.sampled_from([None, "quick_gelu", "gelu"]),
+    name=st.sampled_from([None, "quick_gelu", "gelu", "relu"]),
     bias=st.booleans(),
     version=st.sampled_from([1, 2, 3]),
     blocks=st.none() | st.tuples(*[st.sampled_from([16, 32, 64])] * 3),
@@ -301,7 +307,7 @@ def test_similarity(seed, B, N, E, dtype, scale, version):
 def launches(new):
     """{name: a call of a kernel} on tensors that `new(seed, *shape)` makes; sizes that fill no tile."""
     q, k, v = new(0, 2, 21, 3, 2, 24).unbind(2)
-    x, weight, bias = new(1, 5, 37), new(2, 19, 37), new(3, 19)
+    x, y, weight, bias = new(1, 5, 37), new(15, 5, 37), new(2, 19, 37), new(3, 19)
     norm = [new(4, 37), new(5, 37)]
     patches = [new(6, 2, 3, 9, 13), new(7, 11, 3, 4, 4), new(8, 11), new(9, 7, 11)]
     return {
@@ -309,6 +315,10 @@ def launches(new):
         **{f"layer norm {i}": lambda i=i: layer_norm.layer_norm(x, *norm, eps=1e-5, version=i) for i in (1, 2)},
         "sum and layer norm": lambda: layer_norm.add_layer_norm(x, x, *norm, eps=1e-5)[0],
         **{f"activation {i}": lambda i=i: activation.bias_activation(x, norm[0], "gelu", version=i) for i in (1, 2)},
+        **{
+            f"residual {i}": lambda i=i: activation.bias_activation(x, norm[0], "relu", residual=y, version=i)
+            for i in (1, 2)
+        },
         **{f"linear {i}": functools.partial(linear.linear, x, weight, bias, version=i) for i in (1, 2)},
         "linear 3": functools.partial(linear.linear, new(10, 5, 40), new(11, 24, 40), new(12, 24), version=3),
         **{f"patches {i}": functools.partial(patch_embed.patch_embed, *patches, version=i) for i in (1, 2)},

@@ -43,19 +43,24 @@ CEILINGS = {
     "sum and layer norm D=1024": ((72, 72, 72), (96, 88, 80)),
     "linear M=50 quick_gelu": ((64, 48, 40), (104, 96, 56)),
     "linear M=50 gelu": ((64, 48, 40), (96, 88, 64)),
+    "linear M=50 relu": ((64, 48, 40), (96, 96, 56)),
     "linear M=800 quick_gelu": ((96, 72, 64), (104, 96, 56)),
     "linear M=800 gelu": ((96, 80, 72), (96, 88, 64)),
+    "linear M=800 relu": ((96, 72, 64), (96, 96, 56)),
     "linear M=12800 quick_gelu": ((128, 256, 144), (104, 96, 56)),
     "linear M=12800 gelu": ((168, 216, 224), (96, 88, 64)),
+    "linear M=12800 relu": ((128, 176, 144), (96, 96, 56)),
     "quick_gelu": ((32, 32, 32), (32, 32, 32)),
     "gelu": ((40, 40, 40), (40, 40, 40)),
+    "relu": ((32, 32, 32), (32, 32, 32)),
+    "bias, residual and relu": ((32, 40, 48), (48, 48, 40)),
     "patches P=8": ((168, 152, 176), (96, 88, 64)),
     "patches P=14": ((32, 32, 32), (32, 32, 32)),
     "patches P=16": ((168, 160, 176), (96, 88, 64)),
     "patches P=32": ((168, 160, 176), (96, 88, 64)),
     "similarity": ((144, 112, 120), (144, 152, 152)),
 }
-NO_PRODUCT = ("layer norm", "sum and layer norm", "quick_gelu", "gelu", "patches P=14")
+NO_PRODUCT = ("layer norm", "sum and layer norm", "quick_gelu", "gelu", "relu", "bias, residual", "patches P=14")
 # Each generation's own instruction of the matrix units, for 64 rows: fewer, and float32, make do with the first.
 MATRIX = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 
@@ -107,17 +112,18 @@ import dataclasses, torch
 from miniclip.config import PRESETS
 from miniclip.kernels import offline, triton_ops as ops
 from miniclip.params import tree_map
-from miniclip.towers import text, vit
+from miniclip.towers import text
 
 for name in {names}:
     config = PRESETS[name]
-    visual, words = (dataclasses.replace(tower, layers=2) for tower in (config.visual, config.text))
+    layers = 2 if name.startswith("ViT") else (1, 2, 1, 1)
+    visual, words = dataclasses.replace(config.visual, layers=layers), dataclasses.replace(config.text, layers=2)
     config = dataclasses.replace(config, visual=visual, text=words)
     params = tree_map(lambda x: torch.empty(x, dtype=torch.bfloat16, device="meta"), config.shapes())
     images = torch.empty(3, 3, visual.image_size, visual.image_size, dtype=torch.bfloat16, device="meta")
     tokens, end = (torch.empty(shape, dtype=torch.int64, device="meta") for shape in ((3, 77), (3,)))
     with offline.compiling(90) as kernels:
-        features = vit.encode_image(ops, images, **params["visual"], config=visual)
+        features = visual.tower.encode_image(ops, images, **params["visual"], config=visual)
         words = text.encode_text(ops, tokens, end, **params["text"], config=words)
         ops.similarity(features, words, params["logit_scale"])
     print(tuple(features.shape), tuple(words.shape), sum(kernel.local for kernel in kernels))
@@ -126,9 +132,9 @@ for name in {names}:
 
 def test_whole_models_compile_for_a_gpu_that_is_not_here():
     """Every line that runs on a GPU does, but for the arithmetic."""
-    names = ["ViT-B/32", "ViT-L/14@336px"]
+    names = ["ViT-B/32", "ViT-L/14@336px", "RN50x4"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-c", WHOLE_MODEL.format(names=names)], capture_output=True, text=True, env=environment
     )
-    assert done.stdout.splitlines() == ["(3, 512) (3, 512) 0", "(3, 768) (3, 768) 0"], done.stderr
+    assert done.stdout.splitlines() == [f"(3, {E}) (3, {E}) 0" for E in (512, 768, 640)], done.stderr

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def functions(module):
     return {
         name: f
         for name, f in inspect.getmembers(module, inspect.isfunction)
-        if not name.startswith("_") and f.__module__.endswith("_ops")  # its own, or those of another backend
+        if not name.startswith("_") and f.__module__.endswith(("_ops", "numpy_conv"))  # its own, or another backend's
     }
 
 
@@ -73,6 +74,9 @@ def test_results_keep_the_dtype_of_their_input(ops, dtype):
         run(ops, "linear", x, y, activation="gelu"),
         run(ops, "linear", x, y, activation="quick_gelu"),
         run(ops, "similarity", x, y, np.asarray(2.0, dtype)),
+        run(ops, "conv2d", heads, heads[..., :2], heads[0, :1, 0, 0], padding=1, activation="relu"),
+        run(ops, "avg_pool2d", heads, 2),
+        run(ops, "grid_tokens", heads, normal(3, 9, 5).astype(dtype)),
     ]
     assert [r.dtype for r in results] == [dtype] * len(results)
 
@@ -114,6 +118,8 @@ def test_embed_looks_rows_up_and_pool_picks_a_token(ops, seed, batch, length, vo
 
 # -------------------------------------------------------------------------------------------- activations
 
+EXACT = {"quick_gelu": lambda x: x * torch.sigmoid(1.702 * x), "gelu": F.gelu, "relu": F.relu}
+
 
 @each_backend
 @pytest.mark.parametrize("scale", [1e-3, 1, 10, 1e4])
@@ -124,10 +130,11 @@ def test_activations_equal_float64(ops, scale, seed):
     with np.errstate(over="ignore"):
         close(run(ops, "quick_gelu", x), wide / (1 + np.exp(-1.702 * wide)), 1e-6)
     close(run(ops, "gelu", x), wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))), 1e-6)
+    np.testing.assert_array_equal(run(ops, "relu", x), np.where(x < 0, 0, x))
 
 
 @each_backend
-@pytest.mark.parametrize("name", ["quick_gelu", "gelu"])
+@pytest.mark.parametrize("name", numpy_ops.ACTIVATIONS)
 def test_activations_at_the_ends(ops, name):
     x = np.array([np.nan, 0.0, 1e30], np.float32)
     np.testing.assert_allclose(run(ops, name, x), x, rtol=1e-6)
@@ -168,15 +175,14 @@ def test_softmax_sums_to_one_ignores_shifts_and_survives_large_logits(ops, seed,
     inner=st.integers(1, 70),
     outer=st.integers(1, 9),
     bias=st.booleans(),
-    activation=st.sampled_from([None, "quick_gelu", "gelu"]),
+    activation=st.sampled_from([None, *EXACT]),
 )
 def test_linear_is_activation_of_the_product(ops, seed, rows, inner, outer, bias, activation):
     x, weight, b = (normal(seed + i, *s) for i, s in enumerate([(2, rows, inner), (outer, inner), (outer,)]))
     exact = x.astype(np.float64) @ weight.T.astype(np.float64)
     exact = exact + b if bias else exact
     if activation:
-        exact = torch.from_numpy(exact)
-        exact = (F.gelu(exact) if activation == "gelu" else exact * torch.sigmoid(1.702 * exact)).numpy()
+        exact = EXACT[activation](torch.from_numpy(exact)).numpy()
     close(run(ops, "linear", x, weight, b if bias else None, activation=activation), exact)
 
 
@@ -297,6 +303,113 @@ def test_padding_behind_lengths_changes_nothing(ops, seed, length):
     close(run(ops, "attention", q, k, v, lengths=lengths), short)
 
 
+# ------------------------------------------------------------------------------------------- convolutions
+
+
+def each_dtype(name):
+    """A backend with each type it computes in that tells right from nearly right, and the error that is allowed."""
+    errors = {"float32": 1e-5, "float64": 1e-13}
+    return [(dtype, error) for dtype, error in errors.items() if dtype in select(name).DTYPES]
+
+
+each_backend_and_dtype = pytest.mark.parametrize(
+    ("ops", "dtype", "error"),
+    [pytest.param(select(name), *rest, id=f"{name}-{rest[0]}") for name in BACKENDS for rest in each_dtype(name)],
+)
+
+
+@each_backend_and_dtype
+@given(
+    seed=seeds,
+    batch=st.integers(0, 3),
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 6)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    bias=st.booleans(),
+    residual=st.booleans(),
+    activation=st.sampled_from([None, *EXACT]),
+    flipped=st.booleans(),
+)
+def test_convolution_equals_torchs(
+    ops, dtype, error, seed, batch, channels, size, kernel, stride, padding, bias, residual, activation, flipped
+):
+    C, N = channels
+    height, width = (max(n, kernel - 2 * padding) for n in size)
+    shapes = [(batch, C, height, width), (N, C, kernel, kernel), (N,)]
+    x, weight, b = (normal(seed + i, *shape).astype(dtype) for i, shape in enumerate(shapes))
+    x, b = x[:, :, ::-1, ::-1] if flipped else x, b if bias else None
+    wide = (torch.from_numpy(a.astype(np.float64)) for a in (x, weight, np.zeros(N) if b is None else b))
+    exact = F.conv2d(*wide, stride, padding)
+    r = normal(seed + 3, *exact.shape).astype(dtype) if residual else None
+    exact = exact + torch.from_numpy(r) if residual else exact
+    exact = EXACT[activation](exact).numpy() if activation else exact.numpy()
+    options = {"stride": stride, "padding": padding, "residual": r, "activation": activation}
+    before = [a.copy() for a in (x, r) if a is not None]
+    ours = run(ops, "conv2d", x, weight, b, **options)
+    assert ours.dtype == dtype and ours.shape == exact.shape
+    if batch:
+        close(ours, exact, error)
+    for a, then in zip((x, r), before):
+        np.testing.assert_array_equal(a, then)
+
+
+@each_backend
+def test_a_convolution_with_a_kernel_of_one_one_is_a_shift(ops):
+    x, weight = normal(0, 2, 3, 6, 7), np.zeros((3, 3, 3, 3), np.float32)
+    weight[range(3), (2, 0, 1), 0, 2] = 1  # from the row above, the column behind, and another channel
+    shifted = np.zeros_like(x)
+    shifted[:, :, 1:, :-1] = x[:, (2, 0, 1), :-1, 1:]
+    np.testing.assert_array_equal(run(ops, "conv2d", x, weight, padding=1), shifted)
+
+
+def test_the_reference_lays_out_the_windows_of_one_picture_at_a_time_and_none_for_1x1():
+    def most(*args, **options):
+        """The most memory taken at any time, in numbers."""
+        tracemalloc.start()
+        numpy_ops.conv2d(*args, **options)
+        peak = tracemalloc.get_traced_memory()[1] / 4
+        tracemalloc.stop()
+        return peak
+
+    B, C, size = 8, 64, 32
+    x, narrow, wide = normal(0, B, C, size, size), normal(1, 1, C, 1, 1), normal(2, 1, C, 3, 3)
+    result, columns, padded = B * size**2, 9 * C * size**2, B * C * (size + 2) ** 2
+    assert result < most(x, narrow) < 1.1 * result
+    assert columns < most(x, wide, padding=1) - padded - result < 1.1 * columns
+
+
+@each_backend_and_dtype
+@given(
+    seed=seeds,
+    shape=st.tuples(st.integers(0, 2), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)),
+    size=st.integers(1, 4),
+)
+def test_average_pooling_equals_torchs(ops, dtype, error, seed, shape, size):
+    B, C, height, width = (max(n, least) for n, least in zip(shape, (0, 1, size, size)))
+    x = normal(seed, B, C, height, width).astype(dtype)
+    exact = F.avg_pool2d(torch.from_numpy(x.astype(np.float64)), size).numpy()
+    ours = run(ops, "avg_pool2d", x, size)
+    assert ours.dtype == dtype and ours.shape == exact.shape
+    if B:
+        close(ours, exact, error)
+        np.testing.assert_array_equal(run(ops, "avg_pool2d", np.full_like(x, 3), size), 3)
+
+
+@each_backend_and_dtype
+@given(seed=seeds, batch=st.integers(0, 3), channels=st.integers(1, 7), grid=st.tuples(*[st.integers(1, 5)] * 2))
+def test_the_tokens_of_a_grid_are_its_mean_and_its_cells(ops, dtype, error, seed, batch, channels, grid):
+    x = normal(seed, batch, channels, *grid).astype(dtype)
+    positions = normal(seed + 1, math.prod(grid) + 1, channels).astype(dtype)
+    wide = x.astype(np.float64)
+    cells = [wide.mean((2, 3)), *(wide[:, :, row, column] for row, column in np.ndindex(grid))]
+    ours = run(ops, "grid_tokens", x, positions)
+    assert ours.dtype == dtype and ours.shape == (batch, len(positions), channels)
+    if batch:
+        close(ours, np.stack(cells, axis=1) + positions, error)
+
+
 # -------------------------------------------------------------------------------------- the shared space
 
 
@@ -322,6 +435,10 @@ def operations():
         "softmax": [x],
         "quick_gelu": [x],
         "gelu": [x],
+        "relu": [x],
+        "conv2d": [heads, normal(6, 5, 4, 2, 2), normal(7, 5)],
+        "avg_pool2d": [heads],
+        "grid_tokens": [heads, normal(8, 7, 4)],
         "linear": [x, normal(6, 5, 6), normal(7, 5)],
         "layer_norm": [x, normal(8, 6), normal(9, 6)],
         "attention": [heads, normal(10, 2, 4, 2, 3), normal(11, 2, 4, 2, 3)],
@@ -334,6 +451,12 @@ def operations():
 @pytest.mark.parametrize("name", operations())
 def test_torch_operations_are_differentiable(name):
     inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in operations()[name]]
-    options = {"layer_norm": {"eps": 1e-5}, "linear": {"activation": "quick_gelu"}, "attention": {"causal": True}}
+    options = {
+        "layer_norm": {"eps": 1e-5},
+        "linear": {"activation": "quick_gelu"},
+        "attention": {"causal": True},
+        "conv2d": {"stride": 2, "padding": 1, "residual": torch.ones(2, 5, 2, 2), "activation": "relu"},
+        "avg_pool2d": {"size": 2},
+    }
     function = getattr(torch_ops, name)
     assert torch.autograd.gradcheck(lambda *args: function(*args, **options.get(name, {})), inputs)

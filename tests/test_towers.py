@@ -210,11 +210,19 @@ def test_shapes_are_those_of_the_official_parameters(pair, ours):
         ("ViT-B/16", 149_620_737, (12, 8)),
         ("ViT-L/14", 427_616_513, (16, 12)),
         ("ViT-L/14@336px", 427_944_193, (16, 12)),
+        ("RN50", 102_007_137, (32, 8)),
+        ("RN101", 119_688_033, (32, 8)),
+        ("RN50x4", 178_300_601, (40, 10)),
+        ("RN50x16", 290_979_217, (48, 12)),
+        ("RN50x64", 623_258_305, (64, 16)),
     ],
 )
 def test_presets_have_the_official_numbers_of_parameters_and_heads(name, parameters, heads):
     assert (PRESETS[name].visual.heads, PRESETS[name].text.heads) == heads
-    assert sum(math.prod(shape) for shape in params.flatten(PRESETS[name].shapes()).values()) == parameters
+    sizes = {name: math.prod(shape) for name, shape in params.flatten(PRESETS[name].shapes()).items()}
+    folded = [name for name in sizes if name.startswith(("visual.stem.", "visual.stages.")) and name.endswith(".bias")]
+    # Where ours has a convolution's bias, the official model has a BatchNorm's weight and bias.
+    assert sum(sizes.values()) + sum(sizes[name] for name in folded) == parameters
 
 
 ALONE = {

@@ -15,7 +15,7 @@ import torch
 
 from miniclip import ops, params
 from miniclip.checkpoints import names
-from miniclip.config import PRESETS
+from miniclip.config import PRESETS, VisionConfig, pair
 from miniclip.errors import InputError
 from miniclip.kernels.bench import records, session, timing
 from miniclip.model import CLIP
@@ -23,7 +23,7 @@ from miniclip.model import CLIP
 OURS = {"cuda": "triton", "cpu": "numpy"}  # what backend="auto" takes
 DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
 LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with float32's
-TOWERS = [("visual", name) for name in PRESETS]
+TOWERS = [("visual", name) for name in PRESETS if isinstance(PRESETS[name].visual, VisionConfig)]
 TOWERS.insert(1, ("text", "ViT-B/32"))
 BATCHES = {("cuda", "visual"): (1, 8, 64, 256), ("cuda", "text"): (1, 64, 256), ("cpu", "visual"): (1, 8)}
 BATCHES["cpu", "text"] = BATCHES["cpu", "visual"]
@@ -141,7 +141,7 @@ def work(config, tower, batch):
     c = getattr(config, tower)
     D, M, E = c.width, c.mlp_width, config.embed_dim or 0
     if tower == "visual":
-        T, pixels = c.grid**2 + 1, c.channels * c.image_size**2
+        T, pixels = math.prod(c.grid) + 1, c.channels * math.prod(pair(c.image_size))
         first, pairs = 2 * (T - 1) * D * c.channels * c.patch_size**2, T * T
     else:
         T, pixels = c.context_length, 0
@@ -206,7 +206,7 @@ def _draw(name, shape, device):
 
 def _inputs(config, tower, count, device):
     if tower == "visual":
-        return torch.randn(count, config.visual.channels, *2 * [config.visual.image_size], device=device)
+        return torch.randn(count, config.visual.channels, *pair(config.visual.image_size), device=device)
     end = config.text.vocab_size - 1  # the highest id ends a text, as long as a text can be
     tokens = torch.randint(end, (count, config.text.context_length), device=device)
     tokens[:, -1] = end

@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+from miniclip.ops.numpy_conv import avg_pool2d, conv2d, grid_tokens, relu  # noqa: F401  what CNNs need besides
+
 NAME = "numpy"
 DTYPES = ("float32", "float64")  # that it computes in
 LENGTH_STEP = 1  # a batch of texts is cut to a multiple of so many tokens
@@ -111,7 +113,7 @@ def _erf(x):
     return np.copysign(_ERF_GRID[nearest].astype(x.dtype) + series, x)
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of

@@ -66,7 +66,11 @@ def gelu(x):
     return F.gelu(x)
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+def relu(x):
+    return F.relu(x)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of
@@ -109,6 +113,27 @@ def _visible(Tq, Tk, causal, lengths, device):
         present = torch.arange(Tk, device=device) < torch.as_tensor(lengths, device=device)[:, None]  # (B, Tk)
         visible = visible & present[:, None, None, :]
     return visible
+
+
+# --------------------------------------------------------------------- what a convolutional tower is made of
+
+
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, residual=None, activation=None):
+    x = x.contiguous(memory_format=torch.channels_last)  # the faster order, which all that follows keeps
+    x = F.conv2d(x, weight, bias, stride, padding)  # (B, O, Gy, Gx)
+    if residual is not None:
+        x += residual  # no other keeps x, and gradients do not need what it was
+    return x if activation is None else ACTIVATIONS[activation](x)
+
+
+def avg_pool2d(x, size):
+    return F.avg_pool2d(x, size)  # (B, C, Gy, Gx)
+
+
+def grid_tokens(x, position_embedding):
+    x = x.flatten(2).transpose(1, 2)  # (B, Gy·Gx, C)
+    x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (B, T, C)
+    return x + position_embedding
 
 
 # ------------------------------------------------------------------------------------- the shared space

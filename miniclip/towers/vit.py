@@ -30,7 +30,7 @@ def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=N
 def shapes(config, embed_dim):
     """The tower's parameter tree with shapes for leaves: the one statement of its architecture."""
     C, P, D = config.channels, config.patch_size, config.width
-    T = config.grid**2 + 1
+    T = config.grid[0] * config.grid[1] + 1
     norm = {"weight": (D,), "bias": (D,)}
     tree = {
         "patch_embed": {"weight": (D, C, P, P), "class_token": (D,), "position_embedding": (T, D)},
