@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import types
+import warnings
 from pathlib import Path
 
 # Before NumPy loads: two processes whose BLAS threads wait for each other by spinning take minutes for seconds' work.
@@ -47,6 +48,51 @@ def official_module(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def official_model():
+    """Builds OpenAI's model: (embed_dim, image size, layers, width, patch or None, context, vocabulary, width, heads,
+    layers) as its class takes them -> clip/model.py's CLIP, in eval mode, no parameter left at a special value.
+    """
+    module = official_module("model")
+
+    def build(*sizes, half=False):
+        torch.manual_seed(0)
+        model = module.CLIP(*sizes).eval()
+        with torch.no_grad():
+            for name, x in [*model.named_parameters(), *model.named_buffers()]:
+                if name.endswith("running_var"):
+                    x.uniform_(0.5, 2)
+                elif x.is_floating_point() and (x.ndim < 2 or "bn" in name):
+                    x.add_(0.1 * torch.randn_like(x))
+        if half:
+            module.convert_weights(model)
+        return model
+
+    build.module = module
+    return build
+
+
+@pytest.fixture(scope="session")
+def save_torchscript():
+    """Saves an official model as OpenAI saved theirs: a TorchScript archive with three numbers beside the weights."""
+
+    def save(model, path):
+        size, (context_length, vocab_size) = model.visual.input_resolution, (model.context_length, model.vocab_size)
+        marks = {"input_resolution": size, "context_length": context_length, "vocab_size": vocab_size}
+        for name, number in marks.items():
+            model.__dict__.pop(name, None)
+            model.register_buffer(name, torch.tensor(number))
+        inputs = torch.zeros(1, 3, size, size), torch.zeros(1, context_length, dtype=torch.long)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every branch
+            torch.jit.trace(model, inputs, check_trace=False).save(str(path))
+        for name, number in marks.items():
+            del model._buffers[name]
+            setattr(model, name, number)
+
+    return save
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,29 @@ def test_metadata_that_cannot_be_are_refused(tmp_path, metadata, message):
         miniclip.load(path)
 
 
+def test_weights_that_are_no_floats_are_refused(tmp_path):
+    tree = random_params()
+    tree["text"]["blocks"][3]["mlp"]["fc"]["weight"] = np.zeros((70, 64), np.int8)
+    checkpoints.save(tmp_path / "m.safetensors", CONFIG, tree)
+    with pytest.raises(miniclip.InputError, match=r"m\.safetensors: text\.blocks\.3\.mlp\.fc\.weight is of int8"):
+        checkpoints.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a", "run git lfs pull"),
+        (b"<!DOCTYPE html><html>", "begins neither as a safetensors file nor as one of PyTorch's"),
+        (b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07builtin", "begins neither as a safetensors file nor"),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
+def test_files_of_other_kinds_are_called_so(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(miniclip.InputError, match=f"{name}: .*{message}"):
+        checkpoints.load(tmp_path / name)
+
+
 def test_a_dtype_that_files_do_not_get_is_refused(tmp_path):
     with pytest.raises(miniclip.InputError, match="dtype is 'bfloat16'"):
         checkpoints.save(tmp_path / "m.safetensors", CONFIG, random_params(), dtype="bfloat16")

@@ -1,9 +1,12 @@
 """Hugging Face's directories: what transformers writes is read right, what does not fit is refused by name."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import transformers
+from PIL import Image
 
 import miniclip
 from miniclip import checkpoints, params
@@ -51,9 +54,28 @@ def test_a_sharded_directory_loads_the_same_tree(directory, tmp_path, same_tree)
     assert same_tree(checkpoints.load(tmp_path)[1], checkpoints.load(directory)[1])
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_weights_saved_by_torch_load_the_same_tree(shards, directory, tmp_path, same_tree):
+    import torch
+
+    target = change_config(directory, tmp_path / "m", lambda config: None)
+    (target / "model.safetensors").unlink()
+    state = list(official_model().state_dict().items())
+    parts = [dict(state[i::shards]) for i in range(shards)]
+    names = ["pytorch_model.bin"] if shards == 1 else [f"pytorch_model-{i}.bin" for i in range(shards)]
+    for name, part in zip(names, parts):
+        torch.save(part, target / name)
+    if shards > 1:
+        index = {"weight_map": {key: name for name, part in zip(names, parts) for key in part}}
+        (target / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert same_tree(checkpoints.load(target)[1], checkpoints.load(directory)[1])
+
+
 def test_a_lone_file_with_hugging_face_names_loads(directory, tmp_path, same_tree):
     (tmp_path / "lone.safetensors").write_bytes((directory / "model.safetensors").read_bytes())
-    config, tree, tokenizer = checkpoints.load(tmp_path / "lone.safetensors")
+    with pytest.raises(miniclip.InputError, match=r"lone\.safetensors: does not tell its activation"):
+        checkpoints.load(tmp_path / "lone.safetensors")
+    config, tree, tokenizer = checkpoints.load(tmp_path / "lone.safetensors", activation="quick_gelu")
     assert config == infer_config({name: x.shape for name, x in params.flatten(tree).items()})
     assert same_tree(tree, checkpoints.load(directory)[1])
     assert tokenizer is None
@@ -170,9 +192,8 @@ def test_position_ids_of_older_files_are_passed_over(directory, tmp_path, alone,
     files.write(target / "model.safetensors", tensors)
     if alone:
         (target / "config.json").unlink()
-    assert same_tree(
-        checkpoints.load(target / "model.safetensors" if alone else target)[1], checkpoints.load(directory)[1]
-    )
+    path, activation = (target / "model.safetensors", "quick_gelu") if alone else (target, None)
+    assert same_tree(checkpoints.load(path, activation=activation)[1], checkpoints.load(directory)[1])
 
 
 @pytest.mark.parametrize("shapes", [((64, 64), (64, 32)), ((), ()), ((0, 64), (128, 64))])
@@ -203,17 +224,32 @@ def test_a_vocabulary_in_the_directory_is_the_models_own(directory, tmp_path):
         miniclip.load(target)
 
 
+def test_a_vocabulary_as_transformers_5_saves_it_is_the_models_own(directory, tmp_path):
+    target = change_config(
+        directory, tmp_path / "m", lambda c: c["text_config"].update(vocab_size=516, eos_token_id=515)
+    )
+    tensors = {name: x.copy() for name, x in files.read(target / "model.safetensors")[0].items()}
+    tensors["text_model.embeddings.token_embedding.weight"] = np.zeros((516, 64), np.float32)
+    files.write(target / "model.safetensors", tensors)
+    tokenizer = miniclip.Tokenizer.train(["abc abc ab ab"], 516)
+    theirs = transformers.CLIPTokenizer(vocab=tokenizer.encoder, merges=tokenizer.merges)
+    theirs.save_pretrained(target)
+    assert not (target / "merges.txt").exists()
+    assert miniclip.load(target)[0].tokenizer.merges == tokenizer.merges
+    (target / "tokenizer.json").write_text('{"model": {"merges": 3}}')
+    with pytest.raises(miniclip.InputError, match=r"tokenizer\.json: has no merges of a byte-level BPE"):
+        miniclip.load(target)
+
+
 def test_directories_that_lack_a_file_are_refused_by_name(directory, tmp_path):
-    with pytest.raises(miniclip.InputError, match=r"config\.json: cannot be read: No such file"):
+    with pytest.raises(miniclip.InputError, match=r"neither a config\.json, .* nor an open_clip_config\.json"):
         miniclip.load(tmp_path)
     target = change_config(directory, tmp_path / "m", lambda config: None)
     (target / "model.safetensors").unlink()
-    with pytest.raises(miniclip.InputError, match=r"model\.safetensors: cannot be read: No such file"):
+    with pytest.raises(miniclip.InputError, match=r"m: has no weights: neither model\.safetensors nor"):
         miniclip.load(target)
     (target / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(
-        miniclip.InputError, match=r"m: has its weights in pytorch_model\.bin; save them as safetensors"
-    ):
+    with pytest.raises(miniclip.InputError, match=r"pytorch_model\.bin: .* it is empty"):
         miniclip.load(target)
     (target / "config.json").write_text("[" * 100_000)
     with pytest.raises(miniclip.InputError, match=r"config\.json: not JSON"):
@@ -233,3 +269,95 @@ def test_an_index_cannot_lead_out_of_its_directory(directory, tmp_path):
     (target / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(miniclip.InputError, match=r"m/outside\.safetensors: cannot be read"):
         miniclip.load(target)
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+@pytest.mark.parametrize("tower", [None, "visual", "text"])
+@pytest.mark.parametrize("projected", [True, False])
+def test_what_we_write_is_what_transformers_wrote(tower, projected, directory, tmp_path, same_tree):
+    config, tree, _ = checkpoints.load(directory)
+    if tower:
+        config = dataclasses.replace(config, **{"visual": None, "text": None, tower: getattr(config, tower)})
+        tree = {tower: dict(tree[tower])}
+    if not projected:
+        if tower is None:
+            return
+        config = dataclasses.replace(config, embed_dim=None)
+        del tree[tower]["projection"]
+    huggingface.save(tmp_path / "m", config, tree)
+    read, values, _ = checkpoints.load(tmp_path / "m")
+    assert read == config and same_tree(values, tree)
+    name = {None: "CLIPModel", "visual": "CLIPVisionModel", "text": "CLIPTextModel"}[tower]
+    official = getattr(transformers, name + ("WithProjection" if tower and projected else ""))
+    theirs, report = official.from_pretrained(tmp_path / "m", output_loading_info=True)
+    assert not any(report.values()), report
+    sizes = sum(x.size for x in params.flatten(tree).values())
+    assert sum(x.numel() for x in theirs.parameters()) == sizes
+
+
+def test_a_processor_loads_from_what_we_write(directory, tmp_path, official_vocabulary):
+    """transformers' CLIPProcessor: the same tokens and pixels as ours (but for its crop, a pixel off at odd sizes)."""
+    config, tree, _ = checkpoints.load(directory)
+    text = dataclasses.replace(config.text, vocab_size=49408, eot_token_id=49407, context_length=77)
+    config = dataclasses.replace(config, text=text)
+    tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), config.shapes())
+    tokenizer = miniclip.Tokenizer.load(official_vocabulary, 49408)
+    huggingface.save(tmp_path / "m", config, tree, tokenizer=tokenizer)
+    processor = transformers.CLIPProcessor.from_pretrained(tmp_path / "m")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    texts = ["a photo of a cat", "Hello World!"]
+    theirs = processor(text=texts, images=picture, return_tensors="np", padding="max_length")
+    model, preprocess = miniclip.load(tmp_path / "m", backend="numpy")
+    ours = model.tokenize(texts)
+    assert theirs["input_ids"].shape == ours.shape
+    np.testing.assert_array_equal(theirs["input_ids"] * (ours > 0), ours)  # theirs is padded with the end's id
+    np.testing.assert_allclose(theirs["pixel_values"][0], preprocess(picture), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, False),
+        ({"size": 32, "crop_size": 32, "feature_extractor_type": "CLIPFeatureExtractor"}, False),  # of old
+        ({"image_mean": [0.5, 0.5, 0.5]}, True),
+        ({"do_center_crop": False}, True),
+        ({"resample": 2}, True),
+        ({"size": {"height": 32, "width": 32}}, True),
+        ({"size": {"shortest_edge": 36}}, True),
+        ({"image_std": None}, True),
+    ],
+)
+def test_pictures_that_are_prepared_otherwise_are_refused_by_name(change, refused, directory, tmp_path):
+    target = change_config(directory, tmp_path / "m", lambda config: None)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(target)
+    path = target / "preprocessor_config.json"
+    settings = {**json.loads(path.read_text()), **change}
+    path.unlink()
+    for name, content in zip(huggingface.PREPROCESSORS, (settings, {"image_processor": settings})):
+        (target / name).write_text(json.dumps(content))
+        if refused:
+            with pytest.raises(miniclip.InputError, match=rf"{name}: .* {next(iter(change))} = "):
+                miniclip.load(target)
+        else:
+            assert miniclip.load(target)[1].image_size == 32
+        (target / name).unlink()
+
+
+def test_what_transformers_has_no_name_for_is_refused(directory, tmp_path):
+    config, tree, _ = checkpoints.load(directory)
+    long = dataclasses.replace(config.visual, image_size=(32, 40))
+    second = dataclasses.replace(config.text, eot_token_id=2)
+    for change, message in [
+        ({"visual": long}, "square pictures"),
+        ({"text": second}, r"text\.eot_token_id 2, not None"),
+        ({"embed_dim": None}, "embed_dim None, not 512"),
+    ]:
+        with pytest.raises(miniclip.InputError, match=message):
+            huggingface.save(tmp_path / "m", dataclasses.replace(config, **change), tree)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "m").mkdir()
+    with pytest.raises(miniclip.InputError, match="m: exists already"):
+        huggingface.save(tmp_path / "m", config, tree)
+    assert list(tmp_path.iterdir()) == [tmp_path / "m"]

@@ -48,6 +48,12 @@ def test_arrays_are_written_by_their_values_and_not_by_their_layout(tmp_path):
     np.testing.assert_array_equal(found["back"], x[::-1])
 
 
+def test_others_may_read_what_is_written_as_any_other_file(tmp_path):
+    files.write(tmp_path / "x.safetensors", {"x": np.zeros(1)})
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_bfloat16_is_widened(tmp_path):
     x = torch.randn(5, 7).bfloat16()
     save_file({"x": x}, tmp_path / "x.safetensors")

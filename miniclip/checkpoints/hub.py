@@ -1,58 +1,167 @@
-"""Files from the network: fetched whole and checked, or not at all. Where they are kept: `cache_directory()`."""
+"""Which file is meant by a name, and where it lies: the manifest's files, and repositories on Hugging Face's hub.
 
-import hashlib
-import http.client
+What is not on this machine is fetched by `download`, imported where it is needed so that `import miniclip` stays fast.
+"""
+
+import json
 import os
+import re
 from pathlib import Path
 
+from miniclip.checkpoints import huggingface, open_clip
 from miniclip.errors import InputError
-from miniclip.files import atomic
+from miniclip.files import write_atomically
+from miniclip.weights import DIRECTORY, manifest
+
+REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
+# Beside weights and configuration, in this order.
+COMPANIONS = ("merges.txt", "vocab.json", "tokenizer.json", *huggingface.PREPROCESSORS)
 
 
 def cache_directory():
     """$MINICLIP_CACHE, else "miniclip" in $XDG_CACHE_HOME or ~/.cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("MINICLIP_CACHE") or home / "miniclip")
+    return Path(os.environ.get("MINICLIP_CACHE") or _user_cache() / "miniclip")
 
 
-def fetch(url, path, sha256):
-    """Download `url` to `path` while checking its SHA-256 (hex); returns `path`.
+def _user_cache():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
-    With MINICLIP_OFFLINE=1 nothing is asked of the network. Raises InputError naming the address; then nothing is
-    left behind.
+
+# ------------------------------------------------------------------------------------------ files of the manifest
+
+
+def model(name, root=None):
+    """The Path of one of the manifest's models, fetched if it is not on this machine. Raises InputError."""
+    return find_model(name, root) or file(manifest()["models"][name], root)
+
+
+def find_model(name, root=None):
+    """The same if it is on this machine, else None.
+
+    It is part of miniclip, or in `root`; without that in the cache, or in the one of OpenAI's package, which checks.
     """
-    path = Path(path)
-    if os.environ.get("MINICLIP_OFFLINE") == "1":
-        raise InputError(f"{path.name} is not on this machine and MINICLIP_OFFLINE=1 forbids fetching it from {url}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made: {error.strerror}") from error
-    with atomic(path) as temporary:
-        try:
-            found = _stream(url, temporary)
-        except (OSError, ValueError, http.client.HTTPException) as error:  # urllib's URLError is an OSError
-            if hasattr(error, "close"):
-                error.close()  # an HTTPError is the server's answer too
-            reason = getattr(error, "reason", None) or error
-            raise InputError(f"{url}: cannot be fetched: {reason}") from error
-        if found != sha256:
-            raise InputError(f"{url}: has the SHA-256 {found}, expected {sha256}: cut off, changed or replaced")
+    entry = manifest()["models"][name]
+    if "urls" not in entry:
+        return DIRECTORY / entry["file"]
+    places = (cache_directory(), Path.home() / ".cache" / "clip") if root is None else (Path(root),)
+    return next((place / entry["file"] for place in places if _is_whole(place / entry["file"], entry)), None)
+
+
+def file(entry, root=None):
+    """The Path of the file that an entry of the manifest describes: in `root` (None: the cache), fetched if need be.
+
+    One of another size than the entry says was cut off or is another, and is replaced. Raises InputError.
+    """
+    path = _directory(root) / entry["file"]
+    if not _is_whole(path, entry):
+        from miniclip.checkpoints import download
+
+        download.fetch(entry["urls"], path, download.Expected(entry["bytes"], entry["sha256"]))
     return path
 
 
-def _stream(url, path):
-    """Copy what is at `url` into the file; returns its SHA-256."""
-    import urllib.request  # both take long to import, and few need them
+def _directory(root):
+    return cache_directory() if root is None else Path(root)
 
-    from tqdm import tqdm
 
-    digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=30) as source, open(path, "wb") as target:
-        size = int(source.headers.get("Content-Length", 0)) or None
-        with tqdm(total=size, unit="B", unit_scale=True, desc=Path(url).name) as progress:
-            while block := source.read(1 << 20):
-                target.write(block)
-                digest.update(block)
-                progress.update(len(block))
-    return digest.hexdigest()
+def _is_whole(path, entry):
+    return path.is_file() and path.stat().st_size == entry["bytes"]
+
+
+# ------------------------------------------------------------------------------------------------ Hugging Face's hub
+
+
+def snapshot(repo_id, root=None):
+    """The directory with the files of a CLIP on Hugging Face's hub: repo_id "owner/name", its newest version.
+
+    It is looked for in `root`; without one in Hugging Face's own cache and in miniclip's, which is laid out alike. Else
+    it is fetched there; a version that is found is not asked for anew. $HF_ENDPOINT names another hub, $HF_TOKEN is
+    sent along. Raises InputError.
+    """
+    found = find_snapshot(repo_id, root)
+    if found is not None:
+        return found
+    from miniclip.checkpoints import download
+
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    token = os.environ.get("HF_TOKEN")
+    closed = f"{repo_id} does not exist, or is private or gated: HF_TOKEN has to hold a token that may read it"
+    ask = {
+        "headers": {"Authorization": f"Bearer {token}"} if token else {},
+        "explain": {404: f"there is no {repo_id}", 401: closed, 403: closed},
+    }
+    listing = f"{endpoint}/api/models/{repo_id}?blobs=true"
+    commit, files = _parse(download.shown(listing), download.read(listing, **ask))
+    names = _chosen(files)
+    if not names:
+        raise InputError(
+            f"{download.shown(endpoint)}/{repo_id} has no CLIP in a form that miniclip knows: weights beside a "
+            f"config.json of transformers or an open_clip_config.json"
+        )
+    place = _repository(_directory(root), repo_id)
+    for name in names:
+        url, path = f"{endpoint}/{repo_id}/resolve/{commit}/{name}", place / "snapshots" / commit / name
+        download.fetch([url], path, download.Expected(**files[name]), **ask)
+    (place / "refs").mkdir(exist_ok=True)
+    write_atomically(place / "refs" / "main", commit.encode())
+    return place / "snapshots" / commit
+
+
+def find_snapshot(repo_id, root=None):
+    """The same if it is on this machine, with all its files, else None."""
+    home = os.environ.get("HF_HOME") or _user_cache() / "huggingface"
+    theirs = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+    for hub in (theirs, cache_directory()) if root is None else (Path(root),):
+        place = _repository(hub, repo_id)
+        try:
+            directory = place / "snapshots" / (place / "refs" / "main").read_text().strip()
+            if _chosen([path.name for path in directory.iterdir() if path.exists()]):
+                return directory
+        except (OSError, ValueError):  # not there, not for us to read, or not a name
+            continue
+    return None
+
+
+def _repository(hub, repo_id):
+    return hub / f"models--{repo_id.replace('/', '--')}"
+
+
+def _parse(url, content):
+    """Hugging Face's listing of a repository -> (commit, {file name: what `download.Expected` takes})."""
+    try:
+        listing = json.loads(content)
+        if not re.fullmatch(r"[0-9a-f]{40}", listing["sha"]):
+            raise ValueError("sha")
+        return listing["sha"], {entry["rfilename"]: _expected(entry) for entry in listing["siblings"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{url}: not a listing of a model's files: {error!r}") from error
+
+
+def _expected(entry):
+    """Large files are listed with their SHA-256, small ones with git's."""
+    if entry.get("lfs"):
+        return {"size": int(entry["lfs"]["size"]), "sha256": str(entry["lfs"]["sha256"])}
+    return {"size": int(entry["size"]), "git_blob": str(entry["blobId"])}
+
+
+def _chosen(names):
+    """Those of a repository's files that a CLIP is loaded from, in one format; the configuration, its key, last.
+
+    The formats in the order in which `checkpoints.load` looks for them in a directory.
+    """
+    for config, formats in ((open_clip.CONFIG, open_clip.WEIGHTS), ("config.json", huggingface.WEIGHTS)):
+        weights = next(filter(None, (_weights(names, name) for name in formats)), None)
+        if config in names and weights:
+            return [*weights, *(name for name in COMPANIONS if name in names), config]
+    return []
+
+
+def _weights(names, name):
+    """[name] if it is among `names`, else its index and all of its pieces: model-00001-of-00002.safetensors."""
+    if name in names:
+        return [name]
+    stem, suffix = name.split(".")
+    pieces = sorted(filter(re.compile(rf"{stem}-\d{{5}}-of-\d{{5}}\.{suffix}").fullmatch, names))
+    index = f"{name}.index.json"
+    whole = index in names and all(f"-of-{len(pieces):05}." in piece for piece in pieces)
+    return [*pieces, index] if pieces and whole else []

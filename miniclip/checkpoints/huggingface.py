@@ -1,35 +1,55 @@
-"""Directories as transformers writes them: config.json beside safetensors files, one or several."""
+"""Directories as transformers writes them: config.json beside weights in one file or several."""
 
 import json
 from pathlib import Path
 
+from miniclip import params
 from miniclip.checkpoints import names, safetensors
-from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.checkpoints.readers import read, read_json
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig, check_kept
 from miniclip.errors import InputError
-from miniclip.tokenizer import Tokenizer
+from miniclip.files import atomic_directory, write_atomically
+from miniclip.image import MEAN, STD
+from miniclip.tokenizer import END, START, Tokenizer
 
 
-def load(directory, files=None):
+def load(directory, tensors=None, *, dtype=None):
     """A directory with a CLIPModel or one of its towers -> (config, {our flat name: array}, tokenizer or None).
 
-    The weights come out of `files` if given, else of the files that belong to such a directory. Raises InputError
-    naming the file that is missing, damaged, or not of a CLIP.
+    The weights are `tensors`, {name: array}, if given, else those of the files that belong to such a directory; `dtype`
+    as in `readers.read`. Raises InputError naming the file that is missing, damaged, or not of a CLIP, and where
+    pictures are prepared otherwise than OpenAI's.
     """
     directory = Path(directory)
-    source = _read_json(directory / "config.json")
+    source = read_json(directory / "config.json")
     try:
         config = config_from(source)
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
         raise InputError(f"{directory / 'config.json'}: not the configuration of a CLIP model: {error}") from error
-    tensors = {}
-    for file in files or _weight_files(directory):
-        tensors |= safetensors.read(file)[0]
+    for name in PREPROCESSORS:
+        if config.visual and (directory / name).exists():
+            _check_preprocessor(directory / name, config.visual.image_size)
+    if tensors is None:
+        tensors = {name: x for file in _weight_files(directory) for name, x in read(file, dtype)[0].items()}
     if config.embed_dim is None:  # a bare tower: transformers 5 leaves its name out, older versions do not
         prefix = "vision_model." if config.visual else "text_model."
         tensors = {prefix + name.removeprefix(prefix): x for name, x in tensors.items()}
-    merges = directory / "merges.txt"
-    tokenizer = Tokenizer.load(merges, config.text.vocab_size) if config.text and merges.exists() else None
+    tokenizer = _load_tokenizer(directory, config.text.vocab_size) if config.text else None
     return config, names.rename(tensors, names.HUGGING_FACE), tokenizer
+
+
+def _load_tokenizer(directory, vocab_size):
+    """The Tokenizer of merges.txt, or of tokenizer.json, which is all that transformers 5 writes; None without both."""
+    merges, path = directory / "merges.txt", directory / "tokenizer.json"
+    if merges.exists():
+        return Tokenizer.load(merges, vocab_size)
+    if not path.exists():
+        return None
+    try:
+        pairs = read_json(path)["model"]["merges"]
+        return Tokenizer(tuple(pair.split() if isinstance(pair, str) else pair) for pair in pairs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: has no merges of a byte-level BPE: {error}") from error
 
 
 TOWERS = ("vision", "text")
@@ -86,30 +106,133 @@ def _transformer(source, width, heads, mlp_width):
     }
 
 
-def _weight_files(directory):
-    """model.safetensors, or the files that its index names."""
-    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
-    if single.exists() or not index.exists():
-        if not single.exists() and (directory / "pytorch_model.bin").exists():
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # before transformers 5, and since
+
+
+def _check_preprocessor(path, image_size):
+    """InputError where a model was trained with pictures that `image.Preprocess` does not make."""
+    found = read_json(path)
+    found = found.get("image_processor", found)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not the settings of an image processor")
+    for name, expected in _preprocessor(image_size).items():
+        value = found.get(name, expected)
+        if isinstance(value, int) and isinstance(expected, dict):  # as older files have it
+            value = dict.fromkeys(expected, value)
+        if value != expected and not name.endswith("_type"):
             raise InputError(
-                f"{directory}: has its weights in pytorch_model.bin; save them as safetensors to load them"
+                f"{path}: prepares pictures with {name} = {value!r}, and miniclip only as OpenAI's models do, with "
+                f"{expected!r}: load the file of weights from elsewhere, and prepare its pictures yourself"
             )
-        return [single]
+
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def _weight_files(directory):
+    """The file with the weights, or the files that an index names; the first of these that is there."""
+    for name in WEIGHTS:
+        single, index = directory / name, directory / f"{name}.index.json"
+        if single.exists():
+            return [single]
+        if index.exists():
+            return _indexed(index)
+    raise InputError(f"{directory}: has no weights: neither {' nor '.join(WEIGHTS)}, nor an index of several files")
+
+
+def _indexed(index):
     try:
-        files = sorted(set(_read_json(index)["weight_map"].values()))
+        files = sorted(set(read_json(index)["weight_map"].values()))
         # Names out of a file: they must not lead out of the directory.
-        return [directory / Path(file).name for file in files]
+        return [index.parent / Path(file).name for file in files]
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: not an index of safetensors files: {error!r}") from error
+        raise InputError(f"{index}: not an index of files: {error!r}") from error
 
 
-def _read_json(path):
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return content
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def save(directory, config, tree, tokenizer=None):
+    """Write what transformers' CLIPModel, or the class of one tower with its projection, loads; the inverse of `load`.
+
+    With a tokenizer, CLIPProcessor loads from there too. Raises InputError for what transformers has no name for, and
+    where the directory exists.
+    """
+    source = config_to(config)
+    check_kept(config, config_from(source), "transformers")
+    tensors = names.restore(params.flatten(tree), names.HUGGING_FACE)
+    with atomic_directory(directory) as temporary:
+        safetensors.write(temporary / "model.safetensors", tensors, {"format": "pt"})
+        if config.visual:
+            _write_json(temporary / PREPROCESSORS[0], _preprocessor(config.visual.image_size))
+        if config.text and tokenizer:
+            tokenizer.save(temporary / "merges.txt")
+            _write_json(temporary / "vocab.json", tokenizer.encoder)
+            _write_json(temporary / "tokenizer_config.json", _tokenizer(config.text.context_length))
+        _write_json(temporary / "config.json", source)
+
+
+def config_to(config):
+    """CLIPConfig -> the contents of a config.json; the inverse of `config_from`."""
+    visual, text = config.visual, config.text
+    if (visual and type(visual) is not VisionConfig) or (visual and type(visual.image_size) is not int):
+        raise InputError("transformers' CLIP knows Vision Transformers for square pictures only")
+    towers = {}
+    if visual:
+        towers["vision_config"] = {
+            "model_type": "clip_vision_model",
+            "image_size": visual.image_size,
+            "patch_size": visual.patch_size,
+            "num_channels": visual.channels,
+            **_transformer_to(visual),
+        }
+    if text:
+        towers["text_config"] = {
+            "model_type": "clip_text_model",
+            "max_position_embeddings": text.context_length,
+            "vocab_size": text.vocab_size,
+            # Their sign for the highest id; see `_text`.
+            "eos_token_id": 2 if text.eot_token_id is None else text.eot_token_id,
+            **_transformer_to(text),
+        }
+    if visual and text:
+        shared = {} if config.embed_dim is None else {"projection_dim": config.embed_dim}
+        return {"model_type": "clip", "architectures": ["CLIPModel"], **shared, **towers}
+    (source,) = towers.values()
+    architecture = "CLIPVisionModel" if visual else "CLIPTextModel"
+    if config.embed_dim is not None:
+        source["projection_dim"] = config.embed_dim
+        architecture += "WithProjection"
+    return {**source, "architectures": [architecture]}
+
+
+def _transformer_to(tower):
+    return {
+        "hidden_size": tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "intermediate_size": tower.mlp_width,
+        "hidden_act": tower.activation,
+        "layer_norm_eps": tower.eps,
+    }
+
+
+def _preprocessor(image_size):
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": image_size},
+        "crop_size": {"height": image_size, "width": image_size},
+        "image_mean": [*MEAN],
+        "image_std": [*STD],
+        "resample": 3,  # Pillow's number for bicubic
+        **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
+    }
+
+
+def _tokenizer(context_length):
+    special = {"bos_token": START, **dict.fromkeys(("eos_token", "unk_token", "pad_token"), END)}
+    return {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, **special}
+
+
+def _write_json(path, content):
+    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2).encode())

@@ -5,13 +5,14 @@
 until they are touched; writing is the safetensors package's.
 """
 
+import itertools
 import json
 import math
-import mmap
 
 import numpy as np
 from safetensors.numpy import save_file
 
+from miniclip.checkpoints.arrays import BFLOAT16, FileOfNumbers
 from miniclip.errors import InputError
 from miniclip.files import atomic
 
@@ -19,7 +20,7 @@ DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: widened to float32 below
+    "BF16": BFLOAT16,
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
@@ -29,42 +30,46 @@ DTYPES = {
 }
 
 
-def read(path):
-    """({name: array}, metadata): the arrays are views of the mapped file, private to this process when written to.
+def begins(head):
+    """Whether the first bytes of a file are those of a safetensors file: a length, and JSON."""
+    return head[8:9] == b"{"
 
-    bfloat16 arrays come as float32 copies. Raises InputError naming the file for anything that is not safetensors.
+
+def read(path, dtype=None):
+    """({name: array}, metadata); floating arrays as `dtype` (None: as they are, but bfloat16 as float32).
+
+    Arrays that are not converted are views of the mapped file, private to this process when written to. Raises
+    InputError naming the file for anything that is not safetensors.
     """
+    file = FileOfNumbers(path)
     try:
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError:
-        raise InputError(f"{path}: not a safetensors file: it is empty") from None
-    try:
-        start = 8 + int.from_bytes(mapped[:8], "little")
-        if start > len(mapped):
+        start = 8 + int.from_bytes(file.bytes[:8], "little")
+        if start > len(file.bytes):
             raise ValueError(f"its header should have {start - 8} bytes, but the file ends before")
-        header = json.loads(mapped[8:start])
+        header = json.loads(file.bytes[8:start])
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not all strings")
-        return {name: _array(mapped, start, name, **entry) for name, entry in header.items()}, metadata
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+        places = sorted(entry["data_offsets"] for entry in header.values())
+        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(places)):
+            raise ValueError("its tensors overlap")
+        return {name: _array(file, start, dtype, name, **entry) for name, entry in header.items()}, metadata
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a safetensors file, or a damaged one: {str(error)[:500]}") from error
 
 
-def _array(mapped, start, name, dtype, shape, data_offsets):
+def _array(file, start, wanted, name, dtype, shape, data_offsets):
     if dtype not in DTYPES:
         raise ValueError(f"{name} is of type {dtype}, which miniclip does not read")
-    if not all(isinstance(n, int) and n >= 0 for n in [*shape, *data_offsets]):
+    if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in [*shape, *data_offsets]):
         raise ValueError(f"{name} has shape {shape} and offsets {data_offsets}")
     begin, end = data_offsets
     size = math.prod(shape) * DTYPES[dtype].itemsize
-    if end - begin != size or start + end > len(mapped):
-        raise ValueError(f"{name} {shape} needs {size} bytes, its place is {begin} to {end} of {len(mapped) - start}")
-    array = np.frombuffer(mapped, DTYPES[dtype], math.prod(shape), start + begin).reshape(shape)
-    return (array.astype("<u4") << 16).view("<f4") if dtype == "BF16" else array
+    if end - begin != size or start + end > len(file.bytes):
+        raise ValueError(
+            f"{name} {shape} needs {size} bytes, its place is {begin} to {end} of {len(file.bytes) - start}"
+        )
+    return file.array(start + begin, math.prod(shape), DTYPES[dtype], wanted).reshape(shape)
 
 
 def write(path, tensors, metadata=None):

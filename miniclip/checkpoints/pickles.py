@@ -1,0 +1,142 @@
+"""Pickles read without running them: dicts, lists, tuples, numbers, strings, and what the caller provides by name.
+
+A pickle is a program for a stack machine, and Python's own machine lets it import and call anything. This one has the
+instructions that build data and no others. `pickletools`, of the standard library, takes the bytes apart.
+"""
+
+import pickletools
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Maker(NamedTuple):
+    """What a pickle may call: a function of already built values."""
+
+    make: Callable
+
+
+class Module:
+    """An object that a pickle builds as its attributes by name."""
+
+    def __init__(self):
+        self.attributes = {}
+
+
+CONSTANTS = {
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
+    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING",
+}  # fmt: skip
+
+
+def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Callable[[object], object]) -> object:
+    """The value that a pickle of protocol 2 or later describes, in time and memory proportional to its length.
+
+    find             module and name of a global -> what stands for it, a Maker if it may be called; raises ValueError
+    persistent_load  what a pickle says of a value that lies outside of it -> that value
+
+    Raises ValueError for instructions that do more than build data; IndexError, KeyError and TypeError for nonsense.
+    """
+    stack, marks, memo = [], [], {}
+
+    def above_mark():
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for opcode, argument, _ in pickletools.genops(data):
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                return stack.pop()
+            case name if name in CONSTANTS:
+                if type(argument) is int and argument.bit_length() > 64:
+                    raise ValueError("its pickle has a number of more than 64 bits, which could take for ever to use")
+                stack.append(argument)
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE":
+                stack.append(True)
+            case "NEWFALSE":
+                stack.append(False)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                size = int(name[-1])
+                stack[-size:] = [tuple(stack[-size:])]
+            case "MARK":
+                marks.append(len(stack))
+            case "TUPLE":
+                stack.append(tuple(above_mark()))
+            case "LIST":
+                stack.append(above_mark())
+            case "DICT":
+                stack.append(_set({}, above_mark()))
+            case "APPEND":
+                _extend(stack[-2], [stack.pop()])
+            case "APPENDS":
+                items = above_mark()
+                _extend(stack[-1], items)
+            case "SETITEM":
+                _set(stack[-3], [stack.pop(-2), stack.pop()])
+            case "SETITEMS":
+                items = above_mark()
+                _set(stack[-1], items)
+            case "POP":
+                stack.pop()
+            case "POP_MARK":
+                above_mark()
+            case "DUP":
+                stack.append(stack[-1])
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(find(*argument.split(" ")))
+            case "STACK_GLOBAL":
+                stack[-2:] = [find(*stack[-2:])]
+            case "REDUCE" | "NEWOBJ":
+                stack[-2:] = [_call(*stack[-2:])]
+            case "BUILD":
+                _build(stack[-2], stack.pop())
+            case "BINPERSID":
+                stack.append(persistent_load(stack.pop()))
+            case name:
+                raise ValueError(f"its pickle has the instruction {name}, which does more than build data")
+
+
+def _extend(target, items):
+    if type(target) is not list:
+        raise TypeError(f"its pickle appends to a {type(target).__name__}")
+    target.extend(items)
+
+
+def _set(target, items):
+    """Keys and values by turns; keys of other types could be made to take for ever to hash."""
+    keys, values = items[::2], items[1::2]
+    if type(target) is not dict or len(keys) != len(values) or not {type(key) for key in keys} <= {str, int}:
+        raise TypeError(f"its pickle sets items of a {type(target).__name__} that no dict could have")
+    target.update(zip(keys, values))
+    return target
+
+
+def _call(maker, arguments):
+    if type(maker) is not Maker or type(arguments) is not tuple:
+        raise TypeError(f"its pickle calls a {type(maker).__name__}")
+    return maker.make(*arguments)
+
+
+def _build(target, state):
+    """Attributes: those of a module are kept, those that a dict may have besides its items are not."""
+    if type(target) not in (dict, Module) or type(state) is not dict:
+        raise TypeError(f"its pickle sets attributes of a {type(target).__name__}")
+    if type(target) is Module:
+        target.attributes = state  # not a copy: the same state could be set of many

@@ -1,0 +1,335 @@
+"""Files of weights that are cut, lie about themselves or were changed at random: they load, or are refused by name."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+import miniclip
+from miniclip import checkpoints, params
+from miniclip.checkpoints import huggingface, safetensors, torch_files
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+
+VIT = (16, 8, 1, 64, 4, 5, 20, 8, 1, 1)
+RESNET = (16, 32, (1, 1, 1, 1), 2, None, 5, 20, 8, 1, 1)
+OURS = CLIPConfig(VisionConfig(8, 4, 8, 1, 1, 8), TextConfig(5, 20, 8, 1, 1, 8, eot_token_id=19), 4)
+
+
+def zeros(config):
+    return params.tree_map(lambda shape: np.zeros(shape, np.float16), config.shapes())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, official_model, save_torchscript):
+    """A directory with a small model of each kind: what `load` takes, by name."""
+    directory = tmp_path_factory.mktemp("models")
+    for name, sizes in [("vit.pt", VIT), ("resnet.pt", RESNET)]:
+        save_torchscript(official_model(*sizes, half=True), directory / name)
+    torch.save(official_model(*RESNET, half=True).state_dict(), directory / "state.pt")
+    checkpoints.save(directory / "ours.safetensors", OURS, zeros(OURS))
+    huggingface.save(directory / "hf", OURS, zeros(OURS))
+    return directory
+
+
+# ------------------------------------------------------------------------------------------- lies of an archive
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A file by torch.save with the storages 0 and 1."""
+    torch.save({"x": torch.ones(4), "y": torch.zeros(100)}, tmp_path / "x.pt")
+    return tmp_path / "x.pt"
+
+
+def refused(path, expected):
+    with pytest.raises(miniclip.InputError, match=rf"^{path}: .*{expected}") as error:
+        checkpoints.load(path)
+    assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "lie", "expected"),
+    [
+        ("data/0", {"header_offset": 1}, "data/0 is not where"),
+        ("data/0", {"header_offset": 1 << 40}, "requires a buffer"),
+        ("data.pkl", {"header_offset": 1 << 62}, "requires a buffer"),
+        ("data/0", {"file_size": 1 << 62}, "data/0 is compressed"),
+        ("data/0", {"file_size": 1 << 62, "compress_size": 1 << 62}, "entries overlap"),
+        ("data/1", {"file_size": 1500, "compress_size": 1500}, "entries overlap|data/1 is not where"),
+        ("data/0", {"compress_type": zipfile.ZIP_DEFLATED}, "data/0 is compressed"),
+        ("data/0", {"flag_bits": 1}, "data/0 is compressed"),
+        ("data.pkl", {"compress_type": 99}, "data.pkl is compressed"),
+        ("data/0", {"filename": "x/data/1"}, "several have one name"),
+        ("data/0", {"filename": "../data.pkl"}, "2 entries named"),
+        ("data/0", {"filename": "y/data.pkl"}, "2 entries named"),
+        ("data/0", {"filename": "x/../data/0"}, "no entry x/data/0"),
+        ("data/0", {"filename": "x/" + "y" * 60_000}, "no entry x/data/0"),
+        ("data.pkl", {"filename": "y" * 60_000 + "/data.pkl"}, "no entry y*"),
+        ("data.pkl", {"filename": "x/y/data.pkl"}, "0 entries named"),
+        ("data.pkl", {"file_size": 3, "compress_size": 3}, "exhausted"),
+        ("version", {"extra": b"\1\0\x20\0short"}, "xtra"),
+        ("version", {"create_version": 255, "extract_version": 255}, "version"),
+    ],
+)
+def test_what_a_directory_of_entries_says_is_not_believed(name, lie, expected, archive):
+    with zipfile.ZipFile(archive, "a") as file:
+        for field, value in lie.items():
+            setattr(file.getinfo(f"x/{name}"), field, value)
+        file.comment = b""  # the directory is written again
+    refused(archive, expected)
+
+
+def test_an_entry_begins_with_its_own_header(archive):
+    with zipfile.ZipFile(archive, "a") as file:
+        file.getinfo("x/data/0").header_offset = archive.read_bytes().index(bytes(100))
+        file.comment = b""
+    refused(archive, "data/0 is not where")
+
+
+def test_entries_over_one_another_cannot_fill_the_memory(archive):
+    """A thousand storages in the same bytes would each be converted for itself."""
+    with zipfile.ZipFile(archive, "a") as file:
+        for i in range(1000):
+            entry = zipfile.ZipInfo(f"x/data/{i + 2}")
+            entry.CRC, entry.header_offset, entry.file_size, entry.compress_size = 0, 0, 1000, 1000
+            file.filelist.append(entry)
+        file.comment = b""
+    refused(archive, "entries overlap")
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "data/0"])
+def test_compressed_entries_are_refused_without_unpacking_them(name, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        content = pickle.dumps({}, 2)
+        if name == "data/0":
+            reference = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuM\0\1tQ"
+            content = b"\x80\2" + reference + b"."
+            file.writestr(zipfile.ZipInfo("x/data.pkl"), content)
+        file.writestr(f"x/{name}", content.ljust(1 << 26, b"."))
+    refused(tmp_path / "bomb.pt", f"{name} is compressed")
+
+
+def test_a_file_of_another_byte_order_is_refused(archive):
+    content = archive.read_bytes()
+    assert content.count(b"little") == 1
+    archive.write_bytes(content.replace(b"little", b"big   "))
+    refused(archive, "big-endian")
+
+
+# ------------------------------------------------------------------------------------------- other kinds of file
+
+
+class Anything:
+    """An object of a class that torch.save names."""
+
+
+OTHERS = {
+    "legacy": (lambda x: torch.save({"x": torch.ones(2)}, x, _use_new_zipfile_serialization=False), "before 1.6"),
+    "module": (lambda x: torch.save(torch.nn.Linear(2, 2), x), r"torch\.nn\.modules\.linear\.Linear.* state_dict\(\)"),
+    "array": (lambda x: torch.save({"x": np.ones(2)}, x), "numpy.*state_dict"),
+    "complex": (lambda x: torch.save({"x": torch.ones(2) + 1j}, x), "ComplexFloatStorage"),
+    "sparse": (lambda x: torch.save({"x": torch.eye(2).to_sparse()}, x), "sparse"),
+    "numbers": (lambda x: torch.save([1, 2], x), "holds a list"),
+    "nothing": (lambda x: torch.save({}, x), "not the parameters of a CLIP"),
+    "empty": (lambda x: x.write_bytes(b""), "it is empty"),
+    "text": (lambda x: x.write_text("hello, these are no weights"), "begins neither as"),
+    "pickle": (lambda x: x.write_bytes(pickle.dumps({"x": 1})), "begins neither as"),
+    "tar": (lambda x: tarfile.open(x, "w").close(), "begins neither as"),
+    "zip": (lambda x: zipfile.ZipFile(x, "w").close(), "begins neither as"),
+    "other zip": (lambda x: write_zip(x, "a.txt"), "0 entries named"),
+    "pipe": (os.mkfifo, "not a file"),
+    "link": (lambda x: x.symlink_to("/dev/zero"), "not a file"),
+    "loop": (lambda x: x.symlink_to(x), "Too many levels"),
+    "missing": (lambda x: None, "No such file"),
+}
+
+
+def write_zip(path, name):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(name, b"")
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_file_are_told_apart(kind, tmp_path):
+    make, expected = OTHERS[kind]
+    make(tmp_path / "x.pt")
+    refused(tmp_path / "x.pt", expected)
+
+
+@pytest.mark.parametrize("read", [torch_files.read, safetensors.read])
+def test_directories_are_no_files(read, tmp_path):
+    with pytest.raises(miniclip.InputError, match=f"{tmp_path}: cannot be read: not a file"):
+        read(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="everything is readable here")
+def test_a_file_that_may_not_be_read_is_named(archive):
+    archive.chmod(0)
+    refused(archive, "cannot be read: Permission denied")
+
+
+# --------------------------------------------------------------------------------------- lies of a safetensors file
+
+
+def entry(begin, end, shape, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({f"x{i}": entry(0, 8, [2]) for i in range(1000)}, "overlap"),
+        ({"x": entry(0, 8, [2]), "y": entry(4, 12, [2])}, "overlap"),
+        ({"x": entry(0, 0, [0, 1 << 70])}, "has shape"),
+        ({"x": entry(0, 0, [0, 1 << 62, 1 << 62])}, ""),
+        ({"x": entry(0, 8, 100 * [1] + [2])}, "has shape"),
+        ({"x": entry(0, 8, 300_000 * [7])}, "has shape"),
+        ({"x": entry(0, 8, [2], "F" * 1_000_000)}, "is of type F+"),
+        ({"x" * 1_000_000: entry(0, 8, [3])}, "x{100}"),
+        ({"x": entry(0, 8, [True, 2])}, "has shape"),
+        ({"x": entry(0, 8, [2.0])}, "has shape"),
+        ({"x": entry(0, 8, {"2": 1})}, "has shape"),
+        ({"x": {**entry(0, 8, [2]), "data_offsets": {}}}, ""),
+        ({"x": {"dtype": "F32", "shape": [2]}}, "data_offsets"),
+        ({"x": {**entry(0, 8, [2]), "file": 1}}, "file"),
+        ({"x": entry(100, 108, [2])}, r"x \[2\] needs 8 bytes, its place is 100 to 108 of 100"),
+        (b"[" * 100_000, "recursion"),
+    ],
+    ids=range(16),
+)
+def test_what_a_safetensors_header_says_is_not_believed(header, expected, tmp_path):
+    content = header if isinstance(header, bytes) else json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(100))
+    with pytest.raises(miniclip.InputError, match=rf"^{tmp_path}/x\.safetensors: .*{expected}") as error:
+        safetensors.read(tmp_path / "x.safetensors", "float64")
+    assert len(str(error.value)) < 2000
+
+
+# ---------------------------------------------------------------------------------------------------- beginnings
+
+
+@pytest.mark.parametrize("name", ["vit.pt", "state.pt", "ours.safetensors"])
+def test_no_beginning_of_a_file_is_taken_for_all_of_it(name, models, tmp_path):
+    content = (models / name).read_bytes()
+    lengths = {*range(0, 100), *range(0, len(content), len(content) // 300), *range(len(content) - 100, len(content))}
+    for length in sorted(lengths):
+        (tmp_path / name).write_bytes(content[:length])
+        refused(tmp_path / name, "")
+
+
+# ----------------------------------------------------------------------------------------------- changes at random
+
+PROGRAM = """
+import collections, json, random, resource, signal, sys, time
+from pathlib import Path
+import numpy as np
+from miniclip import InputError, params
+from miniclip.checkpoints import load
+
+directory, count, models = Path(sys.argv[1]), int(sys.argv[2]), dict(zip(sys.argv[3::2], sys.argv[4::2]))
+
+WIDE = ("16", "16_le", "16_be", "32", "32_le", "32_be")
+for name in ("cp437", "raw_unicode_escape", *map("utf_{}".format, WIDE)):
+    __import__(f"encodings.{name}")  # what Python loads when text is in it
+seen, watching = [], False
+def hook(event, arguments):
+    reading = event == "open" and arguments[1] in ("r", "rb") or event in ("mmap.__new__", "os.listdir", "os.scandir")
+    if watching and not reading:
+        seen.append(f"{event} {arguments}"[:200])
+sys.addaudithook(hook)
+
+NUMBERS = [0, 1, 2, 7, 0x7F, 0x80, *((1 << bits) - 1 for bits in (8, 15, 16, 31, 32, 40, 62, 63, 64))]
+
+def change(random, content, places):
+    "One change to a bytearray, most often near one of `places`, which say where other things are."
+    at = random.choice(places) + random.randint(-40, 40)
+    at = min(max(at, 0), len(content)) if random.random() < 0.7 else random.randrange(len(content) + 1)
+    some = random.choice([1, 1, 2, 4, 8, 30, 200])
+    kind = random.randrange(9)
+    if kind < 2:
+        for i in range(at, min(at + random.choice([1, 1, 2, 5]), len(content))):
+            content[i] ^= 1 << random.randrange(8)
+    elif kind == 2:
+        content[at : at + 1] = bytes([random.randrange(256)])
+    elif kind == 3:
+        del content[at : at + some]
+    elif kind == 4:
+        content[at:at] = random.randbytes(some)
+    elif kind == 5:  # a block elsewhere
+        begin = random.randrange(len(content) + 1)
+        content[at : at + random.choice([0, some])] = content[begin : begin + some]
+    elif kind == 6:
+        size = random.choice([1, 2, 4, 8])
+        number = random.choice([*NUMBERS, len(content), at])
+        content[at : at + size] = (number % (1 << 8 * size)).to_bytes(size, random.choice(["little", "big"]))
+    elif kind == 7:
+        content[at : at + some] = bytes(len(content[at : at + some]))
+    elif random.random() < 0.2:
+        del content[at:]
+
+def marks(content):
+    "Where zip headers, their directory, the pickle and JSON are."
+    found = [0, 8, len(content)]
+    for sign in (b"PK\\1\\2", b"PK\\3\\4", b"PK\\5\\6", b"data.pkl", b"ctorch", b"Q", b"{", b"["):
+        at = content.find(sign)
+        while at >= 0 and len(found) < 4000:
+            found.append(at)
+            at = content.find(sign, at + 1)
+    return found
+
+resource.setrlimit(resource.RLIMIT_AS, 2 * (3 << 30,))
+told, slowest = collections.Counter(), 0
+for file, model in models.items():
+    path = directory / file
+    original = path.read_bytes()
+    places = marks(original)
+    for i in range(count):
+        print(file, i, flush=True, file=sys.stderr)
+        source, content = random.Random(f"{file} {i}"), bytearray(original)
+        for _ in range(source.choice([1, 1, 2, 4])):
+            change(source, content, places)
+        path.unlink()
+        path.write_bytes(content)
+        signal.alarm(20)
+        watching, start = True, time.process_time()
+        try:
+            tree = load(directory / model, dtype="float32", activation="quick_gelu")[1]
+            values = [np.isfinite(x).all() for x in params.flatten(tree).values()]
+            outcome = "loaded"
+        except InputError as error:
+            good = str(directory / model) in str(error) and len(str(error)) < 2000
+            outcome = "refused" if good else f"{i}: not to the point: {error}"
+        except BaseException as error:
+            outcome = f"{i}: {type(error).__name__}: {error}"
+        watching, slowest = False, max(slowest, time.process_time() - start)
+        told[f"{file} {outcome}"[:3000]] += 1
+    path.write_bytes(original)
+print(json.dumps([told, slowest, seen]))
+"""
+CHANGES = 10_200  # in all
+KINDS = {
+    "vit.pt": "vit.pt",
+    "resnet.pt": "resnet.pt",
+    "state.pt": "state.pt",
+    "ours.safetensors": "ours.safetensors",
+    "hf/model.safetensors": "hf",
+    "hf/config.json": "hf",
+}
+
+
+def test_ten_thousand_changed_files_load_or_are_refused_by_name(models):
+    arguments = [str(models), str(CHANGES // len(KINDS)), *(name for pair in KINDS.items() for name in pair)]
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told, slowest, ran = json.loads(done.stdout)
+    expected = {f"{file} {outcome}" for file in KINDS for outcome in ("loaded", "refused")}
+    assert told.keys() == expected, "\n".join(told.keys() ^ expected)
+    assert ran == []
+    assert slowest < 2

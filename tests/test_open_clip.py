@@ -1,0 +1,197 @@
+"""OpenCLIP's models, built and saved by OpenCLIP itself: read right, and written so that it loads them."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import miniclip
+from miniclip import checkpoints
+from miniclip.checkpoints import open_clip
+from miniclip.config import VisionConfig
+from miniclip.convert import convert
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("open_clip") is None, reason="pip install --no-deps open_clip_torch"
+)
+
+TEXT = {"context_length": 9, "vocab_size": 60, "width": 64, "heads": 2, "layers": 2}
+VISION = {"image_size": 24, "patch_size": 8, "width": 64, "layers": 2}
+CONFIGS = {
+    "gelu": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT},
+    "quickgelu": {"embed_dim": 16, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": TEXT},
+    # Heads of another width, an MLP of another one and a long picture; after ViT-H-14 and ViT-bigG-14.
+    "huge": {
+        "embed_dim": 24,
+        "vision_cfg": {**VISION, "image_size": [16, 40], "width": 80, "head_width": 16, "mlp_ratio": 4.9231},
+        "text_cfg": {**TEXT, "heads": 8, "mlp_ratio": 3.5},
+    },
+    "resnet": {
+        "embed_dim": 16,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": 64,
+            "layers": [1, 2, 1, 1],
+            "width": 16,
+            "head_width": 32,
+            "patch_size": None,
+        },
+        "text_cfg": TEXT,
+    },
+    "defaults": {"embed_dim": 16, "vision_cfg": {"width": 64, "layers": 1}, "text_cfg": {"width": 64, "layers": 1}},
+}
+
+# OpenCLIP in a process of its own: what it imports for pictures alone, torchvision, is replaced by stand-ins.
+OFFICIAL = """
+import json, logging, pathlib, sys
+from unittest.mock import MagicMock
+
+for name in ("", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
+    sys.modules["torchvision" + name] = MagicMock()
+sys.modules["transformers"] = None
+logging.disable()
+import numpy, open_clip, torch
+from open_clip.push_to_hf_hub import save_for_hf
+
+def run(task, directory, config, arrays, names):
+    directory = pathlib.Path(directory)
+    if task == "save":
+        torch.manual_seed(0)
+        model = open_clip.CLIP(**json.loads(json.dumps(config))).eval()
+        with torch.no_grad():
+            for name, x in [*model.named_parameters(), *model.named_buffers()]:
+                if x.is_floating_point() and "running_var" not in name and "attn_mask" not in name:
+                    x.add_(0.1 * torch.randn_like(x))
+        model.visual.image_mean, model.visual.image_std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        save_for_hf(model, MagicMock(), config, directory)
+    else:
+        model = open_clip.create_model(f"local-dir:{directory}", require_pretrained=True).eval()
+    batch = numpy.load(arrays)
+    with torch.no_grad():
+        images, texts = map(torch.from_numpy, (batch["images"], batch["tokens"]))
+        numpy.savez(arrays, **batch, image=model.encode_image(images), text=model.encode_text(texts))
+
+for arguments in json.load(sys.stdin):
+    run(*arguments)
+"""
+
+
+def official(tasks):
+    done = subprocess.run(
+        [sys.executable, "-c", OFFICIAL], input=json.dumps(tasks), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def size_of(config):
+    size = config["vision_cfg"].get("image_size", 224)
+    return size if isinstance(size, list) else [size, size]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """{name: (directory that OpenCLIP wrote, its inputs and features)}."""
+    base, tasks = tmp_path_factory.mktemp("open_clip"), []
+    for name, config in CONFIGS.items():
+        rng = np.random.default_rng(0)
+        text = config["text_cfg"]
+        images = rng.standard_normal((2, 3, *size_of(config))).astype(np.float32)
+        tokens = rng.integers(0, text.get("vocab_size", 49408), (3, text.get("context_length", 77)))
+        np.savez(base / f"{name}.npz", images=images, tokens=tokens)
+        tasks.append(["save", str(base / name), config, str(base / f"{name}.npz"), name])
+    official(tasks)
+    return {name: (base / name, dict(np.load(base / f"{name}.npz"))) for name in CONFIGS}
+
+
+def check(path, batch, relative_error, **options):
+    model = miniclip.load(path, backend="numpy", **options)[0]
+    assert relative_error(model.encode_image(batch["images"]), batch["image"]) < 1e-5
+    assert relative_error(model.encode_text(batch["tokens"]), batch["text"]) < 1e-5
+    return model
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_directory_of_openclip_is_read_as_openclip_reads_it(name, saved, relative_error):
+    directory, batch = saved[name]
+    check(directory, batch, relative_error)
+    for file in open_clip.WEIGHTS:
+        assert (directory / file).exists()
+        check(directory / file, batch, relative_error)  # beside its configuration
+    (directory / open_clip.WEIGHTS[0]).unlink()
+    check(directory, batch, relative_error)  # the other one
+
+
+@pytest.mark.parametrize(("name", "activation"), [("gelu", "gelu"), ("quickgelu", "quick_gelu")])
+def test_a_file_alone_is_told_its_activation(name, activation, saved, tmp_path, relative_error):
+    # Heads of 64 are taken where nothing says otherwise: these texts have two of 32.
+    directory, batch = saved[name]
+    (tmp_path / "m.bin").write_bytes((directory / open_clip.WEIGHTS[1]).read_bytes())
+    with pytest.raises(miniclip.InputError, match=r"m\.bin: does not tell its activation: give activation="):
+        miniclip.load(tmp_path / "m.bin")
+    model = miniclip.load(tmp_path / "m.bin", backend="numpy", activation=activation)[0]
+    assert relative_error(model.encode_image(batch["images"]), batch["image"]) < 1e-5
+    (tmp_path / open_clip.CONFIG).write_bytes((directory / open_clip.CONFIG).read_bytes())
+    check(tmp_path / "m.bin", batch, relative_error)  # whatever the weights beside it are called
+    with pytest.raises(miniclip.InputError, match=r"m\.bin: says itself that its activation is not relu"):
+        miniclip.load(tmp_path / "m.bin", activation="relu")
+
+
+def test_a_tower_wider_than_openais_has_heads_that_weights_do_not_tell():
+    shapes = miniclip.params.flatten(checkpoints.CLIPConfig(VisionConfig(28, 14, 1280, 1, 16, 64), None, 8).shapes())
+    with pytest.raises(miniclip.InputError, match="how many heads an image tower of width 1280 has"):
+        checkpoints.infer_config(shapes)
+
+
+def test_openclip_loads_what_we_write(saved, tmp_path, relative_error):
+    tasks = []
+    for name, (directory, batch) in saved.items():
+        convert(directory, tmp_path / name, "open_clip")
+        np.savez(tmp_path / f"{name}.npz", images=batch["images"], tokens=batch["tokens"])
+        tasks.append(["load", str(tmp_path / name), None, str(tmp_path / f"{name}.npz"), name])
+    official(tasks)
+    for name, (directory, batch) in saved.items():
+        theirs = np.load(tmp_path / f"{name}.npz")
+        assert relative_error(theirs["image"], batch["image"]) < 1e-5
+        assert relative_error(theirs["text"], batch["text"]) < 1e-5
+        assert checkpoints.load(tmp_path / name)[0] == checkpoints.load(directory)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"custom_text": True}, "setting custom_text = True"),
+        ({"vision_cfg": {**VISION, "pool_type": "avg"}}, "setting pool_type = 'avg'"),
+        ({"vision_cfg": {**VISION, "timm_model_name": "vit_small"}}, "setting timm_model_name"),
+        ({"vision_cfg": {**VISION, "ls_init_value": 0.1}}, "setting ls_init_value = 0.1"),
+        ({"text_cfg": {**TEXT, "hf_model_name": "roberta-base"}}, "setting hf_model_name"),
+        ({"text_cfg": {**TEXT, "no_causal_mask": True}}, "setting no_causal_mask"),
+        ({"text_cfg": {**TEXT, "pool_type": "last"}}, "setting pool_type = 'last'"),
+        ({"text_cfg": {**TEXT, "act_kwargs": {"approximate": "tanh"}}}, "setting act_kwargs"),
+        ({"text_cfg": {**TEXT, "layers": 3}}, "missing text.blocks.2"),
+        ({"text_cfg": None}, "NoneType"),
+        ({"vision_cfg": {**VISION, "head_width": 0}}, "division"),
+    ],
+)
+def test_settings_that_we_do_not_have_are_refused_by_name(change, message, saved, tmp_path):
+    directory, _ = saved["gelu"]
+    (tmp_path / open_clip.WEIGHTS[1]).write_bytes((directory / open_clip.WEIGHTS[1]).read_bytes())
+    (tmp_path / open_clip.CONFIG).write_text(json.dumps({"model_cfg": {**CONFIGS["gelu"], **change}}))
+    with pytest.raises(miniclip.InputError, match=message) as error:
+        miniclip.load(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change", [{"mean": [0.5, 0.5, 0.5]}, {"resize_mode": "squash"}, {"interpolation": "bilinear"}]
+)
+def test_another_preprocessing_is_refused_by_name(change, saved, tmp_path):
+    directory, _ = saved["gelu"]
+    (tmp_path / open_clip.WEIGHTS[1]).write_bytes((directory / open_clip.WEIGHTS[1]).read_bytes())
+    source = json.loads((directory / open_clip.CONFIG).read_text())
+    source["preprocess_cfg"] |= change
+    (tmp_path / open_clip.CONFIG).write_text(json.dumps(source))
+    with pytest.raises(miniclip.InputError, match=f"setting {next(iter(change))} ="):
+        miniclip.load(tmp_path)
