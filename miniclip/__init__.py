@@ -9,7 +9,7 @@ if not (Path(__file__).parent / "weights").exists():
 
 from miniclip import zero_shot
 from miniclip.api import available_models, load, tokenize
-from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
 from miniclip.model import CLIP
 from miniclip.tokenizer import Tokenizer
@@ -19,6 +19,7 @@ __all__ = [
     "CLIP",
     "CLIPConfig",
     "InputError",
+    "ResNetConfig",
     "TextConfig",
     "Tokenizer",
     "VisionConfig",

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from miniclip import checkpoints, ops, vocabulary, weights
+from miniclip.checkpoints import hub
 from miniclip.errors import InputError
 from miniclip.image import Preprocess
 from miniclip.model import CLIP
 
+FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # whoever writes these means a file
+
 
 def available_models() -> list[str]:
-    """The names that `load` knows; it takes paths as well."""
+    """The names that `load` knows, the built-in model's first; it takes paths and ids of Hugging Face's hub as well."""
     return list(weights.manifest()["models"])
 
 
@@ -27,25 +30,36 @@ def load(
     download_root: str | os.PathLike | None = None,
     *,
     tower: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    activation: str | None = None,
 ) -> tuple[CLIP, Preprocess | None]:
     """Load a model: returns (model, preprocess).
 
-    name      one of `available_models()`, a safetensors file, or a Hugging Face directory with a CLIP
+    name      one of `available_models()`, the path of a file of weights (safetensors, OpenAI's or another .pt, .bin),
+              of a directory of Hugging Face's or OpenCLIP's, or the id of one on Hugging Face's hub
     backend   "numpy", "torch", "triton", or "auto": "triton" where there is a GPU for it, "torch" on another `device`
               than the CPU, else "numpy"
     device    where the parameters go, as torch names it ("cuda", "cpu"); None: for triton the GPU, else the CPU
     dtype     of parameters and features: "float32" (default), on numpy and torch "float64", on torch and triton
               "float16" and "bfloat16"
-    download_root  the directory for models that have to be fetched; the built-in one and paths need none
+    download_root  the directory for models that have to be fetched, None: miniclip's cache
     tower     "visual" or "text" to load one tower alone; None: all that the file has
+    image_size  for pictures of another size than the model was trained with, in pixels, a square's side or
+              (height, width): its position embeddings are interpolated
+    activation  "quick_gelu" or "gelu", for files that do not tell; None: as the file says
 
-    model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, S, S) and a list of them
-    into a batch (B, 3, S, S), arrays on NumPy, else tensors; it is None without an image tower.
+    model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, height, width) and a list of
+    them into a batch (B, 3, height, width), arrays on NumPy, else tensors; it is None without an image tower.
     Raises InputError with the reason and the remedy.
     """
     backend_ops = ops.select(backend, device)
     dtype = _dtype_name(dtype, backend_ops)
-    config, tree, tokenizer = checkpoints.load(find(name))
+    config, tree, tokenizer = checkpoints.load(
+        find(name, download_root),
+        dtype=dtype if dtype in ("float32", "float64") else None,  # to 16 bits the backend converts, on its device
+        image_size=image_size,
+        activation=activation,
+    )
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
     model = CLIP(config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype)
@@ -61,17 +75,27 @@ def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: boo
     return vocabulary.official_tokenizer().tokenize(texts, context_length, truncate)
 
 
-def find(name):
-    """The file or directory behind a model's name: of a built-in model, or the path that `name` is."""
-    models = weights.manifest()["models"]
-    if name in models:
-        return weights.DIRECTORY / models[name]["file"]
-    if Path(name).exists():
-        return Path(name)
-    raise InputError(
-        f"there is no model {str(name)!r}: give one of {', '.join(models)}, or the path of a safetensors file "
-        f"or of a Hugging Face directory"
-    )
+def find(name: str | os.PathLike, root: str | os.PathLike | None = None) -> Path:
+    """The file or directory behind what `load` is given as `name`; it is fetched, into `root`, if it is not here.
+
+    Raises InputError.
+    """
+    if name in available_models():
+        return hub.model(name, root)
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"name is {name!r}, expected a model's name or a path")
+    path = Path(name).expanduser()
+    if str(name) and os.path.exists(path):  # Path.exists raises where a name is too long to be one
+        return path
+    if path.suffix in FILES:
+        raise InputError(f"{path}: no such file")
+    nowhere = f"there is no model {str(name)!r} here, neither one of {', '.join(available_models())} nor a path"
+    if not hub.REPOSITORY.fullmatch(str(name)):
+        raise InputError(f"{nowhere}, and it is not written like an id on Hugging Face's hub, owner/name")
+    try:
+        return hub.snapshot(str(name), root)
+    except InputError as error:
+        raise InputError(f"{nowhere}; taken for an id on Hugging Face's hub: {error}") from error
 
 
 def _dtype_name(dtype, backend_ops):

@@ -1,4 +1,4 @@
-"""The command line: miniclip classify | train | info | doctor | bench.
+"""The command line: miniclip classify | train | info | convert | download | doctor | bench.
 
 Exit codes: 0 done, 1 something given cannot be used (one line on stderr says what), 2 the command itself is wrong.
 """
@@ -11,14 +11,19 @@ import math
 import os
 import sys
 
-from miniclip import __version__, api, checkpoints, params, zero_shot
+from miniclip import __version__, api, checkpoints, params, vocabulary, weights, zero_shot
+from miniclip.checkpoints import hub
+from miniclip.convert import convert
 from miniclip.data import evaluation
 from miniclip.doctor import report
 from miniclip.errors import InputError
 from miniclip.ops import BACKENDS
+from miniclip.ops.numpy_ops import ACTIVATIONS
 
 BATCH = 32  # pictures encoded at a time
 BAR = 30  # characters of a whole bar
+MODEL = "a name, a path, or an id on Hugging Face's hub"
+ACTIVATION = "for files of weights that do not tell"
 
 
 def main(arguments=None):
@@ -48,7 +53,8 @@ def _parser():
     command.set_defaults(command=classify)
     command.add_argument("pictures", nargs="+", metavar="PICTURE")
     command.add_argument("--labels", nargs="+", required=True, metavar="TEXT")
-    command.add_argument("--model", default="shapes", metavar="M", help="a name or a path (default: shapes)")
+    command.add_argument("--model", default="shapes", metavar="M", help=f"{MODEL} (default: shapes)")
+    command.add_argument("--activation", choices=ACTIVATIONS, help=ACTIVATION)
     command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS])
     command.add_argument("--template", default="{}", help='such as "a photo of {}" (default: the label)')
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -63,8 +69,29 @@ def _parser():
 
     command = commands.add_parser("info", help="what a model is made of")
     command.set_defaults(command=info)
-    command.add_argument("model", metavar="MODEL", help="a name or a path")
+    command.add_argument("model", metavar="MODEL", help=MODEL)
+    command.add_argument("--activation", choices=ACTIVATIONS, help=ACTIVATION)
     command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = commands.add_parser("convert", help="a model from one form to another")
+    command.set_defaults(command=convert_model)
+    command.add_argument("source", metavar="SRC", help=MODEL)
+    command.add_argument(
+        "destination", metavar="DST", help="a .safetensors file (miniclip), a .pt file (openai), or a new directory"
+    )
+    command.add_argument("--to", required=True, choices=checkpoints.WRITERS)
+    command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the type to store (default: as they are)")
+    command.add_argument("--image-size", type=_natural, nargs="+", metavar="N", help="a side, or height and width")
+    command.add_argument("--activation", choices=ACTIVATIONS, help=ACTIVATION)
+
+    command = commands.add_parser("download", help="fetch models before they are needed, and say where they lie")
+    command.set_defaults(command=download)
+    command.add_argument(
+        "names", nargs="+", metavar="MODEL",
+        help="a name, an id on Hugging Face's hub (owner/name), vocabulary, all for every name and the vocabulary, or "
+        "a file that tests look at: " + ", ".join(weights.manifest()["test_files"]),
+    )  # fmt: skip
+    command.add_argument("--root", metavar="DIR", help="where to (default: the cache)")
 
     command = commands.add_parser("doctor", help="what this machine has: versions, BLAS, GPU, caches, vocabulary")
     command.set_defaults(command=doctor)
@@ -107,7 +134,7 @@ def _natural(text):
 
 
 def classify(options):
-    model, preprocess = api.load(options.model, backend=options.backend)
+    model, preprocess = api.load(options.model, backend=options.backend, activation=options.activation)
     if preprocess is None:
         raise InputError(f"{options.model} has no image tower")
     classes = zero_shot.class_embeddings(model, options.labels, [options.template])  # (n, E)
@@ -146,7 +173,7 @@ def train(options):
 
 
 def info(options):
-    config, _, _ = checkpoints.load(api.find(options.model))
+    config, _, _ = checkpoints.load(api.find(options.model), activation=options.activation)
     shapes = params.flatten(config.shapes())
     counts = {
         tower: sum(math.prod(shape) for shape in params.flatten(branch).values())
@@ -162,6 +189,34 @@ def info(options):
     width = max(map(len, shapes))
     for name, shape in shapes.items():
         print(f"  {name:<{width}}  {shape}")
+
+
+def convert_model(options):
+    size = options.image_size
+    has_vocabulary = convert(
+        api.find(options.source),
+        options.destination,
+        options.to,
+        dtype=options.dtype,
+        image_size=size and (size[0] if len(size) == 1 else tuple(size)),
+        activation=options.activation,
+    )
+    print(f"written to {options.destination}")
+    if options.to == "hf" and not has_vocabulary:
+        print("without a vocabulary: there is no official one here; miniclip download vocabulary", file=sys.stderr)
+
+
+def download(options):
+    test_files = weights.manifest()["test_files"]
+    everything = [*api.available_models(), "vocabulary"]
+    for name in [name for given in options.names for name in (everything if given == "all" else [given])]:
+        if name == "vocabulary":
+            path = vocabulary.fetch(options.root)
+        elif name in test_files:
+            path = hub.file(test_files[name], options.root)
+        else:
+            path = api.find(name, options.root)
+        print(f"{name}: {path}", flush=True)
 
 
 def doctor(options):

@@ -24,7 +24,7 @@ def report():
         "cpus": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
         "gpu": _gpu(),
         "kernels": _kernels(),
-        "models": f"{', '.join(weights.manifest()['models'])} in {weights.DIRECTORY}",
+        "models": _models(),
         "cache": f"{hub.cache_directory()}{'' if hub.cache_directory().is_dir() else ' (not there yet)'}",
         "vocabulary": _vocabulary(),
     }
@@ -68,6 +68,12 @@ def _kernels():
         return f'not without {error.name}, which the extra "gpu" installs'
     here = "run here, slowly, in Triton's interpreter" if INTERPRETING else "run here"
     return why_not() or f"{here}: backend='triton'"
+
+
+def _models():
+    found = {name: hub.find_model(name) for name in weights.manifest()["models"]}
+    here = ", ".join(f"{name} in {path.parent}" for name, path in found.items() if path)
+    return f"{here}; fetched when first needed: {', '.join(name for name, path in found.items() if not path)}"
 
 
 def _vocabulary():

@@ -54,24 +54,32 @@ def _to_8_bits(image):
     return image
 
 
-def central_square(image, size, long, corner):
-    """`image.resize_and_crop` of a very long picture: resize only the pixels that the crop can see.
+def resize_part(image, sides, box):
+    """`image.resize(sides).crop(box)` of a very large result: only the pixels that the crop can see are resized.
 
-    image PIL · the resized picture would have the sides `size` and `long`, the crop start at `corner` of the long one;
-    returns the (size, size) crop. An output pixel sees two input pixels to each side, or two output pixels' worth when
-    shrinking. Pillow rounds to 8 bits between its two passes, in an order that it chooses by the size: here and there
-    a value differs by that from the official one.
+    image PIL · sides (width, height) and box (left, top, right, bottom) of the result. Pillow rounds to 8 bits between
+    its two passes, in an order that it chooses by the size: here and there a value differs by that from the official
+    one.
     """
-    wide = image.width > image.height
-    scale = max(image.size) / long  # input pixels in an output pixel, along the long side
-    margin = math.ceil(2 / min(scale, 1)) + 1
-    start, stop = max(corner - margin, 0), min(corner + size + margin, long)  # of the output, along the long side
+    # Of the input, of the output, of the input again but in parts of a pixel, and of the crop: (from, to) per axis.
+    pixels, out, exact, crop = zip(*map(_seen, image.size, sides, box[:2], box[2:]))
+    (left, right), (top, bottom) = pixels
     # Pillow keeps a box in float32, which far from 0 is too coarse: move 0 to the first pixel that is seen.
-    first, last = int(start * scale), min(math.ceil(stop * scale), max(image.size))
-    image = image.crop((first, 0, last, image.height) if wide else (0, first, image.width, last))
-    begin, end = start * scale - first, min(stop * scale, last) - first
-    box = (begin, 0, end, image.height) if wide else (0, begin, image.width, end)
-    sides = (stop - start, size) if wide else (size, stop - start)
-    image = image.resize(sides, Image.Resampling.BICUBIC, box=box)
-    x, y = (corner - start, 0) if wide else (0, corner - start)
-    return image.crop((x, y, x + size, y + size))
+    image = image.crop((left, top, right, bottom))
+    (left, right), (top, bottom) = exact
+    size = [stop - start for start, stop in out]
+    image = image.resize(size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+    (left, right), (top, bottom) = crop
+    return image.crop((left, top, right, bottom))
+
+
+def _seen(pixels, side, start, stop):
+    """Along one axis of `pixels`, resized to `side`: what has to be known for `start` to `stop` of the result.
+
+    An output pixel sees two input pixels to each side, or two output pixels' worth when shrinking.
+    """
+    scale = pixels / side  # input pixels in an output pixel
+    margin = math.ceil(2 / min(scale, 1)) + 1
+    low, high = max(start - margin, 0), min(stop + margin, side)
+    first, last = int(low * scale), min(math.ceil(high * scale), pixels)
+    return (first, last), (low, high), (low * scale - first, min(high * scale, last) - first), (start - low, stop - low)

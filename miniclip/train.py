@@ -66,7 +66,7 @@ def init_params(config, rng):
         if len(shape) == 1 and name.endswith("weight"):  # a layer norm's gain
             return np.ones(shape)
         if name == "visual.patch_embed.position_embedding":
-            return np.concatenate([np.zeros((1, width)), 0.3 * sine_cosine(config.visual.grid, width)])
+            return np.concatenate([np.zeros((1, width)), 0.3 * sine_cosine(config.visual.grid[0], width)])
         std = {
             "table": 0.02,
             "text.position_embedding": 0.01,

@@ -45,14 +45,15 @@ def tokenizer_of_size(vocab_size):
 
 def official_tokenizer(path=None):
     """The official vocabulary's Tokenizer, from `path` or as `find` says, fetched into the cache if it is nowhere."""
-    found = find(path)
-    if found is None:
-        entry = manifest()["vocabulary"]
-        try:
-            found = hub.fetch(entry["url"], hub.cache_directory() / entry["file"], entry["sha256"])
-        except InputError as error:
-            raise InputError(f"{error}; $MINICLIP_VOCAB may name a copy of the vocabulary") from error
-    return _load(found)
+    return _load(find(path) or fetch())
+
+
+def fetch(root=None):
+    """The vocabulary's Path in `root` (None: the cache), fetched if it is not there. Raises InputError."""
+    try:
+        return hub.file(manifest()["vocabulary"], root)
+    except InputError as error:
+        raise InputError(f"{error}; $MINICLIP_VOCAB may name a copy of the vocabulary") from error
 
 
 @functools.lru_cache(maxsize=4)

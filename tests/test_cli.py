@@ -69,6 +69,42 @@ def test_the_template_is_put_around_each_label(pictures):
     assert [x["label"] for x in b] == ["a red circle", "a star"]
 
 
+@pytest.mark.parametrize("to", ["hf", "miniclip"])
+def test_a_converted_model_classifies_the_same(pictures, tmp_path, to):
+    done = miniclip("convert", "shapes", tmp_path / "copy", "--to", to)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"written to {tmp_path / 'copy'}\n")
+    tables = [miniclip("classify", pictures[0], *LABELS, "--model", model) for model in ("shapes", tmp_path / "copy")]
+    assert tables[0].stdout == tables[1].stdout != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["shapes", "--to", "openai"], "has a vocabulary of its own"),
+        (["shapes", "--to", "open_clip"], "has a vocabulary of its own"),
+        (["absent.pt", "--to", "hf"], "absent.pt: no such file"),
+        (["shapes", "--to", "hf", "--image-size", "48", "64"], "square pictures"),
+        (["shapes", "--to", "miniclip", "--image-size", "3"], "do not fit a picture"),
+        (["shapes", "--to", "miniclip", "--activation", "gelu"], "says itself that its activation is not gelu"),
+    ],
+)
+def test_what_cannot_be_converted_leaves_nothing_behind(tmp_path, arguments, message):
+    done = miniclip("convert", arguments[0], "out", *arguments[1:], cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert message in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_converted_for_another_picture_and_type(tmp_path):
+    out = tmp_path / "wide.safetensors"
+    done = miniclip("convert", "shapes", out, "--to", "miniclip", "--image-size", "48", "80", "--dtype", "float16")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(miniclip("info", out, "--json").stdout)
+    assert told["config"]["visual"]["image_size"] == [48, 80]
+    assert told["shapes"]["visual.patch_embed.position_embedding"][0] == 1 + 6 * 10
+    assert out.stat().st_size < 3e6  # two bytes a number
+
+
 def test_info_counts_parameters():
     done = miniclip("info", "shapes", "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -105,10 +141,13 @@ def bad_files(tmp_path):
         (["classify", "none.png", *LABELS], "none.png: no such file"),
         (["classify", "good.png", "text.png", *LABELS], "text.png: cannot be read as a picture"),
         (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
-        (["classify", "good.png", *LABELS, "--model", "text.png"], "text.png: not a safetensors file"),
+        (
+            ["classify", "good.png", *LABELS, "--model", "text.png"],
+            "text.png: begins neither as a safetensors file nor",
+        ),
         (["classify", "good.png", "--labels", "red " * 40], "text 0 has 42 tokens"),
         (["classify", "good.png", *LABELS, "--template", "a photo"], "the template 'a photo' has no {}"),
-        (["info", "empty"], "config.json: cannot be read"),
+        (["info", "empty"], "empty: neither a config.json"),
         (["train", "shapes", "--out", "m", "--resume"], "m.state: cannot be read"),
         (["train", "shapes", "--out", "no/m"], "no/m: cannot be written"),
         (["train", "shapes", "--out", "empty"], "empty: cannot be written"),

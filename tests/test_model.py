@@ -10,6 +10,7 @@ from PIL import Image
 
 import miniclip
 from miniclip import zero_shot
+from miniclip.config import PRESETS
 from miniclip.ops import BACKENDS
 
 
@@ -139,7 +140,9 @@ def test_tokens_that_cannot_be_are_refused(loaded, tokens, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "ViT-Z/99"}, "no model 'ViT-Z/99': give one of shapes"),
+        ({"name": "ViT-Z"}, "no model 'ViT-Z' here, neither one of shapes, .* ViT-B/32, .* nor a path, and it is not"),
+        ({"name": "models/absent.pt"}, r"models/absent\.pt: no such file"),
+        ({"name": "ViT-Z/99"}, "no model 'ViT-Z/99' here, .* nor a path; taken for an id on .*MINICLIP_OFFLINE=1"),
         ({"backend": "tpu"}, "no backend 'tpu'"),
         ({"backend": "numpy", "device": "cuda"}, "runs on the CPU"),
         ({"backend": "torch", "device": "nowhere"}, "nowhere"),
@@ -148,15 +151,16 @@ def test_tokens_that_cannot_be_are_refused(loaded, tokens, message):
         ({"tower": "audio"}, "no tower 'audio'"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused_with_the_reason(options, message):
+def test_what_cannot_be_loaded_is_refused_with_the_reason(options, message, monkeypatch):
+    monkeypatch.setenv("MINICLIP_OFFLINE", "1")
     with pytest.raises(miniclip.InputError, match=message):
         miniclip.load(**options)
 
 
-def test_available_models_load():
-    assert miniclip.available_models() == ["shapes"]
-    for name in miniclip.available_models():
-        assert isinstance(miniclip.load(name)[0], miniclip.CLIP)
+def test_the_available_models_are_the_built_in_one_and_those_with_presets():
+    assert miniclip.available_models()[0] == "shapes"
+    assert isinstance(miniclip.load("shapes")[0], miniclip.CLIP)
+    assert sorted(miniclip.available_models()[1:]) == sorted(PRESETS)
 
 
 def test_a_context_length_of_none_is_the_models_and_0_is_refused(loaded):

@@ -1,0 +1,1146 @@
+"""A file is fetched or written whole or not at all: every way in which a network, a server, a proxy or a disk fails.
+
+The server answers as its script says: `server.script[path]` is a list of answers, the last of which is repeated.
+"""
+
+import base64
+import contextlib
+import dataclasses
+import errno
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import select
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miniclip import InputError, files
+from miniclip.checkpoints import download, network
+from miniclip.checkpoints.download import Expected, fetch
+from miniclip.files import atomic, locked, write_atomically
+
+CONTENT = bytes(range(256)) * 4000  # 1 MB: read in several pieces
+OTHER = CONTENT[::-1]
+N = len(CONTENT)
+VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "MINICLIP_OFFLINE", "REQUEST_METHOD")
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def expected(content=CONTENT):
+    return Expected(len(content), sha256(content))
+
+
+def files_in(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """No proxies, no certificates of one's own, and no patience."""
+    for name in (*VARIABLES, *(name for name in os.environ if name.lower().endswith("_proxy"))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(network, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(download, "CONNECTIONS", 9)
+
+
+@dataclasses.dataclass
+class Answer:
+    """How a server gives a file: honestly, or not."""
+
+    content: bytes = CONTENT
+    ranges: bool = True
+    cut: int | None = None  # close the connection after so many bytes
+    stall: int | None = None  # say nothing more after so many
+    status: int | None = None
+    headers: dict = dataclasses.field(default_factory=dict)  # beside its own or, None: without
+    trickle: int = 1 << 16  # bytes at a time
+
+    def give(self, handler):
+        asked = handler.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
+        end = len(self.content)
+        status = self.status or (416 if start >= end > 0 else 206 if start else 200)
+        headers = {"Content-Length": end - start}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
+        handler.send_response(status)
+        for name, value in {**headers, **self.headers}.items():
+            if value is not None:
+                handler.send_header(name, value)
+        handler.end_headers()
+        stop = min(each for each in (start + (self.cut or end), start + (self.stall or end), end) if each is not None)
+        stop = start if 0 in (self.cut, self.stall) else stop
+        for position in range(start, stop, self.trickle):
+            handler.wfile.write(self.content[position : min(stop, position + self.trickle)])
+        if self.stall is not None:
+            handler.server.ended.wait(20)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """HTTP/1.0: each connection ends with its answer."""
+
+    def do_GET(self):
+        server, path = self.server, self.path.partition("?")[0]
+        with server.lock:
+            server.asked.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
+            server.headers = self.headers
+            script = server.script.get(path, [b"HTTP/1.0 404 Not Found\r\n\r\n"])
+            answer = script.pop(0) if len(script) > 1 else script[0]
+        with contextlib.suppress(ConnectionError):  # whoever asked may have seen enough before the end
+            self.wfile.write(answer) if isinstance(answer, bytes) else getattr(answer, "give", answer)(self)
+
+    def do_CONNECT(self):
+        self.server.tunnel(self)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """What it was asked for is in `asked`: (path, Range, Authorization)."""
+
+    def __init__(self, context=None):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script, self.asked, self.lock, self.ended = {}, [], threading.Lock(), threading.Event()
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.server_port}"
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+    @property
+    def ranges(self):
+        return [asked for _, asked, _ in self.asked]
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def get(server, tmp_path):
+    """get(answer, ...) fetches /file as the server gives it in these answers, to cache/file."""
+
+    def get(*script, like=None, **options):
+        server.script["/file"] = list(script)
+        return fetch([f"{server.url}/file"], tmp_path / "cache" / "file", like or expected(), **options)
+
+    return get
+
+
+@pytest.fixture
+def refused(get, server, tmp_path):
+    """refused(answer, ..., reason=) does so, and sees it fail with one line and leave no more than `left`."""
+
+    def refused(*script, reason, left=(), **options):
+        with pytest.raises(InputError) as error:
+            get(*script, **options)
+        message = str(error.value)
+        assert reason in message and f"{server.url}/file" in message and "\n" not in message
+        assert files_in(tmp_path) == [f"cache/{name}" for name in left]
+        return message
+
+    return refused
+
+
+def left_part(tmp_path, content):
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "file.part").write_bytes(content)
+
+
+@pytest.fixture
+def arrived(tmp_path):
+    """Sees that the file is there, whole, and alone."""
+
+    def arrived(content=CONTENT):
+        assert files_in(tmp_path) == ["cache/file"]
+        assert (tmp_path / "cache" / "file").read_bytes() == content
+
+    return arrived
+
+
+# ------------------------------------------------------------------------------------------------ all goes well
+
+
+def test_a_file_is_written_as_the_server_has_it(get, arrived, server, tmp_path, capsys):
+    assert get(Answer()) == tmp_path / "cache" / "file"  # directories are made on the way
+    arrived()
+    assert server.asked == [("/file", None, None)]
+    assert "file: 100%" in capsys.readouterr().err
+
+
+def test_a_path_may_be_text(server, tmp_path):
+    server.script["/file"] = [Answer()]
+    path = tmp_path / "some" / "where" / "file"
+    assert fetch([f"{server.url}/file"], str(path), expected()) == path and path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "like",
+    [Expected(), Expected(size=N), Expected(sha256=sha256(CONTENT)), expected()],
+    ids=["nothing", "size", "sum", "both"],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(),
+        Answer(headers={"Content-Length": None}),
+        Answer(headers={"Content-Length": "many"}),
+        Answer(trickle=70_001),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n5\r\n%b\r\n0\r\n\r\n"
+        % (N - 5, CONTENT[:-5], CONTENT[-5:]),
+    ],
+    ids=["length", "no length", "odd length", "slowly", "in chunks"],
+)
+def test_whatever_is_known_beforehand_and_however_it_comes(get, arrived, answer, like):
+    get(answer, like=like)
+    arrived()
+
+
+def test_a_server_that_keeps_the_connection_open_is_not_waited_for(get, arrived):
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (N, CONTENT))
+        handler.server.ended.wait(20)
+
+    get(answer, like=Expected())
+    arrived()
+
+
+def test_a_slow_server_has_all_the_time_that_it_needs(get, arrived, monkeypatch):
+    """What times out is silence, not the file: this one takes three times TIMEOUT."""
+    content = CONTENT[:9]
+
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n")
+        for byte in content:
+            time.sleep(0.1)
+            handler.wfile.write(bytes([byte]))
+
+    get(answer, like=expected(content))
+    arrived(content)
+
+
+def test_a_file_that_is_there_and_right_is_not_asked_for(get, arrived, server, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "file").write_bytes(CONTENT)
+    get(Answer(OTHER))
+    arrived()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "old, like",
+    [
+        (b"", expected()),
+        (CONTENT[:-1], Expected(size=N)),
+        (OTHER, expected()),
+        (OTHER, Expected(sha256=sha256(CONTENT))),
+    ],
+    ids=["empty", "shorter", "another", "another of unknown size"],
+)
+def test_a_file_that_is_there_and_wrong_is_replaced(get, arrived, tmp_path, old, like):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "file").write_bytes(old)
+    get(Answer(), like=like)
+    arrived()
+
+
+def test_a_failed_fetch_leaves_the_file_that_was_there(refused, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "file").write_bytes(b"old")
+    refused(Answer(OTHER), reason="checksum", left=["file"])
+    assert (tmp_path / "cache" / "file").read_bytes() == b"old"
+
+
+def test_an_empty_file_is_a_file(get, arrived):
+    get(Answer(b""), like=expected(b""))
+    arrived(b"")
+
+
+def test_git_s_own_sum_is_understood(get, arrived, refused, tmp_path):
+    done = subprocess.run(["git", "hash-object", "--stdin"], input=CONTENT, capture_output=True, check=True)
+    git = Expected(N, git_blob=done.stdout.decode().strip())
+    refused(Answer(OTHER), reason=f"expected {git.git_blob}", like=git)
+    get(Answer(), like=git)
+    arrived()
+
+
+# ------------------------------------------------------------------------------------------ cut, and gone on with
+
+
+def test_after_a_cut_only_the_rest_is_asked_for(get, arrived, server):
+    get(Answer(cut=300_000), Answer(cut=500_000), Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-", "bytes=800000-"]
+
+
+def test_a_stall_is_a_cut(get, arrived, server):
+    get(Answer(stall=300_000), Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-"]
+
+
+def test_between_connections_there_is_a_pause(get, arrived, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(download, "PAUSE", 7)
+    get(Answer(cut=9), Answer(cut=9), Answer())
+    assert pauses == [7, 7]
+
+
+def test_a_cut_that_brings_nothing_more_ends_it_and_what_came_is_kept(get, refused, arrived, server, tmp_path):
+    message = refused(Answer(cut=300_000), Answer(cut=0), reason="cut off after 300000 of", left=["file.part"])
+    assert "300000 bytes have come and are kept" in message
+    assert (tmp_path / "cache" / "file.part").read_bytes() == CONTENT[:300_000]
+    get(Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-", "bytes=300000-"]
+
+
+def test_a_stall_that_brings_nothing_ends_it(refused):
+    message = refused(Answer(stall=0), reason="nothing came for 0.3 seconds")
+    assert "kept" not in message
+
+
+def test_a_connection_that_is_reset_is_a_cut(get, arrived):
+    def answer(handler):
+        Answer(cut=300_000).give(handler)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close by a reset
+        time.sleep(0.05)  # what was sent before is not thrown away
+
+    get(answer, Answer())
+    arrived()
+
+
+def test_a_chunk_that_is_cut_off_is_a_cut(get, arrived, server):
+    get(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n" + CONTENT[:300_000], Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-"]
+
+
+def test_an_end_without_a_length_is_a_cut_if_the_size_is_known(get, arrived, server):
+    get(Answer(cut=300_000, headers={"Content-Length": None}), Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-"]
+
+
+def test_a_server_without_ranges_is_asked_again_while_it_gets_further(get, refused, arrived, server, tmp_path):
+    get(*(Answer(ranges=False, cut=cut) for cut in (300_000, 600_000, None)))
+    arrived()
+    (tmp_path / "cache" / "file").unlink()
+    server.asked.clear()
+    refused(Answer(ranges=False, cut=300_000), reason="cut off after 300000", left=["file.part"])
+    assert len(server.asked) == 2
+
+
+def test_a_server_that_gives_next_to_nothing_is_given_up(refused, server):
+    refused(Answer(cut=1), reason=f"cut off after 9 of {N} bytes", left=["file.part"])
+    assert len(server.asked) == 9
+
+
+ODD = {  # how a server may answer to a range, other than with it
+    "another start": Answer(CONTENT, headers={"Content-Range": f"bytes 1-{N - 1}/{N}"}),
+    "another size": Answer(CONTENT, headers={"Content-Range": f"bytes 300000-{N - 1}/{N + 1}"}),
+    "no range at all": Answer(CONTENT, headers={"Content-Range": None}),
+    "not a range": Answer(CONTENT, headers={"Content-Range": "bytes many"}),
+    "416": Answer(status=416),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_an_odd_answer_to_a_range_means_to_start_over(get, arrived, server, odd):
+    get(Answer(cut=300_000), odd, Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-", None]
+
+
+@pytest.mark.parametrize("total", ["*", N])
+def test_a_range_need_not_say_the_whole_size(get, arrived, server, total):
+    rest = Answer(headers={"Content-Range": f"bytes 300000-{N - 1}/{total}"})
+    get(Answer(cut=300_000), rest)
+    arrived()
+    assert len(server.asked) == 2
+
+
+def test_a_whole_answer_to_a_range_starts_over(get, arrived, server):
+    get(Answer(cut=300_000), Answer(ranges=False))
+    arrived()
+    assert len(server.asked) == 2
+
+
+def test_a_piece_that_nobody_asked_for_is_refused(refused, server):
+    refused(Answer(status=206), reason="another piece of the file than it was asked for")
+    refused(Answer(status=416), reason="HTTP 416")
+    assert len(server.asked) == 2
+
+
+def test_a_part_of_another_version_is_thrown_away(get, arrived, server, tmp_path):
+    left_part(tmp_path, OTHER[:300_000])
+    get(Answer())
+    arrived()
+    assert server.ranges == ["bytes=300000-", None]
+
+
+def test_pieces_of_two_versions_are_thrown_away(get, arrived, server):
+    get(Answer(OTHER, cut=300_000), Answer())
+    arrived()
+    assert server.ranges == [None, "bytes=300000-", None]
+
+
+def test_if_it_is_wrong_from_nothing_too_that_is_the_end(refused, server, tmp_path):
+    left_part(tmp_path, CONTENT[:300_000])
+    refused(Answer(OTHER), reason="checksum")
+    assert server.ranges == ["bytes=300000-", None]
+
+
+def test_a_part_that_is_whole_needs_no_server(get, arrived, server, tmp_path):
+    left_part(tmp_path, CONTENT)
+    get(Answer(status=500))
+    arrived()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "part, like",
+    [
+        (CONTENT + b"!", expected()),  # longer than the whole
+        (CONTENT[:9], Expected(size=N)),  # nothing tells of what it is a part
+    ],
+)
+def test_a_part_that_cannot_be_one_is_not_gone_on_with(get, arrived, server, tmp_path, part, like):
+    left_part(tmp_path, part)
+    get(Answer(), like=like)
+    arrived()
+    assert server.ranges == [None]
+
+
+def test_without_a_sum_pieces_are_not_put_together(refused, server):
+    refused(Answer(cut=300_000), Answer(), reason="cut off", like=Expected(size=N), left=["file.part"])
+    assert server.ranges == [None]
+
+
+def test_an_interrupted_download_is_gone_on_with(get, arrived, server, tmp_path, monkeypatch):
+    def interrupt(response):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        ask = download.next_block
+        patch.setattr(download, "next_block", lambda r: ask(r) if not server.part() else interrupt(r))
+        server.part = lambda: (tmp_path / "cache" / "file.part").stat().st_size
+        get(Answer())
+    begun = (tmp_path / "cache" / "file.part").stat().st_size
+    assert 0 < begun < N and files_in(tmp_path) == ["cache/file.part"]
+    get(Answer())
+    arrived()
+    assert server.ranges == [None, f"bytes={begun}-"]
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+REFUSED = {
+    "another file": (Answer(OTHER), f"has the checksum {sha256(OTHER)}, expected {sha256(CONTENT)}"),
+    "a byte is wrong": (Answer(CONTENT[:-1] + b"!"), "checksum"),
+    "longer": (Answer(CONTENT + b"!"), f"has {N + 1} bytes, expected {N}"),
+    "shorter": (Answer(CONTENT[:-1]), f"has {N - 1} bytes, expected {N}"),
+    "nothing": (Answer(b""), f"has 0 bytes, expected {N}"),
+    "compressed": (
+        Answer(gzip.compress(CONTENT), headers={"Content-Encoding": "gzip"}),
+        f"bytes in the encoding gzip, expected {N}",
+    ),
+    "longer, unannounced": (
+        Answer(CONTENT + b"!", headers={"Content-Length": None}),
+        f"is longer than the {N} bytes that are expected",
+    ),
+    "404": (b"HTTP/1.0 404 Not Found\r\n\r\n" + CONTENT, "HTTP 404 Not Found: there is no such file"),
+    "401": (Answer(status=401), "HTTP 401 Unauthorized: it may not be fetched without permission"),
+    "403": (Answer(status=403), "HTTP 403 Forbidden: it may not be fetched without permission"),
+    "410": (Answer(status=410), "HTTP 410 Gone: it is refused"),
+    "429": (Answer(status=429), "HTTP 429 Too Many Requests: too many requests, try again later"),
+    "429, when": (Answer(status=429, headers={"Retry-After": 60}), "try again after 60 seconds"),
+    "500": (b"HTTP/1.0 500 Out of order\r\n\r\n", "HTTP 500 Out of order: the server fails, try again later"),
+    "503": (Answer(status=503), "HTTP 503 Service Unavailable: the server fails"),
+    "in circles": (b"HTTP/1.0 302 Found\r\nLocation: /file\r\n\r\n", "leads in circles"),
+    "to a file of ours": (b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "neither http nor https"),
+    "to ftp": (
+        b"HTTP/1.0 302 Found\r\nLocation: ftp://a:b@example.org/file?c\r\n\r\n",
+        "redirects from http to ftp://example.org/file, which is not followed",
+    ),
+    "no answer": (b"", "no HTTP (RemoteDisconnected)"),
+    "another protocol": (b"220 mail.example.org ready\r\n", "no HTTP (BadStatusLine)"),
+}
+
+
+@pytest.mark.parametrize("answer, reason", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_good_is_told_and_leaves_nothing(refused, answer, reason, monkeypatch):
+    answered = []
+    ask = download.ask
+    monkeypatch.setattr(download, "ask", lambda *arguments: answered.append(ask(*arguments)) or answered[-1])
+    refused(answer, reason=reason)
+    assert all(response.closed for response in answered)
+
+
+def test_a_server_without_end_is_stopped(refused, tmp_path):
+    written = []
+
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        while not handler.server.ended.is_set():
+            handler.wfile.write(OTHER)
+            part = tmp_path / "cache" / "file.part"
+            with contextlib.suppress(FileNotFoundError):
+                written.append(part.stat().st_size)
+
+    refused(answer, reason="is longer than")
+    assert max(written, default=0) <= N
+
+
+def test_what_a_status_means_can_be_told_by_the_caller(refused):
+    refused(Answer(status=403), reason="HTTP 403 Forbidden: ask Ann for it", explain={403: "ask Ann for it"})
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/file", "file:///etc/passwd", "data:,a", "/etc/passwd", ""])
+def test_only_http_and_https_are_asked(tmp_path, url):
+    with pytest.raises(InputError, match="neither an http nor an https address"):
+        fetch([url], tmp_path / "file", expected())
+    assert files_in(tmp_path) == []
+
+
+def test_credentials_in_addresses_are_not_shown(server, tmp_path):
+    server.script["/file"] = [Answer(status=403)]
+    bad = f"http://ann:secret@127.0.0.1:{server.server_port}/file"
+    with pytest.raises(InputError) as error:
+        fetch([bad, f"{server.url}/file?token=secret"], tmp_path / "file", expected())
+    assert "secret" not in str(error.value) and str(error.value).count(f"{server.url}/file") == 2
+
+
+def test_a_server_that_is_not_there_refuses_the_connection(tmp_path):
+    url = f"http://127.0.0.1:{unused_port()}/file"
+    with pytest.raises(InputError, match="Connection refused") as error:
+        fetch([url], tmp_path / "cache" / "file", expected())
+    assert url in str(error.value) and files_in(tmp_path) == []
+
+
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def test_a_host_that_is_not_there_is_told(tmp_path, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(InputError, match=r"http://example.org/file: its host cannot be found, is there a network\?"):
+        fetch(["http://example.org/file"], tmp_path / "file", expected())
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(tmp_path):
+    begin = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
+        with pytest.raises(InputError, match=r"nothing came for 0\.3 seconds"):
+            fetch([url], tmp_path / "file", expected())
+    assert files_in(tmp_path) == [] and time.monotonic() - begin < 4
+
+
+def test_offline_nothing_is_asked_of_the_network(get, refused, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICLIP_OFFLINE", "1")
+    message = refused(Answer(), reason="MINICLIP_OFFLINE=1 forbids")
+    assert str(tmp_path / "cache" / "file") in message
+    with pytest.raises(InputError, match="MINICLIP_OFFLINE=1 forbids"):
+        download.read(f"{server.url}/file")
+    assert server.asked == [] and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("MINICLIP_OFFLINE", "0")
+    get(Answer())
+
+
+# --------------------------------------------------------------------------------------------------------- mirrors
+
+
+def test_mirrors_are_tried_in_their_order(server, tmp_path):
+    server.script |= {"/c": [Answer()], "/d": [Answer()], "/b": [Answer(OTHER)]}
+    fetch([f"{server.url}/{name}" for name in "abcd"], tmp_path / "file", expected())
+    assert (tmp_path / "file").read_bytes() == CONTENT and files_in(tmp_path) == ["file"]
+    assert [path for path, _, _ in server.asked] == ["/a", "/b", "/c"]
+
+
+def test_a_mirror_goes_on_where_another_was_cut(server, tmp_path):
+    server.script |= {"/a": [Answer(cut=300_000), Answer(cut=0)], "/b": [Answer()]}
+    fetch([f"{server.url}/{name}" for name in "ab"], tmp_path / "file", expected())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.asked[-1][:2] == ("/b", "bytes=300000-")
+
+
+def test_of_all_mirrors_it_is_told_why_they_failed(server, tmp_path):
+    server.script |= {"/b": [Answer(OTHER)], "/c": [Answer(cut=9), Answer(cut=0)]}
+    with pytest.raises(InputError) as error:
+        fetch([f"{server.url}/{name}" for name in "abc"], tmp_path / "file", expected())
+    told = str(error.value).split("; ")
+    assert f"{server.url}/a: HTTP 404" in told[0] and f"{server.url}/b: has the checksum" in told[1]
+    assert f"{server.url}/c: cut off after 9 of {N} bytes" in told[2] and "9 bytes have come" in told[3]
+    assert files_in(tmp_path) == ["file.part"]
+
+
+# -------------------------------------------------------------------------------------------------------- redirects
+
+
+def to(url):
+    return b"HTTP/1.0 302 Found\r\nLocation: %b\r\n\r\n" % url.encode()
+
+
+def test_a_redirect_is_followed_with_its_range(get, arrived, server):
+    server.script["/there"] = [Answer(cut=300_000), Answer()]
+    get(to("/there"))
+    arrived()
+    assert server.ranges == [None, None, "bytes=300000-", "bytes=300000-"]
+
+
+def test_authorization_stays_with_its_host(get, arrived, server):
+    secret = {"Authorization": "Bearer secret"}
+    with Server() as other:
+        server.script["/same"] = [to(f"{other.url}/there")]
+        other.script["/there"] = [Answer()]
+        get(to("/same"), headers=secret)
+        arrived()
+        assert [token for _, _, token in server.asked] == ["Bearer secret"] * 2
+        assert other.asked == [("/there", None, None)]
+
+
+def test_authorization_stays_with_its_host_behind_a_proxy(tmp_path, monkeypatch):
+    with Server() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{proxy.server_port}")
+        proxy.script = {"http://a.test/file": [to("http://b.test/file")], "http://b.test/file": [Answer()]}
+        fetch(["http://a.test/file"], tmp_path / "file", expected(), headers={"Authorization": "Bearer secret"})
+        assert [token for _, _, token in proxy.asked] == ["Bearer secret", None]
+        assert proxy.headers["Proxy-Authorization"]
+
+
+def test_a_proxy_s_password_stays_with_the_proxy(server, tmp_path, monkeypatch):
+    with Server() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{proxy.server_port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        proxy.script["http://a.test/file"] = [to(f"{server.url}/file")]
+        server.script["/file"] = [Answer()]
+        fetch(["http://a.test/file"], tmp_path / "file", expected())
+        assert proxy.headers["Proxy-Authorization"] and not server.headers["Proxy-Authorization"]
+
+
+# ---------------------------------------------------------------------------------------------------------- proxies
+
+
+def forward(handler):
+    """What a proxy does for http: ask in the place of whoever asked it."""
+    seen = handler.headers.get("Proxy-Authorization")
+    handler.server.seen = seen and base64.b64decode(seen.removeprefix("Basic ")).decode()
+    host, _, path = handler.path.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host)
+    connection.request("GET", f"/{path}")
+    response = connection.getresponse()
+    Answer(response.read(), ranges=False, status=response.status).give(handler)
+    connection.close()
+
+
+def tunnel(handler):
+    """What a proxy does for https: let everything through."""
+    host, port = handler.path.split(":")
+    with socket.create_connection((host, int(port))) as there:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        ends = {handler.connection: there, there: handler.connection}
+        while True:
+            for end in select.select(list(ends), [], [])[0]:
+                data = end.recv(1 << 16)
+                if not data:
+                    return
+                ends[end].sendall(data)
+
+
+@pytest.fixture
+def proxy(server, monkeypatch):
+    with Server() as proxy:
+        proxy.script[f"{server.url}/file"] = [forward]
+        proxy.tunnel = tunnel
+        for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(variable, f"http://ann:secret@127.0.0.1:{proxy.server_port}")
+        yield proxy
+
+
+def test_a_proxy_is_used(get, arrived, proxy):
+    get(Answer())
+    arrived()
+    assert len(proxy.asked) == 1 and proxy.seen == "ann:secret"
+
+
+def test_a_proxy_is_left_out_where_no_proxy_says_so(get, arrived, proxy, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    get(Answer())
+    arrived()
+    assert proxy.asked == []
+    with pytest.raises(InputError) as error:
+        fetch([f"http://127.0.0.1:{unused_port()}/file"], tmp_path / "file", expected())
+    assert "refused" in str(error.value) and "proxy" not in str(error.value)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+@pytest.mark.parametrize("prefix", ["http://ann:secret@", "ann:secret@", "http://"])
+def test_a_proxy_that_wants_a_password_is_named(refused, proxy, server, monkeypatch, variable, prefix):
+    monkeypatch.delenv("HTTP_PROXY")
+    monkeypatch.setenv(variable, f"{prefix}127.0.0.1:{proxy.server_port}")
+    proxy.script[f"{server.url}/file"] = [Answer(status=407)]
+    message = refused(Answer(), reason=f"{proxy.server_port} (from {variable}) wants a name and a password")
+    assert "secret" not in message
+
+
+def test_a_proxy_that_is_not_there_is_named_with_its_variable(refused, monkeypatch):
+    port = unused_port()
+    monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{port}")
+    message = refused(
+        Answer(), reason=f"the proxy http://127.0.0.1:{port} (from HTTP_PROXY) cannot be reached: Connection refused"
+    )
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", r"\(from HTTPS_PROXY\) wants a name and a password"),
+        (b"HTTP/1.0 403 Forbidden\r\n\r\n", r"\(from HTTPS_PROXY\) lets nothing through: .*403 Forbidden"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_is_named(proxy, tmp_path, answer, reason):
+    proxy.tunnel = lambda handler: handler.wfile.write(answer)
+    with pytest.raises(InputError, match=reason) as error:
+        fetch(["https://example.org/file"], tmp_path / "file", expected())
+    assert "secret" not in str(error.value) and files_in(tmp_path) == []
+
+
+# ------------------------------------------------------------------------------------------------------ certificates
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """The PEM file of a certificate for 127.0.0.1 that signs itself, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificate can be made to try https with")
+    directory = tmp_path_factory.mktemp("authority")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
+    command += " -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem"
+    subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
+    return directory / "certificate.pem"
+
+
+@pytest.fixture
+def secure(authority, tmp_path):
+    """A server that speaks https; it has /file."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority, authority.with_name("key.pem"))
+    with Server(context) as server:
+        server.script["/file"] = [Answer()]
+        yield server
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(secure, tmp_path):
+    with pytest.raises(InputError, match=r"certificate is not trusted .*SSL_CERT_FILE name its PEM") as error:
+        fetch([f"{secure.url}/file"], tmp_path / "file", expected())
+    assert f"{secure.url}/file" in str(error.value) and files_in(tmp_path) == [] == secure.asked
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_certificate_is_accepted_from_the_authority_that_a_variable_names(
+    secure, authority, tmp_path, monkeypatch, variable
+):
+    monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")  # the first that is set counts
+    monkeypatch.setenv(variable, str(authority))
+    fetch([f"{secure.url}/file"], tmp_path / "file", expected())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_directory_of_authorities_will_do(secure, authority, tmp_path, monkeypatch):
+    digest = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", str(authority)], capture_output=True, check=True, text=True
+    ).stdout.strip()
+    (tmp_path / "authorities").mkdir()
+    shutil.copy(authority, tmp_path / "authorities" / f"{digest}.0")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authorities"))
+    fetch([f"{secure.url}/file"], tmp_path / "file", expected())
+
+
+@pytest.mark.parametrize("content, reason", [(None, "No such file"), (b"no PEM", "PEM format"), (b"", "PEM format")])
+def test_a_file_of_authorities_that_is_none_is_named(secure, tmp_path, monkeypatch, content, reason):
+    path = tmp_path / "authorities.pem"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    for look in (lambda: fetch([f"{secure.url}/file"], tmp_path / "file", expected()), lambda: network_read(secure)):
+        with pytest.raises(InputError, match=f"SSL_CERT_FILE names .*authorities.pem.*{reason}"):
+            look()
+    assert not (tmp_path / "file").exists()
+
+
+def network_read(server):
+    return download.read(f"{server.url}/file")
+
+
+def test_a_secure_address_does_not_lead_to_an_insecure_one(secure, server, authority, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    server.script["/file"] = [Answer()]
+    secure.script["/file"] = [to(f"{server.url}/file")]
+    with pytest.raises(InputError, match=f"redirects from https to {server.url}/file, which is not followed"):
+        fetch([f"{secure.url}/file"], tmp_path / "file", expected())
+    assert server.asked == [] and files_in(tmp_path) == []
+
+
+def test_an_insecure_address_may_lead_to_a_secure_one(secure, get, arrived, authority, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    get(to(f"{secure.url}/file"))
+    arrived()
+
+
+def test_a_proxy_tunnels_what_is_secure(secure, proxy, authority, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    secure.script["/file"] = [Answer(cut=300_000), Answer()]
+    fetch([f"{secure.url}/file"], tmp_path / "file", expected())
+    assert (tmp_path / "file").read_bytes() == CONTENT and proxy.asked == []
+
+
+# ----------------------------------------------------------------------------------------------------------- the disk
+
+
+def test_a_file_that_does_not_fit_is_not_begun(get, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=N - 1))
+    with pytest.raises(InputError, match=f"cache: file needs {N} bytes, {N - 1} are free: make room"):
+        get(Answer())
+    assert files_in(tmp_path) == []
+
+
+def test_only_the_rest_has_to_fit(get, arrived, tmp_path, monkeypatch):
+    left_part(tmp_path, CONTENT[:-9])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9))
+    get(Answer())
+    arrived()
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk that takes half a megabyte: half a block at first, then nothing."""
+
+    def write(self, block):
+        room = 500_000 - self.seek(0, io.SEEK_END)
+        if room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(block[:room])
+
+
+class SlowDisk(io.FileIO):
+    """A file that takes a little at a time, as it may."""
+
+    def write(self, block):
+        return super().write(block[:50_000])
+
+
+def test_what_a_disk_does_not_take_at_once_is_written_too(get, arrived, monkeypatch):
+    monkeypatch.setattr(
+        download, "open", lambda path, mode, **_: SlowDisk(path, "a+" if "a" in mode else "r"), raising=False
+    )
+    get(Answer())
+    arrived()
+
+
+def test_a_disk_that_fills_up_is_left_as_it_was(get, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        download, "open", lambda path, mode, **_: FullDisk(path, "a+" if "a" in mode else "r"), raising=False
+    )
+    with pytest.raises(InputError, match=r"cache/file: cannot be written: No space left .*MINICLIP_CACHE"):
+        get(Answer())
+    assert files_in(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_made_or_written_is_named(server, tmp_path):
+    (tmp_path / "plain").write_text("a file where a directory should be")
+    (tmp_path / "directory" / "file").mkdir(parents=True)
+    server.script["/file"] = [Answer()]
+    for path in (tmp_path / "plain" / "deep" / "file", tmp_path / "plain" / "file", tmp_path / "directory" / "file"):
+        with pytest.raises(InputError, match="cannot be written") as error:
+            fetch([f"{server.url}/file"], path, expected())
+        assert str(path) in str(error.value)
+    assert files_in(tmp_path) in (["plain"], ["directory/file.part", "plain"])
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written_is_named(get, tmp_path):
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(InputError, match="cache/file: cannot be written: Permission denied"):
+        get(Answer())
+
+
+# ------------------------------------------------------------------------------------- several at once, and deaths
+
+WORKER = """
+import sys
+from miniclip.checkpoints import download
+print("ready", flush=True)
+sys.stdin.readline()
+download.fetch([sys.argv[1]], sys.argv[2], download.Expected(int(sys.argv[3]), sys.argv[4]))
+"""
+
+
+@contextlib.contextmanager
+def worker(url, path):
+    """A process that fetches CONTENT to `path` once it is told to."""
+    command = [sys.executable, "-c", WORKER, url, str(path), str(N), sha256(CONTENT)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(server, arrived, tmp_path):
+    def slowly(handler):
+        time.sleep(0.3)
+        Answer().give(handler)
+
+    server.script["/file"] = [slowly]
+    path = tmp_path / "cache" / "file"
+    with worker(f"{server.url}/file", path) as one, worker(f"{server.url}/file", path) as two:
+        for process in (one, two):
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        assert [process.wait(10) for process in (one, two)] == [0, 0]
+    arrived()
+    assert len(server.asked) == 1
+
+
+def test_of_many_threads_one_downloads(server, arrived, tmp_path):
+    server.script["/file"] = [Answer(trickle=1 << 12)]
+    path = tmp_path / "cache" / "file"
+    threads = [threading.Thread(target=fetch, args=([f"{server.url}/file"], path, expected())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    arrived()
+    assert len(server.asked) == 1
+
+
+def test_a_killed_process_leaves_what_came_and_blocks_nobody(server, get, arrived, tmp_path):
+    server.script["/file"] = [Answer(stall=300_000)]
+    part = tmp_path / "cache" / "file.part"
+    with worker(f"{server.url}/file", tmp_path / "cache" / "file") as process:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        end = time.monotonic() + 10
+        while not part.exists() or part.stat().st_size < 300_000:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert part.read_bytes() == CONTENT[:300_000] and not (tmp_path / "cache" / "file").exists()
+    get(Answer())
+    arrived()
+    assert server.ranges[-1] == "bytes=300000-"
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    inside, most = [], []
+
+    def work():
+        for _ in range(50):
+            with locked(tmp_path / "lock"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and len(most) == 400 and files_in(tmp_path) == []
+
+
+def test_a_lock_is_let_go_of_by_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(tmp_path / "lock"):
+            raise KeyError
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads: the child does nothing but wait
+def test_a_lock_is_not_kept_by_children_of_its_holder(tmp_path):
+    def work():
+        with locked(tmp_path / "lock"):
+            pass
+
+    with locked(tmp_path / "lock"):
+        waiting = threading.Thread(target=work)
+        waiting.start()
+        time.sleep(0.1)  # until it waits
+        child = os.fork()
+        if not child:
+            time.sleep(20)
+            os._exit(0)
+    waiting.join(2)
+    in_time = not waiting.is_alive()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    waiting.join()
+    assert in_time and files_in(tmp_path) == []
+
+
+def test_where_there_is_no_fcntl_windows_own_lock_is_waited_for(tmp_path, monkeypatch):
+    asked = []
+
+    def locking(descriptor, mode, count):
+        asked.append((mode, count))
+        if len(asked) < 3:
+            raise OSError(errno.EDEADLK, "Resource deadlock avoided")  # its way to say: ten seconds are over
+
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "msvcrt", SimpleNamespace(locking=locking, LK_LOCK=1), raising=False)
+    with locked(tmp_path / "lock"):
+        assert asked == [(1, 1)] * 3
+
+
+# ------------------------------------------------------------------------------------------------------ in memory
+
+
+def test_an_answer_is_read_into_memory(server):
+    server.script["/file"] = [Answer()]
+    assert download.read(f"{server.url}/file", headers={"Authorization": "Bearer secret"}) == CONTENT
+    assert server.asked == [("/file", None, "Bearer secret")]
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (Answer(status=404), "HTTP 404 Not Found: no such model"),
+        (Answer(status=416), "HTTP 416"),
+        (Answer(CONTENT * 17, headers={"Content-Length": None}), "longer than 16777216 bytes"),
+        (Answer(stall=300_000), "nothing came for 0.3 seconds"),
+        (Answer(cut=300_000), "cut off"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_told(server, answer, reason):
+    server.script["/file"] = [answer]
+    with pytest.raises(InputError, match=reason) as error:
+        download.read(f"{server.url}/file", explain={404: "no such model"})
+    assert f"{server.url}/file: " in str(error.value)
+
+
+# --------------------------------------------------------------------------------- whatever the servers may do
+
+RIGHT = CONTENT[:5000]
+answers = st.builds(
+    Answer,
+    content=st.sampled_from([RIGHT] * 4 + [RIGHT[::-1], RIGHT[:-1] + b"!", RIGHT[:4000], CONTENT[:6000]]),
+    ranges=st.booleans(),
+    cut=st.none() | st.integers(0, 6000),
+    status=st.sampled_from([None] * 6 + [200, 206, 416, 500]),
+    headers=st.dictionaries(
+        st.sampled_from(["Content-Length", "Content-Range"]),
+        st.none() | st.integers(0, 6000) | st.builds("bytes {}-4999/{}".format, st.integers(0, 5000), st.just(5000)),
+        max_size=1,
+    ),
+)
+
+
+@given(
+    mirrors=st.lists(st.lists(answers, min_size=1, max_size=5), min_size=1, max_size=3),
+    part=st.binary(max_size=9) | st.integers(0, 5001).map(lambda size: (CONTENT + b"!")[:size]),
+    knows_size=st.booleans(),
+)
+def test_whatever_happens_the_file_is_right_or_not_there(mirrors, part, knows_size):
+    no_https = mock.patch.object(network, "_trusted", return_value=None)  # certificates take long to read
+    with Server() as server, tempfile.TemporaryDirectory() as directory, no_https:
+        path = Path(directory) / "file"
+        path.with_name("file.part").write_bytes(part)
+        server.script = {f"/{number}": list(script) for number, script in enumerate(mirrors)}
+        urls = [server.url + name for name in server.script]
+        try:
+            fetch(urls, path, Expected(len(RIGHT) if knows_size else None, sha256(RIGHT)))
+        except InputError as error:
+            assert all(url in str(error) for url in urls)
+            assert set(files_in(Path(directory))) <= {"file.part"}
+        else:
+            assert path.read_bytes() == RIGHT and files_in(Path(directory)) == ["file"]
+
+
+# ------------------------------------------------------------------------------- written whole or not at all
+
+
+def test_the_new_content_replaces_the_old_when_the_block_ends(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"  # what a reader sees meanwhile
+        assert temporary.parent == tmp_path  # a rename is atomic only within a file system
+    assert path.read_bytes() == b"new" and files_in(tmp_path) == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [RuntimeError, InputError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("before", [["file"], []])
+def test_an_error_in_the_block_leaves_everything_as_it_was(tmp_path, error, before):
+    path = tmp_path / "file"
+    for name in before:
+        (tmp_path / name).write_bytes(b"old")
+    expected = InputError if error is OSError else error  # the disk is full, say: the path is named
+    with pytest.raises(expected, match="why"), atomic(path) as temporary:
+        temporary.write_bytes(b"half of the n")
+        raise error(*([28] if error is OSError else []), "why")
+    assert files_in(tmp_path) == before
+    assert all((tmp_path / name).read_bytes() == b"old" for name in before)
+
+
+def test_an_error_of_the_disk_names_the_file_and_the_reason(tmp_path):
+    with pytest.raises(InputError, match="No space left") as error, atomic(tmp_path / "file"):
+        raise OSError(28, "No space left on device")
+    assert str(tmp_path / "file") in str(error.value)
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "plain").write_bytes(b"old")
+    for path in (tmp_path / "absent" / "file", tmp_path / "directory", tmp_path / "plain" / "file"):
+        with pytest.raises(InputError, match="cannot be written") as error:
+            write_atomically(path, b"new")
+        assert str(path) in str(error.value)
+    assert files_in(tmp_path) == ["plain"]
+
+
+def test_write_atomically_writes_the_bytes(tmp_path):
+    for content in (b"a\r\n\x00\xff", b""):
+        write_atomically(str(tmp_path / "file"), content)
+        assert (tmp_path / "file").read_bytes() == content
