@@ -1,8 +1,10 @@
-"""Files that are either written whole or not at all."""
+"""Files: read where they are files, and either written whole or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,6 +15,17 @@ try:
 except ImportError:  # Windows
     fcntl = None
     import msvcrt
+
+
+def open_regular(path):
+    """A file opened to read its bytes; OSError for anything else, as are pipes, which one would wait for."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except ValueError as error:  # no file can have such a name
+        raise OSError(errno.EINVAL, str(error)) from error
+    if not regular:
+        raise OSError(errno.EINVAL, "not a file")
+    return open(path, "rb")
 
 
 @contextmanager

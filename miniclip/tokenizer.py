@@ -22,7 +22,7 @@ import numpy as np
 import regex
 
 from miniclip.errors import InputError
-from miniclip.files import write_atomically
+from miniclip.files import open_regular, write_atomically
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD = "</w>"
@@ -172,7 +172,8 @@ class Tokenizer:
         262,144 merges, the models use the first 48,894). Raises InputError naming the file where it is not one.
         """
         try:
-            content = Path(path).read_bytes()
+            with open_regular(path) as file:
+                content = file.read()
             lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().split("\n")
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise InputError(f"{path}: cannot be read as a vocabulary of merges: {error}") from error

@@ -121,6 +121,11 @@ def test_an_incomplete_batch_norm_is_refused_by_name(conv, norm, missing):
     assert str(error.value) == f"{norm} is incomplete: there is no {name}"
 
 
+def test_what_is_too_large_becomes_infinite():
+    tensors = random_pair(*PAIRS[0]) | {"visual.bn1.weight": np.full(3, 1e300), "visual.bn1.running_mean": np.zeros(3)}
+    assert np.isinf(fold(tensors)["visual.conv1.weight"]).any()
+
+
 def test_a_batch_norm_that_was_never_counted_folds_too():
     tensors = random_pair(*PAIRS[0])
     expected = fold(dict(tensors))

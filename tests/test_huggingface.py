@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -262,12 +263,31 @@ def test_directories_that_lack_a_file_are_refused_by_name(directory, tmp_path):
         miniclip.load(target)
 
 
+@pytest.mark.parametrize("name", ["config.json", "merges.txt", "preprocessor_config.json"])
+def test_nobody_waits_for_a_pipe_in_a_directory(name, directory, tmp_path):
+    target = change_config(directory, tmp_path / "m", lambda config: None)
+    (target / name).unlink(missing_ok=True)
+    os.mkfifo(target / name)
+    with pytest.raises(miniclip.InputError, match=rf"m/{name}: cannot be read.* not a file"):
+        miniclip.load(target)
+
+
+def test_messages_leave_out_the_middle_of_what_is_very_long(directory, tmp_path):
+    target = change_config(directory, tmp_path / "m", lambda config: config.update(model_type="x" * 100_000))
+    with pytest.raises(miniclip.InputError, match=r"m/config\.json: .*xxx … xxx.* clip_text_model$") as error:
+        miniclip.load(target)
+    assert len(str(error.value)) < 3_010
+
+
 def test_an_index_cannot_lead_out_of_its_directory(directory, tmp_path):
     target = change_config(directory, tmp_path / "m", lambda config: None)
     (target / "model.safetensors").rename(tmp_path / "outside.safetensors")
     index = {"weight_map": {"logit_scale": "../outside.safetensors"}}
     (target / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(miniclip.InputError, match=r"m/outside\.safetensors: cannot be read"):
+        miniclip.load(target)
+    (target / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"logit_scale": "a\0b"}}))
+    with pytest.raises(miniclip.InputError, match=r"m/a\0b: cannot be read: embedded null byte"):
         miniclip.load(target)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from miniclip.checkpoints import safetensors, torch_files
 from miniclip.checkpoints.arrays import BFLOAT16, PIECE, FileOfNumbers
+from miniclip.errors import InputError
 
 STORED = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -247,6 +248,12 @@ def test_bfloat16_is_written_as_it_was_read(tmp_path):
     x = torch.arange(6).bfloat16().reshape(2, 3)
     torch_files.write(tmp_path / "x.pt", {"x": x.view(torch.int16).numpy().view(BFLOAT16)})
     assert torch.equal(torch.load(tmp_path / "x.pt")["x"], x)
+
+
+def test_what_torchs_files_have_no_name_for_is_not_written(tmp_path):
+    with pytest.raises(InputError, match=r"x\.pt: b is of complex64"):
+        torch_files.write(tmp_path / "x.pt", {"a": np.ones(2), "b": np.ones(2, np.complex64)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -4,24 +4,15 @@ Mapped arrays cost no memory until they are touched, and converted ones never li
 takes hardly more than the model itself.
 """
 
-import errno
 import mmap
-import os
-import stat
 
 import numpy as np
 
 from miniclip.errors import InputError
+from miniclip.files import open_regular
 
 BFLOAT16 = np.dtype([("upper half of a float32", "<u2")])  # NumPy has none
 PIECE = 1 << 16  # numbers converted at a time
-
-
-def open_regular(path):
-    """A file opened to read its bytes; OSError for anything else, as are pipes, which one would wait for."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "not a file")
-    return open(path, "rb")
 
 
 class FileOfNumbers:

@@ -40,9 +40,10 @@ def fold(tensors):
         if not (variance >= 0).all():
             raise InputError(f"{norm}.running_var goes down to {variance.min()}: no variance is negative")
         dtype = np.result_type(weight, np.float32)
-        scale = factor / np.sqrt(variance + EPS)  # (O,)
-        tensors[f"{conv}.weight"] = (weight * scale[:, None, None, None]).astype(dtype)  # (O, C, k, k)
-        tensors[f"{conv}.bias"] = (addend - scale * mean).astype(dtype)  # (O,)
+        with np.errstate(all="ignore"):  # too large becomes infinite, as in torch
+            scale = factor / np.sqrt(variance + EPS)  # (O,)
+            tensors[f"{conv}.weight"] = (weight * scale[:, None, None, None]).astype(dtype)  # (O, C, k, k)
+            tensors[f"{conv}.bias"] = (addend - scale * mean).astype(dtype)  # (O,)
     return tensors
 
 

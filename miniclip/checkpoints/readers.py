@@ -3,8 +3,8 @@
 import json
 
 from miniclip.checkpoints import safetensors, torch_files
-from miniclip.checkpoints.arrays import open_regular
 from miniclip.errors import InputError
+from miniclip.files import open_regular
 
 
 def read(path, dtype=None):
@@ -30,7 +30,8 @@ def read(path, dtype=None):
 def read_json(path):
     """The contents of a JSON file that holds an object; InputError naming the file."""
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            content = json.load(file)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -55,7 +55,7 @@ def read(path, dtype=None):
             raise ValueError("its tensors overlap")
         return {name: _array(file, start, dtype, name, **entry) for name, entry in header.items()}, metadata
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not a safetensors file, or a damaged one: {str(error)[:500]}") from error
+        raise InputError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
 
 
 def _array(file, start, wanted, name, dtype, shape, data_offsets):

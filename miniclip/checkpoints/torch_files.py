@@ -58,7 +58,7 @@ def read(path, dtype=None):
         *(ValueError, TypeError, LookupError, OverflowError),
         *(struct.error, zipfile.BadZipFile, NotImplementedError),  # zipfile's
     ) as error:
-        raise InputError(f"{path}: not a PyTorch file, or a damaged one: {str(error)[:500]}") from error
+        raise InputError(f"{path}: not a PyTorch file, or a damaged one: {error}") from error
 
 
 class Refused(ValueError):
@@ -129,7 +129,7 @@ def _find(module, name):
         return Maker(Module)
     if (module, name) not in MAKERS:
         raise Refused(
-            f"holds {module[:100]}.{name[:100]}, and of a file nothing is taken but tensors, dicts, lists, numbers and "
+            f"holds {module}.{name}, and of a file nothing is taken but tensors, dicts, lists, numbers and "
             f"strings, lest it run code: save the model's state_dict() and nothing else"
         )
     return Maker(MAKERS[module, name])
@@ -199,6 +199,9 @@ def write(path, tensors):
     """Write {name: array} as `torch.save` writes a state dict, whole or not at all."""
     names = {dtype: name for name, dtype in STORAGES.items()}
     arrays = {name: np.asarray(x, order="C") for name, x in tensors.items()}
+    for name, x in arrays.items():
+        if x.dtype not in names:
+            raise InputError(f"{path}: {name} is of {x.dtype}, which PyTorch's files have no name for")
     described = [
         _data(name) + _tensor_pickle(str(key), names[x.dtype], x.shape) for key, (name, x) in enumerate(arrays.items())
     ]
