@@ -15,7 +15,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 
 import ftfy
 import numpy as np
@@ -162,7 +161,7 @@ class Tokenizer:
     def save(self, path: str | os.PathLike) -> None:
         """Write the merges as text, one pair a line below a version line, gzipped if `path` ends in ".gz"."""
         content = "\n".join(["#version: 0.2", *map(" ".join, self.merges), ""]).encode()
-        write_atomically(path, gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)
+        write_atomically(path, gzip.compress(content, mtime=0) if os.fspath(path).endswith(".gz") else content)
 
     @classmethod
     def load(cls, path: str | os.PathLike, vocab_size: int | None = None) -> "Tokenizer":
