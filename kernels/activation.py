@@ -20,19 +20,23 @@ import triton.language as tl
 from miniclip.errors import InputError
 from miniclip.kernels import device, tuning
 
-NAMES = ("quick_gelu", "gelu", "relu")
+NAMES = ("quick_gelu", "gelu", "relu", "sigmoid", "silu")
 SQRT_HALF = tl.constexpr(math.sqrt(0.5))
 
 
 @triton.jit
 def activate(x, ACTIVATION: tl.constexpr):
-    """The formulas, for any kernel's float32 numbers: "quick_gelu", "gelu", "relu", or "none"."""
+    """The formulas, for any kernel's float32 numbers, of one of NAMES, or "none"."""
     if ACTIVATION == "quick_gelu":
         x = x * tl.sigmoid(1.702 * x)
     elif ACTIVATION == "gelu":
         x = x * (0.5 + 0.5 * tl.erf(x * SQRT_HALF))
     elif ACTIVATION == "relu":
         x = tl.where(x < 0, 0.0, x)  # NaN stays NaN
+    elif ACTIVATION == "sigmoid":
+        x = tl.sigmoid(x)
+    elif ACTIVATION == "silu":
+        x = x * tl.sigmoid(x)
     return x
 
 
@@ -95,7 +99,7 @@ def known(activation):
 
 @device.launches(versions=2)
 def bias_activation(x, bias, activation, *, residual=None, in_place=False, version=2, config=None):
-    """activation(x + bias + residual), "quick_gelu", "gelu", "relu" or None -> (..., N) of x's dtype.
+    """activation(x + bias + residual), one of NAMES or None -> (..., N) of x's dtype.
 
     x (..., N) · bias (N,) or None · residual (..., N) or None. `in_place` writes the result over x. `config` replaces
     the tiles of version 2.

@@ -129,7 +129,7 @@ def candidates():
 def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out) of x's dtype.
 
-    activation "quick_gelu", "gelu", "relu" or None. `config` replaces the tiles that `tiles` finds, `version` theirs.
+    activation one of `activation.NAMES` or None. `config` replaces the tiles that `tiles` finds, `version` theirs.
     """
     N, K = weight.shape
     device.expect(x=(x, (*x.shape[:-1], K)))

@@ -4,6 +4,8 @@ float32, float16 or bfloat16, forward only: to differentiate, take the torch bac
 unless something can be fused into them. What each operation means stands once, in `numpy_ops`.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
@@ -51,8 +53,8 @@ def asarray(x, *, device=None, dtype=None):
 to_numpy = torch_ops.to_numpy
 
 
-def capture(function):
-    return graphs.Runner(function)
+def capture(function, parameters):
+    return graphs.Runner(functools.partial(function, **parameters))
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -82,15 +84,26 @@ def relu(x):
     return activation_kernels.bias_activation(x, None, "relu")
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu}
+def sigmoid(x):
+    return activation_kernels.bias_activation(x, None, "sigmoid")
+
+
+def silu(x):
+    return activation_kernels.bias_activation(x, None, "silu")
+
+
+tanh = torch_ops.tanh  # of one row a text
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of
 
 
 def linear(x, weight, bias=None, *, activation=None):
-    if activation is None:
-        return F.linear(x, weight, bias)  # (..., out), the library adds the bias as it writes
+    if activation not in activation_kernels.NAMES:
+        x = F.linear(x, weight, bias)  # (..., out), the library adds the bias as it writes
+        return x if activation is None else ACTIVATIONS[activation](x)
     if linear_kernels.pays(x.numel() // x.shape[-1], *weight.shape, x.dtype):
         return linear_kernels.linear(x, weight, bias, activation)
     return activation_kernels.bias_activation(F.linear(x, weight), bias, activation, in_place=True)
@@ -114,24 +127,28 @@ def attention(q, k, v, *, causal=False, lengths=None):
 # --------------------------------------------------------------------- what a convolutional tower is made of
 
 
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, residual=None, activation=None):
-    x = _convolve(x, weight, stride, padding)  # (B, O, Gy, Gx)
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
+    if isinstance(padding, tuple):
+        x, padding = F.pad(x, 2 * padding), 0
+    x = _convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
     rows, residual = (None if t is None else t.permute(0, 2, 3, 1) for t in (x, residual))  # as they lie in memory
-    rows = activation_kernels.bias_activation(rows, bias, activation, residual=residual, in_place=True)
-    return rows.permute(0, 3, 1, 2)  # (B, O, Gy, Gx)
+    fused = activation if activation in activation_kernels.NAMES else None
+    rows = activation_kernels.bias_activation(rows, bias, fused, residual=residual, in_place=True)
+    x = rows.permute(0, 3, 1, 2)  # (B, O, Gy, Gx)
+    return x if activation == fused else ACTIVATIONS[activation](x)
 
 
-def _convolve(x, weight, stride, padding):
+def _convolve(x, weight, stride, padding, groups):
     """The library's product and nothing else: what follows it is one pass over memory."""
     x = x.contiguous(memory_format=torch.channels_last)  # the matrix units' order, which all that follows keeps
     if not x.is_cuda:
-        return F.conv2d(x, weight, stride=stride, padding=padding)
+        return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
     # F.conv2d calls this, too, but with tf32 for float32, unless a setting of the whole process forbids it.
-    options = {"dilation": [1, 1], "groups": 1, "benchmark": False, "deterministic": False, "allow_tf32": False}
-    return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, **options)
+    options = {"dilation": [1, 1], "benchmark": False, "deterministic": False, "allow_tf32": False}
+    return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, groups=groups, **options)
 
 
-avg_pool2d, grid_tokens = torch_ops.avg_pool2d, torch_ops.grid_tokens
+avg_pool2d, global_avg_pool2d, grid_tokens = torch_ops.avg_pool2d, torch_ops.global_avg_pool2d, torch_ops.grid_tokens
 
 
 # ------------------------------------------------------------------------------------- the shared space

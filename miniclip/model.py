@@ -51,7 +51,7 @@ class CLIP:
         visual, text = config.visual, config.text
         encode = {"visual": visual and visual.tower.encode_image, "text": text and text.tower.encode_text}
         self._encode = {
-            name: ops.capture(partial(encode[name], ops, **self.params[name], config=getattr(config, name)))
+            name: ops.capture(partial(encode[name], ops, config=getattr(config, name)), self.params[name])
             for name in encode.keys() & self.params.keys()
         }
 
@@ -72,13 +72,22 @@ class CLIP:
             raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, {expected})")
         return self._encode["visual"](images, trace=trace)
 
-    def encode_text(self, tokens: Array, *, trace: Trace | None = None) -> Array:
+    def encode_text(self, tokens: Array, *, lengths: Array | None = None, trace: Trace | None = None) -> Array:
         """Texts to features: tokens (B, T) int -> (B, E), not normalised.
 
         Tokens come out of `tokenize`; T may be anything up to the context length. `trace(name, value)` sees every
-        stage, see `towers/text.py`. Raises InputError for another shape, for ids outside the vocabulary and for a
-        model without a text tower.
+        stage, see `towers/text.py`, and what is behind `lengths`, (B,) int, as padding. Raises InputError for another
+        shape, for ids outside the vocabulary and for a model without a text tower.
         """
+        config, tokens = self.config.text, self._check_tokens(tokens)
+        end = text.end_of_text(tokens, config.eot_token_id)  # (B,)
+        if trace is None:
+            tokens, lengths = tokens[:, : text.length(end, self.ops.LENGTH_STEP)], None
+        tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
+        return self._encode["text"](tokens, end, lengths=lengths, trace=trace)
+
+    def _check_tokens(self, tokens):
+        """InputError for what is no batch of tokens, else the same as an ndarray."""
         config = self._tower("text")
         # Checked here and not on the device: asking a GPU for a number is waiting for it.
         tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
@@ -91,11 +100,7 @@ class CLIP:
                 f"token ids run from {tokens.min()} to {tokens.max()}, "
                 f"but the vocabulary has ids 0 to {config.vocab_size - 1}: was another tokenizer used?"
             )
-        end = text.end_of_text(tokens, config.eot_token_id)  # (B,)
-        if trace is None:
-            tokens = tokens[:, : text.length(end, self.ops.LENGTH_STEP)]
-        tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
-        return self._encode["text"](tokens, end, trace=trace)
+        return tokens
 
     def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array]:
         """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniclip.ops import BACKENDS, numpy_ops, select, torch_ops
+from miniclip.ops import BACKENDS, numpy_conv, numpy_ops, select, torch_ops
 
 each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in BACKENDS])
 seeds = st.integers(0, 2**32 - 1)
@@ -42,7 +42,7 @@ def functions(module):
     return {
         name: f
         for name, f in inspect.getmembers(module, inspect.isfunction)
-        if not name.startswith("_") and f.__module__.endswith(("_ops", "numpy_conv"))  # its own, or another backend's
+        if not name.startswith("_") and f.__module__.endswith(("_ops", "numpy_conv", "numpy_activations"))
     }
 
 
@@ -118,7 +118,14 @@ def test_embed_looks_rows_up_and_pool_picks_a_token(ops, seed, batch, length, vo
 
 # -------------------------------------------------------------------------------------------- activations
 
-EXACT = {"quick_gelu": lambda x: x * torch.sigmoid(1.702 * x), "gelu": F.gelu, "relu": F.relu}
+EXACT = {
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
 
 
 @each_backend
@@ -129,6 +136,9 @@ def test_activations_equal_float64(ops, scale, seed):
     wide = x.astype(np.float64)
     with np.errstate(over="ignore"):
         close(run(ops, "quick_gelu", x), wide / (1 + np.exp(-1.702 * wide)), 1e-6)
+        close(run(ops, "silu", x), wide / (1 + np.exp(-wide)), 1e-6)
+        close(run(ops, "sigmoid", x), 1 / (1 + np.exp(-wide)), 1e-6)
+    close(run(ops, "tanh", x), np.tanh(wide), 1e-6)
     close(run(ops, "gelu", x), wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))), 1e-6)
     np.testing.assert_array_equal(run(ops, "relu", x), np.where(x < 0, 0, x))
 
@@ -136,9 +146,8 @@ def test_activations_equal_float64(ops, scale, seed):
 @each_backend
 @pytest.mark.parametrize("name", numpy_ops.ACTIVATIONS)
 def test_activations_at_the_ends(ops, name):
-    x = np.array([np.nan, 0.0, 1e30], np.float32)
-    np.testing.assert_allclose(run(ops, name, x), x, rtol=1e-6)
-    assert run(ops, name, np.array([-1e30], np.float32)) == 0
+    ends = {"sigmoid": [np.nan, 0, 0.5, 1], "tanh": [np.nan, -1, 0, 1]}.get(name, [np.nan, 0, 0, 1e30])
+    np.testing.assert_allclose(run(ops, name, np.array([np.nan, -1e30, 0, 1e30], np.float32)), ends, rtol=1e-6)
 
 
 def test_reference_gelu_is_exact_in_float64():
@@ -326,26 +335,28 @@ each_backend_and_dtype = pytest.mark.parametrize(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kernel=st.integers(1, 4),
     stride=st.integers(1, 3),
-    padding=st.integers(0, 2),
+    padding=st.one_of(st.integers(0, 2), st.tuples(st.integers(0, 2), st.integers(0, 2))),
+    groups=st.sampled_from([1, 1, 2, 3, 5]),
     bias=st.booleans(),
     residual=st.booleans(),
     activation=st.sampled_from([None, *EXACT]),
     flipped=st.booleans(),
 )
 def test_convolution_equals_torchs(
-    ops, dtype, error, seed, batch, channels, size, kernel, stride, padding, bias, residual, activation, flipped
+    ops, dtype, error, seed, batch, channels, size, kernel, stride, padding, groups, bias, residual, activation, flipped
 ):
-    C, N = channels
-    height, width = (max(n, kernel - 2 * padding) for n in size)
-    shapes = [(batch, C, height, width), (N, C, kernel, kernel), (N,)]
+    C, N = channels[0], channels[1] * groups
+    sides = padding if isinstance(padding, tuple) else (padding, padding)
+    height, width = (max(n, kernel - sum(sides)) for n in size)
+    shapes = [(batch, C * groups, height, width), (N, C, kernel, kernel), (N,)]
     x, weight, b = (normal(seed + i, *shape).astype(dtype) for i, shape in enumerate(shapes))
     x, b = x[:, :, ::-1, ::-1] if flipped else x, b if bias else None
     wide = (torch.from_numpy(a.astype(np.float64)) for a in (x, weight, np.zeros(N) if b is None else b))
-    exact = F.conv2d(*wide, stride, padding)
+    exact = F.conv2d(F.pad(next(wide), 2 * sides), *wide, stride, groups=groups)
     r = normal(seed + 3, *exact.shape).astype(dtype) if residual else None
     exact = exact + torch.from_numpy(r) if residual else exact
     exact = EXACT[activation](exact).numpy() if activation else exact.numpy()
-    options = {"stride": stride, "padding": padding, "residual": r, "activation": activation}
+    options = {"stride": stride, "padding": padding, "groups": groups, "residual": r, "activation": activation}
     before = [a.copy() for a in (x, r) if a is not None]
     ours = run(ops, "conv2d", x, weight, b, **options)
     assert ours.dtype == dtype and ours.shape == exact.shape
@@ -378,6 +389,24 @@ def test_the_reference_lays_out_the_windows_of_one_picture_at_a_time_and_none_fo
     result, columns, padded = B * size**2, 9 * C * size**2, B * C * (size + 2) ** 2
     assert result < most(x, narrow) < 1.1 * result
     assert columns < most(x, wide, padding=1) - padded - result < 1.1 * columns
+
+
+@pytest.mark.parametrize("columns", [1, 300, 1000])
+def test_how_many_groups_are_laid_out_at_a_time_changes_nothing(columns, monkeypatch):
+    x, weight = normal(0, 2, 12, 6, 7), normal(1, 24, 1, 3, 3)
+    expected = numpy_ops.conv2d(x, weight, groups=12)
+    monkeypatch.setattr(numpy_conv, "COLUMNS", columns)
+    np.testing.assert_array_equal(numpy_ops.conv2d(x, weight, groups=12), expected)
+
+
+@each_backend_and_dtype
+@given(seed=seeds, shape=st.tuples(st.integers(0, 2), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
+def test_global_pooling_is_the_mean_of_a_channel(ops, dtype, error, seed, shape):
+    x = normal(seed, *shape).astype(dtype)
+    ours = run(ops, "global_avg_pool2d", x)
+    assert ours.dtype == dtype and ours.shape == (*shape[:2], 1, 1)
+    if shape[0]:
+        close(ours, x.astype(np.float64).mean((2, 3), keepdims=True), error)
 
 
 @each_backend_and_dtype
@@ -436,8 +465,12 @@ def operations():
         "quick_gelu": [x],
         "gelu": [x],
         "relu": [x],
+        "sigmoid": [x],
+        "silu": [x],
+        "tanh": [x],
         "conv2d": [heads, normal(6, 5, 4, 2, 2), normal(7, 5)],
         "avg_pool2d": [heads],
+        "global_avg_pool2d": [heads],
         "grid_tokens": [heads, normal(8, 7, 4)],
         "linear": [x, normal(6, 5, 6), normal(7, 5)],
         "layer_norm": [x, normal(8, 6), normal(9, 6)],

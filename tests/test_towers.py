@@ -135,7 +135,7 @@ def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_erro
             "embeddings": output.hidden_states[0],
             **expected_blocks(output),
             **streams,
-            "ln_final": output.pooler_output,
+            "ln_final": output.last_hidden_state,
             "features": official.text_projection(output.pooler_output),
         }
     compare(traced(ours, ours.encode_text, tokens), theirs, relative_error)

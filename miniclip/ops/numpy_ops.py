@@ -1,18 +1,21 @@
 """The reference: every operation of CLIP, step by step, in plain NumPy.
 
-Builds on nothing but NumPy. `torch_ops` exports the same names with the same signatures; the towers
-call whichever of them they are handed as `ops`. Wiring and parameters live in `miniclip.towers`.
+Builds on nothing but NumPy; other activations, and what convolutional towers need, stand in files beside it.
+`torch_ops` exports the same names with the same signatures; the towers call whichever of them they are handed as `ops`.
 
 One alphabet for shapes, here and everywhere:
     B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
     E embedding · M MLP width · V vocabulary · L layers
 """
 
+import functools
 import math
 
 import numpy as np
 
-from miniclip.ops.numpy_conv import avg_pool2d, conv2d, grid_tokens, relu  # noqa: F401  what CNNs need besides
+from miniclip.ops import numpy_activations
+from miniclip.ops.numpy_activations import gelu, relu, sigmoid, silu, tanh  # noqa: F401
+from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 
 NAME = "numpy"
 DTYPES = ("float32", "float64")  # that it computes in
@@ -31,9 +34,9 @@ def to_numpy(x):
     return x
 
 
-def capture(function):
-    """A function of batches that will be called again and again -> the same, faster where a backend can record it."""
-    return function
+def capture(function, parameters):
+    """function(*batches, **parameters) -> the same function of batches alone, faster where a backend can record it."""
+    return functools.partial(function, **parameters)
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -90,30 +93,7 @@ def quick_gelu(x):
     return x * (0.5 + 0.5 * np.tanh(0.851 * x))
 
 
-def gelu(x):
-    """gelu(x) = x · Φ(x) = x/2 · (1 + erf(x/√2)), the exact one (Gaussian Error Linear Units, sec. 2); any shape."""
-    return x * (0.5 + 0.5 * _erf(x * math.sqrt(0.5)))
-
-
-_ERF_STEPS = 512  # grid points in a unit interval
-_ERF_GRID = np.array([math.erf(i / _ERF_STEPS) for i in range(6 * _ERF_STEPS + 1)])  # erf(6) = 1 - 2e-17
-
-
-def _erf(x):
-    """erf, which NumPy lacks: math.erf on a grid, and between its points the Taylor series of third order.
-
-    erf(g + h) ≈ erf(g) + 2/√π · exp(-g²) · (h - g·h² + (2g² - 1)·h³/3), off by less than 2e-13 for |h| ≤ 1/1024.
-    """
-    size = np.fmin(np.abs(x), 6)  # and 6 for NaN, which has no place on the grid
-    nearest = np.rint(size * _ERF_STEPS).astype(np.int32)
-    g = nearest.astype(x.dtype) / _ERF_STEPS
-    h = size - g
-    slope = 2 / math.sqrt(math.pi) * np.exp(-g * g)
-    series = slope * (h - g * h**2 + (2 * g * g - 1) * h**3 / 3)
-    return np.copysign(_ERF_GRID[nearest].astype(x.dtype) + series, x)
-
-
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu}
+ACTIVATIONS = {"quick_gelu": quick_gelu, **numpy_activations.ACTIVATIONS}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of

@@ -5,6 +5,8 @@ It trains the built-in model, and it is the baseline that hand-written kernels m
 means stands once, in `numpy_ops`.
 """
 
+import functools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,8 +31,8 @@ def to_numpy(x):
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def capture(function):
-    return function
+def capture(function, parameters):
+    return functools.partial(function, **parameters)
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -70,7 +72,19 @@ def relu(x):
     return F.relu(x)
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu}
+def sigmoid(x):
+    return x.sigmoid()
+
+
+def silu(x):
+    return F.silu(x)
+
+
+def tanh(x):
+    return x.tanh()
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of
@@ -118,9 +132,11 @@ def _visible(Tq, Tk, causal, lengths, device):
 # --------------------------------------------------------------------- what a convolutional tower is made of
 
 
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, residual=None, activation=None):
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
+    if isinstance(padding, tuple):
+        x, padding = F.pad(x, 2 * padding), 0
     x = x.contiguous(memory_format=torch.channels_last)  # the faster order, which all that follows keeps
-    x = F.conv2d(x, weight, bias, stride, padding)  # (B, O, Gy, Gx)
+    x = F.conv2d(x, weight, bias, stride, padding, groups=groups)  # (B, O, Gy, Gx)
     if residual is not None:
         x += residual  # no other keeps x, and gradients do not need what it was
     return x if activation is None else ACTIVATIONS[activation](x)
@@ -128,6 +144,10 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, residual=None, activati
 
 def avg_pool2d(x, size):
     return F.avg_pool2d(x, size)  # (B, C, Gy, Gx)
+
+
+def global_avg_pool2d(x):
+    return x.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
 
 
 def grid_tokens(x, position_embedding):

@@ -6,18 +6,23 @@
 from miniclip.towers import transformer
 
 
-def encode_text(ops, tokens, end, embed, position_embedding, blocks, ln_final, projection=None, *, config, trace=None):
+def encode_text(
+    ops, tokens, end, embed, position_embedding, blocks, ln_final, projection=None, *, config, lengths=None, trace=None
+):
     """tokens (B, T) int, each text's end (B,) int -> features (B, E), not normalised; (B, D) without a projection.
 
-    `trace(name, value)` sees "embeddings", each block's stages, "ln_final" and "features".
+    `trace(name, value)` sees "embeddings", each block's stages, "ln_final" (B, T, D) and "features"; only what it sees
+    behind a text's end depends on `lengths`, (B,) int, behind which there is padding.
     """
     see = trace or transformer.untraced
     x = ops.embed(tokens, **embed) + position_embedding[: tokens.shape[1]]  # (B, T, D)
     see("embeddings", x)
     keep = None if trace else end  # no other position is looked at
-    x = transformer.transformer(ops, x, blocks, config=config, causal=True, keep=keep, trace=trace)
-    x = ops.layer_norm(ops.pool(x, end) if trace else x, **ln_final, eps=config.eps)  # (B, D)
+    x = transformer.transformer(ops, x, blocks, config=config, causal=True, lengths=lengths, keep=keep, trace=trace)
+    x = ops.layer_norm(x, **ln_final, eps=config.eps)  # (B, T, D) for those who look inside, else (B, D)
     see("ln_final", x)
+    if trace:
+        x = ops.pool(x, end)  # (B, D)
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)
     see("features", x)

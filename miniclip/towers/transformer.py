@@ -5,19 +5,19 @@ Parameters are nested dicts whose keys are the argument names of the function th
 """
 
 
-def transformer(ops, x, blocks, *, config, causal=False, keep=None, trace=None):
+def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None, trace=None):
     """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
 
-    `config` has heads, activation and eps. `keep`, (B,) int or one for all, is the token that goes on: the last block
-    computes no other, beyond keys and values. `trace(name, value)`, if given, sees of block i
-    "blocks.i.attention_weights" (B, H, T, T), and the residual stream (B, T, D) after each half,
-    "blocks.i.attention" and "blocks.i.mlp".
+    `config` has heads, activation and eps. Tokens behind `lengths` (B,), if given, are padding. `keep`, (B,) int or one
+    for all, is the token that goes on: the last block computes no other, beyond keys and values. `trace(name, value)`,
+    if given, sees of block i "blocks.i.attention_weights" (B, H, T, T), which a `trace` with an attribute `attentions`
+    of False is spared, and the residual stream (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp".
     """
     update = None
     for i, p in enumerate(blocks):
-        see = trace and (lambda name, value, i=i: trace(f"blocks.{i}.{name}", value))
+        see = trace and within(f"blocks.{i}", trace)
         kept = keep if i == len(blocks) - 1 else None
-        x, update = block(ops, x, update, **p, config=config, causal=causal, keep=kept, trace=see)
+        x, update = block(ops, x, update, **p, config=config, causal=causal, lengths=lengths, keep=kept, trace=see)
     x = x + update
     return x if keep is None else x[:, 0]
 
@@ -26,7 +26,17 @@ def untraced(name, value):
     """What stands in for `trace` where nobody looks inside."""
 
 
-def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal=False, keep=None, trace=None):
+def within(part, trace):
+    """A `trace` for one part of a model, whose names it completes."""
+
+    def see(name, value):
+        trace(f"{part}.{name}", value)
+
+    see.attentions = getattr(trace, "attentions", True)
+    return see
+
+
+def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
     """x + attention(ln_1(x)), then x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
 
     Layer norm stands before each half, as in GPT-2, and the residual stream itself is never normalised. Each half's
@@ -35,7 +45,8 @@ def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal=False, k
     """
     eps = config.eps
     x, y = (x, ops.layer_norm(x, **ln_1, eps=eps)) if update is None else ops.add_layer_norm(x, update, **ln_1, eps=eps)
-    update = self_attention(ops, y, **attention, heads=config.heads, causal=causal, keep=keep, trace=trace)
+    mask = {"causal": causal, "lengths": lengths}
+    update = self_attention(ops, y, **attention, heads=config.heads, **mask, keep=keep, trace=trace)
     if keep is not None:
         x = ops.pool(x, keep)[:, None]  # (B, 1, D)
     x, y = ops.add_layer_norm(x, update, **ln_2, eps=eps)
@@ -47,7 +58,7 @@ def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal=False, k
     return x, update
 
 
-def self_attention(ops, x, qkv, out, *, heads, causal=False, keep=None, trace=None):
+def self_attention(ops, x, qkv, out, *, heads, causal=False, lengths=None, keep=None, trace=None):
     """Queries, keys and values in one product, attention in every head, one more product.
 
     x (B, T, D) -> (B, T, D), or (B, 1, D) where `keep` says whose query alone is asked.
@@ -55,12 +66,11 @@ def self_attention(ops, x, qkv, out, *, heads, causal=False, keep=None, trace=No
     B, T, D = x.shape
     packed = ops.linear(x, **qkv).reshape(B, T, 3, heads, D // heads)  # (B, T, 3, H, K)
     q, k, v = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]  # (B, T, H, K) views
-    lengths = None
-    if trace:
-        trace("attention_weights", ops.attention_weights(q, k, causal=causal))
+    if trace and trace.attentions:
+        trace("attention_weights", ops.attention_weights(q, k, causal=causal, lengths=lengths))
     if keep is not None:
         q = ops.pool(q, keep)[:, None]  # (B, 1, H, K)
-        causal, lengths = False, keep + 1 if causal else None  # it sees the keys up to its own
+        causal, lengths = False, keep + 1 if causal else lengths  # it sees the keys up to its own
     x = ops.attention(q, k, v, causal=causal, lengths=lengths)  # (B, T or 1, H, K)
     return ops.linear(x.reshape(B, q.shape[1], D), **out)  # the heads side by side
 
