@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from miniclip import checkpoints, ops, vocabulary, weights
+from miniclip.align import ALIGN
 from miniclip.checkpoints import hub
+from miniclip.config import ALIGNConfig, EfficientNetConfig
 from miniclip.errors import InputError
 from miniclip.image import Preprocess
+from miniclip.image_align import AlignPreprocess
 from miniclip.model import CLIP
 
 FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # whoever writes these means a file
@@ -62,8 +65,16 @@ def load(
     )
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
-    model = CLIP(config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype)
-    return model, Preprocess(config.visual.image_size, backend_ops.asarray) if config.visual else None
+    kind = ALIGN if isinstance(config, ALIGNConfig) else CLIP
+    model = kind(config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype)
+    return model, preprocess_of(config.visual, backend_ops.asarray)
+
+
+def preprocess_of(visual, asarray=np.asarray):
+    """What prepares pictures for an image tower's configuration; None for None."""
+    if isinstance(visual, EfficientNetConfig):
+        return AlignPreprocess(visual.image_size, asarray, visual.resized)
+    return Preprocess(visual.image_size, asarray) if visual else None
 
 
 def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:

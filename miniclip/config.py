@@ -1,4 +1,4 @@
-"""What distinguishes one CLIP from another: frozen dataclasses, and how to read them off parameter shapes."""
+"""What distinguishes one CLIP or ALIGN from another: frozen dataclasses, and how to read them off parameter shapes."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ from typing import ClassVar
 from miniclip import params
 from miniclip.errors import InputError
 from miniclip.ops.numpy_ops import ACTIVATIONS
-from miniclip.towers import resnet, text, vit
+from miniclip.towers import bert, efficientnet, resnet, text, vit
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -111,24 +111,129 @@ class TextConfig:
             raise InputError(f"eot_token_id is {end!r}, expected None or an id below {self.vocab_size}")
 
 
-def _check_integers(config):
+# Blocks, channels behind them, kernel, stride and expansion of each stage of the smallest EfficientNet (table 1).
+EFFICIENTNET_B0 = (
+    (1, 16, 3, 1, 1),
+    (2, 24, 3, 2, 6),
+    (2, 40, 5, 2, 6),
+    (3, 80, 3, 2, 6),
+    (3, 112, 5, 1, 6),
+    (4, 192, 5, 2, 6),
+    (1, 320, 3, 1, 6),
+)
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """An EfficientNet: the `stages` of a small one, scaled in width and depth.
+
+    In pixels: `image_size`, (height, width) or a square's side, is the middle of what pictures are resized to,
+    `resized`. Channels are rounded to multiples of `depth_divisor`; squeezing leaves `squeeze_ratio` of a block's
+    channels. Blocks, counted from 0, whose stride is 2 are padded above and left by one cell less than below and right,
+    but for those in `square_padding`.
+    """
+
+    image_size: int | tuple[int, int]
+    resized: int | tuple[int, int]
+    width_coefficient: float
+    depth_coefficient: float
+    depth_divisor: int = 8
+    stages: tuple[tuple[int, int, int, int, int], ...] = EFFICIENTNET_B0
+    squeeze_ratio: float = 0.25
+    square_padding: tuple[int, ...] = ()
+    channels: int = 3
+    activation: str = "silu"
+
+    tower: ClassVar[ModuleType] = efficientnet
+
+    def __post_init__(self):
+        _check_integers(self)
+        _check_activation(self)
+        _check_image_size(self.image_size)
+        _check_image_size(self.resized)
+        if any(inner > outer for inner, outer in zip(pair(self.image_size), pair(self.resized))):
+            raise InputError(f"image_size is {self.image_size!r}, more than pictures are resized to, {self.resized!r}")
+        for name, most in (("width_coefficient", 100), ("depth_coefficient", 100), ("squeeze_ratio", 1)):
+            value = getattr(self, name)
+            if not (type(value) in (int, float) and 0 < value <= most):
+                raise InputError(f"{name} is {value!r}, expected a number above 0 and up to {most}")
+        if not self.stages or not all(_is_stage(stage) for stage in self.stages):
+            raise InputError(
+                f"stages is {self.stages!r}, expected for each its blocks, channels, kernel (odd), stride (1 or 2) and "
+                f"expansion"
+            )
+        if not all(type(block) is int for block in self.square_padding):
+            raise InputError(f"square_padding is {self.square_padding!r}, expected numbers of blocks")
+        if 0 in self.grid:
+            raise InputError(f"image_size is {self.image_size!r}, too small for the strides of this network")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells (down, across) of the last grid, of which the feature is the mean."""
+        return tuple(efficientnet.grid(self, size) for size in pair(self.image_size))
+
+    @property
+    def width(self) -> int:
+        """The width of the features."""
+        return efficientnet.layout(self)[-1].O
+
+
+def _is_stage(stage):
+    if not (isinstance(stage, tuple) and len(stage) == 5 and all(type(n) is int and 0 < n < 1 << 16 for n in stage)):
+        return False
+    repeats, _, kernel, stride, expansion = stage
+    return repeats <= 100 and kernel % 2 == 1 and stride <= 2 and expansion <= 100
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """BERT: a transformer whose tokens see each other both ways, but not `pad_token_id` behind a text's end.
+
+    Two texts in a row would have different `token_types`. `pooler`: whether there is one, which no feature depends on.
+    """
+
+    context_length: int
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    token_types: int = 2
+    pooler: bool = True
+    pad_token_id: int = 0
+    activation: str = "gelu"
+    eps: float = 1e-12
+
+    tower: ClassVar[ModuleType] = bert
+
+    def __post_init__(self):
+        _check_transformer(self, but=("pad_token_id",))
+        if not (type(self.pad_token_id) is int and 0 <= self.pad_token_id < self.vocab_size):
+            raise InputError(f"pad_token_id is {self.pad_token_id!r}, expected an id below {self.vocab_size}")
+
+
+def _check_integers(config, but=()):
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.type is int and not (type(value) is int and 0 < value < 1 << 31):
+        if field.type is int and field.name not in but and not (type(value) is int and 0 < value < 1 << 31):
             raise InputError(f"{field.name} is {value!r}, expected a positive integer")
 
 
-def _check_transformer(config):
+def _check_activation(config):
+    if config.activation not in ACTIVATIONS:
+        raise InputError(f"activation is {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+
+
+def _check_transformer(config, but=()):
     """InputError for values that no transformer can have."""
-    _check_integers(config)
+    _check_integers(config, but)
+    _check_activation(config)
     if config.layers > 1000:
         raise InputError(f"layers is {config.layers}, expected at most 1000")
     if not (isinstance(config.eps, float) and 0 <= config.eps < 1):
         raise InputError(f"eps is {config.eps!r}, expected a small float")
     if config.width % config.heads:
         raise InputError(f"width {config.width} cannot be shared by {config.heads} heads")
-    if config.activation not in ACTIVATIONS:
-        raise InputError(f"activation is {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
 def _check_image_size(size):
@@ -149,6 +254,8 @@ class CLIPConfig:
     text: TextConfig | None
     embed_dim: int | None
 
+    scale: ClassVar[str] = "logit_scale"  # the one parameter beside the towers
+
     def shapes(self) -> dict:
         """The model's parameter tree with shapes for leaves."""
         tree = {}
@@ -157,30 +264,53 @@ class CLIPConfig:
         if self.text:
             tree["text"] = self.text.tower.shapes(self.text, self.embed_dim)
         if self.visual and self.text:
-            tree["logit_scale"] = ()
+            tree[self.scale] = ()
         return tree
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict) -> "CLIPConfig":
-        """The inverse of `to_dict`; InputError for fields that are unknown or missing."""
+    @staticmethod
+    def from_dict(values: dict) -> "CLIPConfig":
+        """The inverse of `to_dict`, an ALIGNConfig where its towers are; InputError for unknown or missing fields."""
         try:
             visual, text = values["visual"], values["text"]
-            kind = ResNetConfig if visual and isinstance(visual["layers"], (list, tuple)) else VisionConfig
-            return cls(
-                visual=visual and _tower(kind, visual),
-                text=text and _tower(TextConfig, text),
-                embed_dim=values["embed_dim"],
-            )
+            visual = visual and _tower(
+                EfficientNetConfig if "stages" in visual
+                else ResNetConfig if isinstance(visual["layers"], (list, tuple))
+                else VisionConfig,
+                visual,
+            )  # fmt: skip
+            text = text and _tower(BertConfig if "token_types" in text else TextConfig, text)
+            kind = ALIGNConfig if isinstance(visual or text, (EfficientNetConfig, BertConfig)) else CLIPConfig
+            return kind(visual, text, values["embed_dim"])
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"not a miniclip configuration: {error}") from error
 
 
+@dataclass(frozen=True)
+class ALIGNConfig(CLIPConfig):
+    """The same for ALIGN, whose pictures have no projection: `embed_dim` is that of the texts, to the same width."""
+
+    visual: EfficientNetConfig | None
+    text: BertConfig | None
+
+    scale: ClassVar[str] = "temperature"
+
+    def __post_init__(self):
+        if self.visual and self.embed_dim != self.visual.width:
+            raise InputError(
+                f"embed_dim is {self.embed_dim!r}, but the image tower's features are {self.visual.width} wide"
+            )
+
+
 def _tower(kind, values):
     """A tower's configuration out of JSON, where tuples have become lists."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _openai_vit(patch_size, width, layers, text_width, embed_dim, image_size=224):
@@ -197,7 +327,7 @@ def _openai_text(width):
     return TextConfig(77, 49408, width, 12, heads=width // 64, mlp_width=4 * width)
 
 
-# What the official checkpoints hold (CLIP, tables 19 and 20).
+# What OpenAI's checkpoints hold (CLIP, tables 19 and 20).
 PRESETS = {
     "ViT-B/32": _openai_vit(32, 768, 12, text_width=512, embed_dim=512),
     "ViT-B/16": _openai_vit(16, 768, 12, text_width=512, embed_dim=512),

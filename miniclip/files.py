@@ -1,6 +1,7 @@
 """Files: read where they are files, and either written whole or not at all."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -55,6 +56,10 @@ def write_atomically(path, content):
     """Write `content` (bytes) to `path`, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_json(path, content):
+    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
 
 
 @contextmanager

@@ -92,7 +92,7 @@ class Tokenizer:
             if len(pair) != 2 or not self.encoder.keys() >= set(pair):
                 raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        self.start_id, self.end_id = self.encoder[START], self.encoder[END]
+        self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0
         # Words repeat, so their ids are kept; a bounded number of them, so that memory does not grow.
         self._encode_word = functools.lru_cache(maxsize=1 << 16)(self._merge_word)
 
@@ -143,7 +143,7 @@ class Tokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if context_length < 2:
             raise InputError(f"context_length is {context_length}, but start and end alone take 2")
-        batch = np.zeros((len(texts), context_length), np.int32)
+        batch = np.full((len(texts), context_length), self.pad_id, np.int32)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InputError(f"text {i} is of type {type(text).__name__}, expected str: {text!r}")

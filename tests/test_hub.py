@@ -17,7 +17,7 @@ from miniclip.checkpoints import hub, huggingface, open_clip
 from miniclip.config import PRESETS
 from miniclip.doctor import report
 
-OPENAI = [name for name in weights.manifest()["models"] if name != "shapes"]
+OPENAI = [name for name, entry in weights.manifest()["models"].items() if "configuration" in entry]
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
@@ -109,12 +109,13 @@ def test_the_manifest_describes_the_vocabulary_that_the_official_package_install
 
 def test_every_file_of_the_manifest_can_be_checked():
     manifest = weights.manifest()
-    for entry in [*manifest["models"].values(), *manifest["test_files"].values(), manifest["vocabulary"]]:
+    models = [entry for entry in manifest["models"].values() if "repository" not in entry]
+    for entry in [*models, *manifest["test_files"].values(), manifest["vocabulary"]]:
         assert re.fullmatch("[0-9a-f]{64}", entry["sha256"]) and entry["bytes"] > 0 and entry["licence"]
 
 
 def test_available_models():
-    assert miniclip.available_models() == ["shapes", *OPENAI]
+    assert miniclip.available_models() == ["shapes", *OPENAI, "align-base"]
 
 
 # ------------------------------------------------------------------------------------------- files of the manifest

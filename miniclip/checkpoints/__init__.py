@@ -20,6 +20,7 @@ from miniclip.checkpoints.readers import read
 from miniclip.config import CLIPConfig, infer_config
 from miniclip.errors import InputError
 from miniclip.tokenizer import Tokenizer
+from miniclip.wordpiece import WordPiece
 
 WRITTEN = ("float16", "float32", "float64")  # NumPy has no bfloat16
 
@@ -85,11 +86,16 @@ def _load_file(path, dtype, activation):
             config = CLIPConfig.from_dict(json.loads(metadata["config"]))
         else:
             config = infer_config({name: x.shape for name, x in flat.items()})
-        merges = metadata.get("merges")
-        tokenizer = None if merges is None else Tokenizer(tuple(line.split()) for line in merges.splitlines())
+        tokenizer = _tokenizer(metadata)
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
     return config if told else _with_activation(config, activation, path), flat, tokenizer
+
+
+def _tokenizer(metadata):
+    if "merges" in metadata:
+        return Tokenizer(tuple(line.split()) for line in metadata["merges"].splitlines())
+    return WordPiece(metadata["pieces"].split("\n")) if "pieces" in metadata else None
 
 
 def _with_activation(config, activation, path):
@@ -129,7 +135,9 @@ def save(
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(WRITTEN)}")
     tensors = {name: np.asarray(x, dtype) for name, x in params.flatten(tree).items()}
     metadata = {"format": "miniclip", "config": json.dumps(config.to_dict())}
-    if tokenizer is not None:
+    if isinstance(tokenizer, WordPiece):
+        metadata["pieces"] = "\n".join(tokenizer.decoder.values())
+    elif tokenizer is not None:
         metadata["merges"] = "\n".join(map(" ".join, tokenizer.merges))
     safetensors.write(path, tensors, metadata)
 

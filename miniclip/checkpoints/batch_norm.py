@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it, and out of it again, under OpenAI's names.
+"""BatchNorm folded into the convolution before it, and out of it again, under the names of its source.
 
 A trained BatchNorm is one factor and one addend for each channel, and so is what a convolution can do by itself:
 
@@ -14,20 +14,26 @@ import numpy as np
 from miniclip.errors import InputError
 
 EPS = 1e-5  # torch's own, which OpenAI's models leave as it is
-# What the name of a convolution ends with, and that of its BatchNorm.
-ENDINGS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
+# What the name of a convolution ends with, and that of its BatchNorm: OpenAI's, and those of transformers' ALIGN.
+OPENAI = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
+ALIGN = (
+    ("convolution", "batchnorm"),
+    ("expand_conv", "expand_bn"),
+    ("depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"),
+    ("project_conv", "project_bn"),
+)
 VECTORS = ("weight", "bias", "running_mean", "running_var")
 COUNT = "num_batches_tracked"  # of the training; nothing depends on it
 
 
-def fold(tensors):
-    """{OpenAI's name: array}, changed in place: every BatchNorm goes, and its convolution gets a bias.
+def fold(tensors, endings=OPENAI, eps=EPS):
+    """{their name: array}, changed in place: every BatchNorm goes, and its convolution gets a bias.
 
     Computed in float64 and stored as float32 (float64, where the convolution is); no more than one convolution is in
     memory twice. Returns `tensors`. What has no BatchNorms is left as it is. Raises InputError naming a BatchNorm that
     is incomplete, misshaped, without its convolution, or of a negative variance.
     """
-    for conv, norm in _pairs(tensors):
+    for conv, norm in _pairs(tensors, endings):
         if not any(f"{norm}.{part}" in tensors for part in (*VECTORS, COUNT)):
             continue
         weight = _take(tensors, f"{conv}.weight", norm)
@@ -41,19 +47,19 @@ def fold(tensors):
             raise InputError(f"{norm}.running_var goes down to {variance.min()}: no variance is negative")
         dtype = np.result_type(weight, np.float32)
         with np.errstate(all="ignore"):  # too large becomes infinite, as in torch
-            scale = factor / np.sqrt(variance + EPS)  # (O,)
+            scale = factor / np.sqrt(variance + eps)  # (O,)
             tensors[f"{conv}.weight"] = (weight * scale[:, None, None, None]).astype(dtype)  # (O, C, k, k)
             tensors[f"{conv}.bias"] = (addend - scale * mean).astype(dtype)  # (O,)
     return tensors
 
 
-def unfold(tensors):
+def unfold(tensors, endings=OPENAI, eps=EPS):
     """The inverse, in place as well: every convolution's bias goes into a BatchNorm that does nothing but add it.
 
     Its factor is 1, its mean 0, and its variance so that √(variance + eps) is 1 too: exactly in the arithmetic of the
     official model, and near enough in that of `fold` to give every weight back to the last bit.
     """
-    for conv, norm in _pairs(tensors):
+    for conv, norm in _pairs(tensors, endings):
         bias = tensors.pop(f"{conv}.bias", None)
         if bias is None:
             continue
@@ -61,16 +67,16 @@ def unfold(tensors):
         tensors[f"{norm}.weight"] = np.ones(bias.shape, dtype)
         tensors[f"{norm}.bias"] = bias.astype(dtype)
         tensors[f"{norm}.running_mean"] = np.zeros(bias.shape, dtype)
-        tensors[f"{norm}.running_var"] = np.full(bias.shape, 1 - EPS, dtype)
+        tensors[f"{norm}.running_var"] = np.full(bias.shape, 1 - eps, dtype)
         tensors[f"{norm}.{COUNT}"] = np.zeros((), np.int64)
     return tensors
 
 
-def _pairs(tensors):
+def _pairs(tensors, endings):
     """(convolution, its BatchNorm) for every module that is the one or the other by its name."""
     pairs = {}  # in order
     for module in (name.rpartition(".")[0] for name in tensors):
-        for conv, norm in ENDINGS:
+        for conv, norm in endings:
             if module.endswith((f".{conv}", f".{norm}")):
                 prefix = module.removesuffix(conv).removesuffix(norm)
                 pairs[prefix + conv, prefix + norm] = None

@@ -15,7 +15,7 @@ from miniclip.weights import DIRECTORY, manifest
 
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
 # Beside weights and configuration, in this order.
-COMPANIONS = ("merges.txt", "vocab.json", "tokenizer.json", *huggingface.PREPROCESSORS)
+COMPANIONS = ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json", *huggingface.PREPROCESSORS)
 
 
 def cache_directory():
@@ -32,7 +32,10 @@ def _user_cache():
 
 def model(name, root=None):
     """The Path of one of the manifest's models, fetched if it is not on this machine. Raises InputError."""
-    return find_model(name, root) or file(manifest()["models"][name], root)
+    entry = manifest()["models"][name]
+    if "repository" in entry:
+        return snapshot(entry["repository"], root)
+    return find_model(name, root) or file(entry, root)
 
 
 def find_model(name, root=None):
@@ -41,6 +44,8 @@ def find_model(name, root=None):
     It is part of miniclip, or in `root`; without that in the cache, or in the one of OpenAI's package, which checks.
     """
     entry = manifest()["models"][name]
+    if "repository" in entry:
+        return find_snapshot(entry["repository"], root)
     if "urls" not in entry:
         return DIRECTORY / entry["file"]
     places = (cache_directory(), Path.home() / ".cache" / "clip") if root is None else (Path(root),)

@@ -1,4 +1,4 @@
-"""Other libraries' names for CLIP's parameters: one table a source, from our flat names to theirs.
+"""Other libraries' names for CLIP's and ALIGN's parameters: one table a source, from our flat names to theirs.
 
 "{}" stands for a block's number. Where ours packs what theirs keeps apart, the value has several names, joined along
 the first axis in that order.
@@ -97,11 +97,41 @@ OPENAI_RESNET = {
     "visual.attention_pool.position_embedding": ("visual.attnpool.positional_embedding",),
 }
 
+_ALIGN_TEXT_BLOCK = {
+    "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention.out": ("attention.output.dense",),
+    "ln_1": ("attention.output.LayerNorm",),
+    "mlp.fc": ("intermediate.dense",),
+    "mlp.proj": ("output.dense",),
+    "ln_2": ("output.LayerNorm",),
+}
+_ALIGN_IMAGE_BLOCK = {
+    "expand": ("expansion.expand_conv",),
+    "depthwise": ("depthwise_conv.depthwise_conv",),
+    "squeeze": ("squeeze_excite.reduce",),
+    "excite": ("squeeze_excite.expand",),
+    "project": ("projection.project_conv",),
+}
+
+# transformers, modeling_align.py. BatchNorms have been folded (`batch_norm`).
+ALIGN = {
+    **_modules("visual.", "vision_model.embeddings.", {"stem": ("convolution",)}),
+    **_modules("visual.blocks.{}.", "vision_model.encoder.blocks.{}.", _ALIGN_IMAGE_BLOCK),
+    "text.embed.table": ("text_model.embeddings.word_embeddings.weight",),
+    "text.position_embedding": ("text_model.embeddings.position_embeddings.weight",),
+    "text.type_embedding": ("text_model.embeddings.token_type_embeddings.weight",),
+    **_modules("text.", "text_model.embeddings.", {"ln_embed": ("LayerNorm",)}),
+    **_modules("text.blocks.{}.", "text_model.encoder.layer.{}.", _ALIGN_TEXT_BLOCK),
+    **_modules("text.", "text_model.", {"pooler": ("pooler.dense",)}),
+    **_modules("text.", "", {"projection": ("text_projection",)}),
+    "temperature": ("temperature",),
+}
+
 # Kept there as (in, out), to be multiplied from the right.
 TRANSPOSED = ("visual.proj", "text_projection")
 
 # Stored, but no parameters: numbers 0, 1, 2 ... in older versions of transformers, masks, counters of the training.
-BUFFERS = ("embeddings.position_ids", "attn_mask", "num_batches_tracked")
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids", "attn_mask", "num_batches_tracked")
 
 
 NUMBERS = re.compile(r"\.(\d+)(?=\.)")  # the second dot may belong to the next number

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from miniclip.config import square
+from miniclip.config import EfficientNetConfig, pair, square
 from miniclip.errors import InputError
 
 
@@ -16,6 +16,8 @@ def with_image_size(config, tree, image_size):
     """
     if config.visual is None:
         raise InputError("image_size is given, but there is no image tower")
+    if isinstance(config.visual, EfficientNetConfig):  # it has no positions
+        return dataclasses.replace(config, visual=_efficientnet(config.visual, image_size)), tree
     visual = dataclasses.replace(config.visual, image_size=square(image_size))
     parameters = dict(tree["visual"])
     # The one branch that has positions: patch_embed of a Vision Transformer, attention_pool of a ResNet.
@@ -23,6 +25,14 @@ def with_image_size(config, tree, image_size):
     position_embedding = interpolate(parameters[branch]["position_embedding"], config.visual.grid, visual.grid)
     parameters[branch] = {**parameters[branch], "position_embedding": position_embedding}
     return dataclasses.replace(config, visual=visual), {**tree, "visual": parameters}
+
+
+def _efficientnet(visual, image_size):
+    """The middle that is kept remains the same part of a picture."""
+    dataclasses.replace(visual, image_size=image_size, resized=1 << 15)  # refuses what is no size
+    sides = zip(pair(image_size), pair(visual.image_size), pair(visual.resized))
+    resized = tuple(round(new * resized / old) for new, old, resized in sides)
+    return dataclasses.replace(visual, image_size=square(image_size), resized=square(resized))
 
 
 def interpolate(position_embedding, old, new):

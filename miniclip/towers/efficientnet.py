@@ -1,0 +1,111 @@
+"""ALIGN's image tower, EfficientNet: inverted bottlenecks that are wide inside and thin between.
+
+(EfficientNet: Rethinking Model Scaling for CNNs, sec. 3 and 4; the block is MobileNetV2's, with squeeze-and-excitation;
+transformers, modeling_align.py.) One small network, B0, was found by search; the larger ones are the same, scaled in
+width and depth (eq. 3). Every convolution but those that squeeze and excite was trained with a BatchNorm behind it;
+here it has a weight and a bias, into which `checkpoints.batch_norm` has folded that.
+"""
+
+import math
+from typing import NamedTuple
+
+from miniclip.towers.transformer import untraced
+
+
+def encode_image(ops, images, stem, blocks, *, config, trace=None):
+    """images (B, C, height, width) -> features (B, E), not normalised: the means of the last grid's channels.
+
+    `trace(name, value)` sees "stem" (B, W, height/2, width/2), the grid behind each block, "blocks.i", and "features".
+    """
+    see = trace or untraced
+    x = ops.conv2d(images, **stem, stride=2, padding=(0, 1), activation=config.activation)  # (B, W, height/2, width/2)
+    see("stem", x)
+    for i, (p, block) in enumerate(zip(blocks, layout(config))):
+        x = bottleneck(ops, x, **p, block=block, activation=config.activation)  # (B, O, Gy, Gx)
+        see(f"blocks.{i}", x)
+    x = ops.global_avg_pool2d(x).reshape(len(x), -1)  # (B, E)
+    see("features", x)
+    return x
+
+
+def bottleneck(ops, x, depthwise, squeeze, excite, project, expand=None, *, block, activation):
+    """x + project(excited(depthwise(expand(x)))), without the "x +" where a stage begins: (B, C, ...) -> (B, O, ...).
+
+    `expand` and `project` have kernel 1 and mix channels, `depthwise` mixes each channel's neighbours. What that
+    gives, y, is weighed channel by channel, y · σ(excite(squeeze(mean(y)))) (Squeeze-and-Excitation Networks, eq. 2-4).
+    """
+    y = x if expand is None else ops.conv2d(x, **expand, activation=activation)  # (B, N, Gy, Gx), N = expansion · C
+    N = y.shape[1]
+    y = ops.conv2d(y, **depthwise, stride=block.stride, padding=block.padding, groups=N, activation=activation)
+    weights = ops.conv2d(ops.global_avg_pool2d(y), **squeeze, activation=activation)  # (B, S, 1, 1)
+    y = y * ops.conv2d(weights, **excite, activation="sigmoid")  # (B, N, Gy, Gx)
+    return ops.conv2d(y, **project, residual=x if block.residual else None)  # (B, O, Gy, Gx)
+
+
+class Block(NamedTuple):
+    """What of a block stands in no weight's values: C channels come in, N are inside, S where squeezed, O go out."""
+
+    C: int
+    N: int
+    S: int
+    O: int  # noqa: E741
+    kernel: int
+    stride: int
+    padding: tuple[int, int]  # above and left, below and right
+    residual: bool
+
+
+def layout(config):
+    """Every block of the scaled network, in order."""
+    blocks, C = [], scaled(STEM, config)
+    for repeats, channels, kernel, stride, expansion in config.stages:
+        for i in range(math.ceil(config.depth_coefficient * repeats)):
+            step = stride if i == 0 else 1
+            # Where every other cell is taken, the one more that an odd kernel needs is below and right of them.
+            square = step == 1 or len(blocks) in config.square_padding
+            padding = (kernel // 2 if square else kernel // 2 - 1, kernel // 2)
+            S, O = max(1, int(C * config.squeeze_ratio)), scaled(channels, config)  # noqa: E741
+            blocks.append(Block(C, expansion * C, S, O, kernel, step, padding, residual=i > 0))
+            C = O
+    return blocks
+
+
+STEM = 32  # channels behind it, in B0
+
+
+def scaled(channels, config):
+    """Channels of the scaled network: a multiple of `depth_divisor`, and no more than a tenth less than wanted."""
+    wanted, step = channels * config.width_coefficient, config.depth_divisor
+    nearest = max(step, int(wanted + step / 2) // step * step)
+    return nearest + step if nearest < 0.9 * wanted else nearest
+
+
+def grid(config, size):
+    """Cells of the last grid along a side of `size` pixels."""
+    size = (size - 2) // 2 + 1
+    for block in layout(config):
+        size = (size + sum(block.padding) - block.kernel) // block.stride + 1
+    return size
+
+
+def shapes(config, embed_dim):
+    """The tower's parameter tree with shapes for leaves: the one statement of its architecture."""
+    return {
+        "stem": {"weight": (scaled(STEM, config), config.channels, 3, 3), "bias": (scaled(STEM, config),)},
+        "blocks": list(map(_block, layout(config))),
+    }
+
+
+def _block(block):
+    C, N, S, O, k, *_ = block  # noqa: E741
+    return {
+        **({"expand": _conv(C, N)} if N > C else {}),
+        "depthwise": _conv(1, N, k),
+        "squeeze": _conv(N, S),
+        "excite": _conv(S, N),
+        "project": _conv(N, O),
+    }
+
+
+def _conv(C, O, k=1):  # noqa: E741
+    return {"weight": (O, C, k, k), "bias": (O,)}
