@@ -244,7 +244,7 @@ def test_a_vocabulary_that_is_nowhere_is_fetched_once(home, server, monkeypatch,
 # ----------------------------------------------------------------------------------------------- Hugging Face's hub
 
 HF = {"config.json": b"{}", "model.safetensors": b"weights" * 99, "merges.txt": b"a b", "vocab.json": b"{}"}
-HF |= dict.fromkeys(("tokenizer.json", "preprocessor_config.json", "processor_config.json"), b"{}")
+HF |= dict.fromkeys(("vocab.txt", "tokenizer.json", "preprocessor_config.json", "processor_config.json"), b"{}")
 OPEN_CLIP = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"weights"}
 PIECES = {f"model-0000{n}-of-00002.safetensors": b"piece %d" % n for n in (1, 2)}
 PIECES["model.safetensors.index.json"] = b"{}"
