@@ -40,10 +40,11 @@ def load(
 
     name      one of `available_models()`, the path of a file of weights (safetensors, OpenAI's or another .pt, .bin),
               of a directory of Hugging Face's or OpenCLIP's, or the id of one on Hugging Face's hub
-    backend   "numpy", "torch", "triton", or "auto": "triton" where there is a GPU for it, "torch" on another `device`
-              than the CPU, else "numpy"
-    device    where the parameters go, as torch names it ("cuda", "cpu"); None: for triton the GPU, else the CPU
-    dtype     of parameters and features: "float32" (default), on numpy and torch "float64", on torch and triton
+    backend   "numpy", "torch", "triton", "jax", or "auto": "triton" where there is a GPU for it, "torch" on another
+              `device` than the CPU, else "numpy"
+    device    where the parameters go, as torch names it ("cuda", "cpu"); None: for triton the GPU, for jax its
+              default device, else the CPU
+    dtype     of parameters and features: "float32" (default), on numpy and torch "float64", on all but numpy
               "float16" and "bfloat16"
     download_root  the directory for models that have to be fetched, None: miniclip's cache
     tower     "visual" or "text" to load one tower alone; None: all that the file has
@@ -56,7 +57,7 @@ def load(
     Raises InputError with the reason and the remedy.
     """
     backend_ops = ops.select(backend, device)
-    dtype = _dtype_name(dtype, backend_ops)
+    dtype = dtype_name(dtype, backend_ops)
     config, tree, tokenizer = checkpoints.load(
         find(name, download_root),
         dtype=dtype if dtype in ("float32", "float64") else None,  # to 16 bits the backend converts, on its device
@@ -95,21 +96,27 @@ def find(name: str | os.PathLike, root: str | os.PathLike | None = None) -> Path
         return hub.model(name, root)
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(f"name is {name!r}, expected a model's name or a path")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # which leaves ~NOBODY as it is
     if str(name) and os.path.exists(path):  # Path.exists raises where a name is too long to be one
         return path
     if path.suffix in FILES:
         raise InputError(f"{path}: no such file")
-    nowhere = f"there is no model {str(name)!r} here, neither one of {', '.join(available_models())} nor a path"
+    known = ", ".join(available_models())
     if not hub.REPOSITORY.fullmatch(str(name)):
-        raise InputError(f"{nowhere}, and it is not written like an id on Hugging Face's hub, owner/name")
+        raise InputError(
+            f"there is no model {str(name)!r} here, neither one of {known} nor a path, and it is not written like an "
+            f"id on Hugging Face's hub, owner/name"
+        )
     try:
         return hub.snapshot(str(name), root)
     except InputError as error:
-        raise InputError(f"{nowhere}; taken for an id on Hugging Face's hub: {error}") from error
+        raise InputError(
+            f"{error}; {str(name)!r} was taken for an id on Hugging Face's hub, since it is no path here and none of "
+            f"{known}"
+        ) from error
 
 
-def _dtype_name(dtype, backend_ops):
+def dtype_name(dtype, backend_ops):
     """A dtype of NumPy or torch, or a name -> its name, checked against what the backend computes in."""
     if dtype is None:
         return "float32"

@@ -193,7 +193,7 @@ def info(options):
 
 def convert_model(options):
     size = options.image_size
-    has_vocabulary = convert(
+    lacking = convert(
         api.find(options.source),
         options.destination,
         options.to,
@@ -202,8 +202,8 @@ def convert_model(options):
         activation=options.activation,
     )
     print(f"written to {options.destination}")
-    if options.to == "hf" and not has_vocabulary:
-        print("without a vocabulary: there is no official one here; miniclip download vocabulary", file=sys.stderr)
+    if options.to == "hf" and lacking:
+        print(f"without a vocabulary: {lacking}", file=sys.stderr)
 
 
 def download(options):
@@ -214,6 +214,8 @@ def download(options):
             path = vocabulary.fetch(options.root)
         elif name in test_files:
             path = hub.file(test_files[name], options.root)
+        elif name in api.available_models():
+            path = hub.model(name, options.root, check=True)
         else:
             path = api.find(name, options.root)
         print(f"{name}: {path}", flush=True)

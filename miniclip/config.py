@@ -162,7 +162,10 @@ class EfficientNetConfig:
                 f"stages is {self.stages!r}, expected for each its blocks, channels, kernel (odd), stride (1 or 2) and "
                 f"expansion"
             )
-        if not all(type(block) is int for block in self.square_padding):
+        blocks = sum(efficientnet.depths(self))
+        if blocks > 1000:
+            raise InputError(f"depth_coefficient and stages make {blocks:,} blocks, expected at most 1000")
+        if len(self.square_padding) > blocks or not all(type(block) is int for block in self.square_padding):
             raise InputError(f"square_padding is {self.square_padding!r}, expected numbers of blocks")
         if 0 in self.grid:
             raise InputError(f"image_size is {self.image_size!r}, too small for the strides of this network")
@@ -370,31 +373,37 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
         if any(name.startswith("visual.stem.") for name in shapes):
             visual = _resnet(shapes)
         elif any(name.startswith("visual.") for name in shapes):
-            D, C, P, _ = shapes["visual.patch_embed.weight"]
-            T, _ = shapes["visual.patch_embed.position_embedding"]
+            D, C, P, _ = _sides(shapes, "visual.patch_embed.weight", 4)
+            T, _ = _sides(shapes, "visual.patch_embed.position_embedding", 2)
             if D > WIDEST:
                 raise ValueError(f"how many heads an image tower of width {D} has, only a configuration tells")
             visual = VisionConfig(
                 image_size=round((T - 1) ** 0.5) * P, patch_size=P, channels=C, **_transformer(shapes, "visual.", D)
             )
         if any(name.startswith("text.") for name in shapes):
-            V, D = shapes["text.embed.table"]
-            T, _ = shapes["text.position_embedding"]
+            V, D = _sides(shapes, "text.embed.table", 2)
+            T, _ = _sides(shapes, "text.position_embedding", 2)
             text = TextConfig(context_length=T, vocab_size=V, **_transformer(shapes, "text.", D))
         if visual is text is None:
             raise KeyError("visual.patch_embed.weight")
-        projections = [shapes[name][0] for name in PROJECTIONS if name in shapes]
+        projections = [_sides(shapes, name, 2)[0] for name in PROJECTIONS if name in shapes]
     except KeyError as error:
         raise InputError(f"not the parameters of a CLIP: there is no {error}") from error
-    except (ValueError, TypeError, IndexError) as error:  # shapes with other sides than a CLIP's
+    except (ValueError, TypeError) as error:  # shapes with other sides than a CLIP's
         raise InputError(f"not the parameters of a CLIP: {error}") from error
     return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
 
 
+def _sides(shapes, name, count):
+    if len(shapes[name]) != count:
+        raise ValueError(f"{name} is {shapes[name]}, expected {count} sides")
+    return shapes[name]
+
+
 def _resnet(shapes):
-    _, C, _, _ = shapes["visual.stem.0.weight"]
-    W, _, _, _ = shapes["visual.stages.0.0.conv1.weight"]
-    T, _ = shapes["visual.attention_pool.position_embedding"]
+    _, C, _, _ = _sides(shapes, "visual.stem.0.weight", 4)
+    W, _, _, _ = _sides(shapes, "visual.stages.0.0.conv1.weight", 4)
+    T, _ = _sides(shapes, "visual.attention_pool.position_embedding", 2)
     layers = tuple(_count(shapes, f"visual.stages.{s}.{{}}.conv1.weight") for s in range(4))
     return ResNetConfig(round((T - 1) ** 0.5) * 32, W, layers, heads=max(1, 32 * W // 64), channels=C)
 
@@ -406,5 +415,5 @@ def _count(shapes, name):
 
 def _transformer(shapes, prefix, width):
     layers = _count(shapes, prefix + "blocks.{}.mlp.fc.weight")
-    mlp_width = shapes[f"{prefix}blocks.0.mlp.fc.weight"][0]
+    mlp_width, _ = _sides(shapes, f"{prefix}blocks.0.mlp.fc.weight", 2)
     return {"width": width, "layers": layers, "heads": max(1, width // 64), "mlp_width": mlp_width}

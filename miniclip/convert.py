@@ -16,8 +16,8 @@ def convert(
     dtype: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
-) -> bool:
-    """Read a model and write it in another form: returns whether a vocabulary went along that the form has a place for.
+) -> str | None:
+    """Read a model and write it in another form: returns why no vocabulary went along, None where nothing is missing.
 
     to     a key of `checkpoints.WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory, whole
            or not at all
@@ -30,11 +30,17 @@ def convert(
     if dtype not in (None, *checkpoints.WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
+    lacking = None
     if config.text and tokenizer is None and to == "hf":
-        found = config.text.vocab_size == vocabulary.SIZE and vocabulary.find()
-        tokenizer = vocabulary.official_tokenizer() if found else None
+        if config.text.vocab_size != vocabulary.SIZE:
+            ids = config.text.vocab_size
+            lacking = f"this model came without one, and its {ids} ids are not the official {vocabulary.SIZE}"
+        elif not vocabulary.find():
+            lacking = "there is no official one here; miniclip download vocabulary"
+        else:
+            tokenizer = vocabulary.official_tokenizer()
     if tokenizer and len(tokenizer) != vocabulary.SIZE and to in ("openai", "open_clip"):
         raise InputError(f"{source}: has a vocabulary of its own, for which a model in the form {to!r} has no place")
     tree = params.tree_map(lambda x: np.asarray(x, dtype), tree)
     checkpoints.WRITERS[to](destination, config, tree, tokenizer=tokenizer)
-    return config.text is None or tokenizer is not None
+    return lacking

@@ -5,8 +5,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from backends import QUICK
 from PIL import Image, ImageDraw
+
+from miniclip import checkpoints, params
+from miniclip.config import CLIPConfig, TextConfig
 
 
 def miniclip(*arguments, cwd=None, **environment):
@@ -28,7 +33,7 @@ def pictures(tmp_path_factory):
 LABELS = ["--labels", "a blue square", "a red circle", "a green star"]
 
 
-@pytest.mark.parametrize("backend", ["auto", "numpy", "torch"])
+@pytest.mark.parametrize("backend", ["auto", *QUICK])
 def test_classify_as_json(pictures, backend):
     done = miniclip("classify", *pictures, *LABELS, "--json", "--backend", backend)
     assert (done.returncode, done.stderr) == (0, "")
@@ -103,6 +108,17 @@ def test_a_model_is_converted_for_another_picture_and_type(tmp_path):
     assert told["config"]["visual"]["image_size"] == [48, 80]
     assert told["shapes"]["visual.patch_embed.position_embedding"][0] == 1 + 6 * 10
     assert out.stat().st_size < 3e6  # two bytes a number
+
+
+def test_a_vocabulary_that_is_missing_is_told_with_its_reason(tmp_path):
+    text = TextConfig(context_length=9, vocab_size=300, width=64, layers=1, heads=1, mlp_width=64, eot_token_id=299)
+    config = CLIPConfig(visual=None, text=text, embed_dim=8)
+    tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), config.shapes())
+    checkpoints.save(tmp_path / "tiny.safetensors", config, tree)
+    done = miniclip("convert", tmp_path / "tiny.safetensors", tmp_path / "out", "--to", "hf")
+    assert done.returncode == 0, done.stderr
+    reason = "this model came without one, and its 300 ids are not the official 49408"
+    assert done.stderr == f"without a vocabulary: {reason}\n"
 
 
 def test_info_counts_parameters():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import miniclip
 from miniclip import params
-from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig, infer_config
+from miniclip.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, VisionConfig, infer_config
+from miniclip.towers import efficientnet
 
 CONFIG = CLIPConfig(
     visual=VisionConfig(image_size=24, patch_size=8, width=128, layers=3, heads=2, mlp_width=60),
@@ -82,6 +83,25 @@ def test_a_resnet_that_cannot_be_is_refused(change, message):
         dataclasses.replace(RESNET.visual, **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"stages": 300 * ((100, 65535, 65535, 1, 100),), "depth_coefficient": 100.0},
+            "make 3,000,000 blocks, .* 1000",
+        ),
+        ({"stages": 1001 * ((1, 8, 3, 1, 1),)}, "make 1,001 blocks, expected at most 1000"),
+        ({"square_padding": (0,) * 10_000}, "square_padding is .*expected numbers of blocks"),
+    ],
+)
+def test_an_efficientnet_that_would_take_for_ever_to_lay_out_is_refused_before_that(change, message, monkeypatch):
+    monkeypatch.setattr(efficientnet, "layout", None)
+    with pytest.raises(miniclip.InputError, match=message):
+        EfficientNetConfig(
+            **{"image_size": 64, "resized": 64, "width_coefficient": 1.0, "depth_coefficient": 1, **change}
+        )
+
+
 @pytest.mark.parametrize("change", [{"layers": None}, {"layers": 4}, {"patch_size": 32}])
 def test_a_tower_of_neither_kind_is_refused(change):
     values = RESNET.to_dict()
@@ -113,3 +133,11 @@ RESNET_SHAPES = params.flatten(RESNET.shapes())
 def test_parameters_of_something_else_are_refused(shapes):
     with pytest.raises(miniclip.InputError, match="not the parameters of a CLIP"):
         infer_config(shapes)
+
+
+@pytest.mark.parametrize("name", ["visual.patch_embed.weight", "text.embed.table", "text.blocks.0.mlp.fc.weight"])
+def test_a_parameter_with_other_sides_is_named_with_its_shape(name):
+    with pytest.raises(
+        miniclip.InputError, match=rf"not the parameters of a CLIP: {name} is \(7,\), expected \d sides"
+    ):
+        infer_config({**SHAPES, name: (7,)})

@@ -443,6 +443,34 @@ def test_a_part_that_cannot_be_one_is_not_gone_on_with(get, arrived, server, tmp
     assert server.ranges == [None]
 
 
+PAGE = b"<html>" * 300
+UNANNOUNCED = {"Content-Length": None}
+ODD_RANGE = b"HTTP/1.0 206 Partial Content\r\nContent-Range: bytes many\r\nContent-Length: 1800\r\n\r\n" + PAGE
+WRONG = {
+    "a page": (Answer(PAGE, ranges=False), f"has 1800 bytes, expected {N}"),
+    "a page without a length": (Answer(PAGE, ranges=False, headers=UNANNOUNCED), f"cut off after 1800 of {N} bytes"),
+    "a page of HTML": (Answer(PAGE, ranges=False, headers={"Content-Type": "text/html; charset=utf-8"}), "of HTML"),
+    "nothing": (b"HTTP/1.0 204 No Content\r\n\r\n", f"has 0 bytes, expected {N}"),
+    "a page for a piece": (ODD_RANGE, "another piece of the file than it was asked for"),
+    "more than the file": (Answer(OTHER + OTHER, ranges=False, headers=UNANNOUNCED), f"longer than the {N} bytes"),
+    "a piece too many": (
+        Answer(CONTENT + b"!", headers={**UNANNOUNCED, "Content-Range": f"bytes 700000-{N - 1}/{N}"}),
+        f"longer than the {N} bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("answer, reason", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_answer_leaves_what_has_come(get, refused, arrived, server, tmp_path, answer, reason):
+    left_part(tmp_path, CONTENT[:700_000])
+    message = refused(answer, reason=reason, left=["file.part"])
+    assert "700000 bytes have come and are kept" in message
+    assert (tmp_path / "cache" / "file.part").read_bytes() == CONTENT[:700_000]
+    get(Answer())
+    arrived()
+    assert server.ranges[-1] == "bytes=700000-"
+
+
 def test_without_a_sum_pieces_are_not_put_together(refused, server):
     refused(Answer(cut=300_000), Answer(), reason="cut off", like=Expected(size=N), left=["file.part"])
     assert server.ranges == [None]
@@ -480,6 +508,10 @@ REFUSED = {
     "longer, unannounced": (
         Answer(CONTENT + b"!", headers={"Content-Length": None}),
         f"is longer than the {N} bytes that are expected",
+    ),
+    "a page to log in at": (
+        Answer(b"<html>", headers={"Content-Length": None, "Content-Type": "text/html"}),
+        "gives a page of HTML and no file",
     ),
     "404": (b"HTTP/1.0 404 Not Found\r\n\r\n" + CONTENT, "HTTP 404 Not Found: there is no such file"),
     "401": (Answer(status=401), "HTTP 401 Unauthorized: it may not be fetched without permission"),
@@ -718,6 +750,16 @@ def test_a_proxy_that_wants_a_password_is_named(refused, proxy, server, monkeypa
     proxy.script[f"{server.url}/file"] = [Answer(status=407)]
     message = refused(Answer(), reason=f"{proxy.server_port} (from {variable}) wants a name and a password")
     assert "secret" not in message
+
+
+@pytest.mark.parametrize("url", ["http://a.test/file", "https://a.test/file"])
+def test_a_proxy_that_does_not_speak_http_is_named(tmp_path, monkeypatch, url):
+    variable = f"{url.partition(':')[0]}_proxy"
+    monkeypatch.setenv(variable, f"socks5h://ann:secret@127.0.0.1:{unused_port()}")
+    reason = rf"the proxy socks5h://127.0.0.1:\d+ \(from {variable}\) speaks socks5h, and only proxies that speak http"
+    with pytest.raises(InputError, match=reason) as error:
+        fetch([url], tmp_path / "file", expected())
+    assert "secret" not in str(error.value)
 
 
 def test_a_proxy_that_is_not_there_is_named_with_its_variable(refused, monkeypatch):
@@ -997,6 +1039,7 @@ def test_a_lock_is_let_go_of_by_an_error(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads: the child does nothing but wait
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # JAX's, of the same, once another test has imported it
 def test_a_lock_is_not_kept_by_children_of_its_holder(tmp_path):
     def work():
         with locked(tmp_path / "lock"):
@@ -1056,6 +1099,15 @@ def test_an_answer_that_cannot_be_read_is_told(server, answer, reason):
     with pytest.raises(InputError, match=reason) as error:
         download.read(f"{server.url}/file", explain={404: "no such model"})
     assert f"{server.url}/file: " in str(error.value)
+
+
+def test_an_answer_in_small_pieces_takes_no_longer(monkeypatch):
+    pieces = iter(4000 * [bytes(4000)])
+    monkeypatch.setattr(download, "ask", lambda *_: contextlib.nullcontext(SimpleNamespace(length=None)))
+    monkeypatch.setattr(download, "next_block", lambda _: next(pieces, b""))
+    begin = time.process_time()
+    assert len(download.read("http://a.test/file")) == 16_000_000
+    assert time.process_time() - begin < 1
 
 
 # --------------------------------------------------------------------------------- whatever the servers may do

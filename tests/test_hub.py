@@ -13,7 +13,7 @@ import pytest
 
 import miniclip
 from miniclip import InputError, api, cli, params, vocabulary, weights
-from miniclip.checkpoints import hub, huggingface, open_clip
+from miniclip.checkpoints import download, hub, huggingface, open_clip
 from miniclip.config import PRESETS
 from miniclip.doctor import report
 
@@ -195,6 +195,59 @@ def test_a_wrong_sum_is_refused(home, server, manifest):
     assert files_in(home) == []
 
 
+@pytest.mark.parametrize("damaged", [RIGHT[:-1] + b"!", RIGHT[:-1]])
+@pytest.mark.parametrize("root", [None, "root"])
+def test_download_looks_at_the_sums_of_what_is_there(home, server, manifest, capsys, damaged, root):
+    directory = home / (root or "cache")
+    for name in ("ViT-B-32.pt", "CLIP.png"):
+        put(directory / name, manifest[name][:-1] + damaged[-1:])
+    options = ["--root", str(directory)] if root else []
+    for _ in range(2):
+        assert cli.main(["download", "ViT-B/32", "CLIP.png", *options]) == 0
+        assert {name: (directory / name).read_bytes() for name in files_in(directory)} == manifest
+        assert server.asked == ["/ViT-B-32.pt", "/CLIP.png"]
+
+
+def test_download_leaves_the_cache_of_openai_s_package_alone(home, server, manifest, capsys):
+    theirs = put(home / ".cache" / "clip" / "ViT-B-32.pt", RIGHT[::-1])
+    assert cli.main(["download", "ViT-B/32"]) == 0
+    assert capsys.readouterr().out == f"ViT-B/32: {home / 'cache' / 'ViT-B-32.pt'}\n"
+    assert theirs.read_bytes() == RIGHT[::-1] and (home / "cache" / "ViT-B-32.pt").read_bytes() == RIGHT
+    put(home / "cache" / "ViT-B-32.pt", RIGHT[::-1])
+    theirs.write_bytes(RIGHT)
+    assert cli.main(["download", "ViT-B/32"]) == 0
+    assert capsys.readouterr().out == f"ViT-B/32: {theirs}\n" and server.asked == ["/ViT-B-32.pt"]
+
+
+def test_download_looks_at_the_built_in_model_too(manifest, capsys):
+    weights.manifest()["models"]["shapes"] = {**weights.manifest()["models"]["shapes"], "sha256": "0" * 64}
+    assert cli.main(["download", "shapes"]) == 1
+    assert "shapes.safetensors: is damaged or not there: install miniclip again" in capsys.readouterr().err
+    assert hub.find_model("shapes") == weights.DIRECTORY / "shapes.safetensors"
+
+
+def test_download_looks_at_the_vocabulary_too(home, server, monkeypatch, capsys, official_vocabulary):
+    content = official_vocabulary.read_bytes()
+    put(server.directory / VOCABULARY, content)
+    entry = {**weights.manifest()["vocabulary"], "urls": [f"{server.url}/{VOCABULARY}"]}
+    monkeypatch.setattr(vocabulary, "manifest", lambda: {"vocabulary": entry})
+    path = put(home / "cache" / VOCABULARY, bytes([*content[:-1], content[-1] ^ 1]))
+    assert cli.main(["download", "vocabulary"]) == 0
+    assert path.read_bytes() == content
+
+
+def test_a_file_that_may_not_be_read_is_fetched_anew(home, server, manifest, monkeypatch):
+    def forbidden(path, mode, **options):
+        if path.name == "CLIP.png":
+            raise PermissionError(13, "Permission denied")
+        return open(path, mode, **options)
+
+    path = put(home / "cache" / "CLIP.png", manifest["CLIP.png"])
+    monkeypatch.setattr(download, "open", forbidden, raising=False)
+    assert hub.file(weights.manifest()["test_files"]["CLIP.png"]) == path
+    assert path.read_bytes() == manifest["CLIP.png"] and server.asked == ["/CLIP.png"]
+
+
 def test_a_model_is_loaded_out_of_the_directory_that_is_named(home, server, manifest, monkeypatch):
     shapes = weights.DIRECTORY / weights.manifest()["models"]["shapes"]["file"]
     entry = {"file": "a.safetensors", "urls": [f"{server.url}/a.safetensors"], "bytes": shapes.stat().st_size}
@@ -210,8 +263,17 @@ def test_a_name_that_says_nothing_is_told_what_there_is(home, server):
         with pytest.raises(InputError, match=r"there is no model .*shapes, RN50, .* nor a path, .*owner/name"):
             api.find(name)
     assert server.asked == []
-    with pytest.raises(InputError, match=r"there is no model 'models/vit' here, .*HTTP 404 .*there is no models/vit"):
+    reason = (
+        rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was taken for an id .*shapes, RN50, "
+    )
+    with pytest.raises(InputError, match=reason):
         api.find("models/vit")
+
+
+def test_a_home_that_is_nobody_s_is_a_path_that_is_not_there(home, server):
+    with pytest.raises(InputError, match="there is no model '~nobody-of-that-name/x' here"):
+        api.find("~nobody-of-that-name/x")
+    assert server.asked == []
 
 
 def test_what_exists_is_a_path_and_not_an_id(home, server, monkeypatch):
@@ -523,6 +585,7 @@ def test_doctor_tells_which_models_are_here(home, manifest):
     "variables, expected",
     [
         ({"MINICLIP_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"MINICLIP_CACHE": "~/a", "HOME": "/c"}, "/c/a"),
         ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/miniclip"),
         ({"HOME": "/c"}, "/c/.cache/miniclip"),
         ({"MINICLIP_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/miniclip"),  # set, but to nothing
@@ -534,3 +597,36 @@ def test_the_cache_is_where_the_variables_say(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert hub.cache_directory().as_posix() == expected
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user without a home: neither HOME nor an entry among the system's users, as in some containers."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_without_a_home_the_cache_that_is_named_will_do(home, server, manifest, homeless):
+    assert api.find("ViT-B/32") == home / "cache" / "ViT-B-32.pt"
+    publish(server, HF)
+    assert api.find("owner/name").is_relative_to(home / "cache")
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "owner/name"])
+def test_without_a_home_and_a_cache_one_is_asked_for(server, manifest, homeless, monkeypatch, name):
+    monkeypatch.delenv("MINICLIP_CACHE")
+    with pytest.raises(InputError, match="there is no home directory: let MINICLIP_CACHE name one"):
+        api.find(name)
+    assert api.find("shapes").exists() and server.asked == []
+
+
+def test_without_a_home_a_directory_that_is_asked_for_will_do(home, server, manifest, homeless, monkeypatch):
+    monkeypatch.delenv("MINICLIP_CACHE")
+    publish(server, HF)
+    for name in ("ViT-B/32", "owner/name"):
+        assert api.find(name, home / "root").is_relative_to(home / "root")

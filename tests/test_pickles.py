@@ -121,7 +121,9 @@ INSTRUCTIONS = {
     "LONG": b"L7L\n",
     "LONG4": b"\x8b" + struct.pack("<I", 1 << 20) + bytes(1 << 20),
     "FLOAT": b"F1.5\n",
-    "STRING": b"S'x'\n",
+    "STRING": b"S'\\q'\n",  # for Python's source this would be an invalid escape
+    "BINSTRING": b"T\1\0\0\0x",
+    "SHORT_BINSTRING": b"U\1x",
     "UNICODE": b"Vx\n",
     "PUT": b"Np0\n",
     "GET": b"g0\n",
@@ -139,7 +141,7 @@ LYING = {
     "call of a type": (b"ctorch\nFloatStorage\n)R", "calls a .*DType"),
     "call of a string": (data("os.system") + b")R", "calls a str"),
     "call of a dict": (b"})R", "calls a dict"),
-    "call of a storage": (STORAGE + b")R", "calls a ndarray"),
+    "call of a storage": (STORAGE + b")R", "calls a _Storage"),
     "call of a module": (MODULE + b")R", "calls a Module"),
     "call with a list": (b"ccollections\nOrderedDict\n]R", "calls a Maker"),
     "items for a dict": (call("collections OrderedDict", b"]"), "positional argument"),
@@ -148,16 +150,18 @@ LYING = {
     "a tensor of too much": (tensor(more=3 * b"N"), "positional argument"),
     "attributes of a type": (b"ctorch\nFloatStorage\n}b", "attributes of a .*DType"),
     "attributes of a maker": (b"ccollections\nOrderedDict\n" + state(b"N", "make") + b"b", "attributes of a Maker"),
-    "attributes of an array": (STORAGE + state(b"N", "strides") + b"b", "attributes of a ndarray"),
+    "attributes of a storage": (STORAGE + state(b"N", "count") + b"b", "attributes of a _Storage"),
+    "attributes of a tensor": (tensor() + state(b"N", "offset") + b"b", "attributes of a _Tensor"),
     "attributes of a list": (b"]}b", "attributes of a list"),
     "slots of a module": (MODULE + b"N" + state(b"N", "__class__") + b"\x86b", "attributes of a Module"),
     "a list as a module's attributes": (MODULE + b"]b", "attributes of a Module"),
     "items of a module": (MODULE + data("x") + b"Ns", "items of a Module"),
     "items of a list": (b"]K\0Ns", "items of a list"),
-    "items of an array": (STORAGE + b"K\0Ns", "items of a ndarray"),
+    "items of a storage": (STORAGE + b"K\0Ns", "items of a _Storage"),
     "an odd number of items": (b"}(K\0NK\1u", "items of a dict"),
     "appended to a tuple": (b")Na", "appends to a tuple"),
-    "appended to an array": (STORAGE + b"(NNe", "appends to a ndarray"),
+    "appended to a storage": (STORAGE + b"(NNe", "appends to a _Storage"),
+    "a call with a tensor": (b"ccollections\nOrderedDict\n" + tensor() + b"R", "calls a Maker"),
     "appended to a module": (MODULE + b"Na", "appends to a Module"),
     **{
         f"{name} for a key": (state(b"N", key), "items of a dict")
@@ -174,7 +178,9 @@ LYING = {
     # globals and references to storages
     "a global of laughter": (LAUGHS + data("x") + b"\x93", "something else than strings"),
     "a global in laughter": (data("torch") + LAUGHS + b"\x93", "something else than strings"),
-    "a global of three words": (b"cos\nsystem more\n", "positional argument"),
+    "a global of three words": (b"cos\nsystem more\n", ": holds os.system more, and of a file nothing"),
+    "a global with escapes": (b"cos\n\\q\\x65val\n", r": holds os\.\\q\\x65val, and of a file nothing"),
+    "a global without its end": (b"cos\nsystem", ": holds os.system., and of a file nothing"),
     "a long global": (b"c" + 1_000_000 * b"x" + b"\ny\n", ": holds x{1000}x* … x*.y, and of a file nothing"),
     "a reference of text": (data("os.system") + b"Q", "unpack|is no storage"),
     "a reference of five letters": (data("store") + b"Q", "is no storage"),
@@ -195,7 +201,7 @@ LYING = {
         "should have 4 numbers, but has 16 bytes",
     ),
     "a storage of 2^62": (storage(count=1 << 62), "but has 16 bytes"),
-    "a storage of -4": (storage(count=-4), "-4 numbers from"),
+    "a storage of -4": (storage(count=-4), "-4 numbers, but has 16 bytes"),
     # tensors
     "a tensor of no storage": (tensor(b"]"), "has no storage"),
     "a tensor of a tensor's dict": (tensor(b"}"), "has no storage"),
@@ -216,11 +222,14 @@ LYING = {
     "a size too long": (tensor(size=(2, 3)), "reads number 4 of a storage that has 4"),
     "a size of 2^62": (tensor(size=(1 << 62, 2)), "of a storage that has 4"),
     "an overflow": (tensor(size=(1 << 63, 2), stride=(2, 1)), "of a storage that has 4"),
-    "2^62 of one number": (tensor(size=(1 << 62, 1), stride=(0, 0)), "too big"),
+    "2^62 of one number": (state(tensor(size=(1 << 62, 1), stride=(0, 0))), "many times as large"),
     "a terabyte of one number": (state(tensor(size=(1 << 38, 1), stride=(0, 0))), "many times as large"),
-    "an empty tensor, else too large": (tensor(size=(0, 1 << 62, 1 << 62), stride=(0, 0, 0)), "too big|too large"),
-    "strides of 2^64 that go nowhere": (tensor(size=(1, 1), stride=((1 << 64) - 1, 0)), "too large"),
-    "a hundred axes": (tensor(size=100 * (1,), stride=100 * (1,)), "dimension"),
+    "an empty tensor, else too large": (
+        state(tensor(size=(0, 1 << 62, 1 << 62), stride=(0, 0, 0))),
+        "too big|too large",
+    ),
+    "strides of 2^64 that go nowhere": (state(tensor(size=(1, 1), stride=((1 << 64) - 1, 0))), "too large"),
+    "nine axes": (tensor(size=9 * (1,), stride=9 * (1,)), "a tensor of 9 dimensions, expected at most 8"),
     # instructions without what they need
     "nothing on the stack": (b"0", "pop from empty"),
     "no mark": (b"t", "pop from empty"),
@@ -242,6 +251,18 @@ LYING = {
     "a frame of 2^60": (b"\x95" + struct.pack("<Q", 1 << 60) + b"]", "it holds a list"),
     "more instructions than of any model": (2_200_000 * b"N" + state(b"N"), "2,200,012 bytes, more than any"),
     "a number of 2000 bits": (state(data(1 << 2000)), "more than 64 bits"),
+    **{
+        f"400,000 tensors of {axes} axes": (
+            b"ctorch._utils\n_rebuild_tensor_v2\nq\0("
+            + STORAGE
+            + b"".join(map(data, (0, axes * (1,), axes * (1,), False)))
+            + b"Ntq\1]("
+            + 400_000 * b"h\0h\1R"
+            + b"e",
+            "makes more than 50,000 things" if axes <= 8 else "a tensor of 64 dimensions",
+        )
+        for axes in (0, 8, 64)
+    },
 }
 
 
@@ -358,7 +379,11 @@ def outcomes(tmp_path_factory):
     for i, (content, _) in enumerate(CASES.values()):
         write(directory / f"{i}.pt", content)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, directory], capture_output=True, text=True, cwd=directory, check=False
+        [sys.executable, "-W", "error", "-c", PROGRAM, directory],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        check=False,
     )
     assert done.returncode == 0, f"{list(CASES)[int(done.stderr.split()[-1])]}: {done.stderr[-2000:]}"
     assert not (directory / "canary").exists()

@@ -69,6 +69,14 @@ def test_a_side_means_a_square(official):
     assert tree["visual"]["patch_embed"]["position_embedding"].shape == (26, 64)
 
 
+@pytest.mark.parametrize("size", [np.int64(40), [40, 40], (np.int32(40), 40), [np.int64(40), np.uint8(40)]])
+def test_a_size_may_have_numpys_integers_and_be_a_list(size, official):
+    config, _, _ = checkpoints.load(official[1], image_size=size)
+    assert config.visual.image_size == 40 and type(config.visual.image_size) is int
+    long = checkpoints.load(official[1], image_size=[np.int64(40), 56])[0].visual.image_size
+    assert long == (40, 56) and all(type(n) is int for n in long)
+
+
 def test_a_resnet_for_another_size_has_its_pooling_interpolated(official_model):
     config = miniclip.config.PRESETS["RN50"]
     rng = np.random.default_rng(0)

@@ -47,13 +47,16 @@ class Expected:
         return hashlib.sha256()
 
     def fits(self, path):
-        """Whether this file is at `path`."""
-        if not path.is_file() or self.size not in (None, path.stat().st_size):
-            return False
+        """Whether this file is at `path`, and can be read."""
         digest = self.digest()
-        with open(path, "rb") as file:
-            while self.sum and (block := file.read(BLOCK)):
-                digest.update(block)
+        try:
+            if not path.is_file() or self.size not in (None, path.stat().st_size):
+                return False
+            with open(path, "rb") as file:
+                while self.sum and (block := file.read(BLOCK)):
+                    digest.update(block)
+        except OSError:
+            return False
         return self.sum in (None, digest.hexdigest())
 
 
@@ -81,7 +84,7 @@ def fetch(urls, path, expected, *, headers=None, explain=None):
 def read(url, *, headers=None, explain=None):
     """What is at `url`, as bytes in memory; otherwise as `fetch`."""
     check_online("its answer is needed", [url])
-    content = b""
+    content = bytearray()
     try:
         with ask(url, headers or {}, explain or {}) as response:
             end = response.length
@@ -93,7 +96,7 @@ def read(url, *, headers=None, explain=None):
             raise Cut(f"cut off after {len(content)} of {end} bytes")
     except Failure as failure:
         raise InputError(f"{shown(url)}: {failure}") from failure
-    return content
+    return bytes(content)
 
 
 class _Part:
@@ -108,8 +111,8 @@ class _Part:
         self.file.seek(0)
         while block := self.file.read(BLOCK):
             self._count(block)
-        if not self.expected.sum or self.size > (self.expected.size or self.size):
-            self.restart()  # without a sum nothing tells what it is a part of
+        if None in (self.expected.sum, self.expected.size) or self.size > self.expected.size:
+            self.restart()  # without a sum and a size nothing tells what it is a part of
         return self
 
     def __exit__(self, kind, *_):
@@ -131,9 +134,16 @@ class _Part:
             raise
         self._count(block)
 
+    def state(self):
+        return self.size, self.digest.copy()
+
+    def go_back(self, size, digest):
+        """Forget what has come since this was its `state`."""
+        self.size, self.digest = size, digest
+        self.file.truncate(size)
+
     def restart(self):
-        self.size, self.digest = 0, self.expected.digest()
-        self.file.truncate(0)
+        self.go_back(0, self.expected.digest())
 
     def check(self):
         """Raises Failure, and forgets what has come, unless its sum is right."""
@@ -181,20 +191,20 @@ def _receive(url, part, headers, explain):
 
 
 def _connect(url, part, headers, explain):
-    """One connection: ask for what is missing, or for the whole from a server that cannot do that, and append it."""
-    missing = {"Range": f"bytes={part.size}-"} if part.size else {}
-    try:
-        with ask(url, {**headers, **missing}, explain) as response:
-            if response.status == 206:
-                _check_range(response, part)
-            else:
-                part.restart()
-            return _append(response, part)
-    except NoRange:
-        if not missing:
-            raise
-    part.restart()
-    _connect(url, part, headers, explain)
+    """Ask for what is missing, or for the whole from a server that cannot do that, and append what is new of it."""
+    if part.size:
+        with contextlib.suppress(NoRange):
+            return _answer(url, part, {**headers, "Range": f"bytes={part.size}-"}, explain)
+    _answer(url, part, headers, explain)
+
+
+def _answer(url, part, headers, explain):
+    with ask(url, headers, explain) as response:
+        if response.headers.get_content_type() == "text/html":  # without a length it would pass for a beginning
+            raise Failure("gives a page of HTML and no file: does this network want you to log in first?")
+        if response.status == 206:
+            _check_range(response, part)
+        _append(response, part, part.size if response.status == 206 else 0)
 
 
 def _check_range(response, part):
@@ -203,8 +213,13 @@ def _check_range(response, part):
         raise NoRange("gives another piece of the file than it was asked for")
 
 
-def _append(response, part):
-    end = None if response.length is None else part.size + response.length  # as the server says
+def _append(response, part, position):
+    """Append what an answer that begins at byte `position` has beyond the part.
+
+    A whole file has the part's bytes too: they are passed over and not put in its place, since what answers may be
+    something else, and end sooner. If in truth they differ the sum will be wrong, and all is fetched from nothing.
+    """
+    end = None if response.length is None else position + response.length  # as the server says
     size = end if part.expected.size is None else part.expected.size
     if end not in (None, size):
         encoding = response.headers.get("Content-Encoding")
@@ -214,12 +229,15 @@ def _append(response, part):
         raise InputError(
             f"{part.path.parent}: {part.name} needs {size - part.size} bytes, {free} are free: make room; {ELSEWHERE}"
         )
-    with tqdm(total=size, initial=part.size, unit="B", unit_scale=True, desc=part.name) as progress:
-        while part.size != end and (block := next_block(response)):
-            if size is not None and part.size + len(block) > size:
-                part.restart()
+    before = part.state()
+    with tqdm(total=size, initial=position, unit="B", unit_scale=True, desc=part.name) as progress:
+        while position != end and (block := next_block(response)):
+            position += len(block)
+            if size is not None and position > size:
+                part.go_back(*before)
                 raise Failure(f"is longer than the {size} bytes that are expected")
-            part.append(block)
+            if position > part.size:
+                part.append(block[part.size - position :])
             progress.update(len(block))
-    if size is not None and part.size < size:
-        raise Cut(f"cut off after {part.size} of {size} bytes")
+    if size is not None and position < size:
+        raise Cut(f"cut off after {position} of {size} bytes")

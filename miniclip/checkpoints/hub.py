@@ -19,26 +19,42 @@ COMPANIONS = ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json", *huggin
 
 
 def cache_directory():
-    """$MINICLIP_CACHE, else "miniclip" in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("MINICLIP_CACHE") or _user_cache() / "miniclip")
+    """$MINICLIP_CACHE, else "miniclip" in $XDG_CACHE_HOME or ~/.cache; InputError where there is none of them."""
+    given, caches = os.environ.get("MINICLIP_CACHE"), _user_cache()
+    if not given and caches is None:
+        raise InputError("there is no home directory: let MINICLIP_CACHE name one for what is fetched")
+    return Path(os.path.expanduser(given)) if given else caches / "miniclip"
 
 
 def _user_cache():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """$XDG_CACHE_HOME or ~/.cache, None where there is no home."""
+    given, home = os.environ.get("XDG_CACHE_HOME"), _home()
+    return Path(given) if given else home and home / ".cache"
+
+
+def _home():
+    home = os.path.expanduser("~")  # as it is where there is none: a container may have neither HOME nor the user
+    return None if home == "~" else Path(home)
 
 
 # ------------------------------------------------------------------------------------------ files of the manifest
 
 
-def model(name, root=None):
-    """The Path of one of the manifest's models, fetched if it is not on this machine. Raises InputError."""
+def model(name, root=None, *, check=False):
+    """The Path of one of the manifest's models, fetched if it is not on this machine. Raises InputError.
+
+    `check`: not only the size of a file that is found has to be right, but its sum.
+    """
     entry = manifest()["models"][name]
     if "repository" in entry:
         return snapshot(entry["repository"], root)
-    return find_model(name, root) or file(entry, root)
+    found = find_model(name, root, check=check)
+    if found is None and "urls" not in entry:
+        raise InputError(f"{DIRECTORY / entry['file']}: is damaged or not there: install miniclip again")
+    return found or file(entry, root)
 
 
-def find_model(name, root=None):
+def find_model(name, root=None, *, check=False):
     """The same if it is on this machine, else None.
 
     It is part of miniclip, or in `root`; without that in the cache, or in the one of OpenAI's package, which checks.
@@ -47,18 +63,22 @@ def find_model(name, root=None):
     if "repository" in entry:
         return find_snapshot(entry["repository"], root)
     if "urls" not in entry:
-        return DIRECTORY / entry["file"]
-    places = (cache_directory(), Path.home() / ".cache" / "clip") if root is None else (Path(root),)
-    return next((place / entry["file"] for place in places if _is_whole(place / entry["file"], entry)), None)
+        places = [DIRECTORY]
+    elif root is None and (home := _home()):
+        places = [cache_directory(), home / ".cache" / "clip"]
+    else:
+        places = [_directory(root)]
+    is_it = _is_right if check else _is_whole
+    return next((place / entry["file"] for place in places if is_it(place / entry["file"], entry)), None)
 
 
 def file(entry, root=None):
     """The Path of the file that an entry of the manifest describes: in `root` (None: the cache), fetched if need be.
 
-    One of another size than the entry says was cut off or is another, and is replaced. Raises InputError.
+    One of another size or sum than the entry says is cut off, damaged or another, and is replaced. Raises InputError.
     """
     path = _directory(root) / entry["file"]
-    if not _is_whole(path, entry):
+    if not _is_right(path, entry):
         from miniclip.checkpoints import download
 
         download.fetch(entry["urls"], path, download.Expected(entry["bytes"], entry["sha256"]))
@@ -71,6 +91,12 @@ def _directory(root):
 
 def _is_whole(path, entry):
     return path.is_file() and path.stat().st_size == entry["bytes"]
+
+
+def _is_right(path, entry):
+    from miniclip.checkpoints import download
+
+    return download.Expected(entry["bytes"], entry["sha256"]).fits(path)
 
 
 # ------------------------------------------------------------------------------------------------ Hugging Face's hub
@@ -114,9 +140,7 @@ def snapshot(repo_id, root=None):
 
 def find_snapshot(repo_id, root=None):
     """The same if it is on this machine, with all its files, else None."""
-    home = os.environ.get("HF_HOME") or _user_cache() / "huggingface"
-    theirs = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
-    for hub in (theirs, cache_directory()) if root is None else (Path(root),):
+    for hub in (*_their_hub(), cache_directory()) if root is None else (Path(root),):
         place = _repository(hub, repo_id)
         try:
             directory = place / "snapshots" / (place / "refs" / "main").read_text().strip()
@@ -125,6 +149,14 @@ def find_snapshot(repo_id, root=None):
         except (OSError, ValueError):  # not there, not for us to read, or not a name
             continue
     return None
+
+
+def _their_hub():
+    """[Hugging Face's own cache], [] where there is no place for one."""
+    caches = _user_cache()
+    home = os.environ.get("HF_HOME") or (caches and caches / "huggingface")
+    theirs = os.environ.get("HF_HUB_CACHE") or (home and Path(home, "hub"))
+    return [Path(os.path.expanduser(theirs))] if theirs else []
 
 
 def _repository(hub, repo_id):

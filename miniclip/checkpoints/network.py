@@ -125,6 +125,9 @@ def _reason(error, url):
     """Why there is no answer."""
     cause = error.reason if isinstance(getattr(error, "reason", None), Exception) else error  # of a URLError
     proxy = _proxy(url)
+    kind, separator, _ = (_proxy_address(url) or "").partition("://")
+    if separator and kind.lower() not in ("http", "https"):
+        return f"{proxy} speaks {kind}, and only proxies that speak http are known: name one, or unset it"
     if "Tunnel connection failed" in str(cause):
         return f"{proxy} {_WANTS_PASSWORD if ' 407 ' in str(cause) else f'lets nothing through: {cause}'}"
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -147,12 +150,14 @@ def _told(error):
     return getattr(error, "strerror", None) or str(error)
 
 
-def _proxy(url):
-    """How to speak of the proxy that is asked for this address; None where there is none."""
+def _proxy_address(url):
+    """The proxy that is asked for this address, None where there is none."""
     parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper())
-    source = next((name for name in names if os.environ.get(name)), "the system's settings")
-    return f"the proxy {shown(proxy)} (from {source})"
+    return None if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme)
+
+
+def _proxy(url):
+    """How to speak of it."""
+    address, name = _proxy_address(url), f"{urlsplit(url).scheme}_proxy"
+    source = next((each for each in (name, name.upper()) if os.environ.get(each)), "the system's settings")
+    return f"the proxy {shown(address)} (from {source})" if address else None

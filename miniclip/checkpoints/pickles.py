@@ -4,6 +4,7 @@ A pickle is a program for a stack machine, and Python's own machine lets it impo
 instructions that build data and no others. `pickletools`, of the standard library, takes the bytes apart.
 """
 
+import io
 import pickletools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,9 +24,10 @@ class Module:
 
 
 CONSTANTS = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING",
-}  # fmt: skip
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+}
+MOST_CALLS = 50_000  # for each tensor there are two, and a training's checkpoint has some thousands
 
 
 def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Callable[[object], object]) -> object:
@@ -36,7 +38,7 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
 
     Raises ValueError for instructions that do more than build data; IndexError, KeyError and TypeError for nonsense.
     """
-    stack, marks, memo = [], [], {}
+    stack, marks, memo, calls = [], [], {}, 0
 
     def above_mark():
         start = marks.pop()
@@ -44,8 +46,8 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
         del stack[start:]
         return items
 
-    for opcode, argument, _ in pickletools.genops(data):
-        match opcode.name:
+    for instruction, argument in _instructions(data):
+        match instruction:
             case "PROTO" | "FRAME":
                 pass
             case "STOP":
@@ -100,10 +102,13 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case "GLOBAL":
-                stack.append(find(*argument.split(" ")))
+                stack.append(find(*argument))
             case "STACK_GLOBAL":
                 stack[-2:] = [find(*stack[-2:])]
             case "REDUCE" | "NEWOBJ":
+                calls += 1
+                if calls > MOST_CALLS:
+                    raise ValueError(f"its pickle makes more than {MOST_CALLS:,} things, more than any model has")
                 stack[-2:] = [_call(*stack[-2:])]
             case "BUILD":
                 _build(stack[-2], stack.pop())
@@ -111,6 +116,26 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
                 stack.append(persistent_load(stack.pop()))
             case name:
                 raise ValueError(f"its pickle has the instruction {name}, which does more than build data")
+
+
+def _instructions(data):
+    """(name, argument) of each instruction of a pickle.
+
+    Of arguments that are lines of text only GLOBAL's, two names, are read: `pickletools` would take the others, which
+    no instruction that builds data has after protocol 1, for Python's source, and warn of what is in them.
+    """
+    file = io.BytesIO(data)
+    while code := file.read(1):
+        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError(f"its pickle has the unknown instruction {code}")
+        if opcode.name == "GLOBAL":
+            yield opcode.name, [file.readline().removesuffix(b"\n").decode() for _ in range(2)]
+        elif opcode.arg is None or opcode.arg.n == pickletools.UP_TO_NEWLINE:
+            yield opcode.name, None
+        else:
+            yield opcode.name, opcode.arg.reader(file)
+    raise ValueError("its pickle is exhausted before its end")
 
 
 def _extend(target, items):

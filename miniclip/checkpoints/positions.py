@@ -16,9 +16,10 @@ def with_image_size(config, tree, image_size):
     """
     if config.visual is None:
         raise InputError("image_size is given, but there is no image tower")
+    image_size = square(_plain(image_size))
     if isinstance(config.visual, EfficientNetConfig):  # it has no positions
         return dataclasses.replace(config, visual=_efficientnet(config.visual, image_size)), tree
-    visual = dataclasses.replace(config.visual, image_size=square(image_size))
+    visual = dataclasses.replace(config.visual, image_size=image_size)
     parameters = dict(tree["visual"])
     # The one branch that has positions: patch_embed of a Vision Transformer, attention_pool of a ResNet.
     branch = next(name for name, x in parameters.items() if isinstance(x, dict) and "position_embedding" in x)
@@ -32,7 +33,14 @@ def _efficientnet(visual, image_size):
     dataclasses.replace(visual, image_size=image_size, resized=1 << 15)  # refuses what is no size
     sides = zip(pair(image_size), pair(visual.image_size), pair(visual.resized))
     resized = tuple(round(new * resized / old) for new, old, resized in sides)
-    return dataclasses.replace(visual, image_size=square(image_size), resized=square(resized))
+    return dataclasses.replace(visual, image_size=image_size, resized=square(resized))
+
+
+def _plain(size):
+    """A size as configurations have it, where it has NumPy's integers or is a list."""
+    if isinstance(size, (tuple, list)):
+        return tuple(map(_plain, size))
+    return int(size) if isinstance(size, np.integer) else size
 
 
 def interpolate(position_embedding, old, new):

@@ -6,10 +6,12 @@
 Nothing in a file is run: what its pickle may be made of stands in `_find`. TorchScript's code, beside it, is not read.
 """
 
+import functools
 import math
 import pickle
 import struct
 import zipfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +33,7 @@ STORAGES = {
     "BoolStorage": np.dtype("?"),
 }
 MOST_PICKLE = 1 << 21  # bytes; that of the largest CLIP has some hundred thousand
+MOST_DIMENSIONS = 8  # of a tensor; no CLIP's has more than four
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # how torch's files began before version 1.6
 NESTED = ("state_dict", "model_state_dict", "model")  # where training checkpoints keep the model
 PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # put before every name by what a model was wrapped in
@@ -45,13 +48,15 @@ def read(path, dtype=None):
     """{name: array} of a file by `torch.save` or `torch.jit.save`; floating arrays as `dtype` (None: as they are).
 
     Mapped where nothing is converted; views keep their strides and what they share. A state dict may lie in a training
-    checkpoint. Raises InputError naming the file for anything else, and for what is not data.
+    checkpoint, whose other numbers are not read. Raises InputError naming the file for anything else, and for what is
+    not data.
     """
     file = FileOfNumbers(path)
     if file.bytes[: len(LEGACY)] == LEGACY:
         raise InputError(f"{path}: has the format of PyTorch before 1.6: torch.load it and torch.save it again")
     try:
-        return _flat(_Archive(file).load(dtype), MOST_EXPANDED * len(file.bytes))
+        tensors = _flat(_Archive(file).load(dtype), MOST_EXPANDED * len(file.bytes))
+        return {name: tensor.array() for name, tensor in tensors.items()}
     except Refused as error:
         raise InputError(f"{path}: {error}") from error
     except (
@@ -63,6 +68,35 @@ def read(path, dtype=None):
 
 class Refused(ValueError):
     """A file holds more than data."""
+
+
+class _Storage:
+    """Numbers of a file, in a row: `read` gives them, and is called when a tensor that is wanted has some of them."""
+
+    def __init__(self, count, dtype, read):
+        self.count, self.dtype, self.read = count, dtype, read
+
+    @functools.cached_property
+    def numbers(self):
+        return self.read()  # (count,)
+
+
+class _Tensor(NamedTuple):
+    """A view of a storage, offset and strides in numbers."""
+
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def nbytes(self):
+        return math.prod(self.size) * self.storage.dtype.itemsize
+
+    def array(self):
+        numbers = self.storage.numbers
+        steps = [step * numbers.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.size, steps)
 
 
 class _Archive:
@@ -111,9 +145,9 @@ class _Archive:
                 raise ValueError("its pickle refers to something outside of it that is no storage")
             if key not in storages:
                 begin, size = self.place(f"data/{key}")
-                if count * stored.itemsize > size:
+                if not 0 <= count * stored.itemsize <= size:
                     raise ValueError(f"its storage {key} should have {count} numbers, but has {size} bytes")
-                storages[key] = self.file.array(begin, count, stored, dtype)
+                storages[key] = _Storage(count, stored, functools.partial(self.file.array, begin, count, stored, dtype))
             return storages[key]
 
         return loads(self.file.bytes[begin : begin + size], _find, storage)
@@ -136,16 +170,17 @@ def _find(module, name):
 
 
 def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
-    """A view of a storage (n,), offset and strides in numbers; whether it wants gradients does not matter."""
-    if not (isinstance(storage, np.ndarray) and type(size) is type(stride) is tuple and len(size) == len(stride)):
+    """A view of a storage; whether it wants gradients does not matter."""
+    if not (isinstance(storage, _Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
         raise ValueError("its pickle makes a tensor that has no storage or no shape")
+    if len(size) > MOST_DIMENSIONS:
+        raise ValueError(f"its pickle makes a tensor of {len(size)} dimensions, expected at most {MOST_DIMENSIONS}")
     if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
         raise ValueError("its pickle makes a tensor whose offset, size and stride are not all natural numbers")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    if 0 not in size and last >= len(storage):
-        raise ValueError(f"a tensor of size {size} reads number {last} of a storage that has {len(storage)}")
-    steps = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
+    if 0 not in size and last >= storage.count:
+        raise ValueError(f"a tensor of size {size} reads number {last} of a storage that has {storage.count}")
+    return _Tensor(storage, offset, size, stride)
 
 
 MAKERS = {
@@ -165,14 +200,14 @@ MOST_VISITED, MOST_NAME = 100_000, 1_000  # attributes, characters: a module may
 
 
 def _flat(tree, most_bytes):
-    """What was unpickled -> {name: array}; what is no tensor falls away."""
+    """What was unpickled -> {name: _Tensor}; what is no tensor falls away."""
     for _ in NESTED:
         inner = [tree[key] for key in NESTED if isinstance(tree, dict) and isinstance(tree.get(key), dict)]
         tree = inner[0] if inner else tree
     if isinstance(tree, Module):
         tree = tree.attributes
     if not isinstance(tree, dict):
-        kind = "tensor" if isinstance(tree, np.ndarray) else type(tree).__name__
+        kind = "tensor" if isinstance(tree, _Tensor) else type(tree).__name__
         raise ValueError(f"it holds a {kind}, expected a dict of tensors")
     flat, branches, visited, total = {}, [("", tree)], 0, 0
     while branches:
@@ -182,7 +217,7 @@ def _flat(tree, most_bytes):
             name = f"{prefix}{key}"
             if isinstance(value, Module):
                 branches.append((f"{name}.", value.attributes))
-            elif isinstance(value, np.ndarray):
+            elif isinstance(value, _Tensor):
                 flat[name] = value
                 total += value.nbytes
             if visited > MOST_VISITED or total > most_bytes or len(name) > MOST_NAME:

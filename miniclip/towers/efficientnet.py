@@ -55,11 +55,16 @@ class Block(NamedTuple):
     residual: bool
 
 
+def depths(config):
+    """The number of blocks in each stage of the scaled network."""
+    return [math.ceil(config.depth_coefficient * repeats) for repeats, *_ in config.stages]
+
+
 def layout(config):
     """Every block of the scaled network, in order."""
     blocks, C = [], scaled(STEM, config)
-    for repeats, channels, kernel, stride, expansion in config.stages:
-        for i in range(math.ceil(config.depth_coefficient * repeats)):
+    for depth, (_, channels, kernel, stride, expansion) in zip(depths(config), config.stages):
+        for i in range(depth):
             step = stride if i == 0 else 1
             # Where every other cell is taken, the one more that an odd kernel needs is below and right of them.
             square = step == 1 or len(blocks) in config.square_padding
