@@ -69,7 +69,7 @@ embed, pool = torch_ops.embed, torch_ops.pool
 
 # ----------------------------------------------------------------------------------------- activations
 
-softmax = torch_ops.softmax
+softmax, log_softmax = torch_ops.softmax, torch_ops.log_softmax
 
 
 def quick_gelu(x):

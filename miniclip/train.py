@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from miniclip import checkpoints, params
@@ -20,6 +19,7 @@ from miniclip.checkpoints import safetensors
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.data import shapes
 from miniclip.errors import InputError
+from miniclip.loss import contrastive_loss
 from miniclip.model import CLIP
 from miniclip.ops import torch_ops as ops
 from miniclip.tokenizer import Tokenizer
@@ -44,17 +44,7 @@ def shapes_config(vocab_size):
     return CLIPConfig(visual=vision, text=text, embed_dim=128)
 
 
-# ------------------------------------------------------------------------------------- loss and start
-
-
-def contrastive_loss(image_features, text_features, logit_scale):
-    """The mean of two cross-entropies: each picture must find its text, each text its picture (CLIP, fig. 3).
-
-    image_features, text_features (B, E), row i of one belongs to row i of the other · logit_scale () · returns ().
-    """
-    logits = ops.similarity(image_features, text_features, logit_scale)  # (B, B)
-    partner = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
+# --------------------------------------------------------------------------------------------- start
 
 
 def init_params(config, rng):
@@ -125,9 +115,7 @@ def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * _schedule(step, recipe)
-            loss = contrastive_loss(
-                model.encode_image(images), model.encode_text(tokenizer.tokenize(captions, 32)), model.logit_scale
-            )
+            loss = contrastive_loss(model(images, tokenizer.tokenize(captions, 32))[0], ops=ops)
             for parameter in flat.values():
                 parameter.grad = None
             loss.backward()

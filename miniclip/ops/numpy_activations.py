@@ -1,4 +1,4 @@
-"""The reference, continued: activations that OpenAI's own transformers do without. `numpy_ops` exports them.
+"""The reference, continued: functions of numbers that CLIP's own forward does without. `numpy_ops` exports them.
 
 Builds on nothing but NumPy. CLIP's quick-GELU and softmax stand in `numpy_ops` itself.
 """
@@ -31,6 +31,12 @@ def tanh(x):
 def gelu(x):
     """gelu(x) = x · Φ(x) = x/2 · (1 + erf(x/√2)), the exact one (Gaussian Error Linear Units, sec. 2); any shape."""
     return x * (0.5 + 0.5 * _erf(x * math.sqrt(0.5)))
+
+
+def log_softmax(x):
+    """log_softmax(x)_i = x_i - log Σ_j exp(x_j) over the last axis; any shape. What training needs, see `loss`."""
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
 _ERF_STEPS = 512  # grid points in a unit interval

@@ -60,6 +60,10 @@ def softmax(x):
     return x.softmax(dim=-1)
 
 
+def log_softmax(x):
+    return x.log_softmax(dim=-1)
+
+
 def quick_gelu(x):
     return F.silu(1.702 * x) / 1.702  # the same with one pass less over memory
 
