@@ -61,7 +61,7 @@ class ALIGN(CLIP):
             self.ops.l2_normalize(self.ops.asarray(x, device=self.device, dtype=self.dtype))
             for x in (image_features, text_features)
         )
-        return image_features @ text_features.T / self.temperature
+        return self.ops.linear(image_features, text_features) / self.temperature
 
     @property
     def temperature(self) -> Array:

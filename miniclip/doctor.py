@@ -12,7 +12,7 @@ from miniclip import vocabulary, weights
 from miniclip.checkpoints import hub
 from miniclip.errors import InputError
 
-PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torch", "triton", "transformers")
+PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torch", "triton", "jax", "transformers")
 
 
 def report():

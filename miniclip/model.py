@@ -44,10 +44,10 @@ class CLIP:
     ):
         self.config = config
         self.ops = ops
-        self.tokenizer = tokenizer
-        self.dtype = dtype
+        self.tokenizer, self.dtype = tokenizer, dtype
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
-        self.device = next(iter(parameter_tree.flatten(self.params).values())).device  # where pictures and texts go too
+        first = next(iter(parameter_tree.flatten(self.params).values()))
+        self.device = getattr(first, "device", None)  # where pictures and texts go too; JAX's tracers have none
         visual, text = config.visual, config.text
         encode = {"visual": visual and visual.tower.encode_image, "text": text and text.tower.encode_text}
         self._encode = {

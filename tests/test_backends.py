@@ -13,7 +13,7 @@ from miniclip.ops import numpy_ops, select, torch_ops
 
 def test_unknown_backends_and_devices_are_refused_by_name(monkeypatch):
     monkeypatch.setattr(ops_package, "_has_gpu", lambda: False)
-    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton"):
+    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton, jax"):
         select("tpu")
     with pytest.raises(ValueError, match="numpy backend runs on the CPU, not on cuda"):
         select("numpy", "cuda")
@@ -69,6 +69,13 @@ except miniclip.InputError as error:
     environment = {**os.environ, "TRITON_INTERPRET": interpret}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert said in done.stdout, done.stderr
+
+
+def test_asking_for_jax_where_it_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.delitem(sys.modules, "miniclip.ops.jax_ops", raising=False)
+    with pytest.raises(ValueError, match=r"needs jax: in the checkout, pip install -c constraints\.txt -e '\.\[jax\]'"):
+        select("jax")
 
 
 def test_triton_refuses_what_would_lose_gradients():

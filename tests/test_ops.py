@@ -1,5 +1,6 @@
 """Every operation of the backends: equal to float64 arithmetic and to torch's own, and true to its laws."""
 
+import functools
 import inspect
 import math
 import tracemalloc
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import HERE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniclip.ops import BACKENDS, numpy_conv, numpy_ops, select, torch_ops
+from miniclip.ops import numpy_conv, numpy_ops, select, torch_ops
 
-each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in BACKENDS])
+each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in HERE])
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -46,7 +48,7 @@ def functions(module):
     }
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
+@pytest.mark.parametrize("backend", [name for name in HERE if name != "numpy"])
 def test_backends_export_the_same_names_with_the_same_signatures(backend):
     ours, reference = functions(select(backend)), functions(numpy_ops)
     assert {n: inspect.signature(f) for n, f in ours.items()} == {n: inspect.signature(f) for n, f in reference.items()}
@@ -61,7 +63,7 @@ def test_every_reference_operation_says_what_it_computes():
     ("ops", "dtype"),
     [
         pytest.param(select(name), dtype, id=f"{name}-{dtype}")
-        for name in BACKENDS
+        for name in HERE
         for dtype in select(name).DTYPES
         if dtype != "bfloat16"  # NumPy has none
     ],
@@ -171,7 +173,8 @@ def test_softmax_sums_to_one_ignores_shifts_and_survives_large_logits(ops, seed,
     close(p, wide / wide.sum(-1, keepdims=True), 1e-6)
     close(p.sum(-1), np.ones(4), 1e-6)
     close(run(ops, "softmax", x + np.float32(shift)), p, 5e-4)  # the shift itself rounds x at 1e3 · 2^-24
-    assert np.isfinite(run(ops, "softmax", x * 1e30)).all()
+    close(run(ops, "log_softmax", x), np.log(wide / wide.sum(-1, keepdims=True)), 1e-6)
+    assert all(np.isfinite(run(ops, name, x * 1e30)).all() for name in ("softmax", "log_softmax"))
 
 
 # --------------------------------------------------------------------------------------- linear, layer norm
@@ -323,7 +326,7 @@ def each_dtype(name):
 
 each_backend_and_dtype = pytest.mark.parametrize(
     ("ops", "dtype", "error"),
-    [pytest.param(select(name), *rest, id=f"{name}-{rest[0]}") for name in BACKENDS for rest in each_dtype(name)],
+    [pytest.param(select(name), *rest, id=f"{name}-{rest[0]}") for name in HERE for rest in each_dtype(name)],
 )
 
 
@@ -454,7 +457,7 @@ def test_similarity_is_the_scaled_cosine_whatever_the_lengths(ops, seed, scale, 
     close(np.linalg.norm(run(ops, "l2_normalize", a), axis=-1), np.ones(4), 1e-6)
 
 
-# ------------------------------------------------------------------------------------- torch differentiates
+# ---------------------------------------------------------------------------- torch and JAX differentiate
 
 
 def operations():
@@ -462,13 +465,15 @@ def operations():
     return {
         "patch_embed": [normal(2, 1, 3, 4, 4), normal(3, 6, 3, 2, 2), normal(4, 6), normal(5, 5, 6)],
         "softmax": [x],
+        "log_softmax": [x],
         "quick_gelu": [x],
         "gelu": [x],
         "relu": [x],
         "sigmoid": [x],
         "silu": [x],
         "tanh": [x],
-        "conv2d": [heads, normal(6, 5, 4, 2, 2), normal(7, 5)],
+        "conv2d": [heads, normal(6, 5, 4, 2, 2), normal(7, 5), normal(12, 2, 5, 2, 2)],
+        "depthwise conv2d": [heads, normal(6, 4, 1, 3, 3), normal(7, 4)],
         "avg_pool2d": [heads],
         "global_avg_pool2d": [heads],
         "grid_tokens": [heads, normal(8, 7, 4)],
@@ -481,15 +486,35 @@ def operations():
     }
 
 
+OPTIONS = {
+    "layer_norm": {"eps": 1e-5},
+    "linear": {"activation": "quick_gelu"},
+    "attention": {"causal": True},
+    "conv2d": {"stride": 2, "padding": 1, "activation": "relu"},
+    "depthwise conv2d": {"stride": 2, "padding": (0, 1), "groups": 4},
+    "avg_pool2d": {"size": 2},
+}
+
+
+def operation(ops, name):
+    """The operation of that name, as a function of arrays alone."""
+    function = functools.partial(getattr(ops, name.split()[-1]), **OPTIONS.get(name, {}))
+    return (lambda *args: function(*args[:3], residual=args[3])) if name == "conv2d" else function
+
+
 @pytest.mark.parametrize("name", operations())
 def test_torch_operations_are_differentiable(name):
     inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in operations()[name]]
-    options = {
-        "layer_norm": {"eps": 1e-5},
-        "linear": {"activation": "quick_gelu"},
-        "attention": {"causal": True},
-        "conv2d": {"stride": 2, "padding": 1, "residual": torch.ones(2, 5, 2, 2), "activation": "relu"},
-        "avg_pool2d": {"size": 2},
-    }
-    function = getattr(torch_ops, name)
-    assert torch.autograd.gradcheck(lambda *args: function(*args, **options.get(name, {})), inputs)
+    assert torch.autograd.gradcheck(operation(torch_ops, name), inputs)
+
+
+@pytest.mark.parametrize("name", operations())
+def test_jax_operations_have_torchs_gradients(name):
+    jax = pytest.importorskip("jax")
+    inputs = operations()[name]
+    tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in inputs]
+    expected = operation(torch_ops, name)(*tensors)
+    upstream = normal(12, *expected.shape)
+    _, pull_back = jax.vjp(operation(select("jax"), name), *map(select("jax").asarray, inputs))
+    for ours, theirs in zip(pull_back(upstream), torch.autograd.grad(expected, tensors, torch.tensor(upstream))):
+        close(np.asarray(ours), theirs.numpy())

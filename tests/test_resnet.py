@@ -9,12 +9,13 @@ import types
 import numpy as np
 import pytest
 import torch
+from backends import HERE
 from torch.nn.init import normal_, uniform_
 
 from miniclip import CLIP, params
 from miniclip.checkpoints import batch_norm, names
 from miniclip.config import PRESETS, CLIPConfig, ResNetConfig, TextConfig, infer_config
-from miniclip.ops import BACKENDS, numpy_ops, select
+from miniclip.ops import numpy_ops, select
 from miniclip.towers import resnet
 
 TEXT = TextConfig(context_length=7, vocab_size=20, width=64, layers=1, heads=1, mlp_width=256)
@@ -124,8 +125,9 @@ def compare(model, module, official, images, relative_error, error):
         assert value.std() > 1e-3 and stages[stage].shape == tuple(value.shape)
         found = relative_error(stages[stage], value.numpy())
         assert found < error, f"{stage} is off by {found:.1e} of its largest value"
-    for x in (features, model.encode_image(images)):
-        np.testing.assert_array_equal(model.ops.to_numpy(x), stages["features"])
+    np.testing.assert_array_equal(model.ops.to_numpy(features), stages["features"])
+    unseen = model.ops.to_numpy(model.encode_image(images))
+    assert relative_error(unseen, stages["features"]) < error / 10  # JAX compiles it whole, and rounds less often
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -135,10 +137,11 @@ def test_the_tower_equals_openais_stage_by_stage(pair, module, backend, relative
     compare(model, module, official.float(), pictures(config), relative_error, 1e-5)
 
 
-def test_the_tower_on_triton_equals_openais_stage_by_stage(module, relative_error):
+@pytest.mark.parametrize("backend", [name for name in HERE if name not in ("numpy", "torch")])  # which take longer
+def test_one_tower_equals_openais_stage_by_stage_on_every_backend(module, backend, relative_error):
     config = config_of(STRUCTURES["RN50"])
     official = build(module, config.visual, config.embed_dim)
-    model = ours(config, fold(official), "triton")
+    model = ours(config, fold(official), backend)
     compare(model, module, official, pictures(config), relative_error, 1e-5)
 
 
@@ -226,7 +229,7 @@ def test_the_mean_alone_asks_and_sees_every_cell(relative_error):
     assert relative_error(other.astype(np.float32), plain) > 1e-2
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 def test_features_of_a_batch_are_those_of_its_members(backend, relative_error):
     config = CLIPConfig(ResNetConfig(64, 8, (1, 2, 1, 1), heads=2, channels=1), None, 16)
     model = CLIP(config, random_tower(config), select(backend))

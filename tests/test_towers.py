@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from backends import HERE
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -18,7 +19,6 @@ import miniclip
 from miniclip import params
 from miniclip.checkpoints import names
 from miniclip.config import PRESETS
-from miniclip.ops import BACKENDS
 
 # vision: width, MLP width, heads, layers, picture, patch, activation · text: likewise, length, vocabulary, end
 SIZES = {
@@ -53,7 +53,7 @@ def pair(request, tmp_path_factory):
     return official, directory
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=HERE)
 def ours(request, pair):
     return miniclip.load(pair[1], backend=request.param)[0]
 
@@ -264,7 +264,7 @@ def test_a_tower_saved_alone_loads_alone(pair, tower, projected, tmp_path, relat
         _ = model.logit_scale
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 def test_one_tower_of_a_whole_model_encodes_the_same(pair, backend):
     whole = miniclip.load(pair[1], backend=backend)[0]
     tokens = token_batch(whole.config.text)

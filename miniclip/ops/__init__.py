@@ -16,8 +16,9 @@ BACKENDS = {
     "numpy": "miniclip.ops.numpy_ops",
     "torch": "miniclip.ops.torch_ops",
     "triton": "miniclip.kernels.triton_ops",
+    "jax": "miniclip.ops.jax_ops",
 }
-EXTRAS = {"torch": "train", "triton": "gpu"}  # the package's, that bring what a backend needs
+EXTRAS = {"torch": "train", "triton": "gpu", "jax": "jax"}  # the package's, that bring what a backend needs
 
 
 def select(backend: str = "auto", device: Any = None) -> ModuleType:
