@@ -18,6 +18,7 @@ from miniclip.tokenizer import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUES = "##"  # what a piece begins with that is not the first of its word
+JOINED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")  # to what is before (tokenizers, decoders/wordpiece.rs)
 LONGEST_WORD = 100  # characters; a longer word is unknown
 LONGEST = 64  # tokens of a text that ALIGN was trained with
 
@@ -99,15 +100,16 @@ class WordPiece:
         return tuple(ids) if ids else (self.unknown_id,)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, pieces joined to words and words parted by spaces, but for none before . ? ! and ,
+        """Ids to text, pieces joined to words and words parted by spaces, but for none before those in `JOINED`.
 
         Close to what went in, but lower case and without accents. Raises InputError for an unknown id.
         """
         try:
-            words = " ".join(self.decoder[int(id)] for id in ids)
+            pieces = [self.decoder[int(id)] for id in ids]
         except KeyError as error:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
-        return regex.sub(" ([.?!,])( |$)", r"\1\2", words.replace(f" {CONTINUES}", ""))
+        spaced = [piece if piece.startswith(JOINED) else f" {piece}".replace(f" {CONTINUES}", "") for piece in pieces]
+        return "".join(pieces[:1] + spaced[1:])
 
     tokenize = Tokenizer.tokenize  # the same layout: start, ids, end, padding
 

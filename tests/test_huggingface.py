@@ -274,7 +274,7 @@ def test_nobody_waits_for_a_pipe_in_a_directory(name, directory, tmp_path):
 
 def test_messages_leave_out_the_middle_of_what_is_very_long(directory, tmp_path):
     target = change_config(directory, tmp_path / "m", lambda config: config.update(model_type="x" * 100_000))
-    with pytest.raises(miniclip.InputError, match=r"m/config\.json: .*xxx … xxx.* clip_text_model$") as error:
+    with pytest.raises(miniclip.InputError, match=r"m/config\.json: .*xxx … xxx.* align_text_model$") as error:
         miniclip.load(target)
     assert len(str(error.value)) < 3_010
 

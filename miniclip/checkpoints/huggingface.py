@@ -30,7 +30,7 @@ def load(directory, tensors=None, *, dtype=None):
     family = FAMILIES[source["model_type"]]
     for path, found in settings.items():
         if config.visual:
-            _check_settings(path, found, family.preprocessor(config.visual))
+            check_settings(path, found, family.preprocessor(config.visual))
     if tensors is None:
         tensors = {name: x for file in _weight_files(directory) for name, x in read(file, dtype)[0].items()}
     if not (config.visual and config.text):  # of a bare tower transformers 5 leaves the name out
@@ -50,6 +50,11 @@ def config_from(source, settings=None):
     return FAMILIES[kind].config_from(source, settings)
 
 
+def family_of(config):
+    """The module with transformers' names for a CLIPConfig or an ALIGNConfig."""
+    return huggingface_align if isinstance(config, ALIGNConfig) else huggingface_clip
+
+
 def _settings(path):
     found = read_json(path)
     found = found.get("image_processor", found)
@@ -58,16 +63,18 @@ def _settings(path):
     return found
 
 
-def _check_settings(path, found, expected):
-    """InputError where a model was trained with pictures that `image` does not make."""
+def check_settings(source, found, expected):
+    """InputError naming the source where pictures shall be prepared otherwise than `image` and `image_align` do it."""
     for name, value in expected.items():
         given = found.get(name, value)
         if isinstance(given, int) and isinstance(value, dict):  # as older files have it
             given = dict.fromkeys(value, given)
+        if isinstance(given, tuple):
+            given = list(given)
         if given != value and not name.endswith("_type"):
             raise InputError(
-                f"{path}: prepares pictures with {name} = {given!r}, and miniclip only as such models were trained, "
-                f"with {value!r}: load the file of weights from elsewhere, and prepare its pictures yourself"
+                f"{source}: prepares pictures with {name} = {given!r}, and miniclip only as such models were trained, "
+                f"with {value!r}: prepare them yourself, and load a model from the file of its weights"
             )
 
 
@@ -103,14 +110,22 @@ def save(directory, config, tree, tokenizer=None):
     With a tokenizer, CLIPProcessor and AlignProcessor load from there too. Raises InputError for what transformers has
     no name for, and where the directory exists.
     """
-    family = huggingface_align if isinstance(config, ALIGNConfig) else huggingface_clip
-    source, settings = family.config_to(config), family.preprocessor(config.visual) if config.visual else None
-    check_kept(config, family.config_from(source, settings), "transformers")
-    tensors = family.undo(names.restore(params.flatten(tree), family.NAMES))
+    family = family_of(config)
     with atomic_directory(directory) as temporary:
-        safetensors.write(temporary / "model.safetensors", tensors, {"format": "pt"})
-        if settings:
-            write_json(temporary / PREPROCESSORS[0], settings)
+        save_model(temporary, config, tree, family.config_to(config))
+        if config.visual:
+            write_json(temporary / PREPROCESSORS[0], family.preprocessor(config.visual))
         if config.text and tokenizer:
             family.save_tokenizer(temporary, tokenizer, config.text.context_length)
-        write_json(temporary / "config.json", source)
+
+
+def save_model(directory, config, tree, source):
+    """Write the weights, and `source` as their config.json, into a directory that exists.
+
+    Raises InputError, before anything is written, where `source` does not describe `config`.
+    """
+    family = family_of(config)
+    check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")
+    tensors = family.undo(names.restore(params.flatten(tree), family.NAMES))
+    safetensors.write(Path(directory) / WEIGHTS[0], tensors, {"format": "pt"})
+    write_json(Path(directory) / "config.json", source)

@@ -143,7 +143,7 @@ def _text_to(text):
 
 
 def preprocessor(visual):
-    """The settings of transformers' image processor that does what `image_align.AlignPreprocess` does."""
+    """The settings of transformers' image processor that does what `AlignPreprocess` does with its sizes."""
     sizes = {"size": visual.resized, "crop_size": visual.image_size}
     return {
         "image_processor_type": "EfficientNetImageProcessor",
@@ -188,13 +188,23 @@ def load_tokenizer(directory, vocab_size):
         raise InputError(f"{path}: has no vocabulary of word pieces: {error}") from error
 
 
+SPECIAL = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
+
+
+def save_vocabulary(directory, tokenizer, prefix=""):
+    """Returns the paths of what was written."""
+    path = directory / f"{prefix}vocab.txt"
+    tokenizer.save(path)
+    return (path,)
+
+
 def save_tokenizer(directory, tokenizer, context_length):
-    tokenizer.save(directory / "vocab.txt")
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     settings = {
         "tokenizer_class": "BertTokenizer",
         "model_max_length": min(context_length, LONGEST),
         "do_lower_case": True,
-        **dict(zip(names, (PAD, UNK, CLS, SEP, MASK))),
+        **SPECIAL,
     }
-    write_json(directory / "tokenizer_config.json", settings)
+    path = directory / "tokenizer_config.json"
+    write_json(path, settings)
+    return path, *save_vocabulary(directory, tokenizer)

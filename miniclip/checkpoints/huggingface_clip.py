@@ -111,7 +111,7 @@ def _transformer_to(tower):
 
 
 def preprocessor(visual):
-    """The settings of transformers' image processor that does what `image.Preprocess` does."""
+    """The settings of transformers' image processor that does what `image.Preprocess` does with its `image_size`."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": visual.image_size},
@@ -150,9 +150,19 @@ def load_tokenizer(directory, vocab_size):
         raise InputError(f"{path}: has no merges of a byte-level BPE: {error}") from error
 
 
+SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+
+
+def save_vocabulary(directory, tokenizer, prefix=""):
+    """Returns the paths of what was written."""
+    vocabulary, merges = directory / f"{prefix}vocab.json", directory / f"{prefix}merges.txt"
+    write_json(vocabulary, tokenizer.encoder)
+    tokenizer.save(merges)
+    return vocabulary, merges
+
+
 def save_tokenizer(directory, tokenizer, context_length):
-    tokenizer.save(directory / "merges.txt")
-    special = {"bos_token": START, **dict.fromkeys(("eos_token", "unk_token", "pad_token"), END)}
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, **special}
-    write_json(directory / "vocab.json", tokenizer.encoder)
-    write_json(directory / "tokenizer_config.json", settings)
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, **SPECIAL}
+    path = directory / "tokenizer_config.json"
+    write_json(path, settings)
+    return path, *save_vocabulary(directory, tokenizer)

@@ -1,0 +1,144 @@
+"""transformers' configurations: its names for what `miniclip.config` says, its defaults for what is not given.
+
+The names, and what they mean here, stand in `checkpoints.huggingface_clip` and `huggingface_align`.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+from miniclip import api, checkpoints
+from miniclip.checkpoints import huggingface
+from miniclip.checkpoints.readers import read_json
+from miniclip.errors import InputError
+from miniclip.files import write_json
+
+
+class PreTrainedConfig:
+    """Settings as attributes. Raises InputError for what no model can have."""
+
+    model_type: str
+    initial = ()  # name and value that the scale of the logits has in random weights, where there is one
+
+    def __init__(self, **settings):
+        settings = {name: value for name, value in settings.items() if name != "model_type"}
+        plain = {name: _plain(value) for name, value in settings.items()}
+        source = huggingface.family_of(self._ours(plain)).config_to(self._ours(plain))
+        completed = {name: source[name] for name in source.keys() - {"model_type", "architectures"}}
+        settings = {**dict([self.initial] if self.initial else []), **completed, **settings}
+        # As JSON has them, which knows no tuples.
+        self.__dict__.update({name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()})
+
+    def ours(self):
+        """The CLIPConfig or ALIGNConfig of `miniclip.config` that this describes."""
+        return self._ours(self.to_dict())
+
+    def _ours(self, settings):
+        try:
+            return huggingface.config_from({**settings, "model_type": self.model_type})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
+            raise InputError(f"{type(self).__name__}: {error}") from error
+
+    def to_dict(self):
+        return {"model_type": self.model_type, **{name: _plain(value) for name, value in vars(self).items()}}
+
+    def to_json_string(self):
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def __eq__(self, other):
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __repr__(self):
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+    @classmethod
+    def from_dict(cls, settings, **changes):
+        return cls(**{**settings, **changes})
+
+    @classmethod
+    def from_pretrained(cls, name, *, cache_dir=None, **changes):
+        """The configuration of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        path = api.find(name, cache_dir)
+        return cls.from_dict(cls._selected(_source(path), path), **changes)
+
+    @classmethod
+    def _selected(cls, source, path):
+        if source.get("model_type") != cls.model_type:
+            kind = source.get("model_type")
+            raise InputError(f"{path}: is a model of the type {kind!r}, and not {cls.model_type!r}")
+        return source
+
+    def save_pretrained(self, directory):
+        """Write config.json into a directory, which is made if it is not there."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "config.json", self.to_dict())
+
+
+def _plain(value):
+    return value.to_dict() if isinstance(value, PreTrainedConfig) else copy.deepcopy(value)
+
+
+def _source(path):
+    """What a config.json says, or would say, of the model at a path."""
+    if (path / "config.json").exists():
+        return read_json(path / "config.json")
+    config = checkpoints.load(path)[0]
+    return huggingface.family_of(config).config_to(config)
+
+
+class _TowerConfig(PreTrainedConfig):
+    whole: str  # the type of the models that it is part of
+    part: str  # where it stands in theirs
+
+    @classmethod
+    def _selected(cls, source, path):
+        if source.get("model_type") == cls.whole:
+            shared = {name: source[name] for name in ("projection_dim",) if name in source}
+            source = {**(source.get(cls.part) or {}), **shared, "model_type": cls.model_type}
+        return super()._selected(source, path)
+
+
+class _WholeConfig(PreTrainedConfig):
+    text_class: type
+    vision_class: type
+
+    def __init__(self, text_config=None, vision_config=None, **settings):
+        super().__init__(text_config=text_config or {}, vision_config=vision_config or {}, **settings)
+        for name, kind in (("text_config", self.text_class), ("vision_config", self.vision_class)):
+            older = vars(self).pop(f"{name}_dict", None)  # takes precedence, in files that have both
+            value = older or getattr(self, name)
+            setattr(self, name, value if isinstance(value, kind) else kind(**value))
+
+    @classmethod
+    def from_text_vision_configs(cls, text_config, vision_config, **settings):
+        """The configuration of a whole model from those of its towers."""
+        return cls(text_config=text_config, vision_config=vision_config, **settings)
+
+
+class CLIPTextConfig(_TowerConfig):
+    model_type, whole, part = "clip_text_model", "clip", "text_config"
+
+
+class CLIPVisionConfig(_TowerConfig):
+    model_type, whole, part = "clip_vision_model", "clip", "vision_config"
+
+
+class CLIPConfig(_WholeConfig):
+    model_type = "clip"
+    text_class, vision_class = CLIPTextConfig, CLIPVisionConfig
+    initial = ("logit_scale_init_value", 2.6592)
+
+
+class AlignTextConfig(_TowerConfig):
+    model_type, whole, part = "align_text_model", "align", "text_config"
+
+
+class AlignVisionConfig(_TowerConfig):
+    model_type, whole, part = "align_vision_model", "align", "vision_config"
+
+
+class AlignConfig(_WholeConfig):
+    model_type = "align"
+    text_class, vision_class = AlignTextConfig, AlignVisionConfig
+    initial = ("temperature_init_value", 1.0)

@@ -1,0 +1,321 @@
+"""What transformers' models have in common, around `miniclip.CLIP` and `ALIGN`: its arguments and outputs, any backend.
+
+What a tower lets one see is looked at only where it is asked for: hidden states, attention weights, the last hidden
+state. Features and logits alone take the fast way, as `miniclip.load`'s models do.
+"""
+
+import dataclasses
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from miniclip import api, ops, params
+from miniclip.align import ALIGN
+from miniclip.checkpoints import huggingface, positions
+from miniclip.config import ALIGNConfig, EfficientNetConfig, pair
+from miniclip.errors import InputError
+from miniclip.hf.outputs import ModelOutput, given, taken
+from miniclip.loss import contrastive_loss
+from miniclip.model import CLIP
+from miniclip.ops import numpy_ops
+from miniclip.towers import bert, efficientnet, text, vit
+
+
+class Stages(NamedTuple):
+    """By which of our names for its stages (see the towers) transformers' outputs of a tower are known."""
+
+    first: str  # hidden state
+    block: str  # the other hidden states, a pattern
+    last: str | None  # hidden state; None: the last of those
+    pooled: str
+
+
+STAGES = {
+    vit: Stages("ln_pre", r"blocks\.\d+\.mlp", None, "features"),
+    text: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_final", "features"),
+    efficientnet: Stages("stem", r"blocks\.\d+", None, "features"),
+    bert: Stages("embeddings", r"blocks\.\d+\.mlp", None, "pooler"),
+}
+# Arguments of transformers' `from_pretrained` that change nothing here.
+IDLE = {"attn_implementation", "low_cpu_mem_usage", "use_safetensors", "local_files_only", "trust_remote_code"}
+
+
+class PreTrainedModel:
+    """What all models have in common.
+
+    config  transformers' configuration, an object of `config_class`
+    model   the miniclip.CLIP or ALIGN behind it; None: one with random weights
+    backend, device, dtype  of a model with random weights, as in `miniclip.load`
+
+    A call takes transformers' arguments, in its order, and by name `output_hidden_states`, `output_attentions` and
+    `return_dict`. Inputs are tensors or arrays, wherever the model computes; outputs are of the same kind. Raises
+    InputError.
+    """
+
+    config_class: type
+    tower: str | None = None  # "visual" or "text", None for both
+    projected = True  # whether its features are in the space that pictures and texts share
+
+    def __init__(self, config, model=None, *, backend="auto", device=None, dtype=None):
+        if not isinstance(config, self.config_class):
+            raise InputError(f"{type(self).__name__} takes a {self.config_class.__name__}, not {config!r}")
+        self.config = config
+        self.model = model or _random(config, self.projected, ops.select(backend, device), device, dtype)
+        self._resized = {}
+
+    @classmethod
+    def from_pretrained(
+        cls, name, *, backend="auto", device=None, dtype=None, torch_dtype=None, cache_dir=None, **options
+    ):
+        """A model with its weights: `name`, `backend`, `device` and `dtype` as in `miniclip.load`.
+
+        `torch_dtype` is the older name of `dtype`; `cache_dir` is the directory for what has to be fetched.
+        """
+        unknown = options.keys() - IDLE
+        if unknown:
+            raise InputError(f"{cls.__name__}.from_pretrained has no {', '.join(sorted(unknown))} here")
+        dtype = torch_dtype if dtype is None else dtype
+        path = api.find(name, cache_dir)
+        config = cls.config_class.from_pretrained(path)
+        model, _ = api.load(path, backend, device, None if dtype == "auto" else dtype, tower=cls.tower)
+        if not cls.projected:
+            model = _alone(model, cls.tower)
+        elif model.config.embed_dim is None:
+            raise InputError(f"{path}: has no projection, which a {cls.__name__} needs")
+        return cls(config, model)
+
+    def save_pretrained(self, directory):
+        """Write config.json and model.safetensors into a directory, which is made if it is not there."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        tree = params.tree_map(self.model.ops.to_numpy, self.model.params)
+        source = {**self.config.to_dict(), "architectures": [type(self).__name__]}
+        huggingface.save_model(directory, self.model.config, tree, source)
+
+    def __call__(self, *inputs, return_dict=None, **options):
+        output = self.forward(*inputs, **options)
+        return output.to_tuple() if return_dict is False else output
+
+    def eval(self):
+        """Returns the same model: it is always in this mode, as it has no dropout."""
+        return self
+
+    def to(self, device):
+        """Put the model on another device, for a backend that computes there. Returns the same object."""
+        backend = "auto" if self.model.backend in ("numpy", "triton") else self.model.backend
+        if str(device) != str(self.model.device):
+            self.model = _rebuilt(self.model, self.model.config, self.model.params, ops.select(backend, device), device)
+            self._resized.clear()
+        return self
+
+    @property
+    def device(self):
+        return self.model.device
+
+    @property
+    def dtype(self):
+        return next(iter(params.flatten(self.model.params).values())).dtype
+
+    def num_parameters(self):
+        """How many numbers it has learned, those of BatchNorms folded into their convolutions."""
+        return sum(int(np.prod(x.shape)) for x in params.flatten(self.model.params).values())
+
+    # --------------------------------------------------------------------------------------- what towers give
+
+    def _see_image(self, pixel_values, interpolate_pos_encoding=False, **look):
+        _check_given(pixel_values=pixel_values)
+        model = self._of_size(pixel_values, interpolate_pos_encoding)
+        return _see(model, model.encode_image, model.config.visual.tower, pixel_values, {}, **look)
+
+    def _see_text(self, input_ids, attention_mask=None, token_type_ids=None, **look):
+        _check_given(input_ids=input_ids)
+        model, tokens = self.model, np.asarray(taken(input_ids, numpy_ops))
+        options = {}
+        if attention_mask is not None:
+            options["lengths"] = _lengths(np.asarray(taken(attention_mask, numpy_ops)), tokens)
+        if isinstance(model, ALIGN):
+            # Without a mask nothing is taken for padding (modeling_align.py, AlignTextModel).
+            options.setdefault("lengths", np.full(len(tokens), tokens.shape[-1]))
+            options["token_types"] = token_type_ids
+        elif attention_mask is not None:
+            ends = text.end_of_text(tokens, model.config.text.eot_token_id)
+            if (ends >= options["lengths"]).any():
+                raise InputError("attention_mask hides where a text ends: it has to be 1 up to the end-of-text token")
+        return _see(model, model.encode_text, model.config.text.tower, input_ids, options, **look)
+
+    def _of_size(self, pixel_values, interpolate):
+        """The model for pictures of that size."""
+        config, size = self.model.config.visual, tuple(pixel_values.shape[-2:])
+        flexible = interpolate or isinstance(config, EfficientNetConfig)
+        if not flexible or len(size) != 2 or size == pair(config.image_size):
+            return self.model
+        if size not in self._resized:
+            alone = dataclasses.replace(self.model.config, text=None)
+            tree = params.tree_map(self.model.ops.to_numpy, {"visual": self.model.params["visual"]})
+            self._resized = {size: _rebuilt(self.model, *positions.with_image_size(alone, tree, size))}
+        return self._resized[size]
+
+
+def _see(model, encode, tower, batch, options, output_hidden_states=None, output_attentions=None):
+    """(features, a function that gives what transformers says of the tower); the first are the backend's own arrays."""
+    names, give, batch = STAGES[tower], given(model.ops, batch), taken(batch, model.ops)
+
+    @functools.cache
+    def seen():
+        stages = {}
+
+        def see(name, value):
+            stages[name] = value
+
+        see.attentions = bool(output_attentions)
+        encode(batch, **options, trace=see)
+        blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
+        weights = [x for name, x in stages.items() if name.endswith("attention_weights")]
+        pooled = stages.get(names.pooled)
+        return stages["features"], ModelOutput(
+            last_hidden_state=give(stages[names.last] if names.last else blocks[-1]),
+            pooler_output=None if pooled is None else give(pooled),
+            hidden_states=tuple(map(give, [stages[names.first], *blocks])) if output_hidden_states else None,
+            attentions=tuple(map(give, weights)) if weights else None,
+        )
+
+    if output_hidden_states or output_attentions:
+        return seen()[0], lambda: seen()[1]
+    return encode(batch, **options), lambda: seen()[1]
+
+
+def _lengths(mask, tokens):
+    """(B, T) of ones, then zeros -> how many ones, (B,)."""
+    lengths = (mask != 0).sum(-1)
+    if mask.shape != tokens.shape or not ((mask != 0) == (np.arange(mask.shape[-1]) < lengths[..., None])).all():
+        raise InputError(
+            f"attention_mask is {mask.shape}, for tokens {tokens.shape}: it has to be of the same shape, in each row "
+            f"ones and then zeros: texts are padded at their ends"
+        )
+    return lengths
+
+
+def _check_given(**inputs):
+    for name, value in inputs.items():
+        if value is None:
+            raise InputError(f"{name} is missing")
+
+
+def check_absent(**inputs):
+    """InputError for arguments of transformers' that miniclip has no use for."""
+    for name, value in inputs.items():
+        if value is not None:
+            raise InputError(f"{name} is given, which miniclip does not take: leave it out")
+
+
+# --------------------------------------------------------------------------------------------- models made of others
+
+
+def _rebuilt(model, config, tree, backend=None, device=None):
+    """A model with another configuration, other parameters, or on another backend."""
+    backend = backend or model.ops
+    same = model.ops is backend
+    tree = tree if same else params.tree_map(model.ops.to_numpy, tree)
+    dtype = api.dtype_name(model.dtype, backend)
+    device = device if device is not None else model.device if same else None
+    return type(model)(config, tree, backend, tokenizer=model.tokenizer, device=device, dtype=dtype)
+
+
+def _alone(model, tower):
+    """One tower, without its projection."""
+    config = dataclasses.replace(model.config, **{"visual": None, "text": None, tower: getattr(model.config, tower)})
+    if not isinstance(config.visual, EfficientNetConfig):  # that has none
+        config = dataclasses.replace(config, embed_dim=None)
+    branch = {name: x for name, x in model.params[tower].items() if name != "projection"}
+    return _rebuilt(model, config, {tower: branch})
+
+
+def _random(config, projected, backend, device, dtype):
+    """Normal numbers of transformers' `initializer_range`, norms that do nothing, biases of 0."""
+    ours = config.ours()
+    if not projected and not isinstance(ours, ALIGNConfig):
+        ours = dataclasses.replace(ours, embed_dim=None)
+    rng, flat = np.random.default_rng(), {}
+    for name, shape in params.flatten(ours.shapes()).items():
+        if name == ours.scale:
+            flat[name] = np.asarray(getattr(config, config.initial[0]), np.float32)
+        elif name.endswith("bias"):
+            flat[name] = np.zeros(shape, np.float32)
+        elif ".ln_" in name:
+            flat[name] = np.ones(shape, np.float32)
+        else:
+            deviation = getattr(config, "initializer_range", 0.02)
+            flat[name] = deviation * rng.standard_normal(shape, dtype=np.float32)
+    kind = ALIGN if isinstance(ours, ALIGNConfig) else CLIP
+    dtype = api.dtype_name(dtype, backend)
+    return kind(ours, params.unflatten(flat), backend, device=device, dtype=dtype)
+
+
+# ----------------------------------------------------------------------------------------------------- the models
+
+
+class WholeModel(PreTrainedModel):
+    """Both towers, of which each alone is a model of `text_class` and `vision_class`."""
+
+    text_class: type
+    vision_class: type
+    label_smoothing = 0.0
+
+    def get_image_features(self, pixel_values, interpolate_pos_encoding=False):
+        """Pictures (B, 3, height, width) to features (B, E), not normalised: the features themselves."""
+        features, _ = self._see_image(pixel_values, interpolate_pos_encoding)
+        return given(self.model.ops, pixel_values)(features)
+
+    def _text_features(self, input_ids, attention_mask, token_type_ids=None):
+        features, _ = self._see_text(input_ids, attention_mask, token_type_ids)
+        return given(self.model.ops, input_ids)(features)
+
+    def _joined(self, image_seen, text_seen, example, return_loss):
+        """CLIPOutput or AlignOutput, from what is seen of B pictures and N texts."""
+        (image, vision_model_output), (texts, text_model_output) = image_seen, text_seen  # features (B, E), (N, E)
+        backend, give = self.model.ops, given(self.model.ops, example)
+        logits = self.model.logits(image, texts)  # (B, N)
+        if return_loss and logits.shape[0] != logits.shape[1]:
+            raise InputError(f"return_loss wants a text for each picture, and there are {logits.shape} of them")
+        loss = contrastive_loss(logits, ops=backend, label_smoothing=self.label_smoothing) if return_loss else None
+        return ModelOutput(
+            loss=None if loss is None else give(loss),
+            logits_per_image=give(logits),
+            logits_per_text=give(logits.T),
+            text_embeds=give(backend.l2_normalize(texts)),
+            image_embeds=give(backend.l2_normalize(image)),
+            text_model_output=text_model_output,
+            vision_model_output=vision_model_output,
+        )
+
+    @property
+    def text_model(self):
+        """The text tower alone, with the same weights."""
+        return self.text_class(self.config.text_config, _alone(self.model, "text"))
+
+    @property
+    def vision_model(self):
+        """The image tower alone, with the same weights."""
+        return self.vision_class(self.config.vision_config, _alone(self.model, "visual"))
+
+
+class TowerModel(PreTrainedModel):
+    """One tower. `embeds` is what transformers calls its features, where it has a projection."""
+
+    embeds: str
+
+    def _returned(self, seen, example, output_hidden_states=None, output_attentions=None):
+        features, output = seen
+        if not self.projected:
+            return output()
+        looked = (
+            output() if output_hidden_states or output_attentions else ModelOutput(hidden_states=None, attentions=None)
+        )
+        return ModelOutput(
+            **{self.embeds: given(self.model.ops, example)(features)},
+            last_hidden_state=lambda: output().last_hidden_state,
+            hidden_states=looked.hidden_states,
+            attentions=looked.attentions,
+        )

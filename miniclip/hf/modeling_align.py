@@ -1,0 +1,56 @@
+"""transformers' ALIGN models; what they have in common with CLIP's stands in `modeling`."""
+
+from miniclip.hf.configuration import AlignConfig, AlignTextConfig, AlignVisionConfig
+from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
+
+
+class AlignVisionModel(TowerModel):
+    """transformers' AlignVisionModel. It has no attention, and so no attention weights to give."""
+
+    config_class, tower, projected = AlignVisionConfig, "visual", False
+
+    def forward(self, pixel_values=None, **look):
+        return self._returned(self._see_image(pixel_values, **look), pixel_values, **look)
+
+
+class AlignTextModel(TowerModel):
+    """transformers' AlignTextModel, a BERT; without an `attention_mask` no token is taken for padding."""
+
+    config_class, tower, projected = AlignTextConfig, "text", False
+
+    def forward(
+        self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None, inputs_embeds=None, **look
+    ):
+        check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
+        return self._returned(self._see_text(input_ids, attention_mask, token_type_ids, **look), input_ids, **look)
+
+
+class AlignModel(WholeModel):
+    """transformers' AlignModel; without an `attention_mask` no token is taken for padding."""
+
+    config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel
+    label_smoothing = 0.1
+
+    def get_text_features(
+        self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None, inputs_embeds=None
+    ):
+        """Token ids (B, T) to features (B, E), not normalised: the features themselves."""
+        check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
+        return self._text_features(input_ids, attention_mask, token_type_ids)
+
+    def forward(
+        self,
+        input_ids=None,
+        pixel_values=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        return_loss=None,
+        **look,
+    ):
+        """AlignOutput of B pictures and N texts, or of as many with `return_loss`: logits_per_image (B, N) and more."""
+        check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
+        image = self._see_image(pixel_values, **look)
+        texts = self._see_text(input_ids, attention_mask, token_type_ids, **look)
+        return self._joined(image, texts, pixel_values, return_loss)

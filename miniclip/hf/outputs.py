@@ -1,0 +1,119 @@
+"""What processors and models give: transformers' containers, with tensors for those who use torch, arrays for others.
+
+torch is imported only where tensors are asked for, or came in.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from miniclip.errors import InputError
+
+
+class BatchEncoding(dict):
+    """What a processor gives, by key or attribute; `model(**inputs)` takes it."""
+
+    def __getattr__(self, name):
+        if name not in self:
+            raise AttributeError(f"there is no {name} here, only {', '.join(self)}")
+        return self[name]
+
+    def to(self, device):
+        """Put all tensors on a device; arrays stay where they are. Returns the same object."""
+        self.update({name: x.to(device) for name, x in self.items() if is_tensor(x)})
+        return self
+
+
+class ModelOutput(Mapping):
+    """What a model gives, by attribute, key or position. What is None has neither key nor position.
+
+    A value may be given as a function without arguments: it is called when the value is first looked at.
+    """
+
+    def __init__(self, **values):
+        self._values = values
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name not in self._values:
+            raise AttributeError(f"this output has no {name}, only {', '.join(self._values)}")
+        value = self._values[name]
+        if callable(value):
+            value = self._values[name] = value()
+        return value
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            if key not in list(self):
+                raise KeyError(key)
+            return getattr(self, key)
+        names = list(self)[key]
+        return self._at(names) if isinstance(names, str) else tuple(map(self._at, names))
+
+    def _at(self, name):
+        value = self[name]
+        return value.to_tuple() if isinstance(value, ModelOutput) else value
+
+    def __iter__(self):
+        return (name for name, value in self._values.items() if value is not None)
+
+    def __len__(self):
+        return sum(1 for _ in self)  # list() would ask for the length first
+
+    def __repr__(self):
+        return f"ModelOutput({', '.join(self)})"
+
+    def to_tuple(self):
+        """The values in order, and so of every output among them."""
+        return self[:]
+
+
+def is_tensor(x):
+    return _package(x) == "torch"
+
+
+def _package(x):
+    return type(x).__module__.partition(".")[0]
+
+
+def taken(x, ops):
+    """Arrays and tensors as a backend takes them: those of torch as ndarrays where it is another."""
+    if is_tensor(x) and ops.NAME not in ("torch", "triton"):
+        from miniclip.ops import torch_ops
+
+        return torch_ops.to_numpy(x)
+    return x
+
+
+def given(ops, example):
+    """What hands a backend's arrays out in the kind of `example`: tensors for tensors, else ndarrays.
+
+    Arrays of JAX, for those who put some in, stay such.
+    """
+    if is_tensor(example):
+        if ops.NAME in ("torch", "triton"):
+            return lambda x: x
+        import torch
+
+        return lambda x: torch.from_numpy(np.asarray(ops.to_numpy(x)))
+    if ops.NAME == "jax" and _package(example) in ("jax", "jaxlib"):
+        return lambda x: x
+    return ops.to_numpy
+
+
+def converted(lists, return_tensors):
+    """{name: rows} as `return_tensors` has it: None as they are, "np" arrays, "pt" torch's tensors."""
+    if return_tensors is None:
+        return BatchEncoding(lists)
+    if return_tensors not in ("np", "pt"):
+        raise InputError(f"return_tensors is {return_tensors!r}, expected 'np', 'pt' or None")
+    arrays = {}
+    for name, rows in lists.items():
+        try:
+            arrays[name] = np.asarray(rows)
+        except ValueError as error:
+            raise InputError(f"{name} has rows of different lengths: pass padding=True") from error
+    if return_tensors == "pt":
+        import torch
+
+        arrays = {name: torch.from_numpy(x) for name, x in arrays.items()}
+    return BatchEncoding(arrays)

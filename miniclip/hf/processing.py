@@ -1,0 +1,188 @@
+"""transformers' processors around `miniclip.image` and `image_align`: pictures and texts to what models take.
+
+Pictures are prepared as the models were trained, and in no other way. For CLIP that is OpenAI's own preprocessing:
+where a margin has an odd number of pixels, transformers can be a pixel further left or up.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from miniclip import api, checkpoints
+from miniclip.checkpoints import huggingface, huggingface_align, huggingface_clip
+from miniclip.checkpoints.readers import read_json
+from miniclip.config import square
+from miniclip.errors import InputError
+from miniclip.files import write_json
+from miniclip.hf.outputs import converted, is_tensor
+from miniclip.hf.tokenization import BertTokenizer, CLIPTokenizer
+from miniclip.image import Preprocess
+from miniclip.image_align import AlignPreprocess
+from miniclip.wordpiece import LONGEST
+
+
+class ImageProcessor:
+    """What both image processors have in common: settings under transformers' names, which only say how large."""
+
+    model_input_names = ("pixel_values",)
+
+    def __init__(self, **settings):
+        self.prepare = self._prepare(settings)
+        self.settings = self.family.preprocessor(self.prepare)
+        huggingface.check_settings(type(self).__name__, settings, self.settings)
+        self.__dict__.update(self.settings)
+
+    def preprocess(self, images, return_tensors=None, **settings):
+        """Pictures to {"pixel_values": (B, 3, height, width)}: a list of B, or "np" an array, "pt" a tensor.
+
+        images: one or a list of PIL images, paths, or arrays or tensors of uint8, (height, width, channels) or
+        (channels, height, width). Other `settings` than those of the processor are refused. Raises InputError.
+        """
+        huggingface.check_settings(type(self).__name__, settings, self.settings)
+        pixels = self.prepare(_pictures(images))  # (B, 3, height, width)
+        return converted({"pixel_values": list(pixels) if return_tensors is None else pixels}, return_tensors)
+
+    __call__ = preprocess
+
+    def to_dict(self):
+        return dict(self.settings)
+
+    @classmethod
+    def from_pretrained(cls, name, *, cache_dir=None, **settings):
+        """The image processor of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        path = api.find(name, cache_dir)
+        for file in huggingface.PREPROCESSORS:
+            if (path / file).exists():
+                found = read_json(path / file)
+                return cls(**{**found.get("image_processor", found), **settings})
+        config = checkpoints.load(path)[0]
+        if config.visual is None or huggingface.family_of(config) is not cls.family:
+            raise InputError(f"{path}: is no model whose pictures a {cls.__name__} prepares")
+        return cls(**{**cls.family.preprocessor(api.preprocess_of(config.visual)), **settings})
+
+    def save_pretrained(self, directory):
+        """Write preprocessor_config.json into a directory, which is made if it is not there."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / huggingface.PREPROCESSORS[0], self.settings)
+
+
+def _pictures(images):
+    """One picture, several, or a batch of them -> a list."""
+    if (is_tensor(images) or isinstance(images, np.ndarray)) and images.ndim == 4:
+        images = list(images)
+    images = images if isinstance(images, (list, tuple)) else [images]
+    return [_channels_last(np.asarray(x)) if is_tensor(x) or isinstance(x, np.ndarray) else x for x in images]
+
+
+def _channels_last(pixels):
+    first = pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4)
+    return pixels.transpose(1, 2, 0) if first else pixels
+
+
+def _side(settings, name, default):
+    """(height, width) as one number where it is one."""
+    size = settings.get(name, default)
+    if isinstance(size, dict):
+        try:
+            size = size["height"], size["width"]
+        except KeyError:
+            raise InputError(f"{name} is {size!r}, expected a height and a width") from None
+    return square(tuple(size) if isinstance(size, list) else size)
+
+
+class CLIPImageProcessor(ImageProcessor):
+    """transformers' CLIPImageProcessor: `crop_size` is the size of the pictures, 224 where it is not given."""
+
+    family = huggingface_clip
+
+    @staticmethod
+    def _prepare(settings):
+        return Preprocess(_side(settings, "crop_size", 224))
+
+
+class EfficientNetImageProcessor(ImageProcessor):
+    """transformers' EfficientNetImageProcessor with ALIGN's settings: pictures are resized to `size`, then cropped."""
+
+    family = huggingface_align
+
+    @staticmethod
+    def _prepare(settings):
+        return AlignPreprocess(_side(settings, "crop_size", 289), resized=_side(settings, "size", 346))
+
+
+CLIPFeatureExtractor = CLIPImageProcessor  # its name before transformers 4.27
+
+
+class Processor:
+    """What both processors have in common: an image processor and a tokenizer behind one call."""
+
+    text_length = None  # that all texts are padded to where nothing else is asked for
+
+    def __init__(self, image_processor=None, tokenizer=None):
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+
+    def __call__(self, images=None, text=None, *, return_tensors=None, **options):
+        """Texts and pictures to what the model takes: {"input_ids": ..., "attention_mask": ..., "pixel_values": ...}.
+
+        `options` are the tokenizer's (padding, truncation, max_length, ...). Pictures and texts may change places, as
+        they did between versions of transformers.
+        """
+        if _is_text(images) and not _is_text(text):
+            images, text = text, images
+        if images is None and text is None:
+            raise InputError("neither text nor images are given")
+        inputs = converted({}, return_tensors)
+        if text is not None:
+            if self.text_length:
+                options = {"padding": "max_length", "max_length": self.text_length, **options}
+            inputs.update(self.tokenizer(text, return_tensors=return_tensors, **options))
+        if images is not None:
+            inputs.update(self.image_processor(images, return_tensors=return_tensors))
+        return inputs
+
+    def decode(self, *args, **options):
+        return self.tokenizer.decode(*args, **options)
+
+    def batch_decode(self, *args, **options):
+        return self.tokenizer.batch_decode(*args, **options)
+
+    @property
+    def feature_extractor(self):
+        """The image processor's older name."""
+        return self.image_processor
+
+    @property
+    def model_input_names(self):
+        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
+
+    @classmethod
+    def from_pretrained(cls, name, *, cache_dir=None):
+        """Both parts of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        parts = (cls.image_processor_class, cls.tokenizer_class)
+        return cls(*(part.from_pretrained(name, cache_dir=cache_dir) for part in parts))
+
+    def save_pretrained(self, directory):
+        """Write both parts into a directory, which is made if it is not there."""
+        self.image_processor.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+
+def _is_text(x):
+    """Paths are pictures only where they are said to be images."""
+    first = x[0] if isinstance(x, (list, tuple)) and x else x
+    return isinstance(first, str)
+
+
+class CLIPProcessor(Processor):
+    """transformers' CLIPProcessor: `image_processor` a CLIPImageProcessor, `tokenizer` a CLIPTokenizer."""
+
+    image_processor_class, tokenizer_class = CLIPImageProcessor, CLIPTokenizer
+
+
+class AlignProcessor(Processor):
+    """transformers' AlignProcessor: texts are padded to 64 tokens, with which ALIGN was trained."""
+
+    image_processor_class, tokenizer_class = EfficientNetImageProcessor, BertTokenizer
+    text_length = LONGEST

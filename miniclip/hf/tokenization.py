@@ -1,0 +1,334 @@
+"""transformers' tokenizers around `miniclip.Tokenizer` and `WordPiece`: special tokens, pairs, padding, truncation.
+
+The tokens are those of the wrapped tokenizers. That is BERT's own for ALIGN; for CLIP it is OpenAI's, which first mends
+texts that were decoded wrongly and unescapes HTML, as transformers' has not done since its tokenizers are in Rust.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from miniclip import api, checkpoints, vocabulary
+from miniclip.checkpoints import huggingface_align, huggingface_clip
+from miniclip.checkpoints.readers import read_json
+from miniclip.errors import InputError
+from miniclip.hf.outputs import converted, is_tensor
+from miniclip.tokenizer import Tokenizer
+from miniclip.wordpiece import WordPiece
+
+ANY_LENGTH = int(1e30)  # a text may have as many tokens where nothing else is said
+PADDING = {
+    False: None,
+    None: None,
+    "do_not_pad": None,
+    True: "longest",
+    "longest": "longest",
+    "max_length": "max_length",
+}
+TRUNCATION = {
+    **{False: None, None: None, "do_not_truncate": None, True: "longest_first"},
+    **{name: name for name in ("longest_first", "only_first", "only_second")},
+}
+
+
+class PreTrainedTokenizer:
+    """What both tokenizers have in common.
+
+    tokenizer         the Tokenizer or WordPiece that is wrapped
+    model_max_length  tokens that `padding="max_length"` and `truncation=True` mean where no `max_length` is given
+    """
+
+    family = None  # the module with transformers' names
+    model_input_names: list
+    padding_side = truncation_side = "right"
+
+    def __init__(self, tokenizer, model_max_length=ANY_LENGTH):
+        self.tokenizer = tokenizer
+        self.model_max_length = model_max_length
+        self.special_tokens_map = {
+            role: token for role, token in self.family.SPECIAL.items() if token in tokenizer.encoder
+        }
+        for role, token in self.special_tokens_map.items():
+            setattr(self, role, token)
+            setattr(self, f"{role}_id", tokenizer.encoder[token])
+        self.all_special_tokens = list(dict.fromkeys(self.special_tokens_map.values()))
+        self.all_special_ids = [tokenizer.encoder[token] for token in self.all_special_tokens]
+
+    # ------------------------------------------------------------------------------------------ texts to ids
+
+    def __call__(
+        self,
+        text,
+        text_pair=None,
+        add_special_tokens=True,
+        padding=False,
+        truncation=None,
+        max_length=None,
+        *,
+        pad_to_multiple_of=None,
+        return_tensors=None,
+        return_token_type_ids=None,
+        return_attention_mask=None,
+        return_special_tokens_mask=False,
+        return_length=False,
+    ):
+        """Texts to {"input_ids": ..., "attention_mask": ...}, for BERT with "token_type_ids": lists, arrays or tensors.
+
+        text, text_pair  a str, or lists of as many of them; a pair's two texts become one row
+        padding          True: all rows to the longest one; "max_length": to that
+        truncation       True: rows to `max_length`, the longer of two texts first; "only_first", "only_second"
+        max_length       None: the tokenizer's `model_max_length`
+        return_tensors   "np", "pt", or None for lists
+
+        Raises InputError for what is no text, and where rows of different lengths should become one array.
+        """
+        if max_length is not None and padding is False and truncation is None:
+            truncation = True
+        texts, pairs = ([x] if isinstance(x, str) else x for x in (text, text_pair))
+        self._check_texts(texts, pairs)
+        rows = []
+        for i, one in enumerate(texts):
+            ids = [self.tokenizer.encode(one), self.tokenizer.encode(pairs[i]) if pairs is not None else None]
+            ids = self._truncated(*ids, _choice("truncation", truncation, TRUNCATION), max_length, add_special_tokens)
+            rows.append(self._row(*ids, add_special_tokens))
+        columns = {name: [row[name] for row in rows] for name in ("input_ids", "token_type_ids", "special_tokens_mask")}
+        wanted = {
+            "input_ids": True,
+            "token_type_ids": "token_type_ids" in self.model_input_names
+            if return_token_type_ids is None
+            else return_token_type_ids,
+            "special_tokens_mask": return_special_tokens_mask,
+        }
+        columns = {name: x for name, x in columns.items() if wanted[name]}
+        options = {"padding": padding, "max_length": max_length, "pad_to_multiple_of": pad_to_multiple_of}
+        padded = self._padded(columns, return_attention_mask is not False, **options)
+        if return_length:
+            padded["length"] = [len(row) for row in padded["input_ids"]]
+        if isinstance(text, str) and return_tensors is None:
+            padded = {name: x if name == "length" else x[0] for name, x in padded.items()}
+        return converted(padded, return_tensors)
+
+    def encode(self, text, text_pair=None, add_special_tokens=True, **options):
+        """The "input_ids" of one text alone."""
+        return self(text, text_pair, add_special_tokens, **options)["input_ids"]
+
+    def tokenize(self, text):
+        """A text's tokens as strings, without special ones: "a cat" -> ["a</w>", "cat</w>"]."""
+        return self.convert_ids_to_tokens(self.tokenizer.encode(text))
+
+    def pad(
+        self,
+        encoded_inputs,
+        padding=True,
+        max_length=None,
+        pad_to_multiple_of=None,
+        return_attention_mask=None,
+        return_tensors=None,
+    ):
+        """Rows of ids, {"input_ids": [[...], ...]} or a list of {"input_ids": [...]}, to rows of one length."""
+        if not isinstance(encoded_inputs, dict):
+            encoded_inputs = {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]}
+        columns = {name: [list(row) for row in rows] for name, rows in encoded_inputs.items()}
+        options = {"padding": padding, "max_length": max_length, "pad_to_multiple_of": pad_to_multiple_of}
+        return converted(self._padded(columns, return_attention_mask is not False, **options), return_tensors)
+
+    def _check_texts(self, texts, pairs):
+        for name, given in (("text", texts), ("text_pair", pairs)):
+            if given is not None and not (isinstance(given, (list, tuple)) and all(isinstance(x, str) for x in given)):
+                raise InputError(f"{name} is {given!r}, expected a str or a list of str")
+        if texts is None or (pairs is not None and len(pairs) != len(texts)):
+            raise InputError("text is missing, or there are not as many texts in text_pair")
+
+    def _truncated(self, first, second, strategy, max_length, add_special_tokens):
+        limit = self.model_max_length if max_length is None else max_length
+        room = limit - (self.num_special_tokens_to_add(second is not None) if add_special_tokens else 0)
+        a, b = len(first), len(second or [])
+        if strategy is None or a + b <= room:
+            return first, second
+        if room < 0 or (strategy == "only_first" and b > room) or (strategy == "only_second" and a > room):
+            raise InputError(f"max_length is {limit}: so short, nothing of a text is left by truncation={strategy!r}")
+        if strategy == "longest_first":
+            # The shorter one gives nothing until both are of one length (tokenizers, utils/truncation.rs).
+            shorter = min(a, b, room // 2)
+            a, b = (shorter, room - shorter) if a <= b else (room - shorter, shorter)
+        elif strategy == "only_first":
+            a = room - b
+        else:
+            b = room - a
+        return first[:a], None if second is None else second[:b]
+
+    def _row(self, first, second, add_special_tokens):
+        if add_special_tokens:
+            return {
+                "input_ids": self.build_inputs_with_special_tokens(first, second),
+                "token_type_ids": self.create_token_type_ids_from_sequences(first, second),
+                "special_tokens_mask": self.get_special_tokens_mask(first, second),
+            }
+        ids = first + (second or [])
+        types = [0] * len(first) + [self.second_type] * len(second or [])
+        return {"input_ids": ids, "token_type_ids": types, "special_tokens_mask": [0] * len(ids)}
+
+    def _padded(self, columns, with_mask, padding, max_length, pad_to_multiple_of):
+        rows = columns["input_ids"]
+        columns = dict(columns)
+        if with_mask and "attention_mask" not in columns:
+            after = [name for name in columns if name == "special_tokens_mask"]
+            columns["attention_mask"] = [[1] * len(row) for row in rows]
+            columns |= {name: columns.pop(name) for name in after}
+        strategy = _choice("padding", padding, PADDING)
+        length = max(map(len, rows), default=0)
+        if strategy == "max_length":
+            limit = self.model_max_length if max_length is None else max_length
+            length = limit if limit < ANY_LENGTH else 0
+        step = pad_to_multiple_of or 1
+        length = -(-length // step) * step if strategy else 0
+        fill = {"input_ids": self.pad_token_id, "special_tokens_mask": 1}
+        return {
+            name: [row + [fill.get(name, 0)] * (length - len(row)) for row in rows] for name, rows in columns.items()
+        }
+
+    # --------------------------------------------------------------------------------- rows and what is special
+
+    def build_inputs_with_special_tokens(self, token_ids_0, token_ids_1=None):
+        """Ids of one text or two to a row of the model's."""
+        return [id for part in self._parts(token_ids_0, token_ids_1) for id in part]
+
+    def create_token_type_ids_from_sequences(self, token_ids_0, token_ids_1=None):
+        """For each place of such a row which of the texts it belongs to."""
+        first, second = self._parts(token_ids_0, None), self._parts(token_ids_0, token_ids_1)
+        size, whole = (sum(map(len, parts)) for parts in (first, second))
+        return [0] * size + [self.second_type] * (whole - size)
+
+    def get_special_tokens_mask(self, token_ids_0, token_ids_1=None, already_has_special_tokens=False):
+        """For each place of such a row 1 where a special token is, else 0; or of ids that are a row already."""
+        if already_has_special_tokens:
+            return [int(id in self.all_special_ids) for id in token_ids_0]
+        texts = self._parts([0] * len(token_ids_0), None if token_ids_1 is None else [0] * len(token_ids_1))
+        return [int(i % 2 == 0) for i, part in enumerate(texts) for _ in part]
+
+    def num_special_tokens_to_add(self, pair=False):
+        return len(self.build_inputs_with_special_tokens([], [] if pair else None))
+
+    # ------------------------------------------------------------------------------------------ ids to texts
+
+    def decode(self, token_ids, skip_special_tokens=False):
+        """Ids to a text, lists of them to a list of texts. Raises InputError for an unknown id."""
+        ids = token_ids.tolist() if is_tensor(token_ids) or isinstance(token_ids, np.ndarray) else token_ids
+        if isinstance(ids, (list, tuple)) and ids and not isinstance(ids[0], (int, np.integer)):
+            return [self.decode(row, skip_special_tokens) for row in ids]
+        ids = [ids] if isinstance(ids, (int, np.integer)) else ids
+        hidden = self.all_special_ids if skip_special_tokens else []
+        return self.tokenizer.decode(id for id in ids if id not in hidden).strip()
+
+    def batch_decode(self, sequences, skip_special_tokens=False):
+        """Rows of ids to a list of texts."""
+        return [self.decode(row, skip_special_tokens) for row in sequences]
+
+    def convert_tokens_to_ids(self, tokens):
+        """A token, or a list of them, to ids; an unknown one to that of `unk_token`."""
+        if isinstance(tokens, str):
+            return self.tokenizer.encoder.get(tokens, self.unk_token_id)
+        return [self.convert_tokens_to_ids(token) for token in tokens]
+
+    def convert_ids_to_tokens(self, ids):
+        """An id, or a list of them, to tokens. Raises InputError for an unknown id."""
+        if isinstance(ids, (int, np.integer)):
+            self.tokenizer.decode([ids])  # says what is wrong with it
+            return self.tokenizer.decoder[int(ids)]
+        return [self.convert_ids_to_tokens(id) for id in ids]
+
+    def get_vocab(self):
+        return dict(self.tokenizer.encoder)
+
+    @property
+    def vocab_size(self):
+        return len(self.tokenizer)
+
+    def __len__(self):
+        return len(self.tokenizer)
+
+    # ------------------------------------------------------------------------------------------------- files
+
+    @classmethod
+    def from_pretrained(cls, name, *, cache_dir=None, model_max_length=None):
+        """The tokenizer of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        path = api.find(name, cache_dir)
+        if not path.is_dir():
+            config, _, tokenizer = checkpoints.load(path)
+            tokenizer, length = tokenizer or cls._default(), config.text and config.text.context_length
+        else:
+            tokenizer = cls.family.load_tokenizer(path, None)
+            settings = path / "tokenizer_config.json"
+            length = read_json(settings).get("model_max_length") if settings.exists() else None
+        if not isinstance(tokenizer, cls.wraps):
+            raise InputError(f"{path}: has no vocabulary of a {cls.__name__}")
+        return cls(tokenizer=tokenizer, model_max_length=int(model_max_length or length or ANY_LENGTH))
+
+    def save_vocabulary(self, save_directory, filename_prefix=None):
+        """Write the files of the vocabulary into a directory that exists; returns their paths."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        return tuple(map(str, self.family.save_vocabulary(Path(save_directory), self.tokenizer, prefix)))
+
+    def save_pretrained(self, directory):
+        """Write all that `from_pretrained` reads, also transformers', into a directory, made if it is not there."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        return tuple(map(str, self.family.save_tokenizer(directory, self.tokenizer, self.model_max_length)))
+
+
+def _choice(name, value, known):
+    value = getattr(value, "value", value)  # of transformers' enumerations
+    if value not in known:
+        raise InputError(f"{name} is {value!r}, expected one of {', '.join(map(repr, known))}")
+    return known[value]
+
+
+class CLIPTokenizer(PreTrainedTokenizer):
+    """transformers' CLIPTokenizer, whose tokens are OpenAI's: `vocab_file` vocab.json and `merges_file` merges.txt.
+
+    Without files it has the official vocabulary, or that of a miniclip.Tokenizer given as `tokenizer`.
+    """
+
+    family, wraps = huggingface_clip, Tokenizer
+    model_input_names = ("input_ids", "attention_mask")
+    second_type = 0
+
+    def __init__(self, vocab_file=None, merges_file=None, *, tokenizer=None, model_max_length=ANY_LENGTH):
+        if merges_file is not None:
+            tokenizer = Tokenizer.load(merges_file)
+        tokenizer = tokenizer or self._default()
+        if vocab_file is not None and read_json(vocab_file) != tokenizer.encoder:
+            raise InputError(f"{vocab_file}: has other ids than {merges_file or 'the official vocabulary'} gives")
+        super().__init__(tokenizer, model_max_length)
+
+    _default = staticmethod(vocabulary.official_tokenizer)
+
+    def _parts(self, first, second):
+        """Special tokens and texts by turns."""
+        start, end = [self.bos_token_id], [self.eos_token_id]
+        return [start, first, end] if second is None else [start, first, end + end, second, end]
+
+
+class BertTokenizer(PreTrainedTokenizer):
+    """transformers' BertTokenizer, ALIGN's: `vocab_file` is vocab.txt; else a miniclip WordPiece as `tokenizer`."""
+
+    family, wraps = huggingface_align, WordPiece
+    model_input_names = ("input_ids", "token_type_ids", "attention_mask")
+    second_type = 1
+
+    def __init__(self, vocab_file=None, *, tokenizer=None, model_max_length=ANY_LENGTH):
+        if tokenizer is None and vocab_file is None:
+            raise InputError("BertTokenizer has no vocabulary of its own: give vocab_file")
+        super().__init__(tokenizer or WordPiece.load(vocab_file), model_max_length)
+
+    @staticmethod
+    def _default():
+        return None
+
+    def _parts(self, first, second):
+        """Special tokens and texts by turns."""
+        start, end = [self.cls_token_id], [self.sep_token_id]
+        return [start, first, end] if second is None else [start, first, end, second, end]
+
+
+CLIPTokenizerFast, BertTokenizerFast = CLIPTokenizer, BertTokenizer
