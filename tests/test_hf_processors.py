@@ -392,6 +392,13 @@ def test_configurations_are_made_of_their_towers_saved_and_read(family, tmp_path
     assert json.loads(config.to_json_string())["projection_dim"] == 320 and "projection_dim" in repr(config)
 
 
+def test_what_older_files_say_twice_is_taken_as_by_transformers():
+    settings = {"text_config": {"hidden_size": 64, "vocab_size": 99}, "text_config_dict": {"hidden_size": 48}}
+    ours, theirs = hf.CLIPConfig(**settings), transformers.CLIPConfig(**settings)
+    assert ours.text_config.hidden_size == theirs.text_config.hidden_size == 48
+    assert ours.text_config.vocab_size == theirs.text_config.vocab_size and "text_config_dict" not in ours.to_dict()
+
+
 def test_configurations_that_no_model_has_are_refused(tmp_path):
     with pytest.raises(InputError, match="CLIPTextConfig: width 50 cannot be shared by 8 heads"):
         hf.CLIPTextConfig(hidden_size=50)

@@ -27,7 +27,7 @@ class BatchEncoding(dict):
 class ModelOutput(Mapping):
     """What a model gives, by attribute, key or position. What is None has neither key nor position.
 
-    A value may be given as a function without arguments: it is called when the value is first looked at.
+    A value may be given as a function without arguments: it is called when the value is looked at.
     """
 
     def __init__(self, **values):
@@ -37,9 +37,7 @@ class ModelOutput(Mapping):
         if name.startswith("_") or name not in self._values:
             raise AttributeError(f"this output has no {name}, only {', '.join(self._values)}")
         value = self._values[name]
-        if callable(value):
-            value = self._values[name] = value()
-        return value
+        return value() if callable(value) else value
 
     def __getitem__(self, key):
         if isinstance(key, str):
