@@ -123,7 +123,9 @@ def dtype_name(dtype, backend_ops):
     name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else np.dtype(dtype).name
     if name not in backend_ops.DTYPES:
         known = ", ".join(backend_ops.DTYPES)
-        raise InputError(f"the {backend_ops.NAME} backend does not compute in {name}; choose one of {known}")
+        raise InputError(
+            f"the {backend_ops.NAME} backend does not compute in {name}; choose one of {known}, or backend='torch'"
+        )
     return name
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's package by its own names, on torch: code written for it runs with `from miniclip import clip`.
+"""OpenAI's package by its own names, on torch: what its README does runs with `from miniclip import clip`.
 
 Tensors in, tensors out, as there; miniclip's own `load` and `tokenize`, of which this is made, give arrays on a CPU.
 """

@@ -122,6 +122,6 @@ class WordPiece:
         """Read a vocab.txt. Raises InputError naming the file where it is not one."""
         try:
             with open_regular(path) as file:
-                return cls(file.read().decode().removesuffix("\n").split("\n"))
+                return cls(file.read().decode().replace("\r\n", "\n").removesuffix("\n").split("\n"))
         except (OSError, ValueError) as error:  # InputError and UnicodeDecodeError are ValueErrors
             raise InputError(f"{path}: cannot be read as a vocabulary of word pieces: {error}") from error

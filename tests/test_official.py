@@ -88,6 +88,15 @@ def test_two_cats_have_the_logits_of_transformers_own_test(backend, here):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_two_cats_have_the_logits_of_transformers_own_test_of_align(backend, here):
+    # transformers, tests/models/align/test_modeling_align.py, AlignModelIntegrationTest.test_inference
+    model, preprocess = miniclip.load(here("align-base"), backend=backend)
+    image = preprocess(here("000000039769.jpg"))[None]
+    logits = model(image, model.tokenize(["a photo of a cat", "a photo of a dog"]))[0]
+    np.testing.assert_allclose(model.ops.to_numpy(logits), [[9.7093, 3.4679]], atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_interpolated_positions_give_the_states_of_transformers_own_test(backend, here):
     # The same file, test_inference_interpolate_pos_encoding
     model, preprocess = miniclip.load(here("openai/clip-vit-base-patch32"), backend=backend, image_size=180)

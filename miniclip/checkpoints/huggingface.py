@@ -26,7 +26,9 @@ def load(directory, tensors=None, *, dtype=None):
     try:
         config = config_from(source, next(iter(settings.values()), None))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        raise InputError(f"{directory / 'config.json'}: not the configuration of a CLIP model: {error}") from error
+        raise InputError(
+            f"{directory / 'config.json'}: not the configuration of a CLIP or an ALIGN: {error}"
+        ) from error
     family = FAMILIES[source["model_type"]]
     for path, found in settings.items():
         if config.visual:
@@ -38,7 +40,7 @@ def load(directory, tensors=None, *, dtype=None):
         if not any(name.startswith(prefix) for name in tensors):
             tensors = {prefix + name: x for name, x in tensors.items()}
     tokenizer = family.load_tokenizer(directory, config.text.vocab_size) if config.text else None
-    flat = names.rename(family.prepare(tensors), family.NAMES)
+    flat = names.rename(family.prepare(tensors, source), family.NAMES)
     return family.fit(config, flat), flat, tokenizer
 
 
@@ -126,6 +128,6 @@ def save_model(directory, config, tree, source):
     """
     family = family_of(config)
     check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")
-    tensors = family.undo(names.restore(params.flatten(tree), family.NAMES))
+    tensors = family.undo(names.restore(params.flatten(tree), family.NAMES), source)
     safetensors.write(Path(directory) / WEIGHTS[0], tensors, {"format": "pt"})
     write_json(Path(directory) / "config.json", source)

@@ -14,7 +14,7 @@ from miniclip.wordpiece import CLS, LONGEST, MASK, PAD, SEP, UNK, WordPiece
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
 NAMES = names.ALIGN
-EPS = 1e-3  # of BatchNorms
+EPS = 1e-3  # of BatchNorms, where no file tells
 RESIZED = 346 / 289  # of what pictures are resized to, the part that is kept, where no file tells
 
 # Ours of transformers' names for the activations that both know.
@@ -37,7 +37,8 @@ def config_from(source, settings=None):
 
 
 def _vision(source, settings):
-    size = square(_sides(settings.get("crop_size")) or _sides(source.get("image_size", 600)))
+    crop = settings.get("crop_size") if settings.get("do_center_crop", True) else None
+    size = square(_sides(crop) or _sides(source.get("image_size", 600)))
     resized = _sides(settings.get("size")) or tuple(round(side * RESIZED) for side in pair(size))
     out = source.get("out_channels", (16, 24, 40, 80, 112, 192, 320))
     incoming = source.get("in_channels", (32, 16, 24, 40, 80, 112, 192))
@@ -155,12 +156,16 @@ def preprocessor(visual):
     }
 
 
-def prepare(tensors):
-    return batch_norm.fold(tensors, batch_norm.ALIGN, EPS)
+def prepare(tensors, source):
+    return batch_norm.fold(tensors, batch_norm.ALIGN, _eps(source))
 
 
-def undo(tensors):
-    tensors = batch_norm.unfold(tensors, batch_norm.ALIGN, EPS)
+def _eps(source):
+    return (source.get("vision_config") or source).get("batch_norm_eps", EPS)
+
+
+def undo(tensors, source):
+    tensors = batch_norm.unfold(tensors, batch_norm.ALIGN, _eps(source))
     if "temperature" in tensors:
         return tensors
     return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # of one tower
@@ -175,14 +180,19 @@ def fit(config, flat):
 
 def load_tokenizer(directory, vocab_size):
     """The WordPiece tokenizer of vocab.txt, or of tokenizer.json; None without both."""
-    path = directory / "vocab.txt"
+    path, settings = directory / "vocab.txt", directory / "tokenizer_config.json"
+    if settings.exists() and read_json(settings).get("do_lower_case") is False:
+        raise InputError(f"{settings}: is for a vocabulary with capitals, and ALIGN's has none")
     if path.exists():
         return WordPiece.load(path)
     path = directory / "tokenizer.json"
     if not path.exists():
         return None
     try:
-        vocabulary = read_json(path)["model"]["vocab"]
+        content = read_json(path)
+        if (content.get("normalizer") or {}).get("lowercase") is False:
+            raise ValueError("it is one with capitals, and ALIGN's has none")
+        vocabulary = content["model"]["vocab"]
         return WordPiece(sorted(vocabulary, key=vocabulary.__getitem__))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: has no vocabulary of word pieces: {error}") from error

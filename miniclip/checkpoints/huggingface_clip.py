@@ -119,11 +119,12 @@ def preprocessor(visual):
         "image_mean": [*MEAN],
         "image_std": [*STD],
         "resample": 3,  # Pillow's number for bicubic
+        "rescale_factor": 1 / 255,
         **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
     }
 
 
-def prepare(tensors):
+def prepare(tensors, source):
     """Nothing has to be done to the weights before they are renamed, nor after (`undo`)."""
     return tensors
 

@@ -1,12 +1,15 @@
-"""transformers' names for what miniclip has: change the import, and code written for its CLIP and ALIGN runs.
+"""transformers' names for what miniclip has: change the import, and what is written for its CLIP and ALIGN runs.
 
     from transformers import CLIPModel, CLIPProcessor    becomes    from miniclip.hf import CLIPModel, CLIPProcessor
 
 Adapters without maths of their own: they take transformers' arguments, ask `miniclip.CLIP` or `ALIGN` on any backend,
 and give transformers' outputs, tensors for tensors and arrays for arrays. One file a kind, named as in transformers.
-Where miniclip differs on purpose: tokens and crops are OpenAI's own, to the bit, where transformers' are off in rare
-texts and by a pixel; and `get_text_features` and `get_image_features` give the features, as transformers did up to
-version 4, and not an output that has them as its `pooler_output`.
+The models are no torch modules. What else differs on purpose:
+
+- `get_text_features` and `get_image_features` give the features, as transformers did up to version 4, and not an output
+  that has them as its `pooler_output`
+- CLIP's tokens and crops are OpenAI's own, to the bit: transformers' are others for rare texts, and off by a pixel
+- weights are float32 unless another dtype is asked for
 """
 
 from miniclip.hf.configuration import (

@@ -6,6 +6,7 @@ The names, and what they mean here, stand in `checkpoints.huggingface_clip` and 
 import copy
 import json
 from pathlib import Path
+from typing import ClassVar
 
 from miniclip import api, checkpoints
 from miniclip.checkpoints import huggingface
@@ -18,14 +19,14 @@ class PreTrainedConfig:
     """Settings as attributes. Raises InputError for what no model can have."""
 
     model_type: str
-    initial = ()  # name and value that the scale of the logits has in random weights, where there is one
+    others: ClassVar[dict] = {}  # defaults of what does not change what a model with given weights computes
 
     def __init__(self, **settings):
         settings = {name: value for name, value in settings.items() if name != "model_type"}
         plain = {name: _plain(value) for name, value in settings.items()}
         source = huggingface.family_of(self._ours(plain)).config_to(self._ours(plain))
         completed = {name: source[name] for name in source.keys() - {"model_type", "architectures"}}
-        settings = {**dict([self.initial] if self.initial else []), **completed, **settings}
+        settings = {**completed, **self.others, **settings}
         # As JSON has them, which knows no tuples.
         self.__dict__.update({name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()})
 
@@ -95,7 +96,9 @@ class _TowerConfig(PreTrainedConfig):
     def _selected(cls, source, path):
         if source.get("model_type") == cls.whole:
             shared = {name: source[name] for name in ("projection_dim",) if name in source}
-            source = {**(source.get(cls.part) or {}), **shared, "model_type": cls.model_type}
+            # As in `huggingface_clip.config_from`: older files have what their author set in a "_dict".
+            tower = source.get(f"{cls.part}_dict") or source.get(cls.part) or {}
+            source = {**tower, **shared, "model_type": cls.model_type}
         return super()._selected(source, path)
 
 
@@ -116,29 +119,43 @@ class _WholeConfig(PreTrainedConfig):
         return cls(text_config=text_config, vision_config=vision_config, **settings)
 
 
+INITIAL, FACTOR = {"initializer_range": 0.02}, {"initializer_factor": 1.0}
+
+
 class CLIPTextConfig(_TowerConfig):
     model_type, whole, part = "clip_text_model", "clip", "text_config"
+    others: ClassVar = {"bos_token_id": 49406, "pad_token_id": 1, "attention_dropout": 0.0, **INITIAL, **FACTOR}
 
 
 class CLIPVisionConfig(_TowerConfig):
     model_type, whole, part = "clip_vision_model", "clip", "vision_config"
+    others: ClassVar = {"attention_dropout": 0.0, **INITIAL, **FACTOR}
 
 
 class CLIPConfig(_WholeConfig):
     model_type = "clip"
     text_class, vision_class = CLIPTextConfig, CLIPVisionConfig
-    initial = ("logit_scale_init_value", 2.6592)
+    others: ClassVar = {"logit_scale_init_value": 2.6592, **FACTOR}
 
 
 class AlignTextConfig(_TowerConfig):
     model_type, whole, part = "align_text_model", "align", "text_config"
+    others: ClassVar = {
+        **{"bos_token_id": None, "eos_token_id": None},
+        **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, **INITIAL},
+    }
 
 
 class AlignVisionConfig(_TowerConfig):
     model_type, whole, part = "align_vision_model", "align", "vision_config"
+    # hidden_dim: the side of a pool that takes the whole grid, if it is long enough.
+    others: ClassVar = {
+        **{"hidden_dim": 2560, "pooling_type": "mean"},
+        **{"batch_norm_momentum": 0.99, "drop_connect_rate": 0.2, **INITIAL},
+    }
 
 
 class AlignConfig(_WholeConfig):
     model_type = "align"
     text_class, vision_class = AlignTextConfig, AlignVisionConfig
-    initial = ("temperature_init_value", 1.0)
+    others: ClassVar = {"temperature_init_value": 1.0, **INITIAL}

@@ -1,7 +1,7 @@
 """What transformers' models have in common, around `miniclip.CLIP` and `ALIGN`: its arguments and outputs, any backend.
 
-What a tower lets one see is looked at only where it is asked for: hidden states, attention weights, the last hidden
-state. Features and logits alone take the fast way, as `miniclip.load`'s models do.
+A call gives all that transformers gives, hidden states behind a text's end included. Whoever wants features and nothing
+else is served faster by `get_image_features` and `get_text_features`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from miniclip.align import ALIGN
 from miniclip.checkpoints import huggingface, positions
 from miniclip.config import ALIGNConfig, EfficientNetConfig, pair
 from miniclip.errors import InputError
-from miniclip.hf.outputs import ModelOutput, given, taken
+from miniclip.hf.outputs import ModelOutput, check_options, given, taken
 from miniclip.loss import contrastive_loss
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
@@ -39,8 +39,6 @@ STAGES = {
     efficientnet: Stages("stem", r"blocks\.\d+", None, "features"),
     bert: Stages("embeddings", r"blocks\.\d+\.mlp", None, "pooler"),
 }
-# Arguments of transformers' `from_pretrained` that change nothing here.
-IDLE = {"attn_implementation", "low_cpu_mem_usage", "use_safetensors", "local_files_only", "trust_remote_code"}
 
 
 class PreTrainedModel:
@@ -70,13 +68,11 @@ class PreTrainedModel:
     def from_pretrained(
         cls, name, *, backend="auto", device=None, dtype=None, torch_dtype=None, cache_dir=None, **options
     ):
-        """A model with its weights: `name`, `backend`, `device` and `dtype` as in `miniclip.load`.
+        """A model with its weights: `name`, `backend`, `device` and `dtype` as in `miniclip.load`, float32 for None.
 
         `torch_dtype` is the older name of `dtype`; `cache_dir` is the directory for what has to be fetched.
         """
-        unknown = options.keys() - IDLE
-        if unknown:
-            raise InputError(f"{cls.__name__}.from_pretrained has no {', '.join(sorted(unknown))} here")
+        check_options(cls, options)
         dtype = torch_dtype if dtype is None else dtype
         path = api.find(name, cache_dir)
         config = cls.config_class.from_pretrained(path)
@@ -87,28 +83,40 @@ class PreTrainedModel:
             raise InputError(f"{path}: has no projection, which a {cls.__name__} needs")
         return cls(config, model)
 
-    def save_pretrained(self, directory):
+    def save_pretrained(self, directory, **options):
         """Write config.json and model.safetensors into a directory, which is made if it is not there."""
+        check_options(type(self), options)
         Path(directory).mkdir(parents=True, exist_ok=True)
         tree = params.tree_map(self.model.ops.to_numpy, self.model.params)
         source = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         huggingface.save_model(directory, self.model.config, tree, source)
 
-    def __call__(self, *inputs, return_dict=None, **options):
-        output = self.forward(*inputs, **options)
-        return output.to_tuple() if return_dict is False else output
+    def __call__(self, *inputs, **options):
+        return self.forward(*inputs, **options)
 
     def eval(self):
         """Returns the same model: it is always in this mode, as it has no dropout."""
         return self
 
-    def to(self, device):
-        """Put the model on another device, for a backend that computes there. Returns the same object."""
-        backend = "auto" if self.model.backend in ("numpy", "triton") else self.model.backend
-        if str(device) != str(self.model.device):
-            self.model = _rebuilt(self.model, self.model.config, self.model.params, ops.select(backend, device), device)
-            self._resized.clear()
+    def to(self, device=None, dtype=None):
+        """Put the model on another device, for a backend that computes there, or in another dtype, as torch's does.
+
+        Returns the same object.
+        """
+        if type(device).__name__ == "dtype":
+            device, dtype = None, device
+        backend = self.model.ops
+        if device is not None and str(device) != str(self.model.device):
+            backend = ops.select("auto" if backend.NAME in ("numpy", "triton") else backend.NAME, device)
+        else:
+            device = self.model.device
+        dtype = self.model.dtype if dtype is None else api.dtype_name(dtype, backend)
+        self.model = _rebuilt(self.model, self.model.config, self.model.params, backend, device, dtype)
+        self._forget()
         return self
+
+    def _forget(self):
+        self._resized.clear()
 
     @property
     def device(self):
@@ -124,66 +132,65 @@ class PreTrainedModel:
 
     # --------------------------------------------------------------------------------------- what towers give
 
-    def _see_image(self, pixel_values, interpolate_pos_encoding=False, **look):
-        _check_given(pixel_values=pixel_values)
-        model = self._of_size(pixel_values, interpolate_pos_encoding)
-        return _see(model, model.encode_image, model.config.visual.tower, pixel_values, {}, **look)
+    def _encode_image(self, pixel_values, interpolate_pos_encoding=False):
+        """A function of options, a trace for one, that encodes these pictures."""
+        check_present(pixel_values=pixel_values)
+        model = self._of_size(np.shape(pixel_values)[-2:], interpolate_pos_encoding)
+        return functools.partial(model.encode_image, taken(pixel_values, model.ops))
 
-    def _see_text(self, input_ids, attention_mask=None, token_type_ids=None, **look):
-        _check_given(input_ids=input_ids)
-        model, tokens = self.model, np.asarray(taken(input_ids, numpy_ops))
-        options = {}
+    def _encode_text(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The same for texts."""
+        check_present(input_ids=input_ids)
+        try:
+            tokens, options = np.asarray(taken(input_ids, numpy_ops)), {}
+        except ValueError as error:
+            raise InputError("input_ids has rows of different lengths: pad them") from error
         if attention_mask is not None:
             options["lengths"] = _lengths(np.asarray(taken(attention_mask, numpy_ops)), tokens)
-        if isinstance(model, ALIGN):
+        if isinstance(self.model, ALIGN):
             # Without a mask nothing is taken for padding (modeling_align.py, AlignTextModel).
             options.setdefault("lengths", np.full(len(tokens), tokens.shape[-1]))
-            options["token_types"] = token_type_ids
+            options["token_types"] = taken(token_type_ids, self.model.ops)
         elif attention_mask is not None:
-            ends = text.end_of_text(tokens, model.config.text.eot_token_id)
+            ends = text.end_of_text(tokens, self.model.config.text.eot_token_id)
             if (ends >= options["lengths"]).any():
                 raise InputError("attention_mask hides where a text ends: it has to be 1 up to the end-of-text token")
-        return _see(model, model.encode_text, model.config.text.tower, input_ids, options, **look)
+        return functools.partial(self.model.encode_text, tokens, **options)
 
-    def _of_size(self, pixel_values, interpolate):
-        """The model for pictures of that size."""
-        config, size = self.model.config.visual, tuple(pixel_values.shape[-2:])
-        flexible = interpolate or isinstance(config, EfficientNetConfig)
-        if not flexible or len(size) != 2 or size == pair(config.image_size):
+    def _of_size(self, size, interpolate):
+        """The model for pictures (height, width)."""
+        config, size = self.model.config, tuple(size)
+        flexible = interpolate or isinstance(config.visual, EfficientNetConfig)
+        if not flexible or len(size) != 2 or size == pair(config.visual.image_size):
             return self.model
         if size not in self._resized:
-            alone = dataclasses.replace(self.model.config, text=None)
+            alone = dataclasses.replace(config, text=None)
             tree = params.tree_map(self.model.ops.to_numpy, {"visual": self.model.params["visual"]})
-            self._resized = {size: _rebuilt(self.model, *positions.with_image_size(alone, tree, size))}
+            self._resized[size] = _rebuilt(self.model, *positions.with_image_size(alone, tree, size))
         return self._resized[size]
 
 
-def _see(model, encode, tower, batch, options, output_hidden_states=None, output_attentions=None):
-    """(features, a function that gives what transformers says of the tower); the first are the backend's own arrays."""
-    names, give, batch = STAGES[tower], given(model.ops, batch), taken(batch, model.ops)
+def see(encode, tower, give, output_hidden_states=None, output_attentions=None):
+    """(features, what transformers says of the tower): the first the backend's own arrays, the others handed to `give`.
 
-    @functools.cache
-    def seen():
-        stages = {}
+    encode takes a trace, tower is the module that it comes from.
+    """
+    names, stages = STAGES[tower], {}
 
-        def see(name, value):
-            stages[name] = value
+    def trace(name, value):
+        stages[name] = value
 
-        see.attentions = bool(output_attentions)
-        encode(batch, **options, trace=see)
-        blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
-        weights = [x for name, x in stages.items() if name.endswith("attention_weights")]
-        pooled = stages.get(names.pooled)
-        return stages["features"], ModelOutput(
-            last_hidden_state=give(stages[names.last] if names.last else blocks[-1]),
-            pooler_output=None if pooled is None else give(pooled),
-            hidden_states=tuple(map(give, [stages[names.first], *blocks])) if output_hidden_states else None,
-            attentions=tuple(map(give, weights)) if weights else None,
-        )
-
-    if output_hidden_states or output_attentions:
-        return seen()[0], lambda: seen()[1]
-    return encode(batch, **options), lambda: seen()[1]
+    trace.attentions = bool(output_attentions)
+    features = encode(trace=trace)
+    blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
+    weights = [x for name, x in stages.items() if name.endswith("attention_weights")]
+    pooled = stages.get(names.pooled)
+    return features, ModelOutput(
+        last_hidden_state=give(stages[names.last] if names.last else blocks[-1]),
+        pooler_output=None if pooled is None else give(pooled),
+        hidden_states=tuple(map(give, [stages[names.first], *blocks])) if output_hidden_states else None,
+        attentions=tuple(map(give, weights)) if weights else None,
+    )
 
 
 def _lengths(mask, tokens):
@@ -197,7 +204,7 @@ def _lengths(mask, tokens):
     return lengths
 
 
-def _check_given(**inputs):
+def check_present(**inputs):
     for name, value in inputs.items():
         if value is None:
             raise InputError(f"{name} is missing")
@@ -213,14 +220,18 @@ def check_absent(**inputs):
 # --------------------------------------------------------------------------------------------- models made of others
 
 
-def _rebuilt(model, config, tree, backend=None, device=None):
-    """A model with another configuration, other parameters, or on another backend."""
-    backend = backend or model.ops
-    same = model.ops is backend
-    tree = tree if same else params.tree_map(model.ops.to_numpy, tree)
-    dtype = api.dtype_name(model.dtype, backend)
-    device = device if device is not None else model.device if same else None
-    return type(model)(config, tree, backend, tokenizer=model.tokenizer, device=device, dtype=dtype)
+def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
+    """A model with another configuration, other parameters, or on another backend, device or dtype."""
+    if backend not in (None, model.ops):
+        tree = params.tree_map(model.ops.to_numpy, tree)
+    return type(model)(
+        config,
+        tree,
+        backend or model.ops,
+        tokenizer=model.tokenizer,
+        device=model.device if device is None else device,
+        dtype=model.dtype if dtype is None else dtype,
+    )
 
 
 def _alone(model, tower):
@@ -233,24 +244,22 @@ def _alone(model, tower):
 
 
 def _random(config, projected, backend, device, dtype):
-    """Normal numbers of transformers' `initializer_range`, norms that do nothing, biases of 0."""
-    ours = config.ours()
+    """Normal numbers, of deviation `config.initializer_range`, for all weights but norms, and biases of 0."""
+    ours, deviation = config.ours(), getattr(config, "initializer_range", 0.02)  # a CLIPConfig has none
     if not projected and not isinstance(ours, ALIGNConfig):
         ours = dataclasses.replace(ours, embed_dim=None)
     rng, flat = np.random.default_rng(), {}
     for name, shape in params.flatten(ours.shapes()).items():
         if name == ours.scale:
-            flat[name] = np.asarray(getattr(config, config.initial[0]), np.float32)
+            flat[name] = np.asarray(getattr(config, f"{name}_init_value"), np.float32)
         elif name.endswith("bias"):
             flat[name] = np.zeros(shape, np.float32)
         elif ".ln_" in name:
             flat[name] = np.ones(shape, np.float32)
         else:
-            deviation = getattr(config, "initializer_range", 0.02)
             flat[name] = deviation * rng.standard_normal(shape, dtype=np.float32)
     kind = ALIGN if isinstance(ours, ALIGNConfig) else CLIP
-    dtype = api.dtype_name(dtype, backend)
-    return kind(ours, params.unflatten(flat), backend, device=device, dtype=dtype)
+    return kind(ours, params.unflatten(flat), backend, device=device, dtype=api.dtype_name(dtype, backend))
 
 
 # ----------------------------------------------------------------------------------------------------- the models
@@ -263,24 +272,32 @@ class WholeModel(PreTrainedModel):
     vision_class: type
     label_smoothing = 0.0
 
-    def get_image_features(self, pixel_values, interpolate_pos_encoding=False):
-        """Pictures (B, 3, height, width) to features (B, E), not normalised: the features themselves."""
-        features, _ = self._see_image(pixel_values, interpolate_pos_encoding)
-        return given(self.model.ops, pixel_values)(features)
+    @functools.cached_property
+    def text_model(self):
+        """The text tower alone, with the same weights."""
+        return self.text_class(self.config.text_config, _alone(self.model, "text"))
 
-    def _text_features(self, input_ids, attention_mask, token_type_ids=None):
-        features, _ = self._see_text(input_ids, attention_mask, token_type_ids)
-        return given(self.model.ops, input_ids)(features)
+    @functools.cached_property
+    def vision_model(self):
+        """The image tower alone, with the same weights."""
+        return self.vision_class(self.config.vision_config, _alone(self.model, "visual"))
 
-    def _joined(self, image_seen, text_seen, example, return_loss):
-        """CLIPOutput or AlignOutput, from what is seen of B pictures and N texts."""
-        (image, vision_model_output), (texts, text_model_output) = image_seen, text_seen  # features (B, E), (N, E)
+    def _forget(self):
+        super()._forget()
+        for name in ("text_model", "vision_model"):
+            self.__dict__.pop(name, None)
+
+    def _joined(self, encode_image, encode_text, example, return_loss, return_dict=None, **look):
+        """CLIPOutput or AlignOutput of B pictures and N texts, of the kind of `example`."""
         backend, give = self.model.ops, given(self.model.ops, example)
+        config = self.model.config
+        image, vision_model_output = see(encode_image, config.visual.tower, give, **look)  # (B, E)
+        texts, text_model_output = see(encode_text, config.text.tower, give, **look)  # (N, E)
         logits = self.model.logits(image, texts)  # (B, N)
         if return_loss and logits.shape[0] != logits.shape[1]:
-            raise InputError(f"return_loss wants a text for each picture, and there are {logits.shape} of them")
+            raise InputError(f"return_loss wants a text for each picture, and there are {tuple(logits.shape)} of them")
         loss = contrastive_loss(logits, ops=backend, label_smoothing=self.label_smoothing) if return_loss else None
-        return ModelOutput(
+        output = ModelOutput(
             loss=None if loss is None else give(loss),
             logits_per_image=give(logits),
             logits_per_text=give(logits.T),
@@ -289,16 +306,7 @@ class WholeModel(PreTrainedModel):
             text_model_output=text_model_output,
             vision_model_output=vision_model_output,
         )
-
-    @property
-    def text_model(self):
-        """The text tower alone, with the same weights."""
-        return self.text_class(self.config.text_config, _alone(self.model, "text"))
-
-    @property
-    def vision_model(self):
-        """The image tower alone, with the same weights."""
-        return self.vision_class(self.config.vision_config, _alone(self.model, "visual"))
+        return output.to_tuple() if return_dict is False else output
 
 
 class TowerModel(PreTrainedModel):
@@ -306,16 +314,10 @@ class TowerModel(PreTrainedModel):
 
     embeds: str
 
-    def _returned(self, seen, example, output_hidden_states=None, output_attentions=None):
-        features, output = seen
-        if not self.projected:
-            return output()
-        looked = (
-            output() if output_hidden_states or output_attentions else ModelOutput(hidden_states=None, attentions=None)
-        )
-        return ModelOutput(
-            **{self.embeds: given(self.model.ops, example)(features)},
-            last_hidden_state=lambda: output().last_hidden_state,
-            hidden_states=looked.hidden_states,
-            attentions=looked.attentions,
-        )
+    def _seen(self, encode, example, return_dict=None, **look):
+        give = given(self.model.ops, example)
+        features, output = see(encode, getattr(self.model.config, self.tower).tower, give, **look)
+        if self.projected:
+            others = ("last_hidden_state", "hidden_states", "attentions")
+            output = ModelOutput(**{self.embeds: give(features)}, **{name: getattr(output, name) for name in others})
+        return output.to_tuple() if return_dict is False else output

@@ -2,6 +2,7 @@
 
 from miniclip.hf.configuration import AlignConfig, AlignTextConfig, AlignVisionConfig
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
+from miniclip.hf.outputs import given
 
 
 class AlignVisionModel(TowerModel):
@@ -10,7 +11,7 @@ class AlignVisionModel(TowerModel):
     config_class, tower, projected = AlignVisionConfig, "visual", False
 
     def forward(self, pixel_values=None, **look):
-        return self._returned(self._see_image(pixel_values, **look), pixel_values, **look)
+        return self._seen(self._encode_image(pixel_values), pixel_values, **look)
 
 
 class AlignTextModel(TowerModel):
@@ -22,7 +23,7 @@ class AlignTextModel(TowerModel):
         self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None, inputs_embeds=None, **look
     ):
         check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
-        return self._returned(self._see_text(input_ids, attention_mask, token_type_ids, **look), input_ids, **look)
+        return self._seen(self._encode_text(input_ids, attention_mask, token_type_ids), input_ids, **look)
 
 
 class AlignModel(WholeModel):
@@ -31,12 +32,16 @@ class AlignModel(WholeModel):
     config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel
     label_smoothing = 0.1
 
+    def get_image_features(self, pixel_values):
+        """Pictures (B, 3, height, width) to features (B, E), not normalised: the features themselves."""
+        return given(self.model.ops, pixel_values)(self._encode_image(pixel_values)())
+
     def get_text_features(
         self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None, inputs_embeds=None
     ):
         """Token ids (B, T) to features (B, E), not normalised: the features themselves."""
         check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
-        return self._text_features(input_ids, attention_mask, token_type_ids)
+        return given(self.model.ops, input_ids)(self._encode_text(input_ids, attention_mask, token_type_ids)())
 
     def forward(
         self,
@@ -51,6 +56,6 @@ class AlignModel(WholeModel):
     ):
         """AlignOutput of B pictures and N texts, or of as many with `return_loss`: logits_per_image (B, N) and more."""
         check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
-        image = self._see_image(pixel_values, **look)
-        texts = self._see_text(input_ids, attention_mask, token_type_ids, **look)
-        return self._joined(image, texts, pixel_values, return_loss)
+        encode_image = self._encode_image(pixel_values)
+        encode_text = self._encode_text(input_ids, attention_mask, token_type_ids)
+        return self._joined(encode_image, encode_text, pixel_values, return_loss, **look)

@@ -2,6 +2,7 @@
 
 from miniclip.hf.configuration import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
+from miniclip.hf.outputs import given
 
 
 class CLIPVisionModel(TowerModel):
@@ -11,7 +12,7 @@ class CLIPVisionModel(TowerModel):
     embeds = "image_embeds"
 
     def forward(self, pixel_values=None, interpolate_pos_encoding=False, **look):
-        return self._returned(self._see_image(pixel_values, interpolate_pos_encoding, **look), pixel_values, **look)
+        return self._seen(self._encode_image(pixel_values, interpolate_pos_encoding), pixel_values, **look)
 
 
 class CLIPVisionModelWithProjection(CLIPVisionModel):
@@ -28,7 +29,7 @@ class CLIPTextModel(TowerModel):
 
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, **look):
         check_absent(position_ids=position_ids)
-        return self._returned(self._see_text(input_ids, attention_mask, **look), input_ids, **look)
+        return self._seen(self._encode_text(input_ids, attention_mask), input_ids, **look)
 
 
 class CLIPTextModelWithProjection(CLIPTextModel):
@@ -42,10 +43,14 @@ class CLIPModel(WholeModel):
 
     config_class, text_class, vision_class = CLIPConfig, CLIPTextModel, CLIPVisionModel
 
+    def get_image_features(self, pixel_values, interpolate_pos_encoding=False):
+        """Pictures (B, 3, height, width) to features (B, E), not normalised: the features themselves."""
+        return given(self.model.ops, pixel_values)(self._encode_image(pixel_values, interpolate_pos_encoding)())
+
     def get_text_features(self, input_ids, attention_mask=None, position_ids=None):
         """Token ids (B, T) to features (B, E), not normalised: the features themselves."""
         check_absent(position_ids=position_ids)
-        return self._text_features(input_ids, attention_mask)
+        return given(self.model.ops, input_ids)(self._encode_text(input_ids, attention_mask)())
 
     def forward(
         self,
@@ -62,5 +67,6 @@ class CLIPModel(WholeModel):
         The `pooler_output` of `text_model_output` and `vision_model_output` is the features, as in transformers 5.
         """
         check_absent(position_ids=position_ids)
-        image = self._see_image(pixel_values, interpolate_pos_encoding, **look)
-        return self._joined(image, self._see_text(input_ids, attention_mask, **look), pixel_values, return_loss)
+        encode_image = self._encode_image(pixel_values, interpolate_pos_encoding)
+        encode_text = self._encode_text(input_ids, attention_mask)
+        return self._joined(encode_image, encode_text, pixel_values, return_loss, **look)

@@ -18,17 +18,17 @@ class BatchEncoding(dict):
             raise AttributeError(f"there is no {name} here, only {', '.join(self)}")
         return self[name]
 
-    def to(self, device):
-        """Put all tensors on a device; arrays stay where they are. Returns the same object."""
-        self.update({name: x.to(device) for name, x in self.items() if is_tensor(x)})
+    def to(self, *args, **kwargs):
+        """Tensor.to for all tensors, of which only floating ones change their dtype. Returns the same object."""
+        for name, x in self.items():
+            if is_tensor(x):
+                moved = x.to(*args, **kwargs)
+                self[name] = moved if x.is_floating_point() else moved.to(x.dtype)
         return self
 
 
 class ModelOutput(Mapping):
-    """What a model gives, by attribute, key or position. What is None has neither key nor position.
-
-    A value may be given as a function without arguments: it is called when the value is looked at.
-    """
+    """What a model gives, by attribute, key or position. What is None has neither key nor position."""
 
     def __init__(self, **values):
         self._values = values
@@ -36,14 +36,13 @@ class ModelOutput(Mapping):
     def __getattr__(self, name):
         if name.startswith("_") or name not in self._values:
             raise AttributeError(f"this output has no {name}, only {', '.join(self._values)}")
-        value = self._values[name]
-        return value() if callable(value) else value
+        return self._values[name]
 
     def __getitem__(self, key):
         if isinstance(key, str):
-            if key not in list(self):
+            if self._values.get(key) is None:
                 raise KeyError(key)
-            return getattr(self, key)
+            return self._values[key]
         names = list(self)[key]
         return self._at(names) if isinstance(names, str) else tuple(map(self._at, names))
 
@@ -63,6 +62,20 @@ class ModelOutput(Mapping):
     def to_tuple(self):
         """The values in order, and so of every output among them."""
         return self[:]
+
+
+# Arguments of transformers' methods that change nothing here, or only how files are written.
+IDLE = {
+    *("attn_implementation", "local_files_only", "low_cpu_mem_usage", "trust_remote_code", "use_fast"),
+    *("use_safetensors", "max_shard_size", "safe_serialization"),
+}
+
+
+def check_options(kind, options):
+    """InputError for arguments that would change something if miniclip knew them."""
+    unknown = sorted(options.keys() - IDLE)
+    if unknown:
+        raise InputError(f"{kind.__name__} takes no {', '.join(unknown)} here")
 
 
 def is_tensor(x):
@@ -107,7 +120,7 @@ def converted(lists, return_tensors):
     arrays = {}
     for name, rows in lists.items():
         try:
-            arrays[name] = np.asarray(rows)
+            arrays[name] = np.asarray(rows) if len(rows) else np.zeros((0, 0), int)
         except ValueError as error:
             raise InputError(f"{name} has rows of different lengths: pass padding=True") from error
     if return_tensors == "pt":

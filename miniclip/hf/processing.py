@@ -14,10 +14,11 @@ from miniclip.checkpoints.readers import read_json
 from miniclip.config import square
 from miniclip.errors import InputError
 from miniclip.files import write_json
-from miniclip.hf.outputs import converted, is_tensor
-from miniclip.hf.tokenization import BertTokenizer, CLIPTokenizer
+from miniclip.hf.outputs import check_options, converted, is_tensor, taken
+from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
 from miniclip.image import Preprocess
 from miniclip.image_align import AlignPreprocess
+from miniclip.ops import numpy_ops
 from miniclip.wordpiece import LONGEST
 
 
@@ -38,6 +39,7 @@ class ImageProcessor:
         images: one or a list of PIL images, paths, or arrays or tensors of uint8, (height, width, channels) or
         (channels, height, width). Other `settings` than those of the processor are refused. Raises InputError.
         """
+        check_options(type(self), {name: settings[name] for name in settings.keys() - self.settings.keys()})
         huggingface.check_settings(type(self).__name__, settings, self.settings)
         pixels = self.prepare(_pictures(images))  # (B, 3, height, width)
         return converted({"pixel_values": list(pixels) if return_tensors is None else pixels}, return_tensors)
@@ -54,7 +56,10 @@ class ImageProcessor:
         for file in huggingface.PREPROCESSORS:
             if (path / file).exists():
                 found = read_json(path / file)
-                return cls(**{**found.get("image_processor", found), **settings})
+                try:
+                    return cls(**{**found.get("image_processor", found), **settings})
+                except InputError as error:
+                    raise InputError(f"{path / file}: {error}") from error
         config = checkpoints.load(path)[0]
         if config.visual is None or huggingface.family_of(config) is not cls.family:
             raise InputError(f"{path}: is no model whose pictures a {cls.__name__} prepares")
@@ -72,7 +77,8 @@ def _pictures(images):
     if (is_tensor(images) or isinstance(images, np.ndarray)) and images.ndim == 4:
         images = list(images)
     images = images if isinstance(images, (list, tuple)) else [images]
-    return [_channels_last(np.asarray(x)) if is_tensor(x) or isinstance(x, np.ndarray) else x for x in images]
+    images = [taken(x, numpy_ops) for x in images]
+    return [_channels_last(x) if isinstance(x, np.ndarray) else x for x in images]
 
 
 def _channels_last(pixels):
@@ -126,20 +132,27 @@ class Processor:
     def __call__(self, images=None, text=None, *, return_tensors=None, **options):
         """Texts and pictures to what the model takes: {"input_ids": ..., "attention_mask": ..., "pixel_values": ...}.
 
-        `options` are the tokenizer's (padding, truncation, max_length, ...). Pictures and texts may change places, as
-        they did between versions of transformers.
+        `options` are the tokenizer's (padding, truncation, max_length, ...) and the image processor's. Pictures and
+        texts may change places, as they did between versions of transformers.
         """
-        if _is_text(images) and not _is_text(text):
+        if _is_text(images) and text is not None and not _is_text(text):
             images, text = text, images
         if images is None and text is None:
             raise InputError("neither text nor images are given")
+        for part, given in (("tokenizer", text), ("image_processor", images)):
+            if given is not None and getattr(self, part) is None:
+                raise InputError(f"this {type(self).__name__} was made without its {part}")
+        ours = self.image_processor.settings.keys() if self.image_processor else ()
+        settings = {name: options.pop(name) for name in ours & options.keys()}
+        check_options(type(self), {name: options[name] for name in options.keys() - CALL_OPTIONS})
+        options = {name: value for name, value in options.items() if name in CALL_OPTIONS}
         inputs = converted({}, return_tensors)
         if text is not None:
             if self.text_length:
                 options = {"padding": "max_length", "max_length": self.text_length, **options}
             inputs.update(self.tokenizer(text, return_tensors=return_tensors, **options))
         if images is not None:
-            inputs.update(self.image_processor(images, return_tensors=return_tensors))
+            inputs.update(self.image_processor(images, return_tensors=return_tensors, **settings))
         return inputs
 
     def decode(self, *args, **options):
@@ -158,19 +171,21 @@ class Processor:
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
 
     @classmethod
-    def from_pretrained(cls, name, *, cache_dir=None):
+    def from_pretrained(cls, name, *, cache_dir=None, **options):
         """Both parts of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
         parts = (cls.image_processor_class, cls.tokenizer_class)
+        check_options(cls, options)
         return cls(*(part.from_pretrained(name, cache_dir=cache_dir) for part in parts))
 
-    def save_pretrained(self, directory):
+    def save_pretrained(self, directory, **options):
         """Write both parts into a directory, which is made if it is not there."""
+        check_options(type(self), options)
         self.image_processor.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
 
 def _is_text(x):
-    """Paths are pictures only where they are said to be images."""
+    """Whether it could be: paths are pictures where they are said to be."""
     first = x[0] if isinstance(x, (list, tuple)) and x else x
     return isinstance(first, str)
 

@@ -4,6 +4,7 @@ The tokens are those of the wrapped tokenizers. That is BERT's own for ALIGN; fo
 texts that were decoded wrongly and unescapes HTML, as transformers' has not done since its tokenizers are in Rust.
 """
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from miniclip import api, checkpoints, vocabulary
 from miniclip.checkpoints import huggingface_align, huggingface_clip
 from miniclip.checkpoints.readers import read_json
 from miniclip.errors import InputError
-from miniclip.hf.outputs import converted, is_tensor
+from miniclip.hf.outputs import check_options, converted, is_tensor
 from miniclip.tokenizer import Tokenizer
 from miniclip.wordpiece import WordPiece
 
@@ -40,7 +41,10 @@ class PreTrainedTokenizer:
 
     family = None  # the module with transformers' names
     model_input_names: list
-    padding_side = truncation_side = "right"
+    padding_side, truncation_side = (
+        "right",
+        "right",
+    )  # the first may be "left", for other models than CLIP's and ALIGN's
 
     def __init__(self, tokenizer, model_max_length=ANY_LENGTH):
         self.tokenizer = tokenizer
@@ -125,12 +129,17 @@ class PreTrainedTokenizer:
         return_attention_mask=None,
         return_tensors=None,
     ):
-        """Rows of ids, {"input_ids": [[...], ...]} or a list of {"input_ids": [...]}, to rows of one length."""
+        """{"input_ids": [[...], ...]}, one row of it, or a list of {"input_ids": [...]}, with rows of one length."""
         if not isinstance(encoded_inputs, dict):
             encoded_inputs = {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]}
-        columns = {name: [list(row) for row in rows] for name, rows in encoded_inputs.items()}
+        one = np.ndim(encoded_inputs["input_ids"][:1]) == 1 and len(encoded_inputs["input_ids"]) > 0
+        columns = {name: [x] if one else x for name, x in encoded_inputs.items()}
+        columns = {name: [list(row) for row in rows] for name, rows in columns.items()}
         options = {"padding": padding, "max_length": max_length, "pad_to_multiple_of": pad_to_multiple_of}
-        return converted(self._padded(columns, return_attention_mask is not False, **options), return_tensors)
+        padded = self._padded(columns, return_attention_mask is not False, **options)
+        if one and return_tensors is None:
+            padded = {name: rows[0] for name, rows in padded.items()}
+        return converted(padded, return_tensors)
 
     def _check_texts(self, texts, pairs):
         for name, given in (("text", texts), ("text_pair", pairs)):
@@ -183,9 +192,13 @@ class PreTrainedTokenizer:
         step = pad_to_multiple_of or 1
         length = -(-length // step) * step if strategy else 0
         fill = {"input_ids": self.pad_token_id, "special_tokens_mask": 1}
-        return {
-            name: [row + [fill.get(name, 0)] * (length - len(row)) for row in rows] for name, rows in columns.items()
-        }
+        left = _choice("padding_side", self.padding_side, {"right": False, "left": True})
+
+        def pad(name, row):
+            more = [fill.get(name, 0)] * (length - len(row))
+            return more + row if left else row + more
+
+        return {name: [pad(name, row) for row in rows] for name, rows in columns.items()}
 
     # --------------------------------------------------------------------------------- rows and what is special
 
@@ -211,8 +224,11 @@ class PreTrainedTokenizer:
 
     # ------------------------------------------------------------------------------------------ ids to texts
 
-    def decode(self, token_ids, skip_special_tokens=False):
-        """Ids to a text, lists of them to a list of texts. Raises InputError for an unknown id."""
+    def decode(self, token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=None):
+        """Ids to a text, lists of them to a list of texts. Raises InputError for an unknown id.
+
+        Spaces before punctuation are cleaned up as in transformers where nothing is said of it, and not otherwise.
+        """
         ids = token_ids.tolist() if is_tensor(token_ids) or isinstance(token_ids, np.ndarray) else token_ids
         if isinstance(ids, (list, tuple)) and ids and not isinstance(ids[0], (int, np.integer)):
             return [self.decode(row, skip_special_tokens) for row in ids]
@@ -220,9 +236,10 @@ class PreTrainedTokenizer:
         hidden = self.all_special_ids if skip_special_tokens else []
         return self.tokenizer.decode(id for id in ids if id not in hidden).strip()
 
-    def batch_decode(self, sequences, skip_special_tokens=False):
+    def batch_decode(self, sequences, skip_special_tokens=False, clean_up_tokenization_spaces=None):
         """Rows of ids to a list of texts."""
-        return [self.decode(row, skip_special_tokens) for row in sequences]
+        texts = self.decode(sequences, skip_special_tokens)
+        return [texts] if isinstance(texts, str) else texts
 
     def convert_tokens_to_ids(self, tokens):
         """A token, or a list of them, to ids; an unknown one to that of `unk_token`."""
@@ -250,30 +267,41 @@ class PreTrainedTokenizer:
     # ------------------------------------------------------------------------------------------------- files
 
     @classmethod
-    def from_pretrained(cls, name, *, cache_dir=None, model_max_length=None):
+    def from_pretrained(cls, name, *, cache_dir=None, model_max_length=None, padding_side=None, **options):
         """The tokenizer of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        check_options(cls, options)
         path = api.find(name, cache_dir)
         if not path.is_dir():
             config, _, tokenizer = checkpoints.load(path)
-            tokenizer, length = tokenizer or cls._default(), config.text and config.text.context_length
+            tokenizer = tokenizer or cls._default()
+            settings = {"model_max_length": config.text and config.text.context_length}
         else:
-            tokenizer = cls.family.load_tokenizer(path, None)
-            settings = path / "tokenizer_config.json"
-            length = read_json(settings).get("model_max_length") if settings.exists() else None
+            tokenizer, file = cls.family.load_tokenizer(path, None), path / "tokenizer_config.json"
+            settings = read_json(file) if file.exists() else {}
         if not isinstance(tokenizer, cls.wraps):
             raise InputError(f"{path}: has no vocabulary of a {cls.__name__}")
-        return cls(tokenizer=tokenizer, model_max_length=int(model_max_length or length or ANY_LENGTH))
+        if settings.get("truncation_side", "right") != "right":
+            raise InputError(f"{path}: cuts texts at their beginnings, which miniclip does not")
+        length = model_max_length or settings.get("model_max_length") or ANY_LENGTH
+        tokenizer = cls(tokenizer=tokenizer, model_max_length=int(length))
+        tokenizer.padding_side = padding_side or settings.get("padding_side", "right")
+        return tokenizer
 
     def save_vocabulary(self, save_directory, filename_prefix=None):
         """Write the files of the vocabulary into a directory that exists; returns their paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         return tuple(map(str, self.family.save_vocabulary(Path(save_directory), self.tokenizer, prefix)))
 
-    def save_pretrained(self, directory):
+    def save_pretrained(self, directory, **options):
         """Write all that `from_pretrained` reads, also transformers', into a directory, made if it is not there."""
+        check_options(type(self), options)
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         return tuple(map(str, self.family.save_tokenizer(directory, self.tokenizer, self.model_max_length)))
+
+
+# What a call takes beside texts.
+CALL_OPTIONS = set(inspect.signature(PreTrainedTokenizer.__call__).parameters) - {"self", "text", "text_pair"}
 
 
 def _choice(name, value, known):

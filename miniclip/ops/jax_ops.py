@@ -8,6 +8,7 @@ jax.vmap take a tower as the plain function that it is,
     encode = functools.partial(config.tower.encode_image, model.ops, config=config)
     gradient = jax.grad(lambda params: encode(images, **params).sum())(model.params["visual"])
 
+and so the text tower, `encode(tokens, end, **params)` with `end` from its `end_of_text`, before anything is compiled.
 What each operation means stands once, in `numpy_ops`.
 """
 
