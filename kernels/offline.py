@@ -159,9 +159,9 @@ def launches(dtype):
         **{
             f"linear M={M} {name}": partial(linear.linear, *product(M, 768), name)
             for M in (50, 800, 12800)
-            for name in triton_ops.ACTIVATIONS
+            for name in activation.NAMES
         },
-        **{name: partial(function, empty(12800, 3072)) for name, function in triton_ops.ACTIVATIONS.items()},
+        **{name: partial(triton_ops.ACTIVATIONS[name], empty(12800, 3072)) for name in activation.NAMES},
         "bias, residual and relu": partial(
             activation.bias_activation, empty(802816, 256), empty(256), "relu", residual=empty(802816, 256)
         ),

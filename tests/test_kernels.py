@@ -139,7 +139,7 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
         r"weight is \(7,\), expected \(8,\)": lambda: layer_norm.layer_norm(x, D[1:], D, eps=0),
         r"update is \(5, 8\), expected \(2, 5, 8\)": lambda: layer_norm.add_layer_norm(x, x[0], D, D, eps=0),
         r"bias is \(7,\), expected \(8,\)": lambda: activation.bias_activation(x, D[1:], "gelu"),
-        "no activation 'silu'; choose one of quick_gelu, gelu, relu": lambda: activation.bias_activation(x, D, "silu"),
+        "no activation 'tanh'; choose one of quick_gelu, gelu, relu": lambda: activation.bias_activation(x, D, "tanh"),
         r"residual is \(5, 8\), expected \(2, 5, 8\)": lambda: activation.bias_activation(x, D, None, residual=x[0]),
         "attention has versions 1 to 4, not 5": lambda: attention(*[heads] * 3, version=5),
         "all tensors alike, not float16, float32": lambda: attention(heads, heads.half(), heads),
@@ -147,7 +147,7 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
             x[0].double(), x[0].double(), D[0].double()
         ),
         "computes no gradients": lambda: layer_norm.layer_norm(x, D.clone().requires_grad_(), D, eps=0),
-        "no activation 'silu'": lambda: linear.linear(x, x[0], None, "silu"),
+        "no activation 'tanh'": lambda: linear.linear(x, x[0], None, "tanh"),
         r"x is \(2, 5, 8\), expected \(2, 5, 4\)": lambda: linear.linear(x, x[0, :, :4]),
         r"positions is \(4, 8\), expected \(5, 8\)": lambda: patch_embed.patch_embed(
             image, *patches[:2], patches[2][1:]

@@ -44,15 +44,23 @@ CEILINGS = {
     "linear M=50 quick_gelu": ((64, 48, 40), (104, 96, 56)),
     "linear M=50 gelu": ((64, 48, 40), (96, 88, 64)),
     "linear M=50 relu": ((64, 48, 40), (96, 96, 56)),
+    "linear M=50 sigmoid": ((64, 48, 40), (96, 96, 56)),
+    "linear M=50 silu": ((64, 48, 40), (104, 96, 64)),
     "linear M=800 quick_gelu": ((96, 72, 64), (104, 96, 56)),
     "linear M=800 gelu": ((96, 80, 72), (96, 88, 64)),
     "linear M=800 relu": ((96, 72, 64), (96, 96, 56)),
+    "linear M=800 sigmoid": ((96, 72, 64), (96, 96, 56)),
+    "linear M=800 silu": ((96, 72, 64), (104, 96, 64)),
     "linear M=12800 quick_gelu": ((128, 256, 144), (104, 96, 56)),
     "linear M=12800 gelu": ((168, 216, 224), (96, 88, 64)),
     "linear M=12800 relu": ((128, 176, 144), (96, 96, 56)),
+    "linear M=12800 sigmoid": ((128, 192, 144), (96, 96, 56)),
+    "linear M=12800 silu": ((128, 208, 144), (104, 96, 64)),
     "quick_gelu": ((32, 32, 32), (32, 32, 32)),
     "gelu": ((40, 40, 40), (40, 40, 40)),
     "relu": ((32, 32, 32), (32, 32, 32)),
+    "sigmoid": ((32, 32, 32), (32, 32, 32)),
+    "silu": ((32, 32, 40), (32, 32, 32)),
     "bias, residual and relu": ((32, 40, 48), (48, 48, 40)),
     "patches P=8": ((168, 152, 176), (96, 88, 64)),
     "patches P=14": ((32, 32, 32), (32, 32, 32)),
@@ -60,7 +68,10 @@ CEILINGS = {
     "patches P=32": ((168, 160, 176), (96, 88, 64)),
     "similarity": ((144, 112, 120), (144, 152, 152)),
 }
-NO_PRODUCT = ("layer norm", "sum and layer norm", "quick_gelu", "gelu", "relu", "bias, residual", "patches P=14")
+NO_PRODUCT = (
+    *("layer norm", "sum and layer norm", "patches P=14"),
+    *("quick_gelu", "gelu", "relu", "sigmoid", "silu", "bias, residual"),
+)
 # Each generation's own instruction of the matrix units, for 64 rows: fewer, and float32, make do with the first.
 MATRIX = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 
@@ -128,13 +139,35 @@ for name in {names}:
         ops.similarity(features, words, params["logit_scale"])
     print(tuple(features.shape), tuple(words.shape), sum(kernel.local for kernel in kernels))
 """
+WHOLE_ALIGN = """
+import torch
+from miniclip.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.kernels import offline, triton_ops as ops
+from miniclip.params import tree_map
+from miniclip.towers import bert, efficientnet
+
+visual = EfficientNetConfig(289, 346, width_coefficient=2.0, depth_coefficient=1.0)
+config = ALIGNConfig(visual, BertConfig(512, 30522, width=768, layers=2, heads=12, mlp_width=3072), embed_dim=640)
+params = tree_map(lambda x: torch.empty(x, dtype=torch.bfloat16, device="meta"), config.shapes())
+images = torch.empty(3, 3, 289, 289, dtype=torch.bfloat16, device="meta")
+tokens, end = (torch.empty(shape, dtype=torch.int64, device="meta") for shape in ((3, 64), (3,)))
+with offline.compiling(90) as kernels:
+    features = efficientnet.encode_image(ops, images, **params["visual"], config=visual)
+    words = bert.encode_text(ops, tokens, end, **params["text"], config=config.text)
+print(tuple(features.shape), tuple(words.shape), sum(kernel.local for kernel in kernels))
+"""
 
 
-def test_whole_models_compile_for_a_gpu_that_is_not_here():
+@pytest.mark.parametrize(
+    ("program", "widths"),
+    [
+        (WHOLE_MODEL.format(names=["ViT-B/32", "ViT-L/14@336px", "RN50x4"]), (512, 768, 640)),
+        (WHOLE_ALIGN, (640,)),
+    ],
+    ids=["CLIP", "ALIGN"],
+)
+def test_whole_models_compile_for_a_gpu_that_is_not_here(program, widths):
     """Every line that runs on a GPU does, but for the arithmetic."""
-    names = ["ViT-B/32", "ViT-L/14@336px", "RN50x4"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", WHOLE_MODEL.format(names=names)], capture_output=True, text=True, env=environment
-    )
-    assert done.stdout.splitlines() == [f"(3, {E}) (3, {E}) 0" for E in (512, 768, 640)], done.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == [f"(3, {E}) (3, {E}) 0" for E in widths], done.stderr
