@@ -9,13 +9,15 @@ import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 import miniclip
 from miniclip import InputError, api, cli, params, vocabulary, weights
 from miniclip.checkpoints import download, hub, huggingface, open_clip
-from miniclip.config import PRESETS
+from miniclip.config import PRESETS, ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.doctor import report
+from miniclip.wordpiece import WordPiece
 
 OPENAI = [name for name, entry in weights.manifest()["models"].items() if "configuration" in entry]
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -376,6 +378,23 @@ def test_a_model_of_the_hub_is_loaded_by_its_id(home, server, tmp_path_factory):
     model, _ = miniclip.load("owner/name", backend="numpy", download_root=home / "root")
     assert model.config == shapes.config
     assert files_in(home / "root" / "models--owner--name" / "refs") == ["main"]
+
+
+@pytest.mark.parametrize("name", ["align-base", "kakaobrain/align-base"])
+def test_align_base_is_a_repository_on_the_hub(home, server, tmp_path_factory, name):
+    stages = ((1, 16, 3, 2, 1), (1, 24, 3, 2, 6))
+    visual = EfficientNetConfig(33, 40, 1.0, 1.0, stages=stages)
+    config = ALIGNConfig(visual, BertConfig(16, 6, width=8, layers=1, heads=2, mlp_width=16), embed_dim=24)
+    tree = params.tree_map(lambda shape: np.ones(shape, np.float32), config.shapes())
+    directory = tmp_path_factory.mktemp("align") / "hf"
+    huggingface.save(directory, config, tree, WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red"]))
+    published = {file: (directory / file).read_bytes() for file in files_in(directory)}
+    publish(server, published, repo_id="kakaobrain/align-base")
+    for _ in "ab":  # the second time without the network
+        model, preprocess = miniclip.load(name, backend="numpy")
+        assert model.config == config and preprocess.resized == 40
+        assert model.tokenize("red").tolist() == [[2, 5, 3, *[0] * 13]]
+        server.refused.update(dict.fromkeys(server.asked, 404))
 
 
 @pytest.mark.parametrize("variables", [{}, {"HF_HOME": "x"}, {"HF_HUB_CACHE": "x/y"}, {"XDG_CACHE_HOME": "x"}])

@@ -79,21 +79,20 @@ def test_clip_png_has_the_published_probabilities_cosines_and_features(vit_b_32,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_two_cats_have_the_logits_of_transformers_own_test(backend, here):
-    # transformers, tests/models/clip/test_modeling_clip.py, CLIPModelIntegrationTest.test_inference
-    model, preprocess = miniclip.load(here("openai/clip-vit-base-patch32"), backend=backend)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # transformers, tests/models/clip/test_modeling_clip.py, CLIPModelIntegrationTest.test_inference
+        ("openai/clip-vit-base-patch32", [[24.5701, 19.3049]]),
+        # tests/models/align/test_modeling_align.py, AlignModelIntegrationTest.test_inference
+        ("align-base", [[9.7093, 3.4679]]),
+    ],
+)
+def test_two_cats_have_the_logits_of_transformers_own_test(name, expected, backend, here):
+    model, preprocess = miniclip.load(here(name), backend=backend)
     image = preprocess(here("000000039769.jpg"))[None]
     logits = model(image, model.tokenize(["a photo of a cat", "a photo of a dog"]))[0]
-    np.testing.assert_allclose(model.ops.to_numpy(logits), [[24.5701, 19.3049]], atol=1e-3)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_cats_have_the_logits_of_transformers_own_test_of_align(backend, here):
-    # transformers, tests/models/align/test_modeling_align.py, AlignModelIntegrationTest.test_inference
-    model, preprocess = miniclip.load(here("align-base"), backend=backend)
-    image = preprocess(here("000000039769.jpg"))[None]
-    logits = model(image, model.tokenize(["a photo of a cat", "a photo of a dog"]))[0]
-    np.testing.assert_allclose(model.ops.to_numpy(logits), [[9.7093, 3.4679]], atol=1e-3)
+    np.testing.assert_allclose(model.ops.to_numpy(logits), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
