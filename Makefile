@@ -12,7 +12,7 @@ demo: .venv/core
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The official weights and pictures, 6.3 GB, fetched into the cache unless they are there; then what was published of their outputs.
+# The official weights and pictures, 7 GB, fetched into the cache unless they are there; then what was published of their outputs.
 test-official: .venv/test
 	$(BIN)/miniclip download all openai/clip-vit-base-patch32 CLIP.png 000000039769.jpg cifar-100-python.tar.gz
 	$(BIN)/python -m pytest tests/test_official.py -rs

@@ -65,8 +65,9 @@ class ImageProcessor:
             raise InputError(f"{path}: is no model whose pictures a {cls.__name__} prepares")
         return cls(**{**cls.family.preprocessor(api.preprocess_of(config.visual)), **settings})
 
-    def save_pretrained(self, directory):
+    def save_pretrained(self, directory, **options):
         """Write preprocessor_config.json into a directory, which is made if it is not there."""
+        check_options(type(self), options)
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / huggingface.PREPROCESSORS[0], self.settings)

@@ -19,13 +19,10 @@ from miniclip.wordpiece import WordPiece
 
 ANY_LENGTH = int(1e30)  # a text may have as many tokens where nothing else is said
 PADDING = {
-    False: None,
-    None: None,
-    "do_not_pad": None,
-    True: "longest",
-    "longest": "longest",
-    "max_length": "max_length",
+    **{False: None, None: None, "do_not_pad": None, True: "longest"},
+    **{name: name for name in ("longest", "max_length")},
 }
+COLUMNS = ("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask")
 TRUNCATION = {
     **{False: None, None: None, "do_not_truncate": None, True: "longest_first"},
     **{name: name for name in ("longest_first", "only_first", "only_second")},
@@ -40,11 +37,9 @@ class PreTrainedTokenizer:
     """
 
     family = None  # the module with transformers' names
-    model_input_names: list
-    padding_side, truncation_side = (
-        "right",
-        "right",
-    )  # the first may be "left", for other models than CLIP's and ALIGN's
+    model_input_names: tuple
+    truncation_side = "right"
+    padding_side = "right"  # or "left", which CLIP and ALIGN have no use for
 
     def __init__(self, tokenizer, model_max_length=ANY_LENGTH):
         self.tokenizer = tokenizer
@@ -90,22 +85,17 @@ class PreTrainedTokenizer:
             truncation = True
         texts, pairs = ([x] if isinstance(x, str) else x for x in (text, text_pair))
         self._check_texts(texts, pairs)
+        strategy = _choice("truncation", truncation, TRUNCATION)
         rows = []
-        for i, one in enumerate(texts):
-            ids = [self.tokenizer.encode(one), self.tokenizer.encode(pairs[i]) if pairs is not None else None]
-            ids = self._truncated(*ids, _choice("truncation", truncation, TRUNCATION), max_length, add_special_tokens)
-            rows.append(self._row(*ids, add_special_tokens))
-        columns = {name: [row[name] for row in rows] for name in ("input_ids", "token_type_ids", "special_tokens_mask")}
-        wanted = {
-            "input_ids": True,
-            "token_type_ids": "token_type_ids" in self.model_input_names
-            if return_token_type_ids is None
-            else return_token_type_ids,
-            "special_tokens_mask": return_special_tokens_mask,
-        }
-        columns = {name: x for name, x in columns.items() if wanted[name]}
-        options = {"padding": padding, "max_length": max_length, "pad_to_multiple_of": pad_to_multiple_of}
-        padded = self._padded(columns, return_attention_mask is not False, **options)
+        for one, other in zip(texts, pairs or [None] * len(texts)):
+            ids = self.tokenizer.encode(one), None if other is None else self.tokenizer.encode(other)
+            ids = self._truncated(*ids, strategy, max_length, add_special_tokens)
+            rows.append(self._row(self._parts(*ids) if add_special_tokens else _without_special(*ids)))
+        if return_token_type_ids is None:
+            return_token_type_ids = "token_type_ids" in self.model_input_names
+        wanted = (True, return_token_type_ids, return_attention_mask is not False, return_special_tokens_mask)
+        columns = {name: [row[name] for row in rows] for name, is_wanted in zip(COLUMNS, wanted) if is_wanted}
+        padded = self._padded(columns, padding, max_length, pad_to_multiple_of)
         if return_length:
             padded["length"] = [len(row) for row in padded["input_ids"]]
         if isinstance(text, str) and return_tensors is None:
@@ -135,8 +125,9 @@ class PreTrainedTokenizer:
         one = np.ndim(encoded_inputs["input_ids"][:1]) == 1 and len(encoded_inputs["input_ids"]) > 0
         columns = {name: [x] if one else x for name, x in encoded_inputs.items()}
         columns = {name: [list(row) for row in rows] for name, rows in columns.items()}
-        options = {"padding": padding, "max_length": max_length, "pad_to_multiple_of": pad_to_multiple_of}
-        padded = self._padded(columns, return_attention_mask is not False, **options)
+        if return_attention_mask is not False:
+            columns.setdefault("attention_mask", [[1] * len(row) for row in columns["input_ids"]])
+        padded = self._padded(columns, padding, max_length, pad_to_multiple_of)
         if one and return_tensors is None:
             padded = {name: rows[0] for name, rows in padded.items()}
         return converted(padded, return_tensors)
@@ -166,26 +157,20 @@ class PreTrainedTokenizer:
             b = room - a
         return first[:a], None if second is None else second[:b]
 
-    def _row(self, first, second, add_special_tokens):
-        if add_special_tokens:
-            return {
-                "input_ids": self.build_inputs_with_special_tokens(first, second),
-                "token_type_ids": self.create_token_type_ids_from_sequences(first, second),
-                "special_tokens_mask": self.get_special_tokens_mask(first, second),
-            }
-        ids = first + (second or [])
-        types = [0] * len(first) + [self.second_type] * len(second or [])
-        return {"input_ids": ids, "token_type_ids": types, "special_tokens_mask": [0] * len(ids)}
+    def _row(self, parts):
+        """Special tokens and texts by turns -> what a model, or its user, may want to know of each token."""
+        places = [(i, id) for i, part in enumerate(parts) for id in part]
+        row = (
+            [id for _, id in places],
+            [self.second_type if i > 2 else 0 for i, _ in places],  # the second text, and what ends it
+            [1 for _ in places],
+            [int(i % 2 == 0) for i, _ in places],
+        )
+        return dict(zip(COLUMNS, row))
 
-    def _padded(self, columns, with_mask, padding, max_length, pad_to_multiple_of):
-        rows = columns["input_ids"]
-        columns = dict(columns)
-        if with_mask and "attention_mask" not in columns:
-            after = [name for name in columns if name == "special_tokens_mask"]
-            columns["attention_mask"] = [[1] * len(row) for row in rows]
-            columns |= {name: columns.pop(name) for name in after}
+    def _padded(self, columns, padding, max_length, pad_to_multiple_of):
         strategy = _choice("padding", padding, PADDING)
-        length = max(map(len, rows), default=0)
+        length = max(map(len, columns["input_ids"]), default=0)
         if strategy == "max_length":
             limit = self.model_max_length if max_length is None else max_length
             length = limit if limit < ANY_LENGTH else 0
@@ -204,20 +189,17 @@ class PreTrainedTokenizer:
 
     def build_inputs_with_special_tokens(self, token_ids_0, token_ids_1=None):
         """Ids of one text or two to a row of the model's."""
-        return [id for part in self._parts(token_ids_0, token_ids_1) for id in part]
+        return self._row(self._parts(token_ids_0, token_ids_1))["input_ids"]
 
     def create_token_type_ids_from_sequences(self, token_ids_0, token_ids_1=None):
         """For each place of such a row which of the texts it belongs to."""
-        first, second = self._parts(token_ids_0, None), self._parts(token_ids_0, token_ids_1)
-        size, whole = (sum(map(len, parts)) for parts in (first, second))
-        return [0] * size + [self.second_type] * (whole - size)
+        return self._row(self._parts(token_ids_0, token_ids_1))["token_type_ids"]
 
     def get_special_tokens_mask(self, token_ids_0, token_ids_1=None, already_has_special_tokens=False):
         """For each place of such a row 1 where a special token is, else 0; or of ids that are a row already."""
         if already_has_special_tokens:
             return [int(id in self.all_special_ids) for id in token_ids_0]
-        texts = self._parts([0] * len(token_ids_0), None if token_ids_1 is None else [0] * len(token_ids_1))
-        return [int(i % 2 == 0) for i, part in enumerate(texts) for _ in part]
+        return self._row(self._parts(token_ids_0, token_ids_1))["special_tokens_mask"]
 
     def num_special_tokens_to_add(self, pair=False):
         return len(self.build_inputs_with_special_tokens([], [] if pair else None))
@@ -227,7 +209,7 @@ class PreTrainedTokenizer:
     def decode(self, token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=None):
         """Ids to a text, lists of them to a list of texts. Raises InputError for an unknown id.
 
-        Spaces before punctuation are cleaned up as in transformers where nothing is said of it, and not otherwise.
+        `clean_up_tokenization_spaces` changes nothing.
         """
         ids = token_ids.tolist() if is_tensor(token_ids) or isinstance(token_ids, np.ndarray) else token_ids
         if isinstance(ids, (list, tuple)) and ids and not isinstance(ids[0], (int, np.integer)):
@@ -302,6 +284,10 @@ class PreTrainedTokenizer:
 
 # What a call takes beside texts.
 CALL_OPTIONS = set(inspect.signature(PreTrainedTokenizer.__call__).parameters) - {"self", "text", "text_pair"}
+
+
+def _without_special(first, second):
+    return [[], first, []] if second is None else [[], first, [], second, []]
 
 
 def _choice(name, value, known):
