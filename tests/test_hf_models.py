@@ -342,6 +342,8 @@ def test_random_weights_are_a_model_of_transformers(family, tmp_path, relative_e
         name for name in weights if name.endswith("mlp.fc1.weight") or name.endswith("intermediate.dense.weight")
     )
     assert weights[name].std().item() == pytest.approx(sizes.get("initializer_range", 0.02), rel=0.1)
+    scale = "logit_scale" if family == "CLIP" else "temperature"
+    assert getattr(theirs, scale).item() == pytest.approx(getattr(theirs.config, f"{scale}_init_value"))
     norms = [x for name, x in weights.items() if re.search(r"(layer_?norm\d?|LayerNorm)\.weight$", name)]
     assert norms and all((x == 1).all() for x in norms)
 

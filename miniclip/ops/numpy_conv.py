@@ -1,8 +1,8 @@
 """The reference, continued: what a convolutional tower needs beside the operations of `numpy_ops`, which exports these.
 
-Builds on nothing but NumPy. Wiring and parameters live in `miniclip.towers`, in `resnet`
-and `efficientnet`. BatchNorm is no operation: when a
-model only computes features it is one more factor and one more bias, see `miniclip.checkpoints.batch_norm`.
+Builds on nothing but NumPy. Wiring and parameters live in `miniclip.towers`, in `resnet` and `efficientnet`. BatchNorm
+is no operation: when a model only computes features it is one more factor and one more bias, see
+`miniclip.checkpoints.batch_norm`.
 """
 
 import numpy as np
