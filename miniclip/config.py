@@ -344,6 +344,14 @@ PRESETS = {
 }
 
 
+# kakaobrain/align-base, whose image tower is an EfficientNet-B7.
+ALIGN_BASE = ALIGNConfig(
+    EfficientNetConfig(289, resized=346, width_coefficient=2.0, depth_coefficient=3.1),
+    BertConfig(context_length=512, vocab_size=30522, width=768, layers=12, heads=12, mlp_width=3072),
+    embed_dim=640,
+)
+
+
 PROJECTIONS = ("visual.projection.weight", "visual.attention_pool.out.weight", "text.projection.weight")
 
 

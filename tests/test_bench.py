@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import subprocess
 import sys
 import types
@@ -11,12 +12,16 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import miniclip
-from miniclip import CLIPConfig, TextConfig, VisionConfig
+from miniclip import CLIPConfig, TextConfig, VisionConfig, params
 from miniclip.cli import main
+from miniclip.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.kernels import device, tuning
 from miniclip.kernels.bench import autotune, cases, kernels, models, records, report, session, timing
+from miniclip.ops import torch_ops
+from miniclip.towers import efficientnet
 
 on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are interpreted where there is no GPU")
 
@@ -498,6 +503,11 @@ def test_a_product_that_loses_to_the_librarys_is_not_fused(library, fused, gpu, 
 # ----------------------------------------------------------------------------------------------- models
 
 TINY = CLIPConfig(VisionConfig(16, 8, 64, 2, 1, 96), TextConfig(12, 50_000, 64, 2, 1, 96), 16)
+TINY_ALIGN = ALIGNConfig(
+    EfficientNetConfig(33, 40, 1.0, 1.0, stages=((1, 16, 3, 2, 1), (2, 24, 3, 2, 6))),
+    BertConfig(64, 90, width=8, layers=2, heads=2, mlp_width=16),
+    embed_dim=24,
+)
 TOWERS = [("visual", "tiny"), ("text", "tiny")]
 
 
@@ -523,6 +533,29 @@ def test_models_on_the_cpu_from_end_to_end(tiny, tmp_path, capsys, monkeypatch):
         assert (r["ours"], r["dtype"], r["share_of_limit"], r["ceilings"]) == ("numpy", "float32", None, None)
         assert r["value"] == pytest.approx(r["shape"]["B"] / r["times"]["numpy"] * 1e6)
     assert "pictures/s" in capsys.readouterr().out
+
+
+def test_align_too(tiny, tmp_path):
+    models.run(**{**tiny, "configs": {"tiny": TINY_ALIGN}}, out=tmp_path)
+    found = records.read(tmp_path)
+    assert [r["name"] for r in found] == ["encode_image tiny"] * 2 + ["encode_text tiny"] * 2
+    assert not any(r["skipped"] for r in found), found
+    assert all(set(r["times"]) == {"numpy", "torch", "transformers"} for r in found)
+
+
+def test_the_work_of_align_base(monkeypatch):
+    """The image tower's is what torch's own operations do, and as the paper says of a B7, at its size of pictures."""
+    flops, numbers = models.work(ALIGN_BASE, "visual", 1)
+    parameters = sum(math.prod(shape) for shape in params.flatten(ALIGN_BASE.shapes()["visual"]).values())
+    assert numbers == parameters + 3 * 289**2 + 640
+    images, tree = torch.empty(1, 3, 289, 289, device="meta"), ALIGN_BASE.shapes()["visual"]
+    tree = params.tree_map(lambda shape: torch.empty(shape, device="meta"), tree)
+    with FlopCounterMode(display=False) as counter:
+        efficientnet.encode_image(torch_ops, images, **tree, config=ALIGN_BASE.visual)
+    assert flops == counter.get_total_flops()
+    flops, _ = models.work(models.alone(ALIGN_BASE, "text"), "text", 1)
+    adds = 11 * (64 * 12 * 768**2 + 2 * 64 * 64 * 768) + 64 * 2 * 768**2 + 10 * 768**2 + 2 * 64 * 768
+    assert flops == 2 * adds
 
 
 def test_one_model_alone_and_unknown_ones(tiny, tmp_path):

@@ -11,7 +11,7 @@ from backends import HERE
 
 import miniclip
 from miniclip import InputError, hf
-from miniclip.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.config import ALIGN_BASE
 
 TEXT = {
     "hidden_size": 48,
@@ -286,11 +286,7 @@ def test_align_base_at_full_size(tmp_path, relative_error):
     theirs.temperature.data.fill_(0.1)  # a loss of large logits would be off by what they are off
     theirs.save_pretrained(tmp_path / "m")
     ours = hf.AlignModel.from_pretrained(tmp_path / "m")
-    assert ours.model.config == ALIGNConfig(
-        EfficientNetConfig(289, 346, width_coefficient=2.0, depth_coefficient=3.1),
-        BertConfig(512, 30522, width=768, layers=12, heads=12, mlp_width=3072),
-        embed_dim=640,
-    )
+    assert ours.model.config == ALIGN_BASE
     rng, lengths = np.random.default_rng(0), np.array([64, 9])
     inputs = {
         "input_ids": torch.from_numpy(rng.integers(1, 30522, (2, 64))),

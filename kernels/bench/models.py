@@ -7,6 +7,7 @@ already; ours take tokens as the tokenizer gives them, in an ndarray, and bring 
 import dataclasses
 import math
 import platform
+import tempfile
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +15,23 @@ from typing import NamedTuple
 import torch
 
 from miniclip import ops, params
-from miniclip.checkpoints import names
-from miniclip.config import PRESETS, VisionConfig, pair
+from miniclip.align import ALIGN
+from miniclip.checkpoints import huggingface
+from miniclip.checkpoints.readers import read_json
+from miniclip.config import ALIGN_BASE, PRESETS, ALIGNConfig, BertConfig, EfficientNetConfig, VisionConfig, pair
 from miniclip.errors import InputError
 from miniclip.kernels.bench import records, session, timing
 from miniclip.model import CLIP
+from miniclip.towers import efficientnet
+from miniclip.wordpiece import LONGEST
 
 OURS = {"cuda": "triton", "cpu": "numpy"}  # what backend="auto" takes
 DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
 LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with float32's
+CONFIGS = {**PRESETS, "align-base": ALIGN_BASE}
 TOWERS = [("visual", name) for name in PRESETS if isinstance(PRESETS[name].visual, VisionConfig)]
 TOWERS.insert(1, ("text", "ViT-B/32"))
+TOWERS += [("visual", "align-base"), ("text", "align-base")]
 BATCHES = {("cuda", "visual"): (1, 8, 64, 256), ("cuda", "text"): (1, 64, 256), ("cpu", "visual"): (1, 8)}
 BATCHES["cpu", "text"] = BATCHES["cpu", "visual"]
 COMPILED = (256, 1)  # batches for which torch.compile is prepared, on a GPU
@@ -55,7 +62,7 @@ def cases(device, towers=TOWERS, batches=None):
     return plain + (compiled if device == "cuda" else [])
 
 
-def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, configs=PRESETS, towers=TOWERS, batches=None):
+def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, configs=CONFIGS, towers=TOWERS, batches=None):
     """Measure `cases`, print and record them; no case is begun after `seconds`.
 
     InputError where the device is not there, and at the end where features of ours were wrong.
@@ -101,7 +108,7 @@ def measure(case, config, prepared, rounds, facts):
                 call()
         clock = timing.CUDA if device == "cuda" else timing.CPU
         times, samples = timing.medians(right, clock, rounds, alone=True)
-    flops, numbers = work(config, case.tower, case.batch)
+    flops, numbers = work(alone(config, case.tower), case.tower, case.batch)
     size = numbers * getattr(torch, facts["dtype"]).itemsize
     limit = timing.limit(flops, size, facts["ceilings"])[0] if facts["ceilings"] else None
     return {
@@ -122,6 +129,12 @@ def measure(case, config, prepared, rounds, facts):
     }
 
 
+def alone(config, tower):
+    """A model of one tower, as transformers has it: ALIGN's texts have no projection there."""
+    config = dataclasses.replace(config, **{"text" if tower == "visual" else "visual": None})
+    return dataclasses.replace(config, embed_dim=None) if isinstance(config.text, BertConfig) else config
+
+
 def compare(features, reference, dtype):
     """1 - the least cosine of features (B, E) with the reference's; WrongAnswer where it is too large."""
     features = torch.as_tensor(features).to(reference.device, torch.float64)
@@ -139,10 +152,15 @@ def work(config, tower, batch):
     The last block computes but one token, beyond keys and values.
     """
     c = getattr(config, tower)
+    if isinstance(c, EfficientNetConfig):
+        return _work_of_convolutions(config, batch)
     D, M, E = c.width, c.mlp_width, config.embed_dim or 0
     if tower == "visual":
         T, pixels = math.prod(c.grid) + 1, c.channels * math.prod(pair(c.image_size))
         first, pairs = 2 * (T - 1) * D * c.channels * c.patch_size**2, T * T
+    elif isinstance(c, BertConfig):
+        T, pixels = LONGEST, 0
+        first, pairs = 0, T * T
     else:
         T, pixels = c.context_length, 0
         first, pairs = 0, T * (T + 1) // 2
@@ -154,6 +172,19 @@ def work(config, tower, batch):
     return batch * (first + (c.layers - 1) * block + last + 2 * D * E), weights + rows + batch * (pixels + (E or D))
 
 
+def _work_of_convolutions(config, batch):
+    """The same of an EfficientNet, whose activations and means are not counted."""
+    c = config.visual
+    W, cells = efficientnet.scaled(efficientnet.STEM, c), [(n - 2) // 2 + 1 for n in pair(c.image_size)]
+    adds = math.prod(cells) * W * c.channels * 9
+    for C, N, S, O, k, stride, padding, _ in efficientnet.layout(c):  # noqa: E741
+        adds += math.prod(cells) * C * N * (N > C) + 2 * N * S
+        cells = [(n + sum(padding) - k) // stride + 1 for n in cells]
+        adds += math.prod(cells) * (N * k * k + N * O)
+    weights = sum(math.prod(shape) for shape in params.flatten(config.shapes()["visual"]).values())
+    return 2 * batch * adds, weights + batch * (c.channels * math.prod(pair(c.image_size)) + c.width)
+
+
 # --------------------------------------------------------------------------- the same model, several times
 
 
@@ -162,14 +193,15 @@ def prepare(config, tower, device, most, compiled):
 
     inputs: `most` random pictures or texts; reference (most, E): float32's features of them, in float64.
     """
-    config = dataclasses.replace(config, **{"text" if tower == "visual" else "visual": None})
+    config = alone(config, tower)
+    kind = ALIGN if isinstance(config, ALIGNConfig) else CLIP
     dtype = DTYPES[device]
     torch.manual_seed(0)
     flat = {name: _draw(name, shape, device) for name, shape in params.flatten(config.shapes()).items()}
     inputs = _inputs(config, tower, most, device)
 
     def ours(backend, dtype):
-        encode = CLIP(config, params.unflatten(flat), ops.select(backend, device), device=device, dtype=dtype)
+        encode = kind(config, params.unflatten(flat), ops.select(backend, device), device=device, dtype=dtype)
         encode = encode.encode_image if tower == "visual" else encode.encode_text
         on_device = tower == "visual" and backend != "numpy"
         return encode, (lambda x: x.to(getattr(torch, dtype))) if on_device else (lambda x: x.cpu().numpy())
@@ -198,7 +230,8 @@ def prepare(config, tower, device, most, compiled):
 def _draw(name, shape, device):
     """Random parameters that keep sizes as they are on their way, so that every part has a say in the features."""
     if len(shape) >= 2:
-        return torch.randn(shape, device=device) * math.prod(shape[1:]) ** -0.5
+        gain = 1.37 if len(shape) == 4 and "patch" not in name else 1  # what swish and excitation take away
+        return torch.randn(shape, device=device) * gain * math.prod(shape[1:]) ** -0.5
     if name.endswith(".weight"):  # a layer norm's
         return torch.ones(shape, device=device)
     return torch.randn(shape, device=device) * 0.02
@@ -207,6 +240,8 @@ def _draw(name, shape, device):
 def _inputs(config, tower, count, device):
     if tower == "visual":
         return torch.randn(count, config.visual.channels, *pair(config.visual.image_size), device=device)
+    if isinstance(config.text, BertConfig):
+        return torch.randint(1, config.text.vocab_size, (count, LONGEST), device=device)
     end = config.text.vocab_size - 1  # the highest id ends a text, as long as a text can be
     tokens = torch.randint(end, (count, config.text.context_length), device=device)
     tokens[:, -1] = end
@@ -217,39 +252,15 @@ def _transformers(config, tower, flat, device, dtype):
     """transformers' own model of one tower with the same weights, as a function of pictures or tokens."""
     import transformers
 
-    c = getattr(config, tower)
-    common = {
-        "hidden_size": c.width,
-        "intermediate_size": c.mlp_width,
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "hidden_act": c.activation,
-        "layer_norm_eps": c.eps,
-        "projection_dim": config.embed_dim,
-        "attn_implementation": "sdpa",
-    }
-    with torch.device(device):
-        if tower == "visual":
-            sizes = {"image_size": c.image_size, "patch_size": c.patch_size, "num_channels": c.channels}
-            settings = transformers.CLIPVisionConfig(**common, **sizes)
-            model = transformers.CLIPVisionModelWithProjection(settings)
-        else:
-            sizes = {"vocab_size": c.vocab_size, "max_position_embeddings": c.context_length}
-            settings = transformers.CLIPTextConfig(**common, **sizes, eos_token_id=c.vocab_size - 1)
-            model = transformers.CLIPTextModelWithProjection(settings)
-    model.load_state_dict(_their_names(flat))
-    model = model.to(dtype).eval()
-    return lambda x: model(x)[0]
-
-
-def _their_names(flat):
-    """Our flat parameters under transformers' names, what ours packs cut apart: `names.rename` the other way round."""
-    theirs = {}
-    for ours, x in flat.items():
-        block = next((part for part in ours.split(".") if part.isdecimal()), "")
-        targets = names.HUGGING_FACE[ours.replace(f".{block}.", ".{}.") if block else ours]
-        theirs |= {target.format(block): part for target, part in zip(targets, x.chunk(len(targets)))}
-    return theirs
+    tree = params.unflatten({name: x.cpu().numpy() for name, x in flat.items()})
+    with tempfile.TemporaryDirectory() as directory:
+        huggingface.save(Path(directory, "m"), config, tree)
+        (kind,) = read_json(Path(directory, "m", "config.json"))["architectures"]
+        model = getattr(transformers, kind).from_pretrained(Path(directory, "m"))  # with SDPA where it knows how
+    model = model.to(device, dtype).eval()
+    if kind == "AlignVisionModel":
+        return lambda x: model(x).pooler_output
+    return lambda x: model(x)[0] if kind.startswith("CLIP") else model(x)[0][:, 0]  # [CLS]
 
 
 def _processor():
