@@ -307,7 +307,7 @@ def test_what_we_write_transformers_loads_and_agrees(pair, weights, tmp_path, re
     assert relative_error(theirs.logits_per_image.numpy(), expected.logits_per_image.numpy()) < 1e-5
     found, same, _ = checkpoints.load(tmp_path / "m")
     assert found == config
-    same_tree(same, tree)
+    assert same_tree(same, tree)
 
 
 def test_one_file_of_ours_has_all(small, tmp_path, same_tree):
@@ -315,7 +315,7 @@ def test_one_file_of_ours_has_all(small, tmp_path, same_tree):
     checkpoints.save(tmp_path / "m.safetensors", config, tree, tokenizer=tokenizer)
     found, same, pieces = checkpoints.load(tmp_path / "m.safetensors")
     assert found == config and pieces.encoder == tokenizer.encoder
-    same_tree(same, tree)
+    assert same_tree(same, tree)
     model, preprocess = miniclip.load(tmp_path / "m.safetensors")
     assert isinstance(model, miniclip.align.ALIGN) and preprocess.resized == 78
 
@@ -379,6 +379,12 @@ def test_a_text_tower_without_a_pooler(small, tmp_path):
         ("config.json", {"vision_config": {**VISION, "strides": [1, 2, 2]}}, "zip"),
         ("config.json", {"vision_config": {**VISION, "width_coefficient": -1.0}}, "width_coefficient is -1"),
         ("config.json", {"vision_config": {**VISION, "hidden_act": "mish"}}, "activation is 'mish'"),
+        ("config.json", {"vision_config": {**VISION, "batch_norm_eps": "small"}}, "batch_norm_eps is 'small'"),
+        (
+            "config.json",
+            {"vision_config": {**VISION, "batch_norm_eps": 1}},
+            "batch_norm_eps is 1, expected",
+        ),
         ("config.json", {"vision_config": 7}, "not the configuration"),
         ("config.json", {"text_config": {**TEXT, "pad_token_id": 60}}, "pad_token_id is 60"),
         ("config.json", {"text_config": {**TEXT, "hidden_size": 65}}, "width 65 cannot be shared"),

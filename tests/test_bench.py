@@ -543,7 +543,7 @@ def test_align_too(tiny, tmp_path):
     assert all(set(r["times"]) == {"numpy", "torch", "transformers"} for r in found)
 
 
-def test_the_work_of_align_base(monkeypatch):
+def test_the_work_of_align_base():
     """The image tower's is what torch's own operations do, and as the paper says of a B7, at its size of pictures."""
     flops, numbers = models.work(ALIGN_BASE, "visual", 1)
     parameters = sum(math.prod(shape) for shape in params.flatten(ALIGN_BASE.shapes()["visual"]).values())

@@ -1,4 +1,4 @@
-"""A file is fetched or written whole or not at all: every way in which a network, a server, a proxy or a disk fails.
+"""A file is fetched whole or not at all: every way in which a network, a server, a proxy or a disk fails.
 
 The server answers as its script says: `server.script[path]` is a list of answers, the last of which is repeated.
 """
@@ -31,10 +31,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniclip import InputError, files
+from miniclip import InputError
 from miniclip.checkpoints import download, network
 from miniclip.checkpoints.download import Expected, fetch
-from miniclip.files import atomic, locked, write_atomically
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB: read in several pieces
 OTHER = CONTENT[::-1]
@@ -1012,69 +1011,6 @@ def test_a_killed_process_leaves_what_came_and_blocks_nobody(server, get, arrive
     assert server.ranges[-1] == "bytes=300000-"
 
 
-def test_a_lock_is_held_by_one_at_a_time(tmp_path):
-    inside, most = [], []
-
-    def work():
-        for _ in range(50):
-            with locked(tmp_path / "lock"):
-                inside.append(1)
-                most.append(len(inside))
-                time.sleep(0)
-                inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(most) == 1 and len(most) == 400 and files_in(tmp_path) == []
-
-
-def test_a_lock_is_let_go_of_by_an_error(tmp_path):
-    for _ in range(2):
-        with pytest.raises(KeyError), locked(tmp_path / "lock"):
-            raise KeyError
-    assert files_in(tmp_path) == []
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads: the child does nothing but wait
-@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # JAX's, of the same, once another test has imported it
-def test_a_lock_is_not_kept_by_children_of_its_holder(tmp_path):
-    def work():
-        with locked(tmp_path / "lock"):
-            pass
-
-    with locked(tmp_path / "lock"):
-        waiting = threading.Thread(target=work)
-        waiting.start()
-        time.sleep(0.1)  # until it waits
-        child = os.fork()
-        if not child:
-            time.sleep(20)
-            os._exit(0)
-    waiting.join(2)
-    in_time = not waiting.is_alive()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    waiting.join()
-    assert in_time and files_in(tmp_path) == []
-
-
-def test_where_there_is_no_fcntl_windows_own_lock_is_waited_for(tmp_path, monkeypatch):
-    asked = []
-
-    def locking(descriptor, mode, count):
-        asked.append((mode, count))
-        if len(asked) < 3:
-            raise OSError(errno.EDEADLK, "Resource deadlock avoided")  # its way to say: ten seconds are over
-
-    monkeypatch.setattr(files, "fcntl", None)
-    monkeypatch.setattr(files, "msvcrt", SimpleNamespace(locking=locking, LK_LOCK=1), raising=False)
-    with locked(tmp_path / "lock"):
-        assert asked == [(1, 1)] * 3
-
-
 # ------------------------------------------------------------------------------------------------------ in memory
 
 
@@ -1146,53 +1082,3 @@ def test_whatever_happens_the_file_is_right_or_not_there(mirrors, part, knows_si
             assert set(files_in(Path(directory))) <= {"file.part"}
         else:
             assert path.read_bytes() == RIGHT and files_in(Path(directory)) == ["file"]
-
-
-# ------------------------------------------------------------------------------- written whole or not at all
-
-
-def test_the_new_content_replaces_the_old_when_the_block_ends(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with atomic(path) as temporary:
-        temporary.write_bytes(b"new")
-        assert path.read_bytes() == b"old"  # what a reader sees meanwhile
-        assert temporary.parent == tmp_path  # a rename is atomic only within a file system
-    assert path.read_bytes() == b"new" and files_in(tmp_path) == ["file"]
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize("error", [RuntimeError, InputError, KeyboardInterrupt, OSError])
-@pytest.mark.parametrize("before", [["file"], []])
-def test_an_error_in_the_block_leaves_everything_as_it_was(tmp_path, error, before):
-    path = tmp_path / "file"
-    for name in before:
-        (tmp_path / name).write_bytes(b"old")
-    expected = InputError if error is OSError else error  # the disk is full, say: the path is named
-    with pytest.raises(expected, match="why"), atomic(path) as temporary:
-        temporary.write_bytes(b"half of the n")
-        raise error(*([28] if error is OSError else []), "why")
-    assert files_in(tmp_path) == before
-    assert all((tmp_path / name).read_bytes() == b"old" for name in before)
-
-
-def test_an_error_of_the_disk_names_the_file_and_the_reason(tmp_path):
-    with pytest.raises(InputError, match="No space left") as error, atomic(tmp_path / "file"):
-        raise OSError(28, "No space left on device")
-    assert str(tmp_path / "file") in str(error.value)
-
-
-def test_a_path_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "directory").mkdir()
-    (tmp_path / "plain").write_bytes(b"old")
-    for path in (tmp_path / "absent" / "file", tmp_path / "directory", tmp_path / "plain" / "file"):
-        with pytest.raises(InputError, match="cannot be written") as error:
-            write_atomically(path, b"new")
-        assert str(path) in str(error.value)
-    assert files_in(tmp_path) == ["plain"]
-
-
-def test_write_atomically_writes_the_bytes(tmp_path):
-    for content in (b"a\r\n\x00\xff", b""):
-        write_atomically(str(tmp_path / "file"), content)
-        assert (tmp_path / "file").read_bytes() == content
