@@ -35,6 +35,7 @@ def load(
     tower: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
+    batch_invariant: bool = False,
 ) -> tuple[CLIP, Preprocess | None]:
     """Load a model: returns (model, preprocess).
 
@@ -51,6 +52,8 @@ def load(
     image_size  for pictures of another size than the model was trained with, in pixels, a square's side or
               (height, width): its position embeddings are interpolated
     activation  "quick_gelu" or "gelu", for files that do not tell; None: as the file says
+    batch_invariant  on numpy, for the price of speed: a picture or text has the same feature, to the bit, whatever else
+              is in its batch, and on any number of cores
 
     model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, height, width) and a list of
     them into a batch (B, 3, height, width), arrays on NumPy, else tensors; it is None without an image tower.
@@ -67,7 +70,9 @@ def load(
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
     kind = ALIGN if isinstance(config, ALIGNConfig) else CLIP
-    model = kind(config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype)
+    model = kind(
+        config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype, batch_invariant=batch_invariant
+    )
     return model, preprocess_of(config.visual, backend_ops.asarray)
 
 

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 
-from miniclip import __version__, api, checkpoints, params, vocabulary, weights, zero_shot
+from miniclip import __version__, api, checkpoints, params, processor, vocabulary, weights, zero_shot
 from miniclip.checkpoints import hub
 from miniclip.convert import convert
 from miniclip.data import evaluation
@@ -28,6 +28,8 @@ ACTIVATION = "for files of weights that do not tell"
 
 def main(arguments=None):
     """Run one command; returns its exit code."""
+    if arguments is None:
+        processor.restart_with_fast_kernel()
     options = _parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # bars and file names that the terminal cannot show

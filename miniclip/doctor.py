@@ -1,14 +1,11 @@
 """What `miniclip doctor` finds out about a machine."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
 
-import threadpoolctl
-
-from miniclip import vocabulary, weights
+from miniclip import processor, vocabulary, weights
 from miniclip.checkpoints import hub
 from miniclip.errors import InputError
 
@@ -21,7 +18,7 @@ def report():
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
         "blas": _blas(),
-        "cpus": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "cpus": f"{processor.cores()}",
         "gpu": _gpu(),
         "kernels": _kernels(),
         "models": _models(),
@@ -38,15 +35,17 @@ def _version(package):
 
 
 def _blas():
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return (
-        "; ".join(
-            f"{pool['internal_api']} {pool['version']}, kernel {pool.get('architecture', 'unknown')}, "
-            f"{pool['num_threads']} threads"
-            for pool in pools
-        )
-        or "unknown to threadpoolctl"
+    found = "; ".join(
+        f"{library['internal_api']} {library['version']}, kernel {library.get('architecture', 'unknown')}, "
+        f"{library['num_threads']} threads"
+        for library in processor.blas()
     )
+    if processor.slow_kernel():
+        found += (
+            f"; this kernel leaves AVX-512 unused: set {processor.CORETYPE}={processor.AVX512} before Python "
+            f"starts, and matrix products take half the time"
+        )
+    return found or "unknown to threadpoolctl"
 
 
 def _gpu():

@@ -33,17 +33,18 @@ class Preprocess:
     asarray: Callable[[np.ndarray], Array] = np.asarray
 
     def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Array:
-        if not isinstance(picture, (list, tuple)):
-            return self.asarray(self._one(picture, "the picture"))
-        batch = np.empty((len(picture), 3, *pair(self.image_size)), np.float32)
-        for i, one in enumerate(picture):
-            batch[i] = self._one(one, f"picture {i}")
-        return self.asarray(batch)
+        several = isinstance(picture, (list, tuple))
+        names = [f"picture {i}" for i in range(len(picture))] if several else ["the picture"]
+        batch = np.empty((len(names), 3, *pair(self.image_size)), np.float32)
+        pictures.for_each(self._prepare, picture if several else [picture], names, batch)
+        return self.asarray(batch if several else batch[0])
 
-    def _one(self, picture, name):
+    def _prepare(self, picture, name, out):
         image = pictures.open_picture(picture, name)
         image = resize_and_crop(image, pair(self.image_size))
-        return normalize(np.asarray(image.convert("RGB")))  # (3, height, width)
+        pixels = np.asarray(image.convert("RGB"))  # (height, width, 3)
+        for c in range(3):
+            np.take(NORMALIZED[c], pixels[:, :, c], out=out[c], mode="clip")  # else it would copy once more
 
 
 def resize_and_crop(image, size):
@@ -65,7 +66,10 @@ def resize_and_crop(image, size):
 
 
 def normalize(pixels):
-    """(x / 255 - mean) / std: pixels (height, width, 3) uint8 -> (3, height, width) float32."""
+    """(x / 255 - mean) / std: pixels (height, width, 3) uint8 -> (height, width, 3) float32."""
     x = pixels.astype(np.float32) / np.float32(255)
-    x = (x - np.float32(MEAN)) / np.float32(STD)
-    return np.ascontiguousarray(x.transpose(2, 0, 1))  # (3, height, width)
+    return (x - np.float32(MEAN)) / np.float32(STD)
+
+
+# What becomes of each of the 256 values in each channel, (3, 256): looked up, not computed again for every pixel.
+NORMALIZED = normalize(np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)).T.copy()

@@ -22,10 +22,10 @@ class AlignPreprocess(Preprocess):
 
     resized: int | tuple[int, int] = 346
 
-    def _one(self, picture, name):
+    def _prepare(self, picture, name, out):
         (height, width), sides = pair(self.image_size), pair(self.resized)
         image = pictures.open_picture(picture, name).convert("RGB")
         pixels = np.asarray(image.resize(sides[::-1], Image.Resampling.BILINEAR))  # (346, 346, 3)
         top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
         pixels = pixels[top : top + height, left : left + width].transpose(2, 0, 1)  # (3, height, width)
-        return np.ascontiguousarray((pixels * SCALE).astype(np.float32) - np.float32(1))
+        np.subtract((pixels * SCALE).astype(np.float32), np.float32(1), out=out)

@@ -15,7 +15,7 @@ from miniclip import params as parameter_tree
 from miniclip import vocabulary
 from miniclip.config import CLIPConfig, pair
 from miniclip.errors import InputError
-from miniclip.ops import Array
+from miniclip.ops import Array, numpy_chunks
 from miniclip.tokenizer import Tokenizer
 from miniclip.towers import text
 
@@ -30,6 +30,7 @@ class CLIP:
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer behind `tokenize`; None: the official vocabulary, found when it is first needed
     device, dtype  where the parameters go and of which floating type they are; None: the backend's choice, as they are
+    batch_invariant  whether a picture or text has the same feature, to the bit, in any batch; NumPy only, and slower
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class CLIP:
         tokenizer: Tokenizer | None = None,
         device: Any = None,
         dtype: str | None = None,
+        batch_invariant: bool = False,
     ):
         self.config = config
         self.ops = ops
@@ -50,8 +52,9 @@ class CLIP:
         self.device = getattr(first, "device", None)  # where pictures and texts go too; JAX's tracers have none
         visual, text = config.visual, config.text
         encode = {"visual": visual and visual.tower.encode_image, "text": text and text.tower.encode_text}
+        capture = numpy_chunks.batch_invariant(ops) if batch_invariant else ops.capture
         self._encode = {
-            name: ops.capture(partial(encode[name], ops, config=getattr(config, name)), self.params[name])
+            name: capture(partial(encode[name], ops, config=getattr(config, name)), self.params[name])
             for name in encode.keys() & self.params.keys()
         }
 

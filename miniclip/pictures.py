@@ -5,10 +5,12 @@ What a reader of CLIP need not know: `image` has the preprocessing.
 
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
+from miniclip import processor
 from miniclip.errors import InputError
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
@@ -42,6 +44,17 @@ def open_picture(picture, name="the picture"):
             f"(height, width) or (height, width, 1, 3 or 4)"
         )
     return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
+
+
+def for_each(function, pictures, *others):
+    """function(picture, ...) for each picture and what belongs to it, in order; the first error is raised.
+
+    Pillow leaves the other threads free while it decodes and resizes: files go to all cores, one a core at a time.
+    (Pictures that are open already may be one picture twice, which two threads must not load.)
+    """
+    files = all(isinstance(picture, (str, os.PathLike)) for picture in pictures)
+    with ThreadPoolExecutor(processor.cores() if files else 1) as pool:
+        list(pool.map(function, pictures, *others))
 
 
 def _to_8_bits(image):

@@ -7,19 +7,19 @@ are marked "official". Ids are laid out as
     256 bytes · 256 bytes that end a word · one id a merge, in order · <|startoftext|> · <|endoftext|>
 """
 
-import functools
 import gzip
 import html
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import ftfy
-import numpy as np
 import regex
 
+from miniclip import tokenizing
 from miniclip.errors import InputError
 from miniclip.files import open_regular, write_atomically
 
@@ -33,10 +33,15 @@ WORD = regex.compile(
 )
 
 
+# ASCII without controls or ampersands: nothing to mend, nothing escaped. (The re module is the faster one here.)
+PLAIN = re.compile(r"[\t\n\r -%'-~]*")
+
+
 def clean(text):
     """Mend broken encodings, undo HTML escapes twice (official: captions off the web need it), tidy spaces, lower."""
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return regex.sub(r"\s+", " ", text).strip().lower()
+    if not PLAIN.fullmatch(text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
 
 
 def byte_symbols():
@@ -55,8 +60,8 @@ FIXED = 2 * len(BYTE_SYMBOLS) + 2  # ids of every vocabulary, before any merge
 
 
 def split(text):
-    """Clean a text and cut it into words, each written in byte symbols: "Hé!" -> ["hÃ©", "!"]."""
-    return ["".join(BYTE_SYMBOLS[byte] for byte in word.encode()) for word in WORD.findall(clean(text))]
+    """Cut a clean text into words, each written in byte symbols: "hé!" -> ["hÃ©", "!"]."""
+    return ["".join(BYTE_SYMBOLS[byte] for byte in word.encode()) for word in WORD.findall(text)]
 
 
 def symbols_of(word):
@@ -93,8 +98,7 @@ class Tokenizer:
                 raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0
-        # Words repeat, so their ids are kept; a bounded number of them, so that memory does not grow.
-        self._encode_word = functools.lru_cache(maxsize=1 << 16)(self._merge_word)
+        self._pieces = tokenizing.Cache(self._merge_piece)
 
     def __reduce__(self):
         return Tokenizer, (self.merges,)  # the cache cannot be pickled
@@ -108,7 +112,11 @@ class Tokenizer:
 
         A "<|endoftext|>" that stands in the text becomes the id of that name (official).
         """
-        return [id for word in split(text) for id in self._encode_word(word)]
+        # No word has a space in it: what stands between two of them has the same ids wherever it stands.
+        return [*chain.from_iterable(map(self._pieces.__getitem__, clean(text).split(" ")))]
+
+    def _merge_piece(self, piece):
+        return tuple(id for word in split(piece) for id in self._merge_word(word))
 
     def _merge_word(self, word):
         if word in (START, END):
@@ -132,31 +140,7 @@ class Tokenizer:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
         return bytes(SYMBOL_BYTES[symbol] for symbol in text).decode(errors="replace").replace(END_OF_WORD, " ")
 
-    def tokenize(self, texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:
-        """Texts to a batch of ids: a str or a list of n of them -> (n, context_length) int32.
-
-        Each row is start, the text's ids, end, then zeros. A text with more than context_length - 2 ids raises
-        InputError naming it, or is cut with `truncate`, keeping the end (clip/clip.py, tokenize).
-        """
-        if isinstance(texts, bytes) or not isinstance(texts, Iterable):
-            raise InputError(f"texts is of type {type(texts).__name__}, expected str or a list of str: {texts!r}")
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        if context_length < 2:
-            raise InputError(f"context_length is {context_length}, but start and end alone take 2")
-        batch = np.full((len(texts), context_length), self.pad_id, np.int32)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(f"text {i} is of type {type(text).__name__}, expected str: {text!r}")
-            ids = [self.start_id, *self.encode(text), self.end_id]
-            if len(ids) > context_length:
-                if not truncate:
-                    raise InputError(
-                        f"text {i} has {len(ids)} tokens, start and end included, but the context length is "
-                        f"{context_length}; shorten it or pass truncate=True: {text[:200]!r}"
-                    )
-                ids = [*ids[: context_length - 1], self.end_id]
-            batch[i, : len(ids)] = ids
-        return batch
+    tokenize = tokenizing.tokenize
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the merges as text, one pair a line below a version line, gzipped if `path` ends in ".gz"."""
@@ -196,7 +180,7 @@ class Tokenizer:
         """
         if vocab_size < FIXED:
             raise InputError(f"vocab_size is {vocab_size}, but bytes, start and end alone take {FIXED}")
-        counts = Counter(word for text in texts for word in split(text) if word not in (START, END))
+        counts = Counter(word for text in texts for word in split(clean(text)) if word not in (START, END))
         words = {symbols_of(word): count for word, count in counts.items()}
         merges: list[tuple[str, str]] = []
         while len(merges) < vocab_size - FIXED:

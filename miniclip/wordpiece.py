@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 import regex
 
+from miniclip import tokenizing
 from miniclip.bert_unicode import category, decompose, lower
 from miniclip.errors import InputError
 from miniclip.files import open_regular, write_atomically
-from miniclip.tokenizer import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUES = "##"  # what a piece begins with that is not the first of its word
@@ -70,8 +70,7 @@ class WordPiece:
         self.pad_id, self.unknown_id, self.start_id, self.end_id = map(self.encoder.get, (PAD, UNK, CLS, SEP))
         special = [piece for piece in (PAD, UNK, CLS, SEP, MASK) if piece in self.encoder]
         self._special = regex.compile(f"({'|'.join(map(regex.escape, special))})")
-        # Words repeat, so their ids are kept; a bounded number of them, so that memory does not grow.
-        self._encode_word = functools.lru_cache(maxsize=1 << 16)(self._longest_pieces)
+        self._words = tokenizing.Cache(self._longest_pieces)
 
     def __reduce__(self):
         return WordPiece, (list(self.decoder.values()),)  # the cache cannot be pickled
@@ -84,7 +83,7 @@ class WordPiece:
         """A text's ids, without [CLS] and [SEP]; where such a name stands in the text itself, it becomes its id."""
         ids = []
         for i, part in enumerate(self._special.split(text)):
-            ids += [self.encoder[part]] if i % 2 else [id for word in split(part) for id in self._encode_word(word)]
+            ids += [self.encoder[part]] if i % 2 else [id for word in split(part) for id in self._words[word]]
         return ids
 
     def _longest_pieces(self, word):
@@ -111,7 +110,7 @@ class WordPiece:
         spaced = [piece if piece.startswith(JOINED) else f" {piece}".replace(f" {CONTINUES}", "") for piece in pieces]
         return "".join(pieces[:1] + spaced[1:])
 
-    tokenize = Tokenizer.tokenize  # the same layout: start, ids, end, padding
+    tokenize = tokenizing.tokenize
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the pieces as text, one a line, in the order of their ids: BERT's vocab.txt."""

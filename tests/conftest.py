@@ -102,9 +102,15 @@ def official_vocabulary():
 
 
 @pytest.fixture(scope="session")
-def official_tokenizer():
+def official_tokenizer_module():
+    """OpenAI's clip/simple_tokenizer.py."""
+    return official_module("simple_tokenizer")
+
+
+@pytest.fixture(scope="session")
+def official_tokenizer(official_tokenizer_module):
     """OpenAI's SimpleTokenizer."""
-    return official_module("simple_tokenizer").SimpleTokenizer()
+    return official_tokenizer_module.SimpleTokenizer()
 
 
 @pytest.fixture

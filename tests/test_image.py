@@ -1,6 +1,8 @@
 """Preprocessing equals the official pipeline to the bit, and a picture that cannot be used is named."""
 
 import io
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from miniclip import InputError, pictures
-from miniclip.image import STD, Preprocess, resize_and_crop
+from miniclip import InputError, pictures, processor
+from miniclip.image import NORMALIZED, STD, Preprocess, normalize, resize_and_crop
 from miniclip.ops import torch_ops
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -362,3 +364,55 @@ def test_a_decompression_bomb_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 9 // 2)  # beyond twice that many Pillow raises, up to it warns
     with pytest.raises(InputError, match=r"bomb\.png: .*MAX_IMAGE_PIXELS"):
         Preprocess(8)(tmp_path / "bomb.png")
+
+
+# ------------------------------------------------------------------------------------- files, on all cores
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Paths of twelve pictures, all different."""
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def test_files_are_prepared_in_order_one_a_core_at_a_time(files, monkeypatch):
+    monkeypatch.setattr(processor, "cores", lambda: 3)
+    inside, most, threads = [], [], set()
+    opened = pictures.open_picture
+
+    def slowly(picture, name):
+        inside.append(picture)
+        most.append(len(inside))
+        threads.add(threading.get_ident())
+        time.sleep(0.01)
+        inside.remove(picture)
+        return opened(picture, name)
+
+    monkeypatch.setattr(pictures, "open_picture", slowly)
+    batch = Preprocess(16)(files)
+    assert max(most) == len(threads) == 3
+    monkeypatch.undo()
+    assert np.array_equal(batch, np.stack([Preprocess(16)(path) for path in files]))
+
+
+def test_the_first_of_several_bad_files_is_named(files, monkeypatch):
+    monkeypatch.setattr(processor, "cores", lambda: 3)
+    for i in (4, 7):
+        files[i].write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"4\.png: cannot be read"):
+        Preprocess(16)(files)
+
+
+def test_a_picture_may_be_in_a_batch_twice_before_it_is_loaded(files):
+    with Image.open(files[0]) as picture:
+        batch = Preprocess(16)([picture] * 20)
+    assert (batch == batch[0]).all()
+
+
+def test_what_is_looked_up_is_what_the_formula_gives():
+    levels = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(NORMALIZED, normalize(np.stack([levels] * 3, axis=1)).T)
+    assert NORMALIZED.dtype == np.float32

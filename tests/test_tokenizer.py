@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import miniclip
 from miniclip import InputError, Tokenizer
-from miniclip.tokenizer import clean, split
+from miniclip.tokenizer import PLAIN, clean, split
+from miniclip.tokenizing import Cache
 
 START, END = 49406, 49407
 FIXED = 2 * 256 + 2  # ids without any merge: 256 bytes, 256 bytes that end a word, start and end
@@ -311,8 +312,8 @@ def test_each_merge_is_the_most_frequent_pair_of_the_corpus_merged_so_far(texts)
     for count in range(len(merges) + 1):
         pairs = Counter()
         so_far = Tokenizer(merges[:count])
-        for word in (word for text in texts for word in split(text)):
-            pairs.update(pairwise(so_far.decoder[id] for id in so_far._encode_word(word)))
+        for word in (word for text in texts for word in split(clean(text))):
+            pairs.update(pairwise(so_far.decoder[id] for id in so_far._merge_word(word)))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
         if count < len(merges):
             assert pairs[best] >= 2 and merges[count] == best
@@ -429,9 +430,32 @@ def test_threads_that_share_a_tokenizer_get_what_one_gets(tokenizer):
         assert list(threads.map(shared.encode, texts)) == alone
 
 
-def test_words_that_were_seen_are_kept_but_not_without_end(tokenizer):
+def test_words_that_were_seen_are_kept_but_not_without_end():
+    asked = []
+    cache = Cache(lambda text: asked.append(text) or len(text), size=2)
+    assert [cache[text] for text in ("dog", "cat", "dog", "bird", "dog")] == [3, 3, 3, 4, 3]
+    assert asked == ["dog", "cat", "bird", "dog"] and [*cache] == ["bird", "dog"]
+    assert cache["a" * 1000] == cache["a" * 1000] == 1000 and asked[-2] == asked[-1] and len(cache) <= 2
+
+
+def test_a_tokenizer_keeps_what_it_was_asked_for(tokenizer):
     fresh = Tokenizer(tokenizer.merges)
-    fresh.encode("dog cat dog")
-    cache = fresh._encode_word.cache_info()
-    assert (cache.hits, cache.misses) == (1, 2)
-    assert cache.maxsize is not None and cache.maxsize <= 1 << 20
+    fresh.encode("Dog, cat dog")
+    assert fresh._pieces.keys() == {"dog,", "cat", "dog"} and fresh._pieces.size <= 1 << 20
+
+
+# ------------------------------------------------------------------------------------ the way that is faster
+
+PRINTED = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60)
+
+
+@given(text=st.one_of(PRINTED, PRINTED.map("\n".join), st.text(st.characters(max_codepoint=127), max_size=60)))
+def test_plain_ascii_needs_no_mending(official_tokenizer_module, text):
+    """Whatever is taken for plain comes out of the official cleaning as it went in, but for spaces and capitals."""
+    official = official_tokenizer_module
+    assert clean(text) == official.whitespace_clean(official.basic_clean(text)).lower()
+
+
+def test_what_is_plain():
+    assert all(PLAIN.fullmatch(text) for text in ("", "A dog's 2 <b>bones</b>!~", " a\tb\r\nc "))
+    assert not any(PLAIN.fullmatch(f"a{character}b") for character in "&\x00\x0b\x1b\x1c\x7f\x85é’日")

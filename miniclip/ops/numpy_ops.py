@@ -15,6 +15,7 @@ import numpy as np
 
 from miniclip.ops import numpy_activations
 from miniclip.ops.numpy_activations import gelu, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
+from miniclip.ops.numpy_chunks import in_chunks
 from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 
 NAME = "numpy"
@@ -35,8 +36,8 @@ def to_numpy(x):
 
 
 def capture(function, parameters):
-    """function(*batches, **parameters) -> the same function of batches alone, faster where a backend can record it."""
-    return functools.partial(function, **parameters)
+    """function(*batches, **parameters) -> the same function of batches alone, as fast as a backend can make it."""
+    return in_chunks(functools.partial(function, **parameters))
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -57,7 +58,7 @@ def patch_embed(images, weight, class_token, position_embedding):
     x = images[:, :, : Gy * P, : Gx * P].reshape(B, C, Gy, P, Gx, P)
     x = x.transpose(0, 2, 4, 1, 3, 5)  # (B, Gy, Gx, C, P, P)
     x = x.reshape(B, Gy * Gx, C * P * P)
-    x = x @ weight.reshape(D, -1).T  # (B, Gy·Gx, D)
+    x = linear(x, weight.reshape(D, -1))  # (B, Gy·Gx, D)
     x = np.concatenate([np.broadcast_to(class_token, (B, 1, D)), x], axis=1)  # (B, T, D)
     return x + position_embedding  # (B, T, D)
 
@@ -104,9 +105,10 @@ def linear(x, weight, bias=None, *, activation=None):
 
     x (..., in) · weight (out, in) · bias (out,) · activation a name in `ACTIVATIONS`; returns (..., out).
     """
-    x = x @ weight.T  # (..., out)
+    rows = x.reshape(-1, x.shape[-1])  # (N, in): one product for the whole batch
+    x = (weight @ rows.T).T.reshape(*x.shape[:-1], len(weight))  # (..., out), the order that BLAS is faster in
     if bias is not None:
-        x = x + bias
+        x += bias
     return x if activation is None else ACTIVATIONS[activation](x)
 
 
@@ -118,7 +120,8 @@ def layer_norm(x, weight, bias, *, eps):
     wide = x.astype(np.result_type(x, np.float32), copy=False)  # float16 would overflow in the squares
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)  # (..., 1)
-    return (centred / np.sqrt(variance + eps) * weight + bias).astype(x.dtype, copy=False)
+    centred /= np.sqrt(variance + eps)
+    return (centred * weight + bias).astype(x.dtype, copy=False)
 
 
 def add_layer_norm(x, update, weight, bias, *, eps):

@@ -1,0 +1,99 @@
+"""The processor: its cores, and how NumPy's BLAS, which computes the matrix products, makes use of it.
+
+Builds on threadpoolctl, which knows OpenBLAS, MKL, BLIS and FlexiBLAS, but not Apple's Accelerate.
+"""
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+from pathlib import Path
+
+import numpy  # noqa: F401  so that its BLAS is there to be found
+from threadpoolctl import ThreadpoolController
+
+CORETYPE = "OPENBLAS_CORETYPE"  # OpenBLAS reads it as it is loaded
+AVX512 = "SkylakeX"  # OpenBLAS' name for what every processor with AVX-512 can run
+OLDER = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")  # its kernels for processors without
+
+
+def cores():
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ------------------------------------------------------------------------------------ threads of BLAS
+
+
+@functools.cache
+def _controller():
+    return ThreadpoolController().select(user_api="blas")
+
+
+def blas():
+    """A dict for each BLAS library in this process, as threadpoolctl tells: internal_api, version, num_threads, ..."""
+    return _controller().info()
+
+
+_lock = threading.Lock()
+_inside = 0  # threads in `one_blas_thread`
+_threads, _limit = 1, None  # what it found, and what takes it back
+
+
+def blas_threads():
+    """On how many threads a product may run, the user's limits included ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
+    with _lock:
+        return _threads if _inside else _count()
+
+
+def _count():
+    return max((library.num_threads for library in _controller().lib_controllers), default=1)
+
+
+@contextlib.contextmanager
+def one_blas_thread():
+    """While inside, products run on the thread that asks for them, in the whole process.
+
+    Several threads may be inside at a time: the first sets the limit, the last takes it back.
+    """
+    global _inside, _threads, _limit
+    with _lock:
+        if not _inside:
+            _threads, _limit = _count(), _controller().limit(limits=1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _limit.restore_original_limits()
+
+
+# ------------------------------------------------------------------------------------ kernels of BLAS
+
+
+def has_avx512(cpuinfo="/proc/cpuinfo"):
+    """Whether this processor has AVX-512; None where nobody says, on other systems than Linux."""
+    path = Path(cpuinfo)
+    return "avx512dq" in path.read_text().split() if path.exists() else None
+
+
+def slow_kernel():
+    """The name of the kernel that OpenBLAS took where it overlooked AVX-512, as it does on processors newer than it is.
+
+    None where the kernel is the right one, or was chosen by $OPENBLAS_CORETYPE. Products take twice as long with it.
+    """
+    if CORETYPE in os.environ or not has_avx512():
+        return None
+    return next((library["architecture"] for library in blas() if library.get("architecture") in OLDER), None)
+
+
+def restart_with_fast_kernel():
+    """Start this program once more with $OPENBLAS_CORETYPE set, where OpenBLAS overlooked AVX-512; else do nothing.
+
+    What a program may do at its very start, before it has read or written anything: OpenBLAS chooses only once.
+    """
+    if slow_kernel() and os.name == "posix":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, CORETYPE: AVX512})
