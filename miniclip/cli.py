@@ -120,6 +120,17 @@ def _parser():
             help="find the fastest tiles and add them to FILE (default: in the cache); --seconds is 240 if not given",
         )  # fmt: skip
 
+    command = benches.add_parser(
+        "cpu", help="files to features on this processor, against transformers, ONNX Runtime and official code",
+        description="Measure this processor: answers first, then times, in turns with the peers that are installed.",
+    )  # fmt: skip
+    command.set_defaults(command=bench_cpu)
+    command.add_argument("--only", metavar="NAME", help="one case, such as tokenize or preprocess")
+    command.add_argument("--quick", action="store_true", help="take fewer samples")
+    command.add_argument("--seconds", type=_natural, metavar="N", help="begin no case after so many")
+    command.add_argument("--out", metavar="DIR", help="where records go (default: kernels/bench/results/cpu)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
     command = benches.add_parser("report", help="what has been recorded, newest of each")
     command.set_defaults(command=bench_report)
     command.add_argument("--results", metavar="DIR", help="where records are (default: kernels/bench/results)")
@@ -237,6 +248,13 @@ def bench_kernels(options):
 def bench_models(options):
     names = ("only", "quick", "seconds", "out", "device")
     _bench("models").run(**{name: getattr(options, name) for name in names})
+
+
+def bench_cpu(options):
+    from miniclip.kernels.bench import cpu
+
+    shared = {name: getattr(options, name) for name in ("only", "quick", "seconds", "out")}
+    cpu.run(**shared, as_json=options.json)
 
 
 def _bench(name):

@@ -6,6 +6,7 @@ Builds on threadpoolctl, which knows OpenBLAS, MKL, BLIS and FlexiBLAS, but not 
 import contextlib
 import functools
 import os
+import platform
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +17,24 @@ from threadpoolctl import ThreadpoolController
 CORETYPE = "OPENBLAS_CORETYPE"  # OpenBLAS reads it as it is loaded
 AVX512 = "SkylakeX"  # OpenBLAS' name for what every processor with AVX-512 can run
 OLDER = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")  # its kernels for processors without
+
+
+def name():
+    """The processor's name, as Linux tells it."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+@functools.cache
+def _cpuinfo():
+    """{what: finding} of the first core; empty on other systems than Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().partition("\n\n")[0].splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def has(flag):
+    """Whether the processor has what Linux calls so, "avx512dq" or "avx512_bf16"; False where nobody tells."""
+    return flag in _cpuinfo().get("flags", "").split()
 
 
 def cores():
@@ -74,18 +93,12 @@ def one_blas_thread():
 # ------------------------------------------------------------------------------------ kernels of BLAS
 
 
-def has_avx512(cpuinfo="/proc/cpuinfo"):
-    """Whether this processor has AVX-512; None where nobody says, on other systems than Linux."""
-    path = Path(cpuinfo)
-    return "avx512dq" in path.read_text().split() if path.exists() else None
-
-
 def slow_kernel():
     """The name of the kernel that OpenBLAS took where it overlooked AVX-512, as it does on processors newer than it is.
 
     None where the kernel is the right one, or was chosen by $OPENBLAS_CORETYPE. Products take twice as long with it.
     """
-    if CORETYPE in os.environ or not has_avx512():
+    if CORETYPE in os.environ or not has("avx512dq"):
         return None
     return next((library["architecture"] for library in blas() if library.get("architecture") in OLDER), None)
 

@@ -19,7 +19,19 @@ from miniclip import CLIPConfig, TextConfig, VisionConfig, params
 from miniclip.cli import main
 from miniclip.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import autotune, cases, kernels, models, records, report, session, timing
+from miniclip.kernels.bench import (
+    autotune,
+    cases,
+    gpu_timing,
+    kernels,
+    models,
+    oracle,
+    records,
+    report,
+    session,
+    timing,
+)
+from miniclip.kernels.bench.work import work
 from miniclip.ops import torch_ops
 from miniclip.towers import efficientnet
 
@@ -288,15 +300,17 @@ def test_kernels_are_timed_in_graphs_over_all_sets_of_inputs(gpu):
         assert not gpu.recording, "synchronises"
         gpu.now += 30
 
-    times, rounds, launched = timing.kernel_medians({"a": quick, "b": not_recordable}, [{"x": i} for i in range(4)], 7)
+    times, rounds, launched = gpu_timing.kernel_medians(
+        {"a": quick, "b": not_recordable}, [{"x": i} for i in range(4)], 7
+    )
     assert (times, rounds, launched) == ({"a": 10, "b": 30}, 7, ["b"])
     assert gpu.ran == [0, 1, 2, 3] * 3  # at least ten calls, each set as often as the others
 
 
 def test_sets_of_inputs_exceed_the_cache_twice(gpu):
     inputs = {"x": torch.zeros(100), "eps": 1e-5}  # 400 bytes
-    assert timing.how_many_sets(inputs) == 5
-    assert timing.how_many_sets({"x": torch.zeros(10_000)}) == 2
+    assert gpu_timing.how_many_sets(inputs) == 5
+    assert gpu_timing.how_many_sets({"x": torch.zeros(10_000)}) == 2
 
 
 # ---------------------------------------------------------------------------------------- the answer first
@@ -326,7 +340,7 @@ def test_small_cases_stand_for_all_kernels():
 @on_the_cpu
 @pytest.mark.parametrize("case", SMALL, ids=cases.describe)
 def test_each_kernel_goes_from_its_check_to_its_record(case, gpu, monkeypatch):
-    monkeypatch.setattr(session, "SLACK", 50)  # in float32, on the CPU, torch's own error is sometimes almost none
+    monkeypatch.setattr(oracle, "SLACK", 50)  # in float32, on the CPU, torch's own error is sometimes almost none
     record = kernels.measure(case, **ARGUMENTS)
     json.dumps(record)
     assert {"miniclip", "torch"} <= record["times"].keys()
@@ -336,8 +350,8 @@ def test_each_kernel_goes_from_its_check_to_its_record(case, gpu, monkeypatch):
 
 @on_the_cpu
 def test_the_ladder_measures_versions(gpu, monkeypatch):
-    monkeypatch.setattr(session, "SLACK", 50)
-    monkeypatch.setattr(timing, "CALLS", 1)
+    monkeypatch.setattr(oracle, "SLACK", 50)
+    monkeypatch.setattr(gpu_timing, "CALLS", 1)
     record = kernels.measure(SMALL[0], **{**ARGUMENTS, "ladder": True})
     assert (record["name"], record["ours"]) == ("attention ladder", "version 4")
     assert list(record["times"]) == ["version 1", "version 2", "version 3", "version 4"]
@@ -545,7 +559,7 @@ def test_align_too(tiny, tmp_path):
 
 def test_the_work_of_align_base():
     """The image tower's is what torch's own operations do, and as the paper says of a B7, at its size of pictures."""
-    flops, numbers = models.work(ALIGN_BASE, "visual", 1)
+    flops, numbers = work(ALIGN_BASE, "visual", 1)
     parameters = sum(math.prod(shape) for shape in params.flatten(ALIGN_BASE.shapes()["visual"]).values())
     assert numbers == parameters + 3 * 289**2 + 640
     images, tree = torch.empty(1, 3, 289, 289, device="meta"), ALIGN_BASE.shapes()["visual"]
@@ -553,7 +567,7 @@ def test_the_work_of_align_base():
     with FlopCounterMode(display=False) as counter:
         efficientnet.encode_image(torch_ops, images, **tree, config=ALIGN_BASE.visual)
     assert flops == counter.get_total_flops()
-    flops, _ = models.work(models.alone(ALIGN_BASE, "text"), "text", 1)
+    flops, _ = work(models.alone(ALIGN_BASE, "text"), "text", 1)
     adds = 11 * (64 * 12 * 768**2 + 2 * 64 * 64 * 768) + 64 * 2 * 768**2 + 10 * 768**2 + 2 * 64 * 768
     assert flops == 2 * adds
 
@@ -591,7 +605,7 @@ def test_what_takes_long_to_prepare_comes_last():
 
 def test_the_work_of_vit_b_32():
     config = miniclip.config.PRESETS["ViT-B/32"]
-    flops, numbers = models.work(config, "visual", 1)
+    flops, numbers = work(config, "visual", 1)
     # 49 patches, 11 whole blocks, the last one's keys and values and one token, the projection: multiply-adds
     adds = 49 * 768 * 3072 + 11 * (50 * 12 * 768**2 + 2 * 50 * 50 * 768)
     adds += 50 * 2 * 768**2 + 10 * 768**2 + 2 * 50 * 768 + 768 * 512

@@ -1,9 +1,9 @@
 """A batch on NumPy is computed in chunks, a core each: nobody can tell by the features, but for their last bits."""
 
-import functools
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,17 +215,16 @@ def test_the_last_one_out_takes_the_limit_back(two_threads):
 
 # ------------------------------------------------------------------------------------ the kernels of BLAS
 
-AVX512, AVX2 = "flags\t\t: fpu avx2 avx512f avx512dq\n", "flags\t\t: fpu avx2\n"
+AVX512, AVX2 = "fpu avx2 avx512f avx512dq", "fpu avx2"
 
 
 @pytest.fixture
-def machine(monkeypatch, tmp_path):
+def machine(monkeypatch):
     """A processor and the kernel that OpenBLAS takes on it; what the program was replaced with, if it was."""
     replaced = []
 
     def make(flags, kernel, **environment):
-        (tmp_path / "cpuinfo").write_text(flags)
-        monkeypatch.setattr(processor, "has_avx512", functools.partial(processor.has_avx512, tmp_path / "cpuinfo"))
+        monkeypatch.setattr(processor, "_cpuinfo", lambda: {"flags": flags})
         library = {"internal_api": "openblas", "version": "0.3.31", "num_threads": 2, "architecture": kernel}
         monkeypatch.setattr(processor, "blas", lambda: [library])
         monkeypatch.delenv(processor.CORETYPE, raising=False)
@@ -259,8 +258,14 @@ def test_a_kernel_that_overlooks_avx512_is_noticed(machine, flags, kernel, envir
     assert [environment["OPENBLAS_CORETYPE"] for *_, environment in replaced] == ["SkylakeX"] * bool(slow)
 
 
-def test_where_nobody_tells_of_the_processor_nothing_is_done(monkeypatch, tmp_path):
-    assert processor.has_avx512(tmp_path / "none") is None
-    monkeypatch.setattr(processor, "has_avx512", lambda: None)
+def test_where_nobody_tells_of_the_processor_nothing_is_done(monkeypatch):
+    monkeypatch.setattr(processor, "_cpuinfo", dict)
     monkeypatch.setattr(processor, "blas", lambda: [{"architecture": "Haswell"}])
-    assert processor.slow_kernel() is None
+    assert processor.slow_kernel() is None and processor.name()
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells")
+def test_the_processor_is_known_by_what_linux_says_of_it():
+    told = Path("/proc/cpuinfo").read_text()
+    assert f": {processor.name()}\n" in told
+    assert processor.has("fpu") == (" fpu " in told) and not processor.has("model")

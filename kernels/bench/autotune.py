@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import records, session, timing
+from miniclip.kernels.bench import gpu_timing, oracle, records, session
 from miniclip.kernels.bench.cases import KERNELS, describe, input_sets
 
 SECONDS = 240  # unless others are asked for
@@ -72,10 +72,10 @@ def _times(case, candidates, rounds):
     kernel = KERNELS[case.kernel]
     sets = input_sets(case, "cuda")
     inputs = next(sets)
-    check, _ = session.oracle(kernel, inputs)
+    check, _ = oracle.checker(kernel, inputs)
     calls = {i: partial(kernel.ours, config=config) for i, config in candidates.items()}
     if case.kernel == "linear":
         calls |= kernel.peers
     right, _ = session.attempt({i: partial(call, **inputs) for i, call in calls.items()}, lambda i, x: check(x))
-    sets = [inputs, *(next(sets) for _ in range(timing.how_many_sets(inputs) - 1))]
-    return timing.kernel_medians({i: calls[i] for i in right}, sets, rounds)[0] if right else {}
+    sets = [inputs, *(next(sets) for _ in range(gpu_timing.how_many_sets(inputs) - 1))]
+    return gpu_timing.kernel_medians({i: calls[i] for i in right}, sets, rounds)[0] if right else {}

@@ -6,7 +6,7 @@ import torch
 
 from miniclip.errors import InputError
 from miniclip.kernels import device
-from miniclip.kernels.bench import autotune, records, session, timing
+from miniclip.kernels.bench import autotune, gpu_timing, oracle, records, session, timing
 from miniclip.kernels.bench.cases import CASES, KERNELS, describe, input_sets
 
 OURS = "miniclip"
@@ -30,7 +30,7 @@ def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, se
             autotune.run(chosen, rounds, tuned_path, seconds)
             return
         directory = records.writable(out)
-        ceilings = {name: timing.ceilings(getattr(torch, name)) for name in {case.dtype for case in chosen}}
+        ceilings = {name: gpu_timing.ceilings(getattr(torch, name)) for name in {case.dtype for case in chosen}}
         facts = {"device": torch.cuda.get_device_name(), "versions": records.versions(), "date": records.today()}
         measure_one = partial(measure, rounds=rounds, ladder=ladder, ceilings=ceilings, facts=facts)
         session.run(chosen, measure_one, describe, directory, seconds)
@@ -50,18 +50,18 @@ def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
     kernel, dtype, ceilings = KERNELS[case.kernel], getattr(torch, case.dtype), ceilings[case.dtype]
     sets = input_sets(case, device)
     inputs = next(sets)
-    check, usual = session.oracle(kernel, inputs)
+    check, usual = oracle.checker(kernel, inputs)
     calls = versions(kernel) if ladder else providers(kernel, case.compiled)
     ours, errors = (list(calls)[-1] if ladder else OURS), {}
 
     def check_one(name, result):
-        errors[name] = check(result, session.SLACK if ladder or name == ours else PEERS_SLACK)
+        errors[name] = check(result, oracle.SLACK if ladder or name == ours else PEERS_SLACK)
 
     right, skipped = session.attempt({name: partial(call, **inputs) for name, call in calls.items()}, check_one)
     times, samples, launched = {}, 0, []
     if ours in right:
-        sets = [inputs, *(next(sets) for _ in range(timing.how_many_sets(inputs) - 1))]
-        times, samples, launched = timing.kernel_medians({name: calls[name] for name in right}, sets, rounds)
+        sets = [inputs, *(next(sets) for _ in range(gpu_timing.how_many_sets(inputs) - 1))]
+        times, samples, launched = gpu_timing.kernel_medians({name: calls[name] for name in right}, sets, rounds)
     if device == "cuda":
         torch.cuda.empty_cache()
 
@@ -86,7 +86,7 @@ def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
         "bytes": size,
         "ceilings": ceilings,
         "error": errors.get(ours),
-        "allowed_error": session.SLACK * usual,
+        "allowed_error": oracle.SLACK * usual,
     }
 
 

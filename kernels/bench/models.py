@@ -6,7 +6,6 @@ already; ours take tokens as the tokenizer gives them, in an ndarray, and bring 
 
 import dataclasses
 import math
-import platform
 import tempfile
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,20 +13,19 @@ from typing import NamedTuple
 
 import torch
 
-from miniclip import ops, params
+from miniclip import ops, params, processor
 from miniclip.align import ALIGN
 from miniclip.checkpoints import huggingface
 from miniclip.checkpoints.readers import read_json
-from miniclip.config import ALIGN_BASE, PRESETS, ALIGNConfig, BertConfig, EfficientNetConfig, VisionConfig, pair
+from miniclip.config import ALIGN_BASE, PRESETS, ALIGNConfig, BertConfig, VisionConfig, pair
 from miniclip.errors import InputError
-from miniclip.kernels.bench import records, session, timing
+from miniclip.kernels.bench import gpu_timing, records, session, timing
+from miniclip.kernels.bench.work import work
 from miniclip.model import CLIP
-from miniclip.towers import efficientnet
 from miniclip.wordpiece import LONGEST
 
 OURS = {"cuda": "triton", "cpu": "numpy"}  # what backend="auto" takes
 DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
-LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with float32's
 CONFIGS = {**PRESETS, "align-base": ALIGN_BASE}
 TOWERS = [("visual", name) for name in PRESETS if isinstance(PRESETS[name].visual, VisionConfig)]
 TOWERS.insert(1, ("text", "ViT-B/32"))
@@ -78,10 +76,10 @@ def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, config
     with torch.no_grad():
         facts = {
             "dtype": DTYPES[device],
-            "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else processor.name(),
             "versions": records.versions(),
             "date": records.today(),
-            "ceilings": timing.ceilings(getattr(torch, DTYPES[device])) if device == "cuda" else None,
+            "ceilings": gpu_timing.ceilings(getattr(torch, DTYPES[device])) if device == "cuda" else None,
         }
 
         def measure_one(case):
@@ -98,7 +96,8 @@ def measure(case, config, prepared, rounds, facts):
     errors = {}
 
     def check(name, features):
-        errors[name] = compare(features, reference[: case.batch], facts["dtype"])
+        features = torch.as_tensor(features).double().cpu().numpy()
+        errors[name] = session.compare(features, reference[: case.batch], facts["dtype"])
 
     right, skipped = session.attempt(calls, check)
     ours, times, samples = OURS[device], {}, 0
@@ -106,7 +105,7 @@ def measure(case, config, prepared, rounds, facts):
         for call in right.values():
             for _ in range(WARM_UP if device == "cuda" else 0):
                 call()
-        clock = timing.CUDA if device == "cuda" else timing.CPU
+        clock = gpu_timing.CUDA if device == "cuda" else timing.CPU
         times, samples = timing.medians(right, clock, rounds, alone=True)
     flops, numbers = work(alone(config, case.tower), case.tower, case.batch)
     size = numbers * getattr(torch, facts["dtype"]).itemsize
@@ -125,7 +124,7 @@ def measure(case, config, prepared, rounds, facts):
         "flops": flops,
         "bytes": size,
         "error": errors.get(ours),
-        "allowed_error": 1 - LEAST_COSINE[facts["dtype"]],
+        "allowed_error": 1 - session.LEAST_COSINE[facts["dtype"]],
     }
 
 
@@ -135,63 +134,13 @@ def alone(config, tower):
     return dataclasses.replace(config, embed_dim=None) if isinstance(config.text, BertConfig) else config
 
 
-def compare(features, reference, dtype):
-    """1 - the least cosine of features (B, E) with the reference's; WrongAnswer where it is too large."""
-    features = torch.as_tensor(features).to(reference.device, torch.float64)
-    if features.shape != reference.shape or not torch.isfinite(features).all():
-        raise session.WrongAnswer(f"it is wrong: features {tuple(features.shape)} are misshaped or not finite")
-    cosine = torch.cosine_similarity(features, reference, dim=-1).min().item()
-    if not cosine >= LEAST_COSINE[dtype]:
-        raise session.WrongAnswer(f"it is wrong: a cosine with float32's is {cosine:.5f}, not {LEAST_COSINE[dtype]}")
-    return 1 - cosine
-
-
-def work(config, tower, batch):
-    """(FLOPs, numbers moved) that a tower's features need: all parameters and inputs once; intermediates need not move.
-
-    The last block computes but one token, beyond keys and values.
-    """
-    c = getattr(config, tower)
-    if isinstance(c, EfficientNetConfig):
-        return _work_of_convolutions(config, batch)
-    D, M, E = c.width, c.mlp_width, config.embed_dim or 0
-    if tower == "visual":
-        T, pixels = math.prod(c.grid) + 1, c.channels * math.prod(pair(c.image_size))
-        first, pairs = 2 * (T - 1) * D * c.channels * c.patch_size**2, T * T
-    elif isinstance(c, BertConfig):
-        T, pixels = LONGEST, 0
-        first, pairs = 0, T * T
-    else:
-        T, pixels = c.context_length, 0
-        first, pairs = 0, T * (T + 1) // 2
-    block = 2 * T * (4 * D * D + 2 * D * M) + 4 * pairs * D
-    last = 2 * T * 2 * D * D + 2 * (2 * D * D + 2 * D * M) + 4 * T * D
-    shapes = params.flatten(config.shapes()[tower])
-    weights = sum(math.prod(shape) for name, shape in shapes.items() if name != "embed.table")
-    rows = 0 if tower == "visual" else batch * T * D  # of the table
-    return batch * (first + (c.layers - 1) * block + last + 2 * D * E), weights + rows + batch * (pixels + (E or D))
-
-
-def _work_of_convolutions(config, batch):
-    """The same of an EfficientNet, whose activations and means are not counted."""
-    c = config.visual
-    W, cells = efficientnet.scaled(efficientnet.STEM, c), [(n - 2) // 2 + 1 for n in pair(c.image_size)]
-    adds = math.prod(cells) * W * c.channels * 9
-    for C, N, S, O, k, stride, padding, _ in efficientnet.layout(c):  # noqa: E741
-        adds += math.prod(cells) * C * N * (N > C) + 2 * N * S
-        cells = [(n + sum(padding) - k) // stride + 1 for n in cells]
-        adds += math.prod(cells) * (N * k * k + N * O)
-    weights = sum(math.prod(shape) for shape in params.flatten(config.shapes()["visual"]).values())
-    return 2 * batch * adds, weights + batch * (c.channels * math.prod(pair(c.image_size)) + c.width)
-
-
 # --------------------------------------------------------------------------- the same model, several times
 
 
 def prepare(config, tower, device, most, compiled):
     """-> ({provider: (encode, what makes inputs ready for it)}, {provider: why it is missing}, inputs, reference).
 
-    inputs: `most` random pictures or texts; reference (most, E): float32's features of them, in float64.
+    inputs: `most` random pictures or texts; reference (most, E): float32's features of them, an ndarray of float64.
     """
     config = alone(config, tower)
     kind = ALIGN if isinstance(config, ALIGNConfig) else CLIP
@@ -223,7 +172,7 @@ def prepare(config, tower, device, most, compiled):
     _, missing = session.attempt(builders, encoders.__setitem__)
 
     encode, ready = ours("torch", "float32")
-    reference = torch.cat([encode(ready(inputs[i : i + CHUNK])) for i in range(0, most, CHUNK)]).double()
+    reference = torch.cat([encode(ready(inputs[i : i + CHUNK])) for i in range(0, most, CHUNK)]).double().cpu().numpy()
     return encoders, missing, inputs, reference
 
 
@@ -261,11 +210,3 @@ def _transformers(config, tower, flat, device, dtype):
     if kind == "AlignVisionModel":
         return lambda x: model(x).pooler_output
     return lambda x: model(x)[0] if kind.startswith("CLIP") else model(x)[0][:, 0]  # [CLS]
-
-
-def _processor():
-    """The CPU's name, as Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(found, platform.processor() or platform.machine())

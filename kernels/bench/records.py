@@ -16,6 +16,7 @@ from miniclip import __version__
 from miniclip.errors import InputError
 
 RESULTS = Path(__file__).parent / "results"
+CPU = RESULTS / "cpu"  # those of `bench cpu`
 REPORTED = ("name", "shape", "dtype", "device", "value", "unit", "share_of_limit", "best_peer", "ratio_to_best_peer")
 
 
@@ -42,8 +43,13 @@ def versions():
         driver = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split("\n")[0]
     except (OSError, subprocess.SubprocessError):
         driver = None
-    packages = {name: _version(name) for name in ("torch", "triton", "transformers")}
-    return {"miniclip": __version__, **packages, "driver": driver, "cuda": torch.version.cuda}
+    packages = package_versions(("torch", "triton", "transformers"))
+    return {**packages, "driver": driver, "cuda": torch.version.cuda}
+
+
+def package_versions(names):
+    """{name: version} of packages and of miniclip itself; None for what is not there."""
+    return {"miniclip": __version__, **{name: _version(name) for name in names}}
 
 
 def _version(package):

@@ -1,15 +1,15 @@
-"""What both benches share: cases one after another within a time, and answers checked before they are timed."""
+"""What all benches share: cases one after another within a time, and answers checked before they are timed."""
 
 import time
 import warnings
 
-import torch
+import numpy as np
 
 from miniclip.errors import InputError
 from miniclip.kernels.bench import records
+from miniclip.ops.numpy_ops import l2_normalize
 
-SLACK = 2  # times torch's own error is what ours may have
-EDGE = 128  # rows at either end of a matrix that are looked at
+LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with float32's
 
 
 class WrongAnswer(Exception):
@@ -35,12 +35,16 @@ def within(seconds, cases, describe):
         yield case
 
 
-def run(cases, measure, describe, directory, seconds=None):
-    """Print and append measure(case) of each case begun within `seconds`; InputError at the end naming the failed."""
+def tell(record):
+    print(records.told(record) + "\n", flush=True)
+
+
+def run(cases, measure, describe, directory, seconds=None, tell=tell):
+    """Tell and append measure(case) of each case begun within `seconds`; InputError at the end naming the failed."""
     failed = []
     for case in within(seconds, cases, describe):
         record = measure(case)
-        print(records.told(record) + "\n", flush=True)
+        tell(record)
         records.append(directory, record)
         if record["ours"] not in record["times"]:
             failed.append(f"{describe(case)}: {record['skipped'][record['ours']]}")
@@ -66,39 +70,12 @@ def attempt(calls, check):
     return right, skipped
 
 
-# --------------------------------------------------------------------------- whether a kernel's answer is right
-
-
-def oracle(kernel, inputs):
-    """-> (check(result, slack=SLACK) -> its error, torch's own error) for a Kernel on some inputs.
-
-    The exact answer is computed for the first and the last rows, in float64. An error is max |x - exact| / max |exact|.
-    """
-    first = inputs[kernel.rows[0]]
-    edge = 2 if first.ndim > 2 else EDGE
-    ends = sorted({*range(len(first))[:edge], *range(len(first))[-edge:]})
-    few = {name: x[ends] if name in kernel.rows else x for name, x in inputs.items()}
-    doubled = {name: x.double() if isinstance(x, torch.Tensor) else x for name, x in few.items()}
-    exact = _several(kernel.plain(**doubled))
-
-    def error(results):
-        return max(((x.double() - e).abs().max() / e.abs().max()).item() for x, e in zip(results, exact))
-
-    usual = error(_several(kernel.plain(**few)))
-
-    def check(result, slack=SLACK):
-        results = _several(result)
-        if not all(torch.isfinite(x).all() for x in results):
-            raise WrongAnswer("it is wrong: not all of its numbers are finite")
-        if [x[ends].shape for x in results] != [x.shape for x in exact]:
-            raise WrongAnswer(f"it is wrong: its shapes are {[tuple(x.shape) for x in results]}")
-        found = error([x[ends] for x in results])
-        if not found <= slack * usual:
-            raise WrongAnswer(f"it is wrong by {found:.1e} of the largest value, {slack * usual:.1e} is allowed")
-        return found
-
-    return check, usual
-
-
-def _several(result):
-    return result if isinstance(result, tuple) else (result,)
+def compare(features, reference, dtype):
+    """1 - the least cosine of features (B, E) with the reference's, ndarrays; WrongAnswer where it is too large."""
+    if features.shape != reference.shape or not np.isfinite(features).all():
+        raise WrongAnswer(f"it is wrong: features {features.shape} are misshaped or not finite")
+    a, b = (l2_normalize(x.astype(np.float64)) for x in (features, reference))
+    cosine = float((a * b).sum(axis=-1).min())
+    if not cosine >= LEAST_COSINE[dtype]:
+        raise WrongAnswer(f"it is wrong: a cosine with float32's is {cosine:.5f}, not {LEAST_COSINE[dtype]}")
+    return 1 - cosine

@@ -90,8 +90,11 @@ def quick_gelu(x):
 
     Off from the exact GELU by up to 0.0203 (at |x| ≈ 2.27): never swap one for the other.
     """
-    # σ(z) = (1 + tanh(z/2)) / 2 cannot overflow, as exp(-z) does.
-    return x * (0.5 + 0.5 * np.tanh(0.851 * x))
+    gate = np.tanh(0.851 * x)  # σ(z) = (1 + tanh(z/2)) / 2 cannot overflow, as exp(-z) does
+    gate *= 0.5
+    gate += 0.5
+    gate *= x
+    return gate
 
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, **numpy_activations.ACTIVATIONS}
@@ -121,7 +124,9 @@ def layer_norm(x, weight, bias, *, eps):
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)  # (..., 1)
     centred /= np.sqrt(variance + eps)
-    return (centred * weight + bias).astype(x.dtype, copy=False)
+    centred *= weight
+    centred += bias
+    return centred.astype(x.dtype, copy=False)
 
 
 def add_layer_norm(x, update, weight, bias, *, eps):
@@ -140,7 +145,8 @@ def attention_weights(q, k, *, causal=False, lengths=None):
     Tq, Tk, K = q.shape[1], k.shape[1], q.shape[3]
     q = q.transpose(0, 2, 1, 3)  # (B, H, Tq, K)
     k = k.transpose(0, 2, 3, 1)  # (B, H, K, Tk)
-    scores = q @ k / math.sqrt(K)  # (B, H, Tq, Tk)
+    scores = q @ k  # (B, H, Tq, Tk)
+    scores /= math.sqrt(K)
     if causal:
         scores = np.where(np.tri(Tq, Tk, dtype=bool), scores, -np.inf)
     if lengths is not None:

@@ -1,0 +1,41 @@
+"""Captions to measure with, as varied as those off the web and the same on every machine."""
+
+import re
+
+import numpy as np
+
+ENDINGS = [".", "!", "...", " .", "", "", "", ""]
+EXTRAS = [  # what a caption in eight has somewhere: not all that people write is plain ASCII
+    "#{0}", "@{0}_{1}", "{0}'s", "don't", "({0})", "\"{0}\"", "{0}-{1}", "{0}/{1}", "IMG_{2}.JPG", "{2}x{3}", "19{3}",
+    "$ {2}", "w/ {0}", "{0} | {1}", "https://www.{0}.com/{1}?id={2}", "{0} &amp; {1}", "&quot;{0}&quot;", "“{0}”",
+    "{0} – {1}", "{0}’s", "café", "São Paulo", "Zürich", "łódź", "5 × 7", "{3}°C", "© {0}", "…", "日本", "東京タワー",
+    "Москва", "شمس", "❤️", "😀😀", "🇫🇷", "cafÃ©", "donâ€™t",
+]  # fmt: skip
+
+
+def words(tokenizer):
+    """The vocabulary's words of three letters or more, those that were merged first, the more frequent ones, first."""
+    found = (re.fullmatch(r"([a-z]{3,})</w>", symbol) for symbol in tokenizer.encoder)
+    return [match[1] for match in found if match]
+
+
+def make(count, tokenizer, seed=0):
+    """`count` captions of 3 to 25 words, 10 on the mean, as frequent as words are (Zipf's law)."""
+    rng, vocabulary = np.random.default_rng(seed), words(tokenizer)
+    share = 1 / np.arange(10, 10 + len(vocabulary))
+    lengths = np.clip(rng.poisson(7, count) + 3, 3, 25)
+    chosen = iter(rng.choice(vocabulary, lengths.sum(), p=share / share.sum()).tolist())
+    captions = []
+    for length in lengths:
+        caption = [next(chosen) for _ in range(length)]
+        if rng.random() < 0.5:
+            caption[0] = caption[0].capitalize()
+        if rng.random() < 0.2:
+            caption[rng.integers(length)] += ","
+        if rng.random() < 0.125:
+            extra = EXTRAS[rng.integers(len(EXTRAS))]
+            caption.insert(
+                rng.integers(length), extra.format(*caption[:2], rng.integers(1, 5000), rng.integers(10, 99))
+            )
+        captions.append(" ".join(caption) + ENDINGS[rng.integers(len(ENDINGS))])
+    return captions

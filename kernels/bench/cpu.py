@@ -1,0 +1,439 @@
+"""`miniclip bench cpu`: CLIP on this machine's processor, from files to features, beside the peers that are installed.
+
+Every call as a user makes it, in turns, each alone on idle cores; and in the same turns a plain matrix product, which
+says what the processor can do. Answers are held to the official code's where it is there, else to each other.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from miniclip import api, params, processor, vocabulary
+from miniclip.checkpoints import huggingface, huggingface_clip
+from miniclip.config import PRESETS
+from miniclip.image import MEAN, STD
+from miniclip.kernels.bench import captions, records, session, timing
+from miniclip.kernels.bench.work import work
+
+MODEL = "ViT-B/32"
+OURS, ON_TORCH, ONE_CORE, LONG = "miniclip", "miniclip on torch", "miniclip, one core", "miniclip, 77 tokens"
+TRANSFORMERS, OFFICIAL = "transformers", "official"
+PACKAGES = ("numpy", "pillow", "ftfy", "torch", "transformers", "tokenizers", "onnxruntime", "openai-clip")
+SIDE = 2048  # of the matrices whose product is the limit
+BATCH = 32  # captions that a peer pads to the longest among them
+
+
+class Case(NamedTuple):
+    name: str
+    shape: dict
+    dtype: str
+    prepare: Callable  # (model, dtype=, **shape) -> Measurement
+    ours: str = OURS
+    needs: str = "fpu"  # of the processor
+
+
+class Measurement(NamedTuple):
+    builders: dict  # {provider: () -> its call, without arguments}, raising where it is not installed
+    check: Callable  # (provider, what its call gave), raising WrongAnswer
+    count: int  # what a call does so many of,
+    unit: str  # a second
+    flops: float | None = None  # of a call, where it is made of matrix products
+    facts: dict = {}  # noqa: RUF012 what else the record says
+
+
+class Model(NamedTuple):
+    config: object
+    path: Path  # of a directory of transformers', with random weights
+    scratch: Path  # for other files
+
+
+def describe(case):
+    return " ".join([case.name, *(f"{name}={value}" for name, value in case.shape.items()), case.dtype])
+
+
+def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=None, config=PRESETS[MODEL]):
+    """Measure CASES, print and record them; no case is begun after `seconds`. With `as_json` it prints JSON alone.
+
+    InputError at the end where an answer of ours was wrong.
+    """
+    directory = records.writable(records.CPU if out is None else out)
+    cases = [case for case in cases or CASES if case.needs == "fpu" or processor.has(case.needs)]
+    chosen = session.select(cases, only, lambda case: [case.name])
+    rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
+    facts = {
+        "device": processor.name(),
+        "cores": processor.blas_threads(),
+        "kernel": ", ".join(library.get("architecture") or library["internal_api"] for library in processor.blas()),
+        "versions": records.package_versions(PACKAGES),
+        "date": records.today(),
+    }
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        model = save_random(config, Path(scratch))
+        try:
+            tell = found.append if as_json else session.tell
+            session.run(chosen, lambda case: measure(case, model, rounds, facts), describe, directory, seconds, tell)
+        finally:
+            if as_json:
+                print(json.dumps(found, indent=1))
+
+
+def measure(case, model, rounds, facts):
+    """A case's record; without times for those whose answers are wrong, and for those that are not here."""
+    m, calls = case.prepare(model, dtype=case.dtype, **case.shape), {}
+    _, missing = session.attempt(m.builders, calls.__setitem__)
+    right, skipped = session.attempt(calls, m.check)
+    times, samples, limit = {}, 0, None
+    if case.ours in right:
+        product = {"product": product_of_matrices(case.dtype)} if m.flops else {}
+        times, samples = timing.medians({**right, **product}, timing.CPU, rounds, alone=True)
+        limit = times.pop("product") * m.flops / (2 * SIDE**3) if product else None
+    peers = {name: time for name, time in times.items() if name == case.ours or not name.startswith(OURS)}
+    return {
+        "name": case.name,
+        "shape": case.shape,
+        "dtype": case.dtype,
+        **facts,
+        "ours": case.ours,
+        "times": times,
+        "skipped": missing | skipped,
+        "samples": samples,
+        "value": m.count / times[case.ours] * 1e6 if times else None,
+        "unit": m.unit,
+        **records.figures(peers, case.ours, limit),
+        "flops": m.flops,
+        **m.facts,
+    }
+
+
+def product_of_matrices(dtype):
+    """A call that multiplies two matrices on all cores: NumPy in float32, torch in bfloat16."""
+    if dtype == "float32":
+        a, b = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), np.float32)
+    else:
+        import torch
+
+        a, b = torch.randn(2, SIDE, SIDE, dtype=torch.bfloat16)
+    return lambda: a @ b
+
+
+def save_random(config, scratch):
+    """A Model whose random parameters keep sizes as they are on their way."""
+    rng = np.random.default_rng(0)
+    flat = {}
+    for name, shape in params.flatten(config.shapes()).items():
+        spread = np.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.02
+        flat[name] = np.float32(spread) * rng.standard_normal(shape, np.float32)
+        if name.endswith(".weight") and len(shape) == 1:  # a layer norm's
+            flat[name] += 1
+    huggingface.save(scratch / "model", config, params.unflatten(flat))
+    return Model(config, scratch / "model", scratch)
+
+
+# ------------------------------------------------------------------------------------ pictures to features
+
+
+def encode_image(model, *, B, dtype):
+    images = _images(model, B)
+    reference = api.load(model.path, "numpy")[0].encode_image(images)
+    builders = {
+        ON_TORCH: lambda: _ours(model, "torch", dtype, images),
+        TRANSFORMERS: lambda: _transformers_vision(model, dtype, images),
+    }
+    if dtype == "float32":
+        builders = {OURS: lambda: _ours(model, "numpy", dtype, images), **builders}
+        builders["ONNX Runtime"] = lambda: _onnx_runtime(model, images)
+    flops, _ = work(replace(model.config, text=None), "visual", B)
+    return Measurement(builders, _alike(reference, dtype), B, "pictures/s", flops)
+
+
+def _images(model, B):
+    return np.random.default_rng(0).standard_normal((B, 3, *[model.config.visual.image_size] * 2), np.float32)
+
+
+def _alike(reference, dtype):
+    def check(name, features):
+        session.compare(_array(features), reference, dtype)
+
+    return check
+
+
+def _array(features):
+    return features if isinstance(features, np.ndarray) else features.detach().float().numpy()
+
+
+def _ours(model, backend, dtype, images):
+    encoder, _ = api.load(model.path, backend, dtype=dtype)
+    images = encoder.ops.asarray(images, dtype=dtype)
+    return lambda: encoder.encode_image(images)
+
+
+def _transformers(kind, model, dtype):
+    """transformers' model of that class with the same weights, and nothing of what it prints while it loads."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    loaded = getattr(transformers, kind).from_pretrained(model.path, dtype=getattr(torch, dtype))
+    return loaded.eval().requires_grad_(False)
+
+
+def _transformers_vision(model, dtype, images):
+    import torch
+
+    theirs = _transformers("CLIPVisionModelWithProjection", model, dtype)
+    images = torch.from_numpy(images).to(getattr(torch, dtype))
+    return lambda: theirs(pixel_values=images).image_embeds
+
+
+def _onnx_runtime(model, images):
+    """transformers' model as torch exports it, with all of ONNX Runtime's optimisations, which are its default."""
+    import onnxruntime
+    import torch
+
+    path = model.scratch / "vision.onnx"
+    if not path.exists():
+        theirs = _transformers("CLIPVisionModelWithProjection", model, "float32")
+
+        class Features(torch.nn.Module):
+            def forward(self, images):
+                return theirs(pixel_values=images).image_embeds
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's age, and of every branch
+            names = {"input_names": ["images"], "output_names": ["features"], "dynamic_axes": {"images": {0: "B"}}}
+            torch.onnx.export(Features(), (torch.from_numpy(images[:1]),), path, dynamo=False, **names)
+    runtime = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda: runtime.run(None, {"images": images})[0]
+
+
+# --------------------------------------------------------------------------------------- texts to features
+
+
+def encode_text(model, *, texts, dtype):
+    tokenizer, config = vocabulary.official_tokenizer(), model.config
+    tokens = tokenizer.tokenize(captions.make(texts, tokenizer))  # (texts, 77)
+    lengths = tokens.argmax(-1) + 1
+    long = np.where(tokens == 0, np.resize(tokens[tokens > 0], tokens.shape) % tokenizer.start_id, tokens)
+    long[long == tokenizer.end_id] = 0
+    long[:, -1] = tokenizer.end_id  # no end before that
+    encoder, _ = api.load(model.path, "numpy")
+    reference = encoder.encode_text(tokens)
+
+    def check(name, features):
+        if name != LONG:  # which are other texts
+            session.compare(_array(features), reference, dtype)
+
+    builders = {
+        OURS: lambda: lambda: encoder.encode_text(tokens),
+        LONG: lambda: lambda: encoder.encode_text(long),
+        f"{TRANSFORMERS}, padded to the longest of {BATCH}": lambda: _transformers_text(model, tokens, lengths, None),
+        f"{TRANSFORMERS}, padded to 77": lambda: _transformers_text(model, tokens, lengths, tokens.shape[1]),
+    }
+    alone = [replace(config, visual=None, text=replace(config.text, context_length=int(n))) for n in lengths]
+    return Measurement(builders, check, texts, "texts/s", float(sum(work(one, "text", 1)[0] for one in alone)))
+
+
+def _transformers_text(model, tokens, lengths, T):
+    """Batches of `BATCH`, each padded to T or to its longest text, with the mask that transformers' tokenizer makes."""
+    import torch
+
+    theirs = _transformers("CLIPTextModelWithProjection", model, "float32")
+    batches = []
+    for start in range(0, len(tokens), BATCH):
+        rows = slice(start, start + BATCH)
+        ids = torch.from_numpy(tokens[rows, : T or lengths[rows].max()]).long()
+        batches.append({"input_ids": ids, "attention_mask": (ids > 0).long()})
+    return lambda: torch.cat([theirs(**batch).text_embeds for batch in batches])
+
+
+# ------------------------------------------------------------------------------------------ texts to tokens
+
+
+def tokenize(model, *, texts, dtype):
+    ours = vocabulary.official_tokenizer()
+    corpus = captions.make(texts, ours)
+    encode = ours.encode
+    expected = official_ids(corpus)
+
+    def check(name, ids):
+        equal = sum(a == b for a, b in zip(ids, expected)) / texts
+        if equal < (1 if name == OURS else 0.9):  # others do not mend encodings, nor undo escapes
+            raise session.WrongAnswer(
+                f"it is wrong: {1 - equal:.1%} of the texts have other ids than the official ones"
+            )
+
+    builders = {
+        OURS: lambda: lambda: [encode(text) for text in corpus],
+        "tokenizers": lambda: _rust(model, ours, corpus),
+        OFFICIAL: lambda: _official_tokenizer(corpus),
+    }
+    return Measurement(builders, check, texts, "texts/s")
+
+
+def official_ids(corpus):
+    """What the official tokenizer makes of each text; where it is not installed, what ours does."""
+    try:
+        return _official_tokenizer(corpus)()
+    except ImportError:
+        encode = vocabulary.official_tokenizer().encode
+        return [encode(text) for text in corpus]
+
+
+def _official_tokenizer(corpus):
+    """OpenAI's SimpleTokenizer, by its path: its package cannot be imported without torchvision."""
+    package = importlib.util.find_spec("clip")
+    if package is None:
+        raise ImportError("openai-clip is not installed")
+    path = Path(package.submodule_search_locations[0], "simple_tokenizer.py")
+    spec = importlib.util.spec_from_file_location("official_tokenizer", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    encode = module.SimpleTokenizer().encode
+    return lambda: [encode(text) for text in corpus]
+
+
+def _rust(model, ours, corpus):
+    """Hugging Face's tokenizer of CLIP's vocabulary, its fastest call, without start and end."""
+    import transformers
+
+    directory = model.scratch / "vocabulary"
+    directory.mkdir(exist_ok=True)
+    huggingface_clip.save_tokenizer(directory, ours, 77)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    theirs = transformers.CLIPTokenizerFast.from_pretrained(directory).backend_tokenizer
+    return lambda: [encoding.ids for encoding in theirs.encode_batch_fast(corpus, add_special_tokens=False)]
+
+
+# ---------------------------------------------------------------------------------------- files to pictures
+
+
+def preprocess(model, *, files, megapixels, dtype):
+    size = model.config.visual.image_size
+    paths = [photograph(model.scratch / f"{megapixels}-{i}.jpg", megapixels, i) for i in range(files)]
+    ours = api.preprocess_of(model.config.visual)
+    expected = ours(paths)
+
+    def check(name, pictures):
+        if not np.array_equal(np.stack([*map(_array, pictures)]), expected):
+            raise session.WrongAnswer("it is wrong: the pixels differ")
+
+    builders = {
+        OURS: lambda: lambda: ours(paths),
+        ONE_CORE: lambda: lambda: [ours(path) for path in paths],
+        f"{OFFICIAL}, one core": lambda: _official_preprocess(paths, size),
+    }
+    return Measurement(builders, check, files, "pictures/s")
+
+
+def photograph(path, megapixels, seed):
+    """Write a picture of 4:3 as a camera might: large shapes, fine grain. Returns the path."""
+    rng, height = np.random.default_rng(seed), round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    width = height * 4 // 3
+    shapes = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((width, height), Image.BICUBIC)
+    grain = rng.integers(-8, 9, (height, width, 1), np.int16)
+    Image.fromarray((np.asarray(shapes) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return path
+
+
+def _official_preprocess(paths, size):
+    """clip/clip.py, _transform, as torchvision computes it: Resize, CenterCrop, RGB, ToTensor, Normalize."""
+    import torch
+
+    mean, std = (torch.tensor(x)[:, None, None] for x in (MEAN, STD))
+
+    def one(path):
+        image = Image.open(path)
+        short = min(image.size)
+        image = image.resize([int(size * side / short) for side in image.size], Image.BICUBIC)
+        left, top = (round((side - size) / 2) for side in image.size)
+        image = image.crop((left, top, left + size, top + size)).convert("RGB")
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+        return x.sub_(mean).div_(std)
+
+    return lambda: [one(path) for path in paths]
+
+
+# -------------------------------------------------------------------------------- from nothing to an answer
+
+
+def load(model, *, dtype):
+    def check(name, loaded):
+        pass  # what it computes, `first_picture` looks at
+
+    builders = {
+        OURS: lambda: lambda: api.load(model.path, "numpy"),
+        TRANSFORMERS: lambda: lambda: _transformers("CLIPModel", model, dtype),
+    }
+    size = sum(path.stat().st_size for path in model.path.glob("*.safetensors"))
+    taken = int(_python(MEMORY, model.path)) if sys.platform == "linux" else None
+    return Measurement(builders, check, 1, "models/s", facts={"size": size, "memory": taken})
+
+
+def first_picture(model, *, dtype):
+    picture = model.scratch / "picture.npy"
+    np.save(
+        picture, np.random.default_rng(0).standard_normal((1, 3, *[model.config.visual.image_size] * 2), np.float32)
+    )
+    reference = api.load(model.path, "numpy")[0].encode_image(np.load(picture))
+
+    def check(name, answer):
+        session.compare(np.array(json.loads(answer.splitlines()[-1])), reference, dtype)
+
+    programs = {OURS: FIRST_PICTURE, TRANSFORMERS: THEIR_FIRST_PICTURE}
+    builders = {name: lambda code=code: lambda: _python(code, model.path, picture) for name, code in programs.items()}
+    return Measurement(builders, check, 1, "starts/s")
+
+
+MEMORY = """
+import re, sys, miniclip
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+before = peak()
+model = miniclip.load(sys.argv[1], backend="numpy")
+print(peak() - before)
+"""
+FIRST_PICTURE = """
+import sys, miniclip, numpy
+model, _ = miniclip.load(sys.argv[1], backend="numpy")
+print(model.encode_image(numpy.load(sys.argv[2])).tolist())
+"""
+THEIR_FIRST_PICTURE = """
+import sys, numpy, torch
+from transformers import CLIPModel
+model = CLIPModel.from_pretrained(sys.argv[1])
+with torch.no_grad():
+    features = model.get_image_features(pixel_values=torch.from_numpy(numpy.load(sys.argv[2])))
+print(getattr(features, "pooler_output", features).tolist())
+"""
+
+
+def _python(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return done.stdout
+
+
+CASES = [
+    *(Case(f"encode_image {MODEL}", {"B": B}, "float32", encode_image) for B in (32, 1)),
+    *(Case(f"encode_image {MODEL}", {"B": B}, "bfloat16", encode_image, ON_TORCH, "avx512_bf16") for B in (32, 1)),
+    Case(f"encode_text {MODEL}", {"texts": 128}, "float32", encode_text),
+    Case("tokenize", {"texts": 20_000}, "int32", tokenize),
+    Case("preprocess", {"files": 8, "megapixels": 12}, "float32", preprocess),
+    Case(f"load {MODEL}", {}, "float32", load),
+    Case(f"first picture {MODEL}", {}, "float32", first_picture),
+]

@@ -1,0 +1,43 @@
+"""Whether a kernel's answer is right: held to float64, on the rows at both ends."""
+
+import torch
+
+from miniclip.kernels.bench.session import WrongAnswer
+
+SLACK = 2  # times torch's own error is what ours may have
+EDGE = 128  # rows at either end of a matrix that are looked at
+
+
+def checker(kernel, inputs):
+    """-> (check(result, slack=SLACK) -> its error, torch's own error) for a Kernel on some inputs.
+
+    The exact answer is computed for the first and the last rows, in float64. An error is max |x - exact| / max |exact|.
+    """
+    first = inputs[kernel.rows[0]]
+    edge = 2 if first.ndim > 2 else EDGE
+    ends = sorted({*range(len(first))[:edge], *range(len(first))[-edge:]})
+    few = {name: x[ends] if name in kernel.rows else x for name, x in inputs.items()}
+    doubled = {name: x.double() if isinstance(x, torch.Tensor) else x for name, x in few.items()}
+    exact = _several(kernel.plain(**doubled))
+
+    def error(results):
+        return max(((x.double() - e).abs().max() / e.abs().max()).item() for x, e in zip(results, exact))
+
+    usual = error(_several(kernel.plain(**few)))
+
+    def check(result, slack=SLACK):
+        results = _several(result)
+        if not all(torch.isfinite(x).all() for x in results):
+            raise WrongAnswer("it is wrong: not all of its numbers are finite")
+        if [x[ends].shape for x in results] != [x.shape for x in exact]:
+            raise WrongAnswer(f"it is wrong: its shapes are {[tuple(x.shape) for x in results]}")
+        found = error([x[ends] for x in results])
+        if not found <= slack * usual:
+            raise WrongAnswer(f"it is wrong by {found:.1e} of the largest value, {slack * usual:.1e} is allowed")
+        return found
+
+    return check, usual
+
+
+def _several(result):
+    return result if isinstance(result, tuple) else (result,)
