@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-official lint format figures gpu clean
+.PHONY: demo test test-official lint format figures cpu gpu clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
@@ -27,6 +27,11 @@ format: .venv/lint
 
 figures: .venv/figures
 	$(BIN)/python tutorials/readme_picture.py
+
+# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu and README.md: 10 idle minutes.
+cpu: .venv/bench
+	$(BIN)/miniclip bench cpu
+	$(BIN)/miniclip bench report --cpu --write
 
 # On a machine with a GPU and the packages of the extra "test", without a network or an environment of its own: the
 # kernels' tests, then what they can do, into kernels/bench/results and kernels/README.md, in 8 minutes. Every step runs,
@@ -59,6 +64,10 @@ clean:
 
 .venv/lint: .venv/core
 	$(INSTALL) --editable ".[lint]"
+	touch $@
+
+.venv/bench: .venv/core
+	$(INSTALL) --editable ".[bench]"
 	touch $@
 
 .venv/figures: .venv/core

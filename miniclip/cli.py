@@ -133,10 +133,13 @@ def _parser():
 
     command = benches.add_parser("report", help="what has been recorded, newest of each")
     command.set_defaults(command=bench_report)
-    command.add_argument("--results", metavar="DIR", help="where records are (default: kernels/bench/results)")
+    command.add_argument("--cpu", action="store_true", help="of bench cpu, in the place of the other two")
+    command.add_argument("--results", metavar="DIR", help="where records are (default: kernels/bench/results[/cpu])")
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--json", action="store_true", help="print JSON")
-    instead.add_argument("--write", action="store_true", help="put tables and pictures into kernels/README.md")
+    instead.add_argument(
+        "--write", action="store_true", help="put tables and pictures into kernels/README.md, or README.md with --cpu"
+    )
     return parser
 
 
@@ -268,10 +271,10 @@ def _bench(name):
 
 
 def bench_report(options):
-    from miniclip.kernels.bench import records
-    from miniclip.kernels.bench import report as tables
+    from miniclip.kernels.bench import records, report, report_cpu
 
-    found = records.read(options.results)
+    tables = report_cpu if options.cpu else report
+    found = records.read(options.results or (records.CPU if options.cpu else None))
     if options.json:
         print(json.dumps([records.reported(record) for record in found], indent=1))
     elif not options.write:

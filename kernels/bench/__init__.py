@@ -1,8 +1,15 @@
-"""The benchmarks: `miniclip bench kernels`, `miniclip bench models`, `miniclip bench report`.
+"""The benchmarks: `miniclip bench kernels`, `miniclip bench models`, `miniclip bench cpu`, `miniclip bench report`.
 
-cases.py     every kernel's inputs, work and peers, and the shapes that are measured: data
-timing.py    medians of runs that take turns; CUDA graphs over more memory than the cache holds; ceilings
-session.py   case after case, answers checked before they are timed
-kernels.py   each kernel against its peers;  autotune.py  its fastest tiles;  models.py  whole encoders
-records.py   what was measured, one JSON object a line in results/;  report.py  tables, pictures and targets
+timing.py      medians of runs that take turns
+session.py     case after case, answers checked before they are timed
+records.py     what was measured, one JSON object a line in results/
+work.py        the work that a tower takes at least
+
+kernels.py     each kernel against its peers, with cases.py, its inputs, work and peers: data; oracle.py, whether its
+               answer is right; gpu_timing.py, CUDA graphs over more memory than the cache holds, and ceilings
+autotune.py    a kernel's fastest tiles
+models.py      whole encoders
+report.py      tables, pictures and targets of these
+
+cpu.py         from files to features on a processor, of captions.py;  report_cpu.py  its table and picture
 """

@@ -30,6 +30,7 @@ MODEL = "ViT-B/32"
 OURS, ON_TORCH, ONE_CORE, LONG = "miniclip", "miniclip on torch", "miniclip, one core", "miniclip, 77 tokens"
 TRANSFORMERS, OFFICIAL = "transformers", "official"
 PACKAGES = ("numpy", "pillow", "ftfy", "torch", "transformers", "tokenizers", "onnxruntime", "openai-clip")
+SECONDS = 30  # that the rounds of one case may take, and as long again to wake what runs
 SIDE = 2048  # of the matrices whose product is the limit
 BATCH = 32  # captions that a peer pads to the longest among them
 
@@ -97,7 +98,8 @@ def measure(case, model, rounds, facts):
     times, samples, limit = {}, 0, None
     if case.ours in right:
         product = {"product": product_of_matrices(case.dtype)} if m.flops else {}
-        times, samples = timing.medians({**right, **product}, timing.CPU, rounds, alone=True)
+        runs = {**right, **product}
+        times, samples = timing.medians(runs, timing.CPU, rounds, alone=True, seconds=SECONDS)
         limit = times.pop("product") * m.flops / (2 * SIDE**3) if product else None
     peers = {name: time for name, time in times.items() if name == case.ours or not name.startswith(OURS)}
     return {

@@ -79,11 +79,11 @@ def _target_row(target, value):
     goal = f"{target.least:.0%} of the limit" if share else f"{target.least:.2f}x {target.against}"
     found = "" if value is None else f"{value:.1%}" if share else f"{value:.3f}x"  # so that a near miss shows
     reached = "not measured" if value is None else "yes" if value >= target.least else "no"
-    return [f"{target.name}, {_shape(target.shape)}", f"at least {goal}", found, reached]
+    return [f"{target.name}, {shape(target.shape)}", f"at least {goal}", found, reached]
 
 
 def _row(r):
-    what = [r["name"], _shape(r["shape"]), r["dtype"]]
+    what = [r["name"], shape(r["shape"]), r["dtype"]]
     if r["value"] is None:
         return [*what, "failed", *4 * [""]]
     share = f"{r['share_of_limit']:.0%}" if r["share_of_limit"] else ""
@@ -92,7 +92,8 @@ def _row(r):
     return [*what, f"{r['times'][r['ours']]:,.1f} µs", rate, share, r["best_peer"] or "no peer ran", ratio]
 
 
-def _shape(shape):
+def shape(shape):
+    """{name: size} as people read it."""
     return ", ".join(name if value is True else f"{name} = {value:,}" for name, value in shape.items())
 
 
@@ -189,16 +190,24 @@ def write(found, directory=None, readme=README):
 
     -> False where there is no matplotlib: then it is tables alone. InputError where the markers are not in `readme`.
     """
+    return fill(readme, (BEGIN, END), lambda: draw(found, records.writable(directory)), lambda p: section(found, p))
+
+
+def fill(readme, markers, draw, section):
+    """Put section([(what is shown, path from the README)]) of the pictures that draw() makes between two markers.
+
+    -> False without matplotlib: then there are none. InputError where the markers are not there.
+    """
     readme = Path(readme)
     text = readme.read_text() if readme.exists() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise InputError(f"{readme} has no {BEGIN} and {END}, which results are written between")
+        raise InputError(f"{readme} has no {' and '.join(markers)}, which results are written between")
     try:
-        pictures, complete = draw(found, records.writable(directory)), True
+        pictures, complete = draw(), True
     except ImportError:
         pictures, complete = [], False
     links = [(shown, Path(os.path.relpath(path, readme.parent)).as_posix()) for shown, path in pictures]
-    write_atomically(readme, f"{before}{BEGIN}\n{section(found, links)}\n{END}{after}".encode())
+    write_atomically(readme, f"{before}{begin}\n{section(links)}\n{end}{after}".encode())
     return complete

@@ -29,11 +29,12 @@ def _wake(run):
 CPU = Clock(time.perf_counter, lambda start, end: (end - start) * 1e6, lambda: None, _wake)
 
 
-def medians(runs, clock, rounds=ROUNDS, *, alone=False):
+def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
     """{name: run()} -> ({name: microseconds of one run, the median}, rounds), all of them once a round.
 
     The device works through the rounds without a pause, or with `alone` is idle before each run: then the time is
-    what somebody waits who asks for nothing else, launches included. Rounds become fewer where they take long.
+    what somebody waits who asks for nothing else, launches included. Rounds become fewer where they would take longer
+    than `seconds`.
     """
     clock.wait()
     start = clock.mark()
@@ -41,7 +42,7 @@ def medians(runs, clock, rounds=ROUNDS, *, alone=False):
         run()
     end = clock.mark()
     clock.wait()
-    affordable = SECONDS * 1e6 / max(clock.elapsed(start, end), 1)
+    affordable = seconds * 1e6 / max(clock.elapsed(start, end), 1)
     rounds = min(rounds, max(LEAST_ROUNDS, round(affordable)))
     moments = {name: [] for name in runs}
     for _ in range(rounds):
