@@ -54,11 +54,10 @@ def for_each(function, pictures, *others):
     Pillow leaves other threads free while it decodes and resizes: files go to all cores, one a core at a time.
     (Pictures that are open already may be one picture twice, which two threads must not load.)
     """
-    files = all(isinstance(picture, (str, os.PathLike)) for picture in pictures)
-    workers = min(processor.cores(), len(pictures)) if files else 1
-    if workers <= 1:
+    if len(pictures) < 2 or not all(isinstance(picture, (str, os.PathLike)) for picture in pictures):
         list(map(function, pictures, *others))
         return
+    workers = min(processor.cores(), len(pictures))
     with _kept_memory(workers), ThreadPoolExecutor(workers) as pool:
         list(pool.map(function, pictures, *others))
 

@@ -181,23 +181,28 @@ def _ours(model, backend, dtype, images):
     return lambda: encoder.encode_image(images)
 
 
-def _transformers(kind, model, dtype):
-    """transformers' model of that class with the same weights, and nothing of what it prints while it loads."""
+def _transformers(model, dtype):
+    """transformers' CLIPModel with the same weights, and nothing of what it prints while it loads."""
     import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    loaded = getattr(transformers, kind).from_pretrained(model.path, dtype=getattr(torch, dtype))
+    loaded = transformers.CLIPModel.from_pretrained(model.path, dtype=getattr(torch, dtype))
     return loaded.eval().requires_grad_(False)
+
+
+def _features(output):
+    """What get_image_features and get_text_features give: since version 5 wrapped in an output."""
+    return getattr(output, "pooler_output", output)
 
 
 def _transformers_vision(model, dtype, images):
     import torch
 
-    theirs = _transformers("CLIPVisionModelWithProjection", model, dtype)
+    theirs = _transformers(model, dtype)
     images = torch.from_numpy(images).to(getattr(torch, dtype))
-    return lambda: theirs(pixel_values=images).image_embeds
+    return lambda: _features(theirs.get_image_features(pixel_values=images))
 
 
 def _onnx_runtime(model, images):
@@ -207,11 +212,11 @@ def _onnx_runtime(model, images):
 
     path = model.scratch / "vision.onnx"
     if not path.exists():
-        theirs = _transformers("CLIPVisionModelWithProjection", model, "float32")
+        theirs = _transformers(model, "float32")
 
         class Features(torch.nn.Module):
             def forward(self, images):
-                return theirs(pixel_values=images).image_embeds
+                return _features(theirs.get_image_features(pixel_values=images))
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's age, and of every branch
@@ -252,13 +257,13 @@ def _transformers_text(model, tokens, lengths, T):
     """Batches of `BATCH`, each padded to T or to its longest text, with the mask that transformers' tokenizer makes."""
     import torch
 
-    theirs = _transformers("CLIPTextModelWithProjection", model, "float32")
+    theirs = _transformers(model, "float32")
     batches = []
     for start in range(0, len(tokens), BATCH):
         rows = slice(start, start + BATCH)
         ids = torch.from_numpy(tokens[rows, : T or lengths[rows].max()]).long()
         batches.append({"input_ids": ids, "attention_mask": (ids > 0).long()})
-    return lambda: torch.cat([theirs(**batch).text_embeds for batch in batches])
+    return lambda: torch.cat([_features(theirs.get_text_features(**batch)) for batch in batches])
 
 
 # ------------------------------------------------------------------------------------------ texts to tokens
@@ -334,10 +339,23 @@ def preprocess(model, *, files, megapixels, dtype):
 
     builders = {
         OURS: lambda: lambda: ours(paths),
-        ONE_CORE: lambda: lambda: [ours(path) for path in paths],
-        f"{OFFICIAL}, one core": lambda: _official_preprocess(paths, size),
+        ONE_CORE: lambda: _on_one_core(lambda: ours(paths)),
+        f"{OFFICIAL}, one core": lambda: _on_one_core(_official_preprocess(paths, size)),
     }
     return Measurement(builders, check, files, "pictures/s")
+
+
+def _on_one_core(call):
+    def run():
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})
+        try:
+            return call()
+        finally:
+            os.sched_setaffinity(0, cores)
+
+    os.sched_getaffinity(0)  # only Linux has it: elsewhere this is not measured
+    return run
 
 
 def photograph(path, megapixels, seed):
@@ -365,7 +383,15 @@ def _official_preprocess(paths, size):
         x = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
         return x.sub_(mean).div_(std)
 
-    return lambda: [one(path) for path in paths]
+    def run():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # on one core two would wait for each other
+        try:
+            return [one(path) for path in paths]
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
 
 
 # -------------------------------------------------------------------------------- from nothing to an answer
@@ -377,7 +403,7 @@ def load(model, *, dtype):
 
     builders = {
         OURS: lambda: lambda: api.load(model.path, "numpy"),
-        TRANSFORMERS: lambda: lambda: _transformers("CLIPModel", model, dtype),
+        TRANSFORMERS: lambda: lambda: _transformers(model, dtype),
     }
     size = sum(path.stat().st_size for path in model.path.glob("*.safetensors"))
     taken = int(_python(MEMORY, model.path)) if sys.platform == "linux" else None

@@ -1,0 +1,196 @@
+"""`miniclip bench cpu`: what it holds answers to, whom it compares, what it records. No test measures a speed."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import miniclip
+from miniclip import CLIPConfig, TextConfig, VisionConfig
+from miniclip.cli import main
+from miniclip.kernels.bench import captions, cpu, records, report_cpu, timing
+from miniclip.kernels.bench.session import WrongAnswer
+from miniclip.tokenizer import PLAIN
+from miniclip.vocabulary import official_tokenizer
+
+ROOT = Path(__file__).parents[1]
+TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)
+SMALL = {"B": 3, "texts": 40, "files": 2, "megapixels": 0.1}
+CASES = [case._replace(shape={name: SMALL[name] for name in case.shape}, needs="fpu") for case in cpu.CASES]
+FACTS = {"device": "CPU (R) x/2", "cores": 2, "kernel": "SkylakeX", "versions": {"miniclip": "0.1.0"}}
+FACTS["date"] = "2026-01-31"
+
+
+@pytest.fixture(autouse=True)
+def once(monkeypatch):
+    monkeypatch.setattr(timing, "PAUSE", 0)
+    for name in ("ROUNDS", "QUICK_ROUNDS", "LEAST_ROUNDS"):
+        monkeypatch.setattr(timing, name, 1)
+    monkeypatch.setattr(cpu, "SIDE", 32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return cpu.save_random(TINY, tmp_path_factory.mktemp("model"))
+
+
+def named(name, dtype="float32"):
+    return next(case for case in CASES if case.name.startswith(name) and case.dtype == dtype)
+
+
+# ------------------------------------------------------------------------------------- what is compared
+
+
+@pytest.mark.parametrize("case", CASES[1:], ids=cpu.describe)
+def test_every_provider_gives_what_is_asked(model, case):
+    m = case.prepare(model, dtype=case.dtype, **case.shape)
+    assert case.ours in m.builders and len(m.builders) >= 2
+    for name, build in m.builders.items():
+        m.check(name, build()())
+
+
+@pytest.mark.parametrize("name", ["encode_image", "encode_text", "tokenize", "preprocess"])
+def test_a_wrong_answer_is_noticed(model, name):
+    case = named(name, "int32" if name == "tokenize" else "float32")
+    m = case.prepare(model, dtype=case.dtype, **case.shape)
+    right = m.builders[cpu.OURS]()()
+    m.check(cpu.OURS, right)
+    wrong = right[::-1] if isinstance(right, list) else right[::-1].copy()
+    with pytest.raises(WrongAnswer):
+        m.check(cpu.OURS, wrong)
+
+
+def test_the_long_texts_are_as_long_as_a_text_can_be(model, monkeypatch):
+    seen = []
+    encode = miniclip.CLIP.encode_text
+    monkeypatch.setattr(miniclip.CLIP, "encode_text", lambda self, x: seen.append(x) or encode(self, x))
+    cpu.encode_text(model, texts=30, dtype="float32").builders[cpu.LONG]()()
+    natural, long = seen
+    assert (long.argmax(-1) == 76).all() and 5 < natural.argmax(-1).mean() < 25
+    assert (np.sort(long, axis=-1)[:, -2] < official_tokenizer().start_id + 1).all()
+
+
+def test_a_processor_that_lacks_a_type_is_not_asked_for_it(model, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cpu.processor, "_cpuinfo", lambda: {"flags": "fpu"})
+    seen = []
+    monkeypatch.setattr(cpu.session, "run", lambda cases, *others: seen.extend(cases))
+    cpu.run(out=tmp_path, config=TINY)
+    assert {case.dtype for case in seen} == {"float32", "int32"} and len(seen) == len(cpu.CASES) - 2
+
+
+# ----------------------------------------------------------------------------------------- what is recorded
+
+
+def test_a_run_records_what_it_tells(tmp_path, capsys):
+    cases = [named("encode_image"), named("tokenize", "int32")]
+    cpu.run(out=tmp_path, cases=cases, config=TINY, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told == [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
+    pictures, texts = told
+    assert list(pictures["times"]) == ["miniclip", "miniclip on torch", "transformers", "ONNX Runtime"]
+    assert list(texts["times"]) == ["miniclip", "tokenizers", "official"]
+    assert pictures["value"] == pytest.approx(3 / pictures["times"]["miniclip"] * 1e6)
+    assert pictures["share_of_limit"] > 0 and texts["share_of_limit"] is None
+    assert pictures["best_peer"] in ("transformers", "ONNX Runtime")  # not we ourselves
+    assert pictures["versions"].keys() >= {"miniclip", "numpy", "torch", "onnxruntime"}
+    assert set(records.REPORTED) <= pictures.keys() and pictures["skipped"] == {}
+
+
+def test_the_share_is_that_of_the_product_in_the_same_run(model, monkeypatch):
+    times = (100.0, 200.0, 300.0, 400.0, 10.0)
+    monkeypatch.setattr(timing, "medians", lambda runs, *_, **__: (dict(zip(runs, times)), 1))
+    record = cpu.measure(named("encode_image"), model, 1, FACTS)
+    assert record["share_of_limit"] == pytest.approx(10 / (2 * 32**3) * record["flops"] / 100)
+    assert record["ratio_to_best_peer"] == 3
+
+
+def test_whoever_is_not_installed_is_named_and_the_others_go_on(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "miniclip.ops.torch_ops")
+    record = cpu.measure(named("encode_image"), model, 1, FACTS)
+    assert list(record["times"]) == ["miniclip"] and record["best_peer"] is None and record["value"] > 0
+    assert all("torch" in record["skipped"][name] for name in ("miniclip on torch", "transformers"))
+    assert "ONNX Runtime" in record["skipped"]
+
+
+def test_loading_says_how_much_memory_it_takes(model):
+    m = cpu.load(model, dtype="float32")
+    assert m.facts["size"] == (model.path / "model.safetensors").stat().st_size
+    if sys.platform == "linux":
+        assert 0 < m.facts["memory"] < 2 * m.facts["size"] + (64 << 20)
+
+
+def test_there_is_no_case_of_another_name(capsys):
+    assert main(["bench", "cpu", "--only", "nothing"]) == 1
+    assert "choose one of encode_image ViT-B/32, encode_text ViT-B/32, tokenize, preprocess" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- the corpus
+
+
+def test_captions_are_varied_and_always_the_same():
+    made = captions.make(3000, official_tokenizer())
+    assert made == captions.make(3000, official_tokenizer()) and len(set(made)) > 2990
+    lengths = [len(caption.split()) for caption in made]
+    assert min(lengths) >= 3 and max(lengths) <= 30 and 9 < np.mean(lengths) < 12
+    assert 0.04 < np.mean([not PLAIN.fullmatch(caption) for caption in made]) < 0.12
+    assert len({word for caption in made for word in caption.split()}) > 7000
+
+
+def test_a_photograph_has_its_pixels(tmp_path):
+    with Image.open(cpu.photograph(tmp_path / "1.jpg", 12, 0)) as picture:
+        assert picture.size == (4000, 3000) and picture.mode == "RGB"
+
+
+# ---------------------------------------------------------------------------------------------- the report
+
+
+def made_up(name="encode_image ViT-B/32", shape=None, **facts):
+    """A record as a run leaves it, of times that nobody has measured."""
+    shape = {"B": 32} if shape is None else shape
+    times = {"miniclip": 2e6, "transformers": 3e6}
+    record = {"name": name, "shape": shape, "dtype": "float32", **FACTS, "ours": "miniclip", "times": times}
+    record |= {"skipped": {}, "value": 16.0, "unit": "pictures/s", "share_of_limit": 0.8, **facts}
+    return {"best_peer": "transformers", "ratio_to_best_peer": 1.5, **record}
+
+
+def test_the_table_has_rates_shares_and_ratios():
+    load = made_up("load", {}, share_of_limit=None, memory=30, size=100)
+    text = report_cpu.section([made_up(), load, made_up("x", value=None, times={})])
+    assert text.startswith("CPU (R) x/2, 2 cores, BLAS kernel SkylakeX, 2026-01-31: miniclip 0.1.0.\n\n| what |")
+    assert "| encode_image ViT-B/32, B = 32, float32 | 16.0 pictures/s | 80% | 1.50x transformers |" in text
+    assert "| load, float32 | 2,000 ms, memory for 0.30 of its size |  | 1.50x transformers |" in text
+    assert "| x, B = 32, float32 | failed |  |  |" in text
+    assert report_cpu.section([]) == "Nothing has been measured yet."
+
+
+def test_table_and_picture_go_between_the_markers(tmp_path):
+    (tmp_path / "README.md").write_text(f"before {report_cpu.BEGIN} old {report_cpu.END} after")
+    assert report_cpu.write([made_up(), made_up(shape={"B": 1})], tmp_path / "results", tmp_path / "README.md")
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before <!-- cpu -->\nCPU (R)") and text.endswith("<!-- /cpu --> after")
+    assert "old" not in text
+    assert "](results/cpu-r-x-2.png)" in text
+    assert (tmp_path / "results" / "cpu-r-x-2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readme_says_what_was_recorded():
+    """`miniclip bench report --cpu --write` would write the same once more."""
+    text = (ROOT / "README.md").read_text()
+    written = text.partition(report_cpu.BEGIN)[2].partition(report_cpu.END)[0].strip()
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", written)
+    assert pictures and all((ROOT / path).exists() for _, path in pictures)
+    assert written == report_cpu.section(records.read(records.CPU), pictures)
+
+
+def test_the_report_of_the_cpu_is_asked_for(tmp_path, capsys):
+    records.append(tmp_path, made_up())
+    assert main(["bench", "report", "--cpu", "--results", str(tmp_path)]) == 0
+    assert "| 16.0 pictures/s | 80% | 1.50x transformers |" in capsys.readouterr().out
+    assert main(["bench", "report", "--cpu", "--json", "--results", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["ratio_to_best_peer"] == 1.5
