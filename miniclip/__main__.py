@@ -1,4 +1,4 @@
-from miniclip.cli import main
+from miniclip.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(program())

@@ -53,7 +53,7 @@ def load(
               (height, width): its position embeddings are interpolated
     activation  "quick_gelu" or "gelu", for files that do not tell; None: as the file says
     batch_invariant  on numpy, for the price of speed: a picture or text has the same feature, to the bit, whatever else
-              is in its batch, and on any number of cores
+              is in its batch, and on any number of cores. (Not so logits, and what a `trace` sees.)
 
     model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, height, width) and a list of
     them into a batch (B, 3, height, width), arrays on NumPy, else tensors; it is None without an image tower.

@@ -28,8 +28,6 @@ ACTIVATION = "for files of weights that do not tell"
 
 def main(arguments=None):
     """Run one command; returns its exit code."""
-    if arguments is None:
-        processor.restart_with_fast_kernel()
     options = _parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # bars and file names that the terminal cannot show
@@ -44,6 +42,13 @@ def main(arguments=None):
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def program():
+    """The program `miniclip`: this process' own command, which may be started anew."""
+    if sys.argv[1:2] != ["doctor"]:  # which tells how things are without that
+        processor.restart_with_fast_kernel()
+    return main()
 
 
 def _parser():

@@ -30,7 +30,7 @@ class CLIP:
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer behind `tokenize`; None: the official vocabulary, found when it is first needed
     device, dtype  where the parameters go and of which floating type they are; None: the backend's choice, as they are
-    batch_invariant  whether a picture or text has the same feature, to the bit, in any batch; NumPy only, and slower
+    batch_invariant  whether features without `trace` are the same, to the bit, in any batch; NumPy only, and slower
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CLIP:
     ):
         self.config = config
         self.ops = ops
-        self.tokenizer, self.dtype = tokenizer, dtype
+        self.tokenizer, self.dtype, self.batch_invariant = tokenizer, dtype, batch_invariant
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
         first = next(iter(parameter_tree.flatten(self.params).values()))
         self.device = getattr(first, "device", None)  # where pictures and texts go too; JAX's tracers have none

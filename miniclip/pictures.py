@@ -6,7 +6,7 @@ What a reader of CLIP need not know: `image` has the preprocessing.
 import contextlib
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from miniclip.errors import InputError
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 BLOCKS = 4  # of 16 MiB, as Pillow allots them (Pillow's handbook, "Block allocator"): four million pixels each
+MOST = 16  # pictures that are decoded at a time, whatever the cores: a container may have fewer than it sees
 HUGE = 1 << 28  # pixels; a resized picture larger than this is not worth making for its crop
 
 
@@ -49,28 +50,37 @@ def open_picture(picture, name="the picture"):
 
 
 def for_each(function, pictures, *others):
-    """function(picture, ...) for each picture and what belongs to it, in order; the first error is raised.
+    """function(picture, ...) for each picture and what belongs to it; the first one's error is raised.
 
-    Pillow leaves other threads free while it decodes and resizes: files go to all cores, one a core at a time.
-    (Pictures that are open already may be one picture twice, which two threads must not load.)
+    Pillow leaves other threads free while it decodes and resizes: if all are files, they go to all cores, one a core at
+    a time. (Pictures that are open already may be one picture twice, which two threads must not load.)
     """
-    if len(pictures) < 2 or not all(isinstance(picture, (str, os.PathLike)) for picture in pictures):
-        list(map(function, pictures, *others))
-        return
-    workers = min(processor.cores(), len(pictures))
-    with _kept_memory(workers), ThreadPoolExecutor(workers) as pool:
-        list(pool.map(function, pictures, *others))
+    files = all(isinstance(picture, (str, os.PathLike)) for picture in pictures)
+    cores = min(processor.cores(), len(pictures), MOST) if files else 1
+    with _kept_memory(cores) if files and len(pictures) > 1 else contextlib.nullcontext():
+        processor.on_cores(lambda job: function(*job), zip(pictures, *others), cores)
+
+
+_lock = threading.Lock()
+_inside, _before = 0, 0  # batches that are being prepared, and Pillow's own setting
 
 
 @contextlib.contextmanager
-def _kept_memory(workers):
-    """While inside, Pillow keeps the memory of a large picture for the next: new memory takes a fifth of the time."""
-    before = Image.core.get_blocks_max()
-    Image.core.set_blocks_max(max(before, BLOCKS * workers))
+def _kept_memory(cores):
+    """While inside, Pillow keeps a large picture's memory for the next: to get new memory takes a fifth of the time."""
+    global _inside, _before
+    with _lock:
+        if not _inside:
+            _before = Image.core.get_blocks_max()
+            Image.core.set_blocks_max(max(_before, BLOCKS * cores))
+        _inside += 1
     try:
         yield
     finally:
-        Image.core.set_blocks_max(before)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                Image.core.set_blocks_max(_before)
 
 
 def _to_8_bits(image):

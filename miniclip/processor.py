@@ -4,6 +4,7 @@ Builds on threadpoolctl, which knows OpenBLAS, MKL, BLIS and FlexiBLAS, but not 
 """
 
 import contextlib
+import contextvars
 import functools
 import os
 import platform
@@ -16,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 CORETYPE = "OPENBLAS_CORETYPE"  # OpenBLAS reads it as it is loaded
 AVX512 = "SkylakeX"  # OpenBLAS' name for what every processor with AVX-512 can run
+NEEDED = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")  # by that kernel
 OLDER = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")  # its kernels for processors without
 
 
@@ -27,14 +29,16 @@ def name():
 @functools.cache
 def _cpuinfo():
     """{what: finding} of the first core; empty on other systems than Linux."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().partition("\n\n")[0].splitlines() if path.exists() else []
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def has(flag):
+def has(*flags):
     """Whether the processor has what Linux calls so, "avx512dq" or "avx512_bf16"; False where nobody tells."""
-    return flag in _cpuinfo().get("flags", "").split()
+    return {*flags} <= {*_cpuinfo().get("flags", "").split()}
 
 
 def cores():
@@ -42,12 +46,49 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def on_cores(function, jobs, cores):
+    """[function(job) for job in jobs], up to `cores` of them at a time, one of them on this thread.
+
+    Raises the error of the first job that has one; after any, no further job is begun.
+    """
+    jobs = list(enumerate(jobs))
+    results, errors, lock, left = [None] * len(jobs), {}, threading.Lock(), iter(jobs)
+
+    def work():
+        while True:
+            with lock:
+                i, job = next(left, (None, None))
+            if i is None or errors:
+                return
+            try:
+                results[i] = function(job)
+            except BaseException as error:  # Ctrl-C among them: the other threads shall end, too
+                errors[i] = error
+
+    # Each in a copy of this thread's context: numpy.errstate and the like hold there, too. Threads of our own and no
+    # pool: those of concurrent.futures cannot be had when the main thread has ended.
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(min(cores, len(jobs)) - 1)
+    ]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[min(errors)]
+    return results
+
+
 # ------------------------------------------------------------------------------------ threads of BLAS
 
 
 @functools.cache
 def _controller():
-    return ThreadpoolController().select(user_api="blas")
+    """NumPy's own BLAS where it came with one; else whatever there is."""
+    found = ThreadpoolController().select(user_api="blas")
+    own = found.select(filepath=[library.filepath for library in found.lib_controllers if "numpy" in library.filepath])
+    return own if own.lib_controllers else found
 
 
 def blas():
@@ -68,6 +109,25 @@ def blas_threads():
 
 def _count():
     return max((library.num_threads for library in _controller().lib_controllers), default=1)
+
+
+def limit_this_thread():
+    """Inside `one_blas_thread`, on every thread that computes: BLAS built on OpenMP counts for each by itself."""
+    for library in _controller().lib_controllers:
+        library.set_num_threads(1)
+
+
+def _after_fork():
+    """A child has none of its parent's threads: whoever was inside will not take the limit back there."""
+    global _inside, _lock
+    _lock = threading.Lock()
+    if _inside:
+        _inside = 0
+        _limit.restore_original_limits()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextlib.contextmanager
@@ -98,7 +158,7 @@ def slow_kernel():
 
     None where the kernel is the right one, or was chosen by $OPENBLAS_CORETYPE. Products take twice as long with it.
     """
-    if CORETYPE in os.environ or not has("avx512dq"):
+    if CORETYPE in os.environ or not has(*NEEDED):
         return None
     return next((library["architecture"] for library in blas() if library.get("architecture") in OLDER), None)
 
@@ -106,7 +166,8 @@ def slow_kernel():
 def restart_with_fast_kernel():
     """Start this program once more with $OPENBLAS_CORETYPE set, where OpenBLAS overlooked AVX-512; else do nothing.
 
-    What a program may do at its very start, before it has read or written anything: OpenBLAS chooses only once.
+    What a command may do at its very start, before it has read or written anything: OpenBLAS chooses only once.
     """
-    if slow_kernel() and os.name == "posix":
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, CORETYPE: AVX512})
+    if os.name == "posix" and sys.executable and slow_kernel():
+        with contextlib.suppress(OSError):  # then it goes on as it is
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, CORETYPE: AVX512})

@@ -98,7 +98,7 @@ class Tokenizer:
                 raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0
-        self._pieces = tokenizing.Cache(self._merge_piece)
+        self._words, self._pieces = tokenizing.Cache(self._merge_word), tokenizing.Cache(self._merge_piece)
 
     def __reduce__(self):
         return Tokenizer, (self.merges,)  # the cache cannot be pickled
@@ -116,7 +116,7 @@ class Tokenizer:
         return [*chain.from_iterable(map(self._pieces.__getitem__, clean(text).split(" ")))]
 
     def _merge_piece(self, piece):
-        return tuple(id for word in split(piece) for id in self._merge_word(word))
+        return tuple(id for word in split(piece) for id in self._words[word])
 
     def _merge_word(self, word):
         if word in (START, END):

@@ -19,7 +19,7 @@ from miniclip.vocabulary import official_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)
-SMALL = {"B": 3, "texts": 40, "files": 2, "megapixels": 0.1}
+SMALL = {"B": 3, "texts": 40, "files": 2, "megapixels": 0.1, "T": 77, "new": True}
 CASES = [case._replace(shape={name: SMALL[name] for name in case.shape}, needs="fpu") for case in cpu.CASES]
 FACTS = {"device": "CPU (R) x/2", "cores": 2, "kernel": "SkylakeX", "versions": {"miniclip": "0.1.0"}}
 FACTS["date"] = "2026-01-31"
@@ -64,14 +64,52 @@ def test_a_wrong_answer_is_noticed(model, name):
         m.check(cpu.OURS, wrong)
 
 
-def test_the_long_texts_are_as_long_as_a_text_can_be(model, monkeypatch):
+@pytest.mark.parametrize("name", ["encode_image", "encode_text", "tokenize", "preprocess"])
+def test_answers_of_ours_that_differ_from_the_official_ones_end_in_an_error(tmp_path, monkeypatch, name, capsys):
+    monkeypatch.setattr(miniclip.CLIP, "encode_image", lambda self, x: np.ones((len(x), 16), np.float32))
+    monkeypatch.setattr(miniclip.CLIP, "encode_text", lambda self, x: np.ones((len(x), 16), np.float32))
+    monkeypatch.setattr(miniclip.Tokenizer, "encode", lambda self, text: [7])
+    monkeypatch.setattr("miniclip.image.NORMALIZED", np.zeros((3, 256), np.float32))
+    case = named(name, "int32" if name == "tokenize" else "float32")
+    with pytest.raises(miniclip.InputError, match=r"gave no answer .* WrongAnswer"):
+        cpu.run(out=tmp_path, cases=[case], config=TINY)
+
+
+def test_a_case_that_cannot_be_prepared_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    def fails(model, **shape):
+        raise RuntimeError("no vocabulary here")
+
+    cases = [named("encode_text")._replace(prepare=fails), named("preprocess")]
+    with pytest.raises(miniclip.InputError, match=r"1 of 2 cases .* no vocabulary here"):
+        cpu.run(out=tmp_path, cases=cases, config=TINY, as_json=True)
+    assert [record["value"] is None for record in json.loads(capsys.readouterr().out)] == [True, False]
+
+
+def test_json_alone_is_printed_when_time_runs_out(tmp_path, capsys):
+    cpu.run(out=tmp_path, cases=[named("preprocess")], config=TINY, as_json=True, seconds=0)
+    told = capsys.readouterr()
+    assert json.loads(told.out) == [] and "0 s are over" in told.err
+
+
+def test_texts_are_as_long_as_they_are_or_as_is_asked(model, monkeypatch):
     seen = []
     encode = miniclip.CLIP.encode_text
     monkeypatch.setattr(miniclip.CLIP, "encode_text", lambda self, x: seen.append(x) or encode(self, x))
-    cpu.encode_text(model, texts=30, dtype="float32").builders[cpu.LONG]()()
+    for T in (None, 77):
+        cpu.encode_text(model, texts=30, dtype="float32", T=T).builders[cpu.OURS]()()
     natural, long = seen
     assert (long.argmax(-1) == 76).all() and 5 < natural.argmax(-1).mean() < 25
-    assert (np.sort(long, axis=-1)[:, -2] < official_tokenizer().start_id + 1).all()
+    assert (np.sort(long, axis=-1)[:, -2] <= official_tokenizer().start_id).all()
+
+
+def test_new_texts_are_other_ones_in_every_call(model):
+    m = cpu.tokenize(model, texts=20, dtype="int32", new=True)
+    ours, rust = (m.builders[name]() for name in (cpu.OURS, "tokenizers"))
+    first, second = ours(), ours()
+    assert first != second
+    m.check(cpu.OURS, first)
+    equal = [a == b for a, b in zip(first + second, rust() + rust())]
+    assert np.mean(equal) > 0.9
 
 
 def test_a_processor_that_lacks_a_type_is_not_asked_for_it(model, monkeypatch, tmp_path, capsys):
@@ -138,7 +176,7 @@ def test_captions_are_varied_and_always_the_same():
     assert made == captions.make(3000, official_tokenizer()) and len(set(made)) > 2990
     lengths = [len(caption.split()) for caption in made]
     assert min(lengths) >= 3 and max(lengths) <= 30 and 9 < np.mean(lengths) < 12
-    assert 0.04 < np.mean([not PLAIN.fullmatch(caption) for caption in made]) < 0.12
+    assert 0.03 < np.mean([not PLAIN.fullmatch(caption) for caption in made]) < 0.12
     assert len({word for caption in made for word in caption.split()}) > 7000
 
 
@@ -161,12 +199,14 @@ def made_up(name="encode_image ViT-B/32", shape=None, **facts):
 
 def test_the_table_has_rates_shares_and_ratios():
     load = made_up("load", {}, share_of_limit=None, memory=30, size=100)
-    text = report_cpu.section([made_up(), load, made_up("x", value=None, times={})])
+    failed = made_up("x", value=None, times={})
+    text = report_cpu.section([made_up(), load, failed])
     assert text.startswith("CPU (R) x/2, 2 cores, BLAS kernel SkylakeX, 2026-01-31: miniclip 0.1.0.\n\n| what |")
     assert "| encode_image ViT-B/32, B = 32, float32 | 16.0 pictures/s | 80% | 1.50x transformers |" in text
     assert "| load, float32 | 2,000 ms, memory for 0.30 of its size |  | 1.50x transformers |" in text
     assert "| x, B = 32, float32 | failed |  |  |" in text
     assert report_cpu.section([]) == "Nothing has been measured yet."
+    assert report_cpu.draw([failed], Path("nowhere")) == []
 
 
 def test_table_and_picture_go_between_the_markers(tmp_path):

@@ -1,7 +1,10 @@
 """A batch on NumPy is computed in chunks, a core each: nobody can tell by the features, but for their last bits."""
 
-import math
+import os
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,7 +78,36 @@ def test_aligns_texts_with_types_are_those_of_the_whole_batch(cores, relative_er
     assert relative_error(model.encode_text(tokens), features) > 1e-3  # types make a difference
 
 
-def test_a_row_that_fails_is_an_error_and_blas_gets_its_threads_back(cores, monkeypatch):
+@pytest.mark.parametrize(
+    ("count", "cores", "sizes"),
+    [(32, 2, [8] * 4), (24, 2, [6] * 4), (33, 2, [6] * 5 + [3]), (5, 2, [3, 2]), (9, 1, [5, 4]), (8, 8, [1] * 8)],
+)
+def test_pictures_are_shared_evenly(monkeypatch, count, cores, sizes):
+    monkeypatch.setattr(processor, "blas_threads", lambda: cores)
+    seen = []
+    numpy_chunks.in_chunks(lambda x, trace=None: seen.append(len(x)) or x)(np.ones((count, 2)))
+    assert sorted(seen) == sorted(sizes)
+
+
+@given(lengths=st.lists(st.integers(1, 77), min_size=1, max_size=200), cores=st.integers(1, 8))
+def test_texts_are_shared_evenly(lengths, cores):
+    lengths = sorted(lengths, reverse=True)
+    most = numpy_chunks.share(sum(lengths), numpy_chunks.TOKENS, cores)
+    chunks = numpy_chunks.cut(lengths, most)
+    work = sorted((lengths[c.start] * len(lengths[c]) for c in chunks), reverse=True)
+    busy = [0] * cores
+    for tokens in work:
+        busy[busy.index(min(busy))] += tokens
+    assert max(busy) <= sum(work) / cores + max(most, lengths[0])  # nobody works longer by more than a chunk
+
+
+def test_features_lie_in_one_order_however_they_were_computed(model, cores):
+    for count in (1, 2, 5):
+        assert model.encode_image(pictures(count)).flags.c_contiguous
+        assert model.encode_text(texts(count)).flags.c_contiguous
+
+
+def test_a_row_that_fails_is_an_error_and_blas_gets_its_threads_back(two_threads, monkeypatch):
     def function(batch, trace=None):
         if 0 in batch:
             raise ZeroDivisionError
@@ -84,7 +116,7 @@ def test_a_row_that_fails_is_an_error_and_blas_gets_its_threads_back(cores, monk
     run = numpy_chunks.in_chunks(function)
     with pytest.raises(ZeroDivisionError):
         run(np.arange(40))
-    assert not processor._inside
+    assert processor._count() == 2
     assert np.array_equal(run(np.arange(1, 40)), 1 / np.arange(1, 40))
 
 
@@ -112,8 +144,7 @@ def test_chunks_are_of_like_length_and_neither_too_large_nor_too_few(lengths, co
     elif len(lengths) < max(2, cores):
         assert len(seen) == 1
     else:
-        most = min(numpy_chunks.TOKENS, math.ceil(len(lengths) * max(lengths) / cores))  # an even share
-        assert all(rows * T <= most or rows == 1 for rows, T in seen)
+        assert all(rows * T <= 1.1 * numpy_chunks.TOKENS or rows == 1 for rows, T in seen)
         # One batch as long as its longest is never less work.
         assert sum(rows * T for rows, T in seen) <= len(lengths) * max(lengths)
 
@@ -133,7 +164,7 @@ def test_who_looks_inside_sees_the_whole_batch(model, cores):
 # ------------------------------------------------------------------------------- the same to the last bit
 
 
-def test_batch_invariant_features_are_the_same_in_any_batch(invariant, monkeypatch):
+def test_batch_invariant_features_are_the_same_in_any_batch(two_threads, invariant, monkeypatch):
     images, tokens = pictures(13), texts(13)
     order = np.random.default_rng(2).permutation(13)
     results = []
@@ -193,8 +224,16 @@ def test_blas_runs_on_one_thread_in_chunks_and_on_all_otherwise(two_threads):
     run(np.ones(1))
     assert seen == [(threading.get_ident(), 2)]
     seen.clear()
-    run(np.ones(20))
-    assert len(seen) == 3 and {count for _, count in seen} == {1} and threading.get_ident() not in dict(seen)
+    barrier = threading.Barrier(2)
+
+    def function(x, trace=None):
+        barrier.wait(60)
+        seen.append((threading.get_ident(), processor._count()))
+        return x
+
+    run = numpy_chunks.in_chunks(function)
+    run(np.ones(16))  # both cores are needed to get past the barrier
+    assert len(dict(seen)) == 2 and threading.get_ident() in dict(seen) and {count for _, count in seen} == {1}
 
 
 def test_threads_that_encode_at_a_time_leave_blas_as_it_was(two_threads, model):
@@ -213,9 +252,77 @@ def test_the_last_one_out_takes_the_limit_back(two_threads):
     assert processor._count() == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_of_a_process_that_is_inside_has_all_threads():
+    code = """
+import os, miniclip
+from miniclip import processor
+with processor._controller().limit(limits=2), processor.one_blas_thread():
+    if os.fork() == 0:
+        os._exit(processor._count() + 10 * processor._inside)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), processor._count())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "1"], done.stderr
+
+
+# ------------------------------------------------------------------------------------------- jobs on cores
+
+
+@pytest.mark.parametrize("cores", [0, 1, 2, 7])
+def test_jobs_give_their_results_in_order(cores):
+    assert processor.on_cores(lambda x: x * x, range(20), cores) == [x * x for x in range(20)]
+    assert processor.on_cores(str, [], cores) == []
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_the_first_jobs_error_is_raised_and_no_more_jobs_are_begun(cores):
+    begun = []
+
+    def job(i):
+        begun.append(i)
+        if i in (4, 5):
+            time.sleep(0.02 * (5 - i))  # the second is there first
+            raise ValueError(i)
+        if i > 5:
+            time.sleep(0.1)
+
+    with pytest.raises(ValueError, match="4"):
+        processor.on_cores(job, range(100), cores)
+    assert len(begun) <= 5 + cores
+
+
+def test_jobs_see_the_callers_settings():
+    def job(x):
+        return np.float32(1) / np.float32(x)
+
+    with np.errstate(divide="ignore"):
+        assert processor.on_cores(job, [0] * 8, 3) == [np.inf] * 8
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        processor.on_cores(job, [0] * 8, 3)
+
+
+def test_a_thread_may_encode_when_the_main_one_has_ended():
+    code = """
+import threading, time, numpy, miniclip
+from miniclip import processor
+model, preprocess = miniclip.load("shapes", backend="numpy")
+processor.blas_threads = processor.cores = lambda: 2
+
+def later():
+    threading.main_thread().join()
+    print(model.encode_image(preprocess(["weights/example.png"] * 9)).shape)
+
+threading.Thread(target=later).start()
+"""
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout.strip() == "(9, 128)", done.stderr
+
+
 # ------------------------------------------------------------------------------------ the kernels of BLAS
 
-AVX512, AVX2 = "fpu avx2 avx512f avx512dq", "fpu avx2"
+AVX512, AVX2 = "fpu avx2 avx512f avx512cd avx512bw avx512dq avx512vl", "fpu avx2"
 
 
 @pytest.fixture
@@ -244,18 +351,51 @@ def machine(monkeypatch):
         (AVX512, "SkylakeX", {}, None),
         (AVX512, "SapphireRapids", {}, None),
         (AVX2, "Haswell", {}, None),
+        (AVX512.replace("avx512bw", ""), "Haswell", {}, None),  # the kernel needs all of it
         (AVX512, "Haswell", {"OPENBLAS_CORETYPE": "Haswell"}, None),  # it was asked for
     ],
 )
-def test_a_kernel_that_overlooks_avx512_is_noticed(machine, flags, kernel, environment, slow):
+def test_a_kernel_that_overlooks_avx512_is_noticed(machine, monkeypatch, flags, kernel, environment, slow):
     from miniclip import cli, doctor
 
     replaced = machine(flags, kernel, **environment)
     assert processor.slow_kernel() == slow
     assert ("set OPENBLAS_CORETYPE=SkylakeX before Python starts" in doctor.report()["blas"]) == bool(slow)
-    assert cli.main(["doctor"]) == 0 and not replaced  # called from a program, it does not replace that
-    processor.restart_with_fast_kernel()
+    assert cli.main(["download", "shapes"]) == 0 and not replaced  # called from another program, it is not the one
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "miniclip", "download", "shapes"])
+    monkeypatch.setattr(sys, "argv", ["miniclip", "doctor"])
+    assert cli.program() == 0 and not replaced  # which tells how it is without
+    monkeypatch.setattr(sys, "argv", ["miniclip", "download", "shapes"])
+    assert cli.program() == 0
+    command = [sys.executable, "-m", "miniclip", "download", "shapes"]
+    assert [(program, argv) for program, argv, _ in replaced] == [(sys.executable, command)] * bool(slow)
     assert [environment["OPENBLAS_CORETYPE"] for *_, environment in replaced] == ["SkylakeX"] * bool(slow)
+
+
+def test_where_it_cannot_start_anew_it_goes_on(machine, monkeypatch):
+    def fails(*arguments):
+        raise OSError("no such program")
+
+    machine(AVX512, "Haswell")
+    monkeypatch.setattr("os.execve", fails)
+    processor.restart_with_fast_kernel()
+    monkeypatch.setattr(sys, "executable", "")
+    processor.restart_with_fast_kernel()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="os.execve is another thing there")
+def test_a_restarted_program_does_what_it_was_asked_for():
+    code = """
+import sys
+from miniclip import cli, processor
+processor.slow_kernel = lambda: "Haswell" if processor.CORETYPE not in processor.os.environ else None
+sys.argv = ["miniclip", "info", "nothing"]
+sys.orig_argv[1:] = ["-c", "import os, sys; print(os.environ['OPENBLAS_CORETYPE'], sys.argv[1:]); sys.exit(7)", "info"]
+cli.program()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != processor.CORETYPE}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (7, "SkylakeX ['info']\n"), done.stderr
 
 
 def test_where_nobody_tells_of_the_processor_nothing_is_done(monkeypatch):

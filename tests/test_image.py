@@ -406,6 +406,27 @@ def test_the_first_of_several_bad_files_is_named(files, monkeypatch):
         Preprocess(16)(files)
 
 
+def test_pillows_memory_is_kept_while_files_are_prepared_and_not_longer(files, monkeypatch):
+    monkeypatch.setattr(processor, "cores", lambda: 3)
+    kept, opened = [], pictures.open_picture
+    blocks = Image.core.get_blocks_max
+    before = blocks()
+    monkeypatch.setattr(pictures, "open_picture", lambda *picture: kept.append(blocks()) or opened(*picture))
+    Preprocess(16)(files)
+    assert kept == [pictures.BLOCKS * 3] * 12 and blocks() == before
+    files[5].write_bytes(b"no picture")
+    with pytest.raises(InputError):
+        Preprocess(16)(files)
+    assert blocks() == before
+    first, second = pictures._kept_memory(3), pictures._kept_memory(2)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert blocks() > before
+    second.__exit__(None, None, None)
+    assert blocks() == before
+
+
 def test_a_picture_may_be_in_a_batch_twice_before_it_is_loaded(files):
     with Image.open(files[0]) as picture:
         batch = Preprocess(16)([picture] * 20)

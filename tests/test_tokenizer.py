@@ -456,6 +456,18 @@ def test_plain_ascii_needs_no_mending(official_tokenizer_module, text):
     assert clean(text) == official.whitespace_clean(official.basic_clean(text)).lower()
 
 
+def test_every_pair_of_ascii_characters_is_cleaned_as_the_official_code_does_it(official_tokenizer_module):
+    official = official_tokenizer_module
+    for text in (f"It{chr(a)}{chr(b)}s" for a in range(128) for b in range(128)):
+        assert clean(text) == official.whitespace_clean(official.basic_clean(text)).lower(), repr(text)
+
+
+def test_words_of_a_long_piece_are_kept(tokenizer):
+    fresh = Tokenizer(tokenizer.merges)
+    url = "https://www.example.com/" + "/".join(["photographs"] * 9)
+    assert fresh.encode(url) == tokenizer.encode(url) and "photographs" in fresh._words and not fresh._pieces
+
+
 def test_what_is_plain():
     assert all(PLAIN.fullmatch(text) for text in ("", "A dog's 2 <b>bones</b>!~", " a\tb\r\nc "))
     assert not any(PLAIN.fullmatch(f"a{character}b") for character in "&\x00\x0b\x1b\x1c\x7f\x85é’日")

@@ -1,4 +1,5 @@
-"""Captions to measure with, as varied as those off the web and the same on every machine."""
+"""Captions to measure with, the same on every machine: words at random, but as frequent as words are, and written in
+as many ways as those off the web."""
 
 import re
 
@@ -14,8 +15,8 @@ EXTRAS = [  # what a caption in eight has somewhere: not all that people write i
 
 
 def words(tokenizer):
-    """The vocabulary's words of three letters or more, those that were merged first, the more frequent ones, first."""
-    found = (re.fullmatch(r"([a-z]{3,})</w>", symbol) for symbol in tokenizer.encoder)
+    """The vocabulary's words, in the order of its merges: the more frequent ones first."""
+    found = (re.fullmatch(r"(a|i|[a-z]{2,})</w>", symbol) for symbol in tokenizer.encoder)
     return [match[1] for match in found if match]
 
 
@@ -28,6 +29,8 @@ def make(count, tokenizer, seed=0):
     captions = []
     for length in lengths:
         caption = [next(chosen) for _ in range(length)]
+        if rng.random() < 0.3:  # a longer word, of several tokens
+            caption[rng.integers(length)] += rng.choice(vocabulary)
         if rng.random() < 0.5:
             caption[0] = caption[0].capitalize()
         if rng.random() < 0.2:

@@ -1,10 +1,12 @@
 """`miniclip bench cpu`: CLIP on this machine's processor, from files to features, beside the peers that are installed.
 
 Every call as a user makes it, in turns, each alone on idle cores; and in the same turns a plain matrix product, which
-says what the processor can do. Answers are held to the official code's where it is there, else to each other.
+says what the processor can do. Answers are held to transformers' and the official code's where they are there, else to
+ours.
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -25,13 +27,15 @@ from miniclip.config import PRESETS
 from miniclip.image import MEAN, STD
 from miniclip.kernels.bench import captions, records, session, timing
 from miniclip.kernels.bench.work import work
+from miniclip.tokenizer import Tokenizer
 
 MODEL = "ViT-B/32"
-OURS, ON_TORCH, ONE_CORE, LONG = "miniclip", "miniclip on torch", "miniclip, one core", "miniclip, 77 tokens"
+OURS, ON_TORCH, ONE_CORE = "miniclip", "miniclip on torch", "miniclip, one core"
 TRANSFORMERS, OFFICIAL = "transformers", "official"
 PACKAGES = ("numpy", "pillow", "ftfy", "torch", "transformers", "tokenizers", "onnxruntime", "openai-clip")
 SECONDS = 30  # that the rounds of one case may take, and as long again to wake what runs
 SIDE = 2048  # of the matrices whose product is the limit
+CORPORA = 36  # of new captions: more than there are calls, so that none comes twice
 BATCH = 32  # captions that a peer pads to the longest among them
 
 
@@ -51,6 +55,9 @@ class Measurement(NamedTuple):
     unit: str  # a second
     flops: float | None = None  # of a call, where it is made of matrix products
     facts: dict = {}  # noqa: RUF012 what else the record says
+
+
+NOTHING = Measurement({}, lambda name, answer: None, 0, "")  # where a case cannot be prepared
 
 
 class Model(NamedTuple):
@@ -76,6 +83,7 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
         "device": processor.name(),
         "cores": processor.blas_threads(),
         "kernel": ", ".join(library.get("architecture") or library["internal_api"] for library in processor.blas()),
+        "chosen": os.environ.get(processor.CORETYPE),  # as the kernel, or None: OpenBLAS itself has chosen it
         "versions": records.package_versions(PACKAGES),
         "date": records.today(),
     }
@@ -92,7 +100,11 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
 
 def measure(case, model, rounds, facts):
     """A case's record; without times for those whose answers are wrong, and for those that are not here."""
-    m, calls = case.prepare(model, dtype=case.dtype, **case.shape), {}
+    made, calls = {}, {}
+    _, failed = session.attempt(
+        {case.ours: lambda: case.prepare(model, dtype=case.dtype, **case.shape)}, made.__setitem__
+    )
+    m = made.get(case.ours, NOTHING)
     _, missing = session.attempt(m.builders, calls.__setitem__)
     right, skipped = session.attempt(calls, m.check)
     times, samples, limit = {}, 0, None
@@ -109,7 +121,7 @@ def measure(case, model, rounds, facts):
         **facts,
         "ours": case.ours,
         "times": times,
-        "skipped": missing | skipped,
+        "skipped": failed | missing | skipped,
         "samples": samples,
         "value": m.count / times[case.ours] * 1e6 if times else None,
         "unit": m.unit,
@@ -148,7 +160,7 @@ def save_random(config, scratch):
 
 def encode_image(model, *, B, dtype):
     images = _images(model, B)
-    reference = api.load(model.path, "numpy")[0].encode_image(images)
+    reference = _reference(model, images)
     builders = {
         ON_TORCH: lambda: _ours(model, "torch", dtype, images),
         TRANSFORMERS: lambda: _transformers_vision(model, dtype, images),
@@ -162,6 +174,14 @@ def encode_image(model, *, B, dtype):
 
 def _images(model, B):
     return np.random.default_rng(0).standard_normal((B, 3, *[model.config.visual.image_size] * 2), np.float32)
+
+
+def _reference(model, images):
+    """transformers' features in float32; where it is not installed, ours."""
+    try:
+        return _array(_transformers_vision(model, "float32", images)())
+    except ImportError:
+        return api.load(model.path, "numpy")[0].encode_image(images)
 
 
 def _alike(reference, dtype):
@@ -229,31 +249,31 @@ def _onnx_runtime(model, images):
 # --------------------------------------------------------------------------------------- texts to features
 
 
-def encode_text(model, *, texts, dtype):
+def encode_text(model, *, texts, dtype, T=None):
+    """Captions as long as they are, or with T all of so many tokens."""
     tokenizer, config = vocabulary.official_tokenizer(), model.config
     tokens = tokenizer.tokenize(captions.make(texts, tokenizer))  # (texts, 77)
+    if T is not None:
+        words = tokens[(tokens > 0) & (tokens < tokenizer.start_id)]
+        tokens = np.resize(words, (texts, T))
+        tokens[:, 0], tokens[:, -1] = tokenizer.start_id, tokenizer.end_id
     lengths = tokens.argmax(-1) + 1
-    long = np.where(tokens == 0, np.resize(tokens[tokens > 0], tokens.shape) % tokenizer.start_id, tokens)
-    long[long == tokenizer.end_id] = 0
-    long[:, -1] = tokenizer.end_id  # no end before that
     encoder, _ = api.load(model.path, "numpy")
-    reference = encoder.encode_text(tokens)
-
-    def check(name, features):
-        if name != LONG:  # which are other texts
-            session.compare(_array(features), reference, dtype)
-
-    builders = {
-        OURS: lambda: lambda: encoder.encode_text(tokens),
-        LONG: lambda: lambda: encoder.encode_text(long),
-        f"{TRANSFORMERS}, padded to the longest of {BATCH}": lambda: _transformers_text(model, tokens, lengths, None),
-        f"{TRANSFORMERS}, padded to 77": lambda: _transformers_text(model, tokens, lengths, tokens.shape[1]),
-    }
+    peers = {f"{TRANSFORMERS}, padded to the longest of {BATCH}": lambda: _transformers_text(model, tokens, lengths)}
+    peers |= {f"{TRANSFORMERS}, padded to 77": lambda: _transformers_text(model, tokens, lengths, tokens.shape[1])}
+    if T is not None:
+        peers = {TRANSFORMERS: lambda: _transformers_text(model, tokens, lengths)}
+    try:
+        reference = _array(_transformers_text(model, tokens, lengths)())
+    except ImportError:
+        reference = encoder.encode_text(tokens)
     alone = [replace(config, visual=None, text=replace(config.text, context_length=int(n))) for n in lengths]
-    return Measurement(builders, check, texts, "texts/s", float(sum(work(one, "text", 1)[0] for one in alone)))
+    flops = float(sum(work(one, "text", 1)[0] for one in alone))
+    builders = {OURS: lambda: lambda: encoder.encode_text(tokens), **peers}
+    return Measurement(builders, _alike(reference, dtype), texts, "texts/s", flops)
 
 
-def _transformers_text(model, tokens, lengths, T):
+def _transformers_text(model, tokens, lengths, T=None):
     """Batches of `BATCH`, each padded to T or to its longest text, with the mask that transformers' tokenizer makes."""
     import torch
 
@@ -269,37 +289,37 @@ def _transformers_text(model, tokens, lengths, T):
 # ------------------------------------------------------------------------------------------ texts to tokens
 
 
-def tokenize(model, *, texts, dtype):
+def tokenize(model, *, texts, dtype, new=False):
+    """The same captions again and again; with `new` others in every call, the same for all providers."""
     ours = vocabulary.official_tokenizer()
-    corpus = captions.make(texts, ours)
-    encode = ours.encode
-    expected = official_ids(corpus)
+    corpora = [captions.make(texts, ours, seed) for seed in range(CORPORA if new else 1)]
+    try:
+        expected = _official_tokenizer()(corpora[0])
+    except ImportError:
+        expected = list(map(ours.encode, corpora[0]))
 
     def check(name, ids):
         equal = sum(a == b for a, b in zip(ids, expected)) / texts
         if equal < (1 if name == OURS else 0.9):  # others do not mend encodings, nor undo escapes
-            raise session.WrongAnswer(
-                f"it is wrong: {1 - equal:.1%} of the texts have other ids than the official ones"
-            )
+            raise session.WrongAnswer(f"it is wrong: the ids of {1 - equal:.1%} of the texts are not the official ones")
 
-    builders = {
-        OURS: lambda: lambda: [encode(text) for text in corpus],
-        "tokenizers": lambda: _rust(model, ours, corpus),
-        OFFICIAL: lambda: _official_tokenizer(corpus),
-    }
+    def builder(build):
+        def call():
+            encode, corpus = build(), itertools.cycle(corpora)
+            return lambda: encode(next(corpus))
+
+        return call
+
+    def ours_anew():
+        encode = Tokenizer(ours.merges).encode  # knows no word yet
+        return lambda corpus: [encode(text) for text in corpus]
+
+    builders = {OURS: ours_anew, "tokenizers": lambda: _rust(model, ours), OFFICIAL: _official_tokenizer}
+    builders = {name: builder(build) for name, build in builders.items()}
     return Measurement(builders, check, texts, "texts/s")
 
 
-def official_ids(corpus):
-    """What the official tokenizer makes of each text; where it is not installed, what ours does."""
-    try:
-        return _official_tokenizer(corpus)()
-    except ImportError:
-        encode = vocabulary.official_tokenizer().encode
-        return [encode(text) for text in corpus]
-
-
-def _official_tokenizer(corpus):
+def _official_tokenizer():
     """OpenAI's SimpleTokenizer, by its path: its package cannot be imported without torchvision."""
     package = importlib.util.find_spec("clip")
     if package is None:
@@ -309,10 +329,10 @@ def _official_tokenizer(corpus):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     encode = module.SimpleTokenizer().encode
-    return lambda: [encode(text) for text in corpus]
+    return lambda corpus: [encode(text) for text in corpus]
 
 
-def _rust(model, ours, corpus):
+def _rust(model, ours):
     """Hugging Face's tokenizer of CLIP's vocabulary, its fastest call, without start and end."""
     import transformers
 
@@ -321,7 +341,7 @@ def _rust(model, ours, corpus):
     huggingface_clip.save_tokenizer(directory, ours, 77)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     theirs = transformers.CLIPTokenizerFast.from_pretrained(directory).backend_tokenizer
-    return lambda: [encoding.ids for encoding in theirs.encode_batch_fast(corpus, add_special_tokens=False)]
+    return lambda corpus: [encoding.ids for encoding in theirs.encode_batch_fast(corpus, add_special_tokens=False)]
 
 
 # ---------------------------------------------------------------------------------------- files to pictures
@@ -331,10 +351,13 @@ def preprocess(model, *, files, megapixels, dtype):
     size = model.config.visual.image_size
     paths = [photograph(model.scratch / f"{megapixels}-{i}.jpg", megapixels, i) for i in range(files)]
     ours = api.preprocess_of(model.config.visual)
-    expected = ours(paths)
+    try:
+        expected = list(map(_array, _official_preprocess(paths, size)()))
+    except ImportError:
+        expected = ours(paths)
 
     def check(name, pictures):
-        if not np.array_equal(np.stack([*map(_array, pictures)]), expected):
+        if not np.array_equal(list(map(_array, pictures)), expected):
             raise session.WrongAnswer("it is wrong: the pixels differ")
 
     builders = {
@@ -460,7 +483,9 @@ CASES = [
     *(Case(f"encode_image {MODEL}", {"B": B}, "float32", encode_image) for B in (32, 1)),
     *(Case(f"encode_image {MODEL}", {"B": B}, "bfloat16", encode_image, ON_TORCH, "avx512_bf16") for B in (32, 1)),
     Case(f"encode_text {MODEL}", {"texts": 128}, "float32", encode_text),
+    Case(f"encode_text {MODEL}", {"texts": 128, "T": 77}, "float32", encode_text),
     Case("tokenize", {"texts": 20_000}, "int32", tokenize),
+    Case("tokenize", {"texts": 20_000, "new": True}, "int32", tokenize),
     Case("preprocess", {"files": 8, "megapixels": 12}, "float32", preprocess),
     Case(f"load {MODEL}", {}, "float32", load),
     Case(f"first picture {MODEL}", {}, "float32", first_picture),

@@ -51,6 +51,8 @@ def draw(found, directory):
     drawn = []
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device and r["value"] is not None]
+        if not rows:
+            continue
         figure = Figure(figsize=(11, 2.1 * -(-len(rows) // 2)), dpi=100, layout="constrained")
         panels = list(figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat)
         for axes, r in zip(panels, rows):

@@ -1,5 +1,6 @@
 """What all benches share: cases one after another within a time, and answers checked before they are timed."""
 
+import sys
 import time
 import warnings
 
@@ -30,7 +31,8 @@ def within(seconds, cases, describe):
     cases, end = list(cases), time.monotonic() + (float("inf") if seconds is None else seconds)
     for i, case in enumerate(cases):
         if time.monotonic() >= end:
-            print(f"{seconds} s are over, not measured: " + "; ".join(map(describe, cases[i:])), flush=True)
+            left = "; ".join(map(describe, cases[i:]))
+            print(f"{seconds} s are over, not measured: {left}", file=sys.stderr)
             return
         yield case
 

@@ -32,9 +32,8 @@ def _draw(scenes, preprocess, rng):
 
 
 def _encode(model, images):
-    """(n, E) unit features, computed in chunks that fit a cache."""
-    chunks = (images[i : i + 250] for i in range(0, len(images), 250))
-    return np.concatenate([model.ops.to_numpy(model.ops.l2_normalize(model.encode_image(chunk))) for chunk in chunks])
+    """(n, E) unit features."""
+    return model.ops.to_numpy(model.ops.l2_normalize(model.encode_image(images)))
 
 
 def _cosines(model, images):

@@ -231,6 +231,7 @@ def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
         tokenizer=model.tokenizer,
         device=model.device if device is None else device,
         dtype=model.dtype if dtype is None else dtype,
+        batch_invariant=model.batch_invariant,
     )
 
 

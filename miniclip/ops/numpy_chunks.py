@@ -6,7 +6,7 @@ chunks, each of which goes through the whole tower on one core.
 """
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
+import math
 
 import numpy as np
 
@@ -25,20 +25,20 @@ def in_chunks(function, batch_invariant=False):
 
     A product's last bits depend on how many rows it has, and a feature's on what else is in its chunk. With
     `batch_invariant` each row is a chunk of its own, on one thread: to the bit the same in any batch, on any number of
-    cores.
+    cores. While chunks are computed, all of this process' matrix products run on one thread each.
     """
 
     def run(batch, *end, trace=None, **options):
         B, cores = len(batch), processor.blas_threads()
         few = max(2, cores) > B and not batch_invariant  # no chunk for every core: each product runs on all instead
         if trace is not None or few or B == 0:
-            return function(batch, *end, trace=trace, **options)
+            return np.ascontiguousarray(function(batch, *end, trace=trace, **options))
         lengths = end[0] + 1 if end else np.ones(B, int)  # (B,)
         order = np.argsort(-lengths, kind="stable")  # (B,), the longest first
-        most = 1 if batch_invariant else min(TOKENS if end else PICTURES, -(-B * lengths.max() // cores))
-        chunks = cut(lengths[order].tolist(), most)
+        most = 1 if batch_invariant else share(int(lengths.sum()), TOKENS if end else PICTURES, cores)
 
         def encode(chunk):
+            processor.limit_this_thread()
             if not end:
                 return function(batch[chunk], **options)
             rows = order[chunk]
@@ -46,15 +46,24 @@ def in_chunks(function, batch_invariant=False):
             options_here = {name: None if x is None else x[rows, :T] for name, x in options.items()}
             return function(batch[rows, :T], end[0][rows], **options_here)
 
-        with processor.one_blas_thread(), ThreadPoolExecutor(cores) as pool:
-            x = np.concatenate(list(pool.map(encode, chunks)))  # (B, E), as `order` has them
-        return x[np.argsort(order)]
+        with processor.one_blas_thread():
+            chunks = processor.on_cores(encode, cut(lengths[order].tolist(), most), cores)
+        return np.concatenate(chunks)[np.argsort(order)]  # (B, E)
 
     return run
 
 
+def share(total, most, cores):
+    """How many of `total` tokens, at most `most`, a chunk gets, so that all cores get about as much to do.
+
+    A tenth more than an even share where it can be, for padding.
+    """
+    even = total / (cores * math.ceil(total / (cores * most)))
+    return max(math.ceil(even), int(1.1 * even))
+
+
 def batch_invariant(ops):
-    """`ops.capture` with a result for each row that does not depend on the others. InputError for other backends."""
+    """`ops.capture` with a feature for each row that does not depend on the others. InputError for other backends."""
     if ops.NAME != "numpy":
         raise InputError(
             f"batch_invariant is offered by the numpy backend alone, not by {ops.NAME}: pass backend='numpy'"

@@ -1,6 +1,6 @@
 """The reference: every operation of CLIP, step by step, in plain NumPy.
 
-Builds on nothing but NumPy; other activations, and what convolutional towers need, stand in files beside it.
+Builds on NumPy; other activations, what convolutional towers need, and how a batch is cut stand in files beside it.
 `torch_ops` exports the same names with the same signatures; the towers call whichever of them they are handed as `ops`.
 
 One alphabet for shapes, here and everywhere:
