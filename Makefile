@@ -28,7 +28,7 @@ format: .venv/lint
 figures: .venv/figures
 	$(BIN)/python tutorials/readme_picture.py
 
-# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu and README.md: 10 idle minutes.
+# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu and README.md: 12 idle minutes.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write

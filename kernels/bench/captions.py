@@ -30,7 +30,7 @@ def make(count, tokenizer, seed=0):
     for length in lengths:
         caption = [next(chosen) for _ in range(length)]
         if rng.random() < 0.3:  # a longer word, of several tokens
-            caption[rng.integers(length)] += rng.choice(vocabulary)
+            caption[rng.integers(length)] += vocabulary[rng.integers(len(vocabulary))]
         if rng.random() < 0.5:
             caption[0] = caption[0].capitalize()
         if rng.random() < 0.2:
