@@ -72,12 +72,47 @@ def on_cores(function, jobs, cores):
     ]
     for thread in threads:
         thread.start()
-    work()
-    for thread in threads:
-        thread.join()
+    try:
+        work()
+    finally:
+        jobs.clear()  # for an interrupt that came between two jobs
+        for thread in threads:
+            thread.join()
     if errors:
         raise errors[min(errors)]
     return results
+
+
+class Shared:
+    """A setting of the whole process, as a context: the first thread inside makes it, the last one takes it back.
+
+    make(...) sets it and returns what takes it back. A forked child has no other thread, and is outside.
+    """
+
+    def __init__(self, make):
+        self.make, self.lock, self.users = make, threading.Lock(), 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._leave_all)
+
+    @contextlib.contextmanager
+    def __call__(self, *arguments):
+        with self.lock:
+            if not self.users:
+                self.undo = self.make(*arguments)
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    self.undo()
+
+    def _leave_all(self):
+        self.lock = threading.Lock()
+        if self.users:
+            self.users = 0
+            self.undo()
 
 
 # ------------------------------------------------------------------------------------ threads of BLAS
@@ -96,19 +131,21 @@ def blas():
     return _controller().info()
 
 
-_lock = threading.Lock()
-_inside = 0  # threads in `one_blas_thread`
-_threads, _limit = 1, None  # what it found, and what takes it back
+_threads = 1  # that products may run on where none is limited
 
 
-def blas_threads():
-    """On how many threads a product may run, the user's limits included ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
-    with _lock:
-        return _threads if _inside else _count()
+def _limit_blas():
+    global _threads
+    _threads = _count()
+    return _controller().limit(limits=1).restore_original_limits
 
 
 def _count():
     return max((library.num_threads for library in _controller().lib_controllers), default=1)
+
+
+# While inside, products run on the thread that asks for them, in the whole process.
+one_blas_thread = Shared(_limit_blas)
 
 
 def limit_this_thread():
@@ -117,37 +154,10 @@ def limit_this_thread():
         library.set_num_threads(1)
 
 
-def _after_fork():
-    """A child has none of its parent's threads: whoever was inside will not take the limit back there."""
-    global _inside, _lock
-    _lock = threading.Lock()
-    if _inside:
-        _inside = 0
-        _limit.restore_original_limits()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextlib.contextmanager
-def one_blas_thread():
-    """While inside, products run on the thread that asks for them, in the whole process.
-
-    Several threads may be inside at a time: the first sets the limit, the last takes it back.
-    """
-    global _inside, _threads, _limit
-    with _lock:
-        if not _inside:
-            _threads, _limit = _count(), _controller().limit(limits=1)
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _limit.restore_original_limits()
+def blas_threads():
+    """On how many threads a product may run, the user's limits included ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
+    with one_blas_thread.lock:
+        return _threads if one_blas_thread.users else _count()
 
 
 # ------------------------------------------------------------------------------------ kernels of BLAS

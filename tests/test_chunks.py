@@ -259,7 +259,7 @@ import os, miniclip
 from miniclip import processor
 with processor._controller().limit(limits=2), processor.one_blas_thread():
     if os.fork() == 0:
-        os._exit(processor._count() + 10 * processor._inside)
+        os._exit(processor._count() + 10 * processor.one_blas_thread.users)
     print(os.waitstatus_to_exitcode(os.wait()[1]), processor._count())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -53,14 +53,16 @@ def draw(found, directory):
         rows = [r for r in found if r["device"] == device and r["value"] is not None]
         if not rows:
             continue
-        figure = Figure(figsize=(11, 2.1 * -(-len(rows) // 2)), dpi=100, layout="constrained")
+        figure = Figure(figsize=(11, 2.2 * -(-len(rows) // 2)), dpi=100, layout="constrained")
         panels = list(figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat)
         for axes, r in zip(panels, rows):
             names = sorted(r["times"], key=r["times"].get, reverse=True)
             speeds = [r["times"][r["ours"]] / r["times"][name] for name in names]
-            bars = axes.barh(names, speeds, color=["#d6604d" if name == r["ours"] else "#92b4d2" for name in names])
-            axes.bar_label(bars, [rate(r, r["times"][name]) for name in names], padding=4)
-            axes.set(title=title(r), xlim=(0, 1.35 * max(speeds)), xticks=[])
+            colours = ["#d6604d" if name == r["ours"] else "#92b4d2" for name in names]
+            bars = axes.barh([name.replace(", ", ",\n") for name in names], speeds, color=colours)
+            axes.bar_label(bars, [rate(r, r["times"][name]) for name in names], padding=4, fontsize=9)
+            axes.set(xlim=(0, 1.5 * max(speeds)), xticks=[])
+            axes.set_title(title(r), loc="left", fontsize=10)
             axes.spines[["top", "right", "bottom"]].set_visible(False)
         for axes in panels[len(rows) :]:
             axes.set_axis_off()
