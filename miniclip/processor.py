@@ -137,7 +137,19 @@ _threads = 1  # that products may run on where none is limited
 def _limit_blas():
     global _threads
     _threads = _count()
-    return _controller().limit(limits=1).restore_original_limits
+    before = [library.num_threads for library in _controller().lib_controllers]
+    _set_threads([1] * len(before))
+    return functools.partial(_set_threads, before)
+
+
+def _set_threads(counts):
+    for library, count in zip(_controller().lib_controllers, counts):
+        # threadpoolctl lets only the first thread of a process that sets OpenBLAS' number set it again: whoever it was
+        # before, here it is this one, and nobody afterwards. Older ones know nothing of that.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        library.set_num_threads(count)
+        release(force=True)
 
 
 def _count():
@@ -149,9 +161,10 @@ one_blas_thread = Shared(_limit_blas)
 
 
 def limit_this_thread():
-    """Inside `one_blas_thread`, on every thread that computes: BLAS built on OpenMP counts for each by itself."""
+    """Inside `one_blas_thread`, on every thread that computes: a BLAS built on OpenMP has a number for each."""
     for library in _controller().lib_controllers:
-        library.set_num_threads(1)
+        if getattr(library, "threading_layer", None) == "openmp":
+            library.set_num_threads(1)
 
 
 def blas_threads():

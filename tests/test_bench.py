@@ -452,7 +452,7 @@ def test_what_time_does_not_suffice_for_is_named(capsys, monkeypatch):
     ticks = itertools.count(0, 10)
     monkeypatch.setattr(session.time, "monotonic", lambda: next(ticks))
     assert list(session.within(25, "abcd", str.upper)) == ["a", "b"]
-    assert capsys.readouterr().out == "25 s are over, not measured: C; D\n"
+    assert capsys.readouterr().err == "25 s are over, not measured: C; D\n"
 
 
 # -------------------------------------------------------------------------------------------- autotune

@@ -213,9 +213,10 @@ def test_other_backends_do_not_offer_it(backend):
 @pytest.fixture
 def two_threads():
     """BLAS on two threads, as it is outside the tests."""
-    with processor._controller().limit(limits=2):
-        yield
-        assert processor.blas_threads() == 2
+    processor._set_threads([2] * len(processor.blas()))
+    yield
+    assert processor.blas_threads() == 2
+    processor._set_threads([1] * len(processor.blas()))
 
 
 def test_blas_runs_on_one_thread_in_chunks_and_on_all_otherwise(two_threads):
@@ -244,6 +245,34 @@ def test_threads_that_encode_at_a_time_leave_blas_as_it_was(two_threads, model):
             np.testing.assert_array_equal(features, expected)
 
 
+def test_the_limit_holds_whichever_thread_makes_it_and_takes_it_back(two_threads):
+    """threadpoolctl lets only one thread of a process set OpenBLAS' number; servers encode on any."""
+
+    def elsewhere(function, *arguments):
+        thread = threading.Thread(target=function, args=arguments)
+        thread.start()
+        thread.join()
+
+    def inside():
+        with processor.one_blas_thread():
+            seen.append(processor._count())
+        seen.append(processor._count())
+
+    seen = []
+    processor._controller().limit(limits=2)  # as other libraries do; from here on it is the main thread's
+    for _ in range(2):
+        inside()
+        elsewhere(inside)
+    assert seen == [1, 2] * 4
+    first, last = processor.one_blas_thread(), processor.one_blas_thread()
+    first.__enter__()
+    elsewhere(last.__enter__)
+    first.__exit__(None, None, None)
+    assert processor._count() == 1
+    elsewhere(last.__exit__, None, None, None)
+    assert processor._count() == 2
+
+
 def test_the_last_one_out_takes_the_limit_back(two_threads):
     with processor.one_blas_thread():
         with processor.one_blas_thread():
@@ -257,7 +286,8 @@ def test_a_child_of_a_process_that_is_inside_has_all_threads():
     code = """
 import os, miniclip
 from miniclip import processor
-with processor._controller().limit(limits=2), processor.one_blas_thread():
+processor._set_threads([2])
+with processor.one_blas_thread():
     if os.fork() == 0:
         os._exit(processor._count() + 10 * processor.one_blas_thread.users)
     print(os.waitstatus_to_exitcode(os.wait()[1]), processor._count())

@@ -175,7 +175,8 @@ def test_positions_behind_the_last_end_are_not_computed_and_not_missed(ours, rel
     cut = miniclip.CLIP(ours.config, ours.params, Counting()).encode_text(tokens)
     whole = traced(ours, ours.encode_text, tokens)["features"]
     step = ours.ops.LENGTH_STEP
-    assert seen == [(3, min(tokens.shape[1], math.ceil(lengths.max() / step) * step))]
+    assert sum(rows for rows, _ in seen) == 3  # on NumPy in chunks
+    assert max(T for _, T in seen) == min(tokens.shape[1], math.ceil(lengths.max() / step) * step)
     assert relative_error(ours.ops.to_numpy(cut), whole) < 1e-6
 
 
