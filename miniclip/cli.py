@@ -127,18 +127,19 @@ def _parser():
 
     command = benches.add_parser(
         "cpu", help="files to features on this processor, against transformers, ONNX Runtime and official code",
-        description="Measure this processor: answers first, then times, in turns with the peers that are installed.",
+        description="Measure this processor: answers first, then times, in turns with the peers that are installed. It "
+        "takes about ten minutes, in which nothing else should run.",
     )  # fmt: skip
     command.set_defaults(command=bench_cpu)
     command.add_argument("--only", metavar="NAME", help="one case, such as tokenize or preprocess")
     command.add_argument("--quick", action="store_true", help="take fewer samples")
     command.add_argument("--seconds", type=_natural, metavar="N", help="begin no case after so many")
     command.add_argument("--out", metavar="DIR", help="where records go (default: kernels/bench/results/cpu)")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--json", action="store_true", help="print the records as JSON at the end, and nothing else")
 
     command = benches.add_parser("report", help="what has been recorded, newest of each")
     command.set_defaults(command=bench_report)
-    command.add_argument("--cpu", action="store_true", help="of bench cpu, in the place of the other two")
+    command.add_argument("--cpu", action="store_true", help="what bench cpu recorded, and not kernels and models")
     command.add_argument("--results", metavar="DIR", help="where records are (default: kernels/bench/results[/cpu])")
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--json", action="store_true", help="print JSON")

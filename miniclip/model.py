@@ -95,7 +95,7 @@ class CLIP:
         # Checked here and not on the device: asking a GPU for a number is waiting for it.
         tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
         if tokens.dtype.kind not in "iu":
-            raise InputError(f"tokens are of {tokens.dtype}, expected integers")
+            raise InputError(f"tokens are of {tokens.dtype}, expected integers: texts must go through tokenize first")
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
             raise InputError(f"tokens are {tokens.shape}, expected (B, T) with 1 <= T <= {config.context_length}")
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() < config.vocab_size:

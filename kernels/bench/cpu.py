@@ -100,6 +100,7 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
 
 def measure(case, model, rounds, facts):
     """A case's record; without times for those whose answers are wrong, and for those that are not here."""
+    print(f"{describe(case)} ...", file=sys.stderr, flush=True)  # a minute or two
     made, calls = {}, {}
     _, failed = session.attempt(
         {case.ours: lambda: case.prepare(model, dtype=case.dtype, **case.shape)}, made.__setitem__

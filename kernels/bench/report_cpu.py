@@ -18,7 +18,7 @@ def section(found, pictures=()):
         parts.append(
             f"{device}, {newest['cores']} cores, BLAS kernel {newest['kernel']}, {newest['date']}: {versions}."
         )
-        parts.append(report.table(["what", "miniclip", "of the product's rate", "the speed of"], map(_row, rows)))
+        parts.append(report.table(["what", "miniclip", "of the product's rate", "speed against"], map(_row, rows)))
     parts += [f"![{shown}]({path})" for shown, path in pictures]
     return "\n\n".join(parts) or "Nothing has been measured yet."
 
