@@ -14,7 +14,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 
 import ftfy
 import regex
@@ -123,10 +123,10 @@ class Tokenizer:
             return (self.encoder[word],)
         symbols = symbols_of(word)
         while len(symbols) > 1:
-            pair = min(pairwise(symbols), key=lambda pair: self.ranks.get(pair, len(self.ranks)))
-            if pair not in self.ranks:
+            rank = min(map(self.ranks.get, pairwise(symbols), repeat(len(self.merges))))
+            if rank == len(self.merges):  # no pair was ever merged
                 break
-            symbols = merge(symbols, pair)
+            symbols = merge(symbols, self.merges[rank])
         return tuple(self.encoder[symbol] for symbol in symbols)
 
     def decode(self, ids: Iterable[int]) -> str:
