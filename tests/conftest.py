@@ -22,7 +22,7 @@ import packaging.version
 import pytest
 from hypothesis import HealthCheck, settings
 
-from miniclip import params
+from miniclip import params, processor
 
 # Runs are reproducible and free of time limits of their own: this is about answers, not about speed. On a GPU nearly
 # every example is compiled anew, so that there are fewer.
@@ -153,3 +153,12 @@ def same_tree():
         return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
     return same
+
+
+@pytest.fixture
+def two_threads():
+    """BLAS on two threads: the tests have it on one."""
+    processor._set_threads([2] * len(processor.blas()))
+    yield
+    assert processor.blas_threads() == 2
+    processor._set_threads([1] * len(processor.blas()))

@@ -435,11 +435,9 @@ def load(model, *, dtype):
 
 
 def first_picture(model, *, dtype):
-    picture = model.scratch / "picture.npy"
-    np.save(
-        picture, np.random.default_rng(0).standard_normal((1, 3, *[model.config.visual.image_size] * 2), np.float32)
-    )
-    reference = api.load(model.path, "numpy")[0].encode_image(np.load(picture))
+    picture, images = model.scratch / "picture.npy", _images(model, 1)
+    np.save(picture, images)
+    reference = _reference(model, images)
 
     def check(name, answer):
         session.compare(np.array(json.loads(answer.splitlines()[-1])), reference, dtype)
