@@ -12,7 +12,7 @@ from PIL import Image
 import miniclip
 from miniclip import CLIPConfig, TextConfig, VisionConfig
 from miniclip.cli import main
-from miniclip.kernels.bench import captions, cpu, records, report_cpu, timing
+from miniclip.kernels.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
 from miniclip.kernels.bench.session import WrongAnswer
 from miniclip.tokenizer import PLAIN
 from miniclip.vocabulary import official_tokenizer
@@ -96,14 +96,14 @@ def test_texts_are_as_long_as_they_are_or_as_is_asked(model, monkeypatch):
     encode = miniclip.CLIP.encode_text
     monkeypatch.setattr(miniclip.CLIP, "encode_text", lambda self, x: seen.append(x) or encode(self, x))
     for T in (None, 77):
-        cpu.encode_text(model, texts=30, dtype="float32", T=T).builders[cpu.OURS]()()
+        cpu_features.encode_text(model, texts=30, dtype="float32", T=T).builders[cpu.OURS]()()
     natural, long = seen
     assert (long.argmax(-1) == 76).all() and 5 < natural.argmax(-1).mean() < 25
     assert (np.sort(long, axis=-1)[:, -2] <= official_tokenizer().start_id).all()
 
 
 def test_new_texts_are_other_ones_in_every_call(model):
-    m = cpu.tokenize(model, texts=20, dtype="int32", new=True)
+    m = cpu_inputs.tokenize(model, texts=20, dtype="int32", new=True)
     ours, rust = (m.builders[name]() for name in (cpu.OURS, "tokenizers"))
     first, second = ours(), ours()
     assert first != second
@@ -157,7 +157,7 @@ def test_whoever_is_not_installed_is_named_and_the_others_go_on(model, monkeypat
 
 
 def test_loading_says_how_much_memory_it_takes(model):
-    m = cpu.load(model, dtype="float32")
+    m = cpu_features.load(model, dtype="float32")
     assert m.facts["size"] == (model.path / "model.safetensors").stat().st_size
     if sys.platform == "linux":
         assert 0 < m.facts["memory"] < 2 * m.facts["size"] + (64 << 20)
@@ -181,7 +181,7 @@ def test_captions_are_varied_and_always_the_same():
 
 
 def test_a_photograph_has_its_pixels(tmp_path):
-    with Image.open(cpu.photograph(tmp_path / "1.jpg", 12, 0)) as picture:
+    with Image.open(cpu_inputs.photograph(tmp_path / "1.jpg", 12, 0)) as picture:
         assert picture.size == (4000, 3000) and picture.mode == "RGB"
 
 

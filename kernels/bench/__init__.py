@@ -11,5 +11,6 @@ autotune.py    a kernel's fastest tiles
 models.py      whole encoders
 report.py      tables, pictures and targets of these
 
-cpu.py         from files to features on a processor, of captions.py;  report_cpu.py  its table and picture
+cpu.py         what a processor makes of CLIP;  measurement.py  what its cases have in common;  cpu_features.py,
+               cpu_inputs.py  the cases, with texts of captions.py;  report_cpu.py  their table and picture
 """
