@@ -1,9 +1,8 @@
-"""The benchmarks: what they compute from times, what they refuse, what they write. No test measures a speed."""
+"""`miniclip bench kernels`: how it times, what it holds answers to, what it refuses. No test measures a speed."""
 
 import contextlib
 import itertools
 import json
-import math
 import subprocess
 import sys
 import types
@@ -12,28 +11,11 @@ from functools import partial
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import miniclip
-from miniclip import CLIPConfig, TextConfig, VisionConfig, params
 from miniclip.cli import main
-from miniclip.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import (
-    autotune,
-    cases,
-    gpu_timing,
-    kernels,
-    models,
-    oracle,
-    records,
-    report,
-    session,
-    timing,
-)
-from miniclip.kernels.bench.work import work
-from miniclip.ops import torch_ops
-from miniclip.towers import efficientnet
+from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels, oracle, records, session, timing
 
 on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are interpreted where there is no GPU")
 
@@ -44,163 +26,6 @@ FACTS = {
     "date": "2026-01-31",
 }
 ARGUMENTS = {"rounds": 2, "ladder": False, "ceilings": {"float32": CEILINGS}, "facts": FACTS, "device": "cpu"}
-
-
-def made_up(name="attention", shape=None, times=None, *, ours="miniclip", share=0.8, **facts):
-    """A record as a run leaves it, of times that nobody has measured."""
-    times = {"miniclip": 20.0, "torch": 50.0, "SDPA, cuDNN": 30.0} if times is None else times
-    return {
-        "name": name,
-        "shape": shape or {"B": 256, "T": 50, "H": 12, "K": 64},
-        "dtype": "bfloat16",
-        **FACTS,
-        "ours": ours,
-        "times": times,
-        "skipped": {},
-        "value": 3932.0 if ours in times else None,
-        "unit": "GB/s",
-        **records.figures(times, ours, share * times[ours] if ours in times else None),
-        **facts,
-    }
-
-
-# ---------------------------------------------------------------------------------------------- records
-
-
-def test_shares_and_ratios_follow_from_times():
-    figures = records.figures({"miniclip": 20.0, "a": 50.0, "b": 30.0}, "miniclip", limit=15.0)
-    assert figures == {"share_of_limit": 0.75, "best_peer": "b", "ratio_to_best_peer": 1.5}
-    alone = {"share_of_limit": None, "best_peer": None, "ratio_to_best_peer": None}
-    assert records.figures({"miniclip": 20.0}, "miniclip") == alone
-    assert records.figures({"a": 20.0}, "miniclip", limit=15.0) == alone  # ours was wrong
-
-
-def test_the_limit_is_the_ceiling_that_takes_longer():
-    assert timing.limit(0, 4.3e9, CEILINGS) == (pytest.approx(1000), "copy")
-    assert timing.limit(7.9e12, 4.3e9, CEILINGS) == (pytest.approx(10_000), "product")
-
-
-def test_the_newest_record_of_each_thing_is_reported_as_json(tmp_path, capsys):
-    other_day = made_up(date="2026-02-01", times={"miniclip": 10.0, "torch": 12.0})
-    other_shape = made_up(shape={"B": 1, "T": 50, "H": 12, "K": 64})
-    cpu = made_up(device="CPU (R) x/2", share=0.5)
-    for record in (made_up(), other_day, made_up(date="2026-01-01"), other_shape, cpu):
-        records.append(tmp_path, record)
-    assert {path.name for path in tmp_path.iterdir()} == {"nvidia-h200.jsonl", "cpu-r-x-2.jsonl"}
-    assert len((tmp_path / "nvidia-h200.jsonl").read_text().splitlines()) == 4
-    assert main(["bench", "report", "--json", "--results", str(tmp_path)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert sorted(r["device"] for r in told) == ["CPU (R) x/2", "NVIDIA H200", "NVIDIA H200"]
-    assert [r for r in told if r["device"] == "NVIDIA H200" and r["shape"]["B"] == 256] == [
-        {
-            "name": "attention",
-            "shape": {"B": 256, "T": 50, "H": 12, "K": 64},
-            "dtype": "bfloat16",
-            "device": "NVIDIA H200",
-            "value": 3932.0,
-            "unit": "GB/s",
-            "share_of_limit": 0.8,
-            "best_peer": "torch",
-            "ratio_to_best_peer": 1.2,
-        }
-    ]
-
-
-def test_nothing_recorded_is_an_empty_list(tmp_path, capsys):
-    assert main(["bench", "report", "--json", "--results", str(tmp_path)]) == 0
-    assert json.loads(capsys.readouterr().out) == []
-
-
-def test_a_directory_of_records_that_is_not_there_is_refused(tmp_path, capsys):
-    assert main(["bench", "report", "--write", "--results", str(tmp_path / "none")]) == 1
-    assert "there is no directory" in capsys.readouterr().err and not (tmp_path / "none").exists()
-
-
-def test_a_line_that_is_no_record_is_named(tmp_path, capsys):
-    records.append(tmp_path, made_up())
-    with open(tmp_path / "nvidia-h200.jsonl", "a") as file:
-        file.write('{"name": "attention"}\n')
-    assert main(["bench", "report", "--results", str(tmp_path)]) == 1
-    assert "nvidia-h200.jsonl, line 2" in capsys.readouterr().err
-
-
-def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert main(["bench", "models", "--device", "cpu", "--out", str(tmp_path / "file" / "here")]) == 1
-    assert "--out" in capsys.readouterr().err
-
-
-# ----------------------------------------------------------------------------------------------- report
-
-
-def a_whole_run():
-    """Records of everything there are targets for, and of the pictures."""
-    for B, (i, shape) in itertools.product((1, 8, 64, 256), enumerate(cases.TOKENS)):
-        times = {"miniclip": 20.0 + i, "torch": 30.0 + B / 8, "SDPA, cuDNN": 26.0 + 4 * i, "SDPA, Flash": 33.0}
-        yield made_up(shape={"B": B, **shape}, times=times, share=0.9 - 0.1 * i)
-    yield made_up("layer_norm", {"rows": 50_000, "D": 768}, {"miniclip": 40.0, "torch": 60.0}, share=0.89)
-    yield made_up("layer_norm", {"rows": 50_000, "D": 512}, {})
-    for (i, (model, *_)), B in itertools.product(enumerate(report.ENCODERS), (1, 8, 64, 256)):
-        times = {"triton": 400.0 + 60 * B * 4**i / 4}
-        times |= {"torch": 2.0 * times["triton"], "transformers": 1.5 * times["triton"] + 2000}
-        if B in (1, 256):
-            times["transformers, compiled"] = 1.06 * times["triton"]
-        rate = {"value": B / times["triton"] * 1e6, "unit": "pictures/s"}
-        yield made_up(f"encode_image {model}", {"B": B}, times, ours="triton", **rate)
-
-
-def test_without_records_the_report_says_so_and_lists_the_targets(tmp_path, capsys):
-    assert main(["bench", "report", "--results", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("Nothing has been measured yet.") and "make gpu" in told
-    assert "| layer_norm, rows = 50,000, D = 768 | at least 90% of the limit |" in told
-    assert told.count("at least") == len(report.TARGETS) == 18
-
-
-def test_targets_are_held_against_the_h200_alone():
-    text = report.section(list(a_whole_run()))
-    assert "| attention, B = 256, T = 50, H = 12, K = 64 | at least 1.30x the best peer | 1.300x | yes |" in text
-    assert "T = 577, H = 16, K = 64 | at least 1.10x the best peer | 1.375x | yes |" in text
-    assert "| layer_norm, rows = 50,000, D = 768 | at least 90% of the limit | 89.0% | no |" in text
-    assert "| encode_image ViT-B/32, B = 256 | at least 1.10x transformers, compiled | 1.060x | no |" in text
-    assert "| encode_image ViT-L/14, B = 256 | at least 1.05x transformers, compiled | 1.060x | yes |" in text
-    assert "| layer_norm | rows = 50,000, D = 512 | bfloat16 | failed |" in text
-    elsewhere = report.section([made_up(device="NVIDIA A10")])
-    assert elsewhere.count("not measured") == len(report.TARGETS) and "### NVIDIA A10" in elsewhere
-
-
-def test_every_target_is_among_the_cases():
-    measured = {(case.kernel, str(case.shape), case.dtype) for case in cases.CASES}
-    measured |= {(case.name, str({"B": case.batch}), "bfloat16") for case in models.cases("cuda")}
-    assert {(target.name, str(target.shape), report.DTYPE) for target in report.TARGETS} <= measured
-
-
-def test_tables_and_pictures_go_between_the_markers(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    assert report.write(list(a_whole_run()), tmp_path / "bench" / "results", readme)
-    text = readme.read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\nThe targets") and text.endswith(f"{report.END}\nafter\n")
-    assert "old" not in text
-    for what in ("attention", "speed-up", "models"):
-        assert f"](bench/results/nvidia-h200-{what}.png)" in text
-        assert (tmp_path / f"bench/results/nvidia-h200-{what}.png").read_bytes().startswith(b"\x89PNG")
-    report.write([], tmp_path, readme)
-    assert "Nothing has been measured yet" in readme.read_text() and "png" not in readme.read_text()
-
-
-def test_a_readme_without_markers_is_refused_and_left_alone(tmp_path):
-    (tmp_path / "README.md").write_text(report.END + report.BEGIN)
-    with pytest.raises(miniclip.InputError, match=r"README\.md has no <!-- results -->"):
-        report.write([], tmp_path, tmp_path / "README.md")
-    assert (tmp_path / "README.md").read_text() == report.END + report.BEGIN
-
-
-def test_without_matplotlib_there_are_tables_alone(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    (tmp_path / "README.md").write_text(report.BEGIN + report.END)
-    assert not report.write([made_up()], tmp_path, tmp_path / "README.md")
-    assert "| attention |" in (tmp_path / "README.md").read_text()
 
 
 # ----------------------------------------------------------------------------------------------- timing
@@ -221,6 +46,11 @@ class Machine:
             self.now += next(durations)
 
         return run
+
+
+def test_the_limit_is_the_ceiling_that_takes_longer():
+    assert timing.limit(0, 4.3e9, CEILINGS) == (pytest.approx(1000), "copy")
+    assert timing.limit(7.9e12, 4.3e9, CEILINGS) == (pytest.approx(10_000), "product")
 
 
 def test_runs_take_turns_and_medians_are_taken():
@@ -512,105 +342,6 @@ def test_a_product_that_loses_to_the_librarys_is_not_fused(library, fused, gpu, 
     assert cases.KERNELS["linear"].tuned.pays(50, 16, 32, torch.bfloat16) is fused
     assert entry["config"]["fused"] is fused
     tuning._table.cache_clear()
-
-
-# ----------------------------------------------------------------------------------------------- models
-
-TINY = CLIPConfig(VisionConfig(16, 8, 64, 2, 1, 96), TextConfig(12, 50_000, 64, 2, 1, 96), 16)
-TINY_ALIGN = ALIGNConfig(
-    EfficientNetConfig(33, 40, 1.0, 1.0, stages=((1, 16, 3, 2, 1), (2, 24, 3, 2, 6))),
-    BertConfig(64, 90, width=8, layers=2, heads=2, mlp_width=16),
-    embed_dim=24,
-)
-TOWERS = [("visual", "tiny"), ("text", "tiny")]
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(timing, "PAUSE", 0)
-    monkeypatch.setattr(timing, "QUICK_ROUNDS", 1)
-    return {"device": "cpu", "quick": True, "configs": {"tiny": TINY}, "towers": TOWERS, "batches": (1, 3)}
-
-
-def test_models_on_the_cpu_from_end_to_end(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(models.run, "__kwdefaults__", models.run.__kwdefaults__ | tiny)
-    assert main(["bench", "models", "--device", "cpu", "--quick", "--out", str(tmp_path)]) == 0
-    found = records.read(tmp_path)
-    assert [(r["name"], r["shape"], r["unit"]) for r in found] == [
-        (name, {"B": B}, unit)
-        for name, unit in (("encode_image tiny", "pictures/s"), ("encode_text tiny", "texts/s"))
-        for B in (1, 3)
-    ]
-    for r in found:
-        expected = {"numpy", "torch", "transformers"}
-        assert set(r["times"]) == expected and not r["skipped"]
-        assert (r["ours"], r["dtype"], r["share_of_limit"], r["ceilings"]) == ("numpy", "float32", None, None)
-        assert r["value"] == pytest.approx(r["shape"]["B"] / r["times"]["numpy"] * 1e6)
-    assert "pictures/s" in capsys.readouterr().out
-
-
-def test_align_too(tiny, tmp_path):
-    models.run(**{**tiny, "configs": {"tiny": TINY_ALIGN}}, out=tmp_path)
-    found = records.read(tmp_path)
-    assert [r["name"] for r in found] == ["encode_image tiny"] * 2 + ["encode_text tiny"] * 2
-    assert not any(r["skipped"] for r in found), found
-    assert all(set(r["times"]) == {"numpy", "torch", "transformers"} for r in found)
-
-
-def test_the_work_of_align_base():
-    """The image tower's is what torch's own operations do, and as the paper says of a B7, at its size of pictures."""
-    flops, numbers = work(ALIGN_BASE, "visual", 1)
-    parameters = sum(math.prod(shape) for shape in params.flatten(ALIGN_BASE.shapes()["visual"]).values())
-    assert numbers == parameters + 3 * 289**2 + 640
-    images, tree = torch.empty(1, 3, 289, 289, device="meta"), ALIGN_BASE.shapes()["visual"]
-    tree = params.tree_map(lambda shape: torch.empty(shape, device="meta"), tree)
-    with FlopCounterMode(display=False) as counter:
-        efficientnet.encode_image(torch_ops, images, **tree, config=ALIGN_BASE.visual)
-    assert flops == counter.get_total_flops()
-    flops, _ = work(models.alone(ALIGN_BASE, "text"), "text", 1)
-    adds = 11 * (64 * 12 * 768**2 + 2 * 64 * 64 * 768) + 64 * 2 * 768**2 + 10 * 768**2 + 2 * 64 * 768
-    assert flops == 2 * adds
-
-
-def test_one_model_alone_and_unknown_ones(tiny, tmp_path):
-    with pytest.raises(miniclip.InputError, match="nothing to measure called 'ViT'; choose one of encode_image, tiny"):
-        models.run(**tiny, out=tmp_path, only="ViT")
-    with pytest.raises(miniclip.InputError, match="choose one of attention, layer_norm"):
-        session.select(cases.CASES, "softmax", lambda case: [case.kernel])
-
-
-@pytest.mark.parametrize("tower", ["visual", "text"])
-def test_a_model_that_attends_wrongly_is_not_timed(tower, tiny, tmp_path, monkeypatch):
-    from miniclip.ops import numpy_ops
-
-    right = numpy_ops.attention
-    monkeypatch.setattr(numpy_ops, "attention", lambda q, k, v, **how: right(q, 0.5 * k, v, **how))
-    with pytest.raises(miniclip.InputError, match=r"2 of 2 cases .* a cosine with float32's is"):
-        models.run(**{**tiny, "towers": [(tower, "tiny")]}, out=tmp_path)
-    assert all(r["times"] == {} and "wrong" in r["skipped"]["numpy"] for r in records.read(tmp_path))
-
-
-def test_a_library_that_is_missing_is_listed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    models.run(**{**tiny, "batches": (1,)}, out=tmp_path)
-    assert all("transformers" in r["skipped"]["transformers"] for r in records.read(tmp_path))
-
-
-def test_what_takes_long_to_prepare_comes_last():
-    order = models.cases("cuda")
-    compiled = [case.compiled for case in order]
-    assert compiled == sorted(compiled) and any(compiled)
-    assert [case.batch for case in order if case.name == "encode_text ViT-B/32"] == [1, 64, 256, 256, 1]
-
-
-def test_the_work_of_vit_b_32():
-    config = miniclip.config.PRESETS["ViT-B/32"]
-    flops, numbers = work(config, "visual", 1)
-    # 49 patches, 11 whole blocks, the last one's keys and values and one token, the projection: multiply-adds
-    adds = 49 * 768 * 3072 + 11 * (50 * 12 * 768**2 + 2 * 50 * 50 * 768)
-    adds += 50 * 2 * 768**2 + 10 * 768**2 + 2 * 50 * 768 + 768 * 512
-    assert flops == 2 * adds
-    assert numbers == 87_849_216 + 3 * 224**2 + 512  # all parameters of its image tower
 
 
 def test_help_imports_neither_torch_nor_triton():
