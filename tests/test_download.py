@@ -1,28 +1,20 @@
-"""A file is fetched whole or not at all: every way in which a network, a server, a proxy or a disk fails.
+"""A file is fetched whole or not at all: every way in which a server or a disk fails."""
 
-The server answers as its script says: `server.script[path]` is a list of answers, the last of which is repeated.
-"""
+# ruff: noqa: F811  fixtures are imported, and asked for by their names
 
-import base64
 import contextlib
-import dataclasses
 import errno
 import gzip
-import hashlib
-import http.client
 import io
 import os
-import select
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -30,162 +22,29 @@ from unittest import mock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_server import (  # noqa: F401
+    CONTENT,
+    OTHER,
+    Answer,
+    N,
+    Server,
+    arrived,
+    expected,
+    files_in,
+    get,
+    impatient,
+    left_part,
+    refused,
+    server,
+    sha256,
+    unused_port,
+)
 
 from miniclip import InputError
 from miniclip.checkpoints import download, network
 from miniclip.checkpoints.download import Expected, fetch
 
-CONTENT = bytes(range(256)) * 4000  # 1 MB: read in several pieces
-OTHER = CONTENT[::-1]
-N = len(CONTENT)
-VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "MINICLIP_OFFLINE", "REQUEST_METHOD")
-
-
-def sha256(content):
-    return hashlib.sha256(content).hexdigest()
-
-
-def expected(content=CONTENT):
-    return Expected(len(content), sha256(content))
-
-
-def files_in(directory):
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    """No proxies, no certificates of one's own, and no patience."""
-    for name in (*VARIABLES, *(name for name in os.environ if name.lower().endswith("_proxy"))):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(network, "TIMEOUT", 0.3)
-    monkeypatch.setattr(download, "PAUSE", 0)
-    monkeypatch.setattr(download, "CONNECTIONS", 9)
-
-
-@dataclasses.dataclass
-class Answer:
-    """How a server gives a file: honestly, or not."""
-
-    content: bytes = CONTENT
-    ranges: bool = True
-    cut: int | None = None  # close the connection after so many bytes
-    stall: int | None = None  # say nothing more after so many
-    status: int | None = None
-    headers: dict = dataclasses.field(default_factory=dict)  # beside its own or, None: without
-    trickle: int = 1 << 16  # bytes at a time
-
-    def give(self, handler):
-        asked = handler.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
-        end = len(self.content)
-        status = self.status or (416 if start >= end > 0 else 206 if start else 200)
-        headers = {"Content-Length": end - start}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
-        handler.send_response(status)
-        for name, value in {**headers, **self.headers}.items():
-            if value is not None:
-                handler.send_header(name, value)
-        handler.end_headers()
-        stop = min(each for each in (start + (self.cut or end), start + (self.stall or end), end) if each is not None)
-        stop = start if 0 in (self.cut, self.stall) else stop
-        for position in range(start, stop, self.trickle):
-            handler.wfile.write(self.content[position : min(stop, position + self.trickle)])
-        if self.stall is not None:
-            handler.server.ended.wait(20)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """HTTP/1.0: each connection ends with its answer."""
-
-    def do_GET(self):
-        server, path = self.server, self.path.partition("?")[0]
-        with server.lock:
-            server.asked.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
-            server.headers = self.headers
-            script = server.script.get(path, [b"HTTP/1.0 404 Not Found\r\n\r\n"])
-            answer = script.pop(0) if len(script) > 1 else script[0]
-        with contextlib.suppress(ConnectionError):  # whoever asked may have seen enough before the end
-            self.wfile.write(answer) if isinstance(answer, bytes) else getattr(answer, "give", answer)(self)
-
-    def do_CONNECT(self):
-        self.server.tunnel(self)
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    """What it was asked for is in `asked`: (path, Range, Authorization)."""
-
-    def __init__(self, context=None):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.asked, self.lock, self.ended = {}, [], threading.Lock(), threading.Event()
-        if context:
-            self.socket = context.wrap_socket(self.socket, server_side=True)
-        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.server_port}"
-        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.shutdown()
-        self.thread.join()
-        self.server_close()
-
-    @property
-    def ranges(self):
-        return [asked for _, asked, _ in self.asked]
-
-
-@pytest.fixture
-def server():
-    with Server() as server:
-        yield server
-
-
-@pytest.fixture
-def get(server, tmp_path):
-    """get(answer, ...) fetches /file as the server gives it in these answers, to cache/file."""
-
-    def get(*script, like=None, **options):
-        server.script["/file"] = list(script)
-        return fetch([f"{server.url}/file"], tmp_path / "cache" / "file", like or expected(), **options)
-
-    return get
-
-
-@pytest.fixture
-def refused(get, server, tmp_path):
-    """refused(answer, ..., reason=) does so, and sees it fail with one line and leave no more than `left`."""
-
-    def refused(*script, reason, left=(), **options):
-        with pytest.raises(InputError) as error:
-            get(*script, **options)
-        message = str(error.value)
-        assert reason in message and f"{server.url}/file" in message and "\n" not in message
-        assert files_in(tmp_path) == [f"cache/{name}" for name in left]
-        return message
-
-    return refused
-
-
-def left_part(tmp_path, content):
-    (tmp_path / "cache").mkdir(exist_ok=True)
-    (tmp_path / "cache" / "file.part").write_bytes(content)
-
-
-@pytest.fixture
-def arrived(tmp_path):
-    """Sees that the file is there, whole, and alone."""
-
-    def arrived(content=CONTENT):
-        assert files_in(tmp_path) == ["cache/file"]
-        assert (tmp_path / "cache" / "file").read_bytes() == content
-
-    return arrived
-
+pytestmark = pytest.mark.usefixtures("impatient")
 
 # ------------------------------------------------------------------------------------------------ all goes well
 
@@ -581,11 +440,6 @@ def test_a_server_that_is_not_there_refuses_the_connection(tmp_path):
     assert url in str(error.value) and files_in(tmp_path) == []
 
 
-def unused_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
 def test_a_host_that_is_not_there_is_told(tmp_path, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -640,237 +494,6 @@ def test_of_all_mirrors_it_is_told_why_they_failed(server, tmp_path):
     assert f"{server.url}/a: HTTP 404" in told[0] and f"{server.url}/b: has the checksum" in told[1]
     assert f"{server.url}/c: cut off after 9 of {N} bytes" in told[2] and "9 bytes have come" in told[3]
     assert files_in(tmp_path) == ["file.part"]
-
-
-# -------------------------------------------------------------------------------------------------------- redirects
-
-
-def to(url):
-    return b"HTTP/1.0 302 Found\r\nLocation: %b\r\n\r\n" % url.encode()
-
-
-def test_a_redirect_is_followed_with_its_range(get, arrived, server):
-    server.script["/there"] = [Answer(cut=300_000), Answer()]
-    get(to("/there"))
-    arrived()
-    assert server.ranges == [None, None, "bytes=300000-", "bytes=300000-"]
-
-
-def test_authorization_stays_with_its_host(get, arrived, server):
-    secret = {"Authorization": "Bearer secret"}
-    with Server() as other:
-        server.script["/same"] = [to(f"{other.url}/there")]
-        other.script["/there"] = [Answer()]
-        get(to("/same"), headers=secret)
-        arrived()
-        assert [token for _, _, token in server.asked] == ["Bearer secret"] * 2
-        assert other.asked == [("/there", None, None)]
-
-
-def test_authorization_stays_with_its_host_behind_a_proxy(tmp_path, monkeypatch):
-    with Server() as proxy:
-        monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{proxy.server_port}")
-        proxy.script = {"http://a.test/file": [to("http://b.test/file")], "http://b.test/file": [Answer()]}
-        fetch(["http://a.test/file"], tmp_path / "file", expected(), headers={"Authorization": "Bearer secret"})
-        assert [token for _, _, token in proxy.asked] == ["Bearer secret", None]
-        assert proxy.headers["Proxy-Authorization"]
-
-
-def test_a_proxy_s_password_stays_with_the_proxy(server, tmp_path, monkeypatch):
-    with Server() as proxy:
-        monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{proxy.server_port}")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        proxy.script["http://a.test/file"] = [to(f"{server.url}/file")]
-        server.script["/file"] = [Answer()]
-        fetch(["http://a.test/file"], tmp_path / "file", expected())
-        assert proxy.headers["Proxy-Authorization"] and not server.headers["Proxy-Authorization"]
-
-
-# ---------------------------------------------------------------------------------------------------------- proxies
-
-
-def forward(handler):
-    """What a proxy does for http: ask in the place of whoever asked it."""
-    seen = handler.headers.get("Proxy-Authorization")
-    handler.server.seen = seen and base64.b64decode(seen.removeprefix("Basic ")).decode()
-    host, _, path = handler.path.removeprefix("http://").partition("/")
-    connection = http.client.HTTPConnection(host)
-    connection.request("GET", f"/{path}")
-    response = connection.getresponse()
-    Answer(response.read(), ranges=False, status=response.status).give(handler)
-    connection.close()
-
-
-def tunnel(handler):
-    """What a proxy does for https: let everything through."""
-    host, port = handler.path.split(":")
-    with socket.create_connection((host, int(port))) as there:
-        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
-        ends = {handler.connection: there, there: handler.connection}
-        while True:
-            for end in select.select(list(ends), [], [])[0]:
-                data = end.recv(1 << 16)
-                if not data:
-                    return
-                ends[end].sendall(data)
-
-
-@pytest.fixture
-def proxy(server, monkeypatch):
-    with Server() as proxy:
-        proxy.script[f"{server.url}/file"] = [forward]
-        proxy.tunnel = tunnel
-        for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
-            monkeypatch.setenv(variable, f"http://ann:secret@127.0.0.1:{proxy.server_port}")
-        yield proxy
-
-
-def test_a_proxy_is_used(get, arrived, proxy):
-    get(Answer())
-    arrived()
-    assert len(proxy.asked) == 1 and proxy.seen == "ann:secret"
-
-
-def test_a_proxy_is_left_out_where_no_proxy_says_so(get, arrived, proxy, tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    get(Answer())
-    arrived()
-    assert proxy.asked == []
-    with pytest.raises(InputError) as error:
-        fetch([f"http://127.0.0.1:{unused_port()}/file"], tmp_path / "file", expected())
-    assert "refused" in str(error.value) and "proxy" not in str(error.value)
-
-
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
-@pytest.mark.parametrize("prefix", ["http://ann:secret@", "ann:secret@", "http://"])
-def test_a_proxy_that_wants_a_password_is_named(refused, proxy, server, monkeypatch, variable, prefix):
-    monkeypatch.delenv("HTTP_PROXY")
-    monkeypatch.setenv(variable, f"{prefix}127.0.0.1:{proxy.server_port}")
-    proxy.script[f"{server.url}/file"] = [Answer(status=407)]
-    message = refused(Answer(), reason=f"{proxy.server_port} (from {variable}) wants a name and a password")
-    assert "secret" not in message
-
-
-@pytest.mark.parametrize("url", ["http://a.test/file", "https://a.test/file"])
-def test_a_proxy_that_does_not_speak_http_is_named(tmp_path, monkeypatch, url):
-    variable = f"{url.partition(':')[0]}_proxy"
-    monkeypatch.setenv(variable, f"socks5h://ann:secret@127.0.0.1:{unused_port()}")
-    reason = rf"the proxy socks5h://127.0.0.1:\d+ \(from {variable}\) speaks socks5h, and only proxies that speak http"
-    with pytest.raises(InputError, match=reason) as error:
-        fetch([url], tmp_path / "file", expected())
-    assert "secret" not in str(error.value)
-
-
-def test_a_proxy_that_is_not_there_is_named_with_its_variable(refused, monkeypatch):
-    port = unused_port()
-    monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{port}")
-    message = refused(
-        Answer(), reason=f"the proxy http://127.0.0.1:{port} (from HTTP_PROXY) cannot be reached: Connection refused"
-    )
-    assert "secret" not in message
-
-
-@pytest.mark.parametrize(
-    "answer, reason",
-    [
-        (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", r"\(from HTTPS_PROXY\) wants a name and a password"),
-        (b"HTTP/1.0 403 Forbidden\r\n\r\n", r"\(from HTTPS_PROXY\) lets nothing through: .*403 Forbidden"),
-    ],
-)
-def test_a_proxy_that_opens_no_tunnel_is_named(proxy, tmp_path, answer, reason):
-    proxy.tunnel = lambda handler: handler.wfile.write(answer)
-    with pytest.raises(InputError, match=reason) as error:
-        fetch(["https://example.org/file"], tmp_path / "file", expected())
-    assert "secret" not in str(error.value) and files_in(tmp_path) == []
-
-
-# ------------------------------------------------------------------------------------------------------ certificates
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """The PEM file of a certificate for 127.0.0.1 that signs itself, with its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: no certificate can be made to try https with")
-    directory = tmp_path_factory.mktemp("authority")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
-    command += " -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem"
-    subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
-    return directory / "certificate.pem"
-
-
-@pytest.fixture
-def secure(authority, tmp_path):
-    """A server that speaks https; it has /file."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(authority, authority.with_name("key.pem"))
-    with Server(context) as server:
-        server.script["/file"] = [Answer()]
-        yield server
-
-
-def test_a_certificate_that_nobody_vouches_for_is_refused(secure, tmp_path):
-    with pytest.raises(InputError, match=r"certificate is not trusted .*SSL_CERT_FILE name its PEM") as error:
-        fetch([f"{secure.url}/file"], tmp_path / "file", expected())
-    assert f"{secure.url}/file" in str(error.value) and files_in(tmp_path) == [] == secure.asked
-
-
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_a_certificate_is_accepted_from_the_authority_that_a_variable_names(
-    secure, authority, tmp_path, monkeypatch, variable
-):
-    monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")  # the first that is set counts
-    monkeypatch.setenv(variable, str(authority))
-    fetch([f"{secure.url}/file"], tmp_path / "file", expected())
-    assert (tmp_path / "file").read_bytes() == CONTENT
-
-
-def test_a_directory_of_authorities_will_do(secure, authority, tmp_path, monkeypatch):
-    digest = subprocess.run(
-        ["openssl", "x509", "-hash", "-noout", "-in", str(authority)], capture_output=True, check=True, text=True
-    ).stdout.strip()
-    (tmp_path / "authorities").mkdir()
-    shutil.copy(authority, tmp_path / "authorities" / f"{digest}.0")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authorities"))
-    fetch([f"{secure.url}/file"], tmp_path / "file", expected())
-
-
-@pytest.mark.parametrize("content, reason", [(None, "No such file"), (b"no PEM", "PEM format"), (b"", "PEM format")])
-def test_a_file_of_authorities_that_is_none_is_named(secure, tmp_path, monkeypatch, content, reason):
-    path = tmp_path / "authorities.pem"
-    if content is not None:
-        path.write_bytes(content)
-    monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    for look in (lambda: fetch([f"{secure.url}/file"], tmp_path / "file", expected()), lambda: network_read(secure)):
-        with pytest.raises(InputError, match=f"SSL_CERT_FILE names .*authorities.pem.*{reason}"):
-            look()
-    assert not (tmp_path / "file").exists()
-
-
-def network_read(server):
-    return download.read(f"{server.url}/file")
-
-
-def test_a_secure_address_does_not_lead_to_an_insecure_one(secure, server, authority, tmp_path, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    server.script["/file"] = [Answer()]
-    secure.script["/file"] = [to(f"{server.url}/file")]
-    with pytest.raises(InputError, match=f"redirects from https to {server.url}/file, which is not followed"):
-        fetch([f"{secure.url}/file"], tmp_path / "file", expected())
-    assert server.asked == [] and files_in(tmp_path) == []
-
-
-def test_an_insecure_address_may_lead_to_a_secure_one(secure, get, arrived, authority, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    get(to(f"{secure.url}/file"))
-    arrived()
-
-
-def test_a_proxy_tunnels_what_is_secure(secure, proxy, authority, tmp_path, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    secure.script["/file"] = [Answer(cut=300_000), Answer()]
-    fetch([f"{secure.url}/file"], tmp_path / "file", expected())
-    assert (tmp_path / "file").read_bytes() == CONTENT and proxy.asked == []
 
 
 # ----------------------------------------------------------------------------------------------------------- the disk
@@ -1009,41 +632,6 @@ def test_a_killed_process_leaves_what_came_and_blocks_nobody(server, get, arrive
     get(Answer())
     arrived()
     assert server.ranges[-1] == "bytes=300000-"
-
-
-# ------------------------------------------------------------------------------------------------------ in memory
-
-
-def test_an_answer_is_read_into_memory(server):
-    server.script["/file"] = [Answer()]
-    assert download.read(f"{server.url}/file", headers={"Authorization": "Bearer secret"}) == CONTENT
-    assert server.asked == [("/file", None, "Bearer secret")]
-
-
-@pytest.mark.parametrize(
-    "answer, reason",
-    [
-        (Answer(status=404), "HTTP 404 Not Found: no such model"),
-        (Answer(status=416), "HTTP 416"),
-        (Answer(CONTENT * 17, headers={"Content-Length": None}), "longer than 16777216 bytes"),
-        (Answer(stall=300_000), "nothing came for 0.3 seconds"),
-        (Answer(cut=300_000), "cut off"),
-    ],
-)
-def test_an_answer_that_cannot_be_read_is_told(server, answer, reason):
-    server.script["/file"] = [answer]
-    with pytest.raises(InputError, match=reason) as error:
-        download.read(f"{server.url}/file", explain={404: "no such model"})
-    assert f"{server.url}/file: " in str(error.value)
-
-
-def test_an_answer_in_small_pieces_takes_no_longer(monkeypatch):
-    pieces = iter(4000 * [bytes(4000)])
-    monkeypatch.setattr(download, "ask", lambda *_: contextlib.nullcontext(SimpleNamespace(length=None)))
-    monkeypatch.setattr(download, "next_block", lambda _: next(pieces, b""))
-    begin = time.process_time()
-    assert len(download.read("http://a.test/file")) == 16_000_000
-    assert time.process_time() - begin < 1
 
 
 # --------------------------------------------------------------------------------- whatever the servers may do

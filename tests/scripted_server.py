@@ -1,0 +1,174 @@
+"""A server that answers as its script says, for the tests of what is fetched.
+
+`server.script[path]` is a list of answers, the last of which is repeated.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from miniclip import InputError
+from miniclip.checkpoints import download, network
+from miniclip.checkpoints.download import Expected, fetch
+
+CONTENT = bytes(range(256)) * 4000  # 1 MB: read in several pieces
+OTHER = CONTENT[::-1]
+N = len(CONTENT)
+VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "MINICLIP_OFFLINE", "REQUEST_METHOD")
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def expected(content=CONTENT):
+    return Expected(len(content), sha256(content))
+
+
+def files_in(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """No proxies, no certificates of one's own, and no patience."""
+    for name in (*VARIABLES, *(name for name in os.environ if name.lower().endswith("_proxy"))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(network, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(download, "CONNECTIONS", 9)
+
+
+@dataclasses.dataclass
+class Answer:
+    """How a server gives a file: honestly, or not."""
+
+    content: bytes = CONTENT
+    ranges: bool = True
+    cut: int | None = None  # close the connection after so many bytes
+    stall: int | None = None  # say nothing more after so many
+    status: int | None = None
+    headers: dict = dataclasses.field(default_factory=dict)  # beside its own or, None: without
+    trickle: int = 1 << 16  # bytes at a time
+
+    def give(self, handler):
+        asked = handler.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
+        end = len(self.content)
+        status = self.status or (416 if start >= end > 0 else 206 if start else 200)
+        headers = {"Content-Length": end - start}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
+        handler.send_response(status)
+        for name, value in {**headers, **self.headers}.items():
+            if value is not None:
+                handler.send_header(name, value)
+        handler.end_headers()
+        stop = min(each for each in (start + (self.cut or end), start + (self.stall or end), end) if each is not None)
+        stop = start if 0 in (self.cut, self.stall) else stop
+        for position in range(start, stop, self.trickle):
+            handler.wfile.write(self.content[position : min(stop, position + self.trickle)])
+        if self.stall is not None:
+            handler.server.ended.wait(20)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """HTTP/1.0: each connection ends with its answer."""
+
+    def do_GET(self):
+        server, path = self.server, self.path.partition("?")[0]
+        with server.lock:
+            server.asked.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
+            server.headers = self.headers
+            script = server.script.get(path, [b"HTTP/1.0 404 Not Found\r\n\r\n"])
+            answer = script.pop(0) if len(script) > 1 else script[0]
+        with contextlib.suppress(ConnectionError):  # whoever asked may have seen enough before the end
+            self.wfile.write(answer) if isinstance(answer, bytes) else getattr(answer, "give", answer)(self)
+
+    def do_CONNECT(self):
+        self.server.tunnel(self)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """What it was asked for is in `asked`: (path, Range, Authorization)."""
+
+    def __init__(self, context=None):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script, self.asked, self.lock, self.ended = {}, [], threading.Lock(), threading.Event()
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.server_port}"
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+    @property
+    def ranges(self):
+        return [asked for _, asked, _ in self.asked]
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def get(server, tmp_path):
+    """get(answer, ...) fetches /file as the server gives it in these answers, to cache/file."""
+
+    def get(*script, like=None, **options):
+        server.script["/file"] = list(script)
+        return fetch([f"{server.url}/file"], tmp_path / "cache" / "file", like or expected(), **options)
+
+    return get
+
+
+@pytest.fixture
+def refused(get, server, tmp_path):
+    """refused(answer, ..., reason=) does so, and sees it fail with one line and leave no more than `left`."""
+
+    def refused(*script, reason, left=(), **options):
+        with pytest.raises(InputError) as error:
+            get(*script, **options)
+        message = str(error.value)
+        assert reason in message and f"{server.url}/file" in message and "\n" not in message
+        assert files_in(tmp_path) == [f"cache/{name}" for name in left]
+        return message
+
+    return refused
+
+
+def left_part(tmp_path, content):
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "file.part").write_bytes(content)
+
+
+@pytest.fixture
+def arrived(tmp_path):
+    """Sees that the file is there, whole, and alone."""
+
+    def arrived(content=CONTENT):
+        assert files_in(tmp_path) == ["cache/file"]
+        assert (tmp_path / "cache" / "file").read_bytes() == content
+
+    return arrived
+
+
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
