@@ -34,7 +34,7 @@ class Case(NamedTuple):
     dtype: str
     prepare: Callable  # (model, dtype=, **shape) -> Measurement
     ours: str = OURS
-    needs: str = "fpu"  # of the processor
+    needs: tuple = ()  # of the processor, see `processor.has`
 
 
 def describe(case):
@@ -47,7 +47,7 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
     InputError at the end where an answer of ours was wrong.
     """
     directory = records.writable(records.CPU if out is None else out)
-    cases = [case for case in cases or CASES if case.needs == "fpu" or processor.has(case.needs)]
+    cases = [case for case in cases or CASES if processor.has(*case.needs)]
     chosen = session.select(cases, only, lambda case: [case.name])
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
     facts = {
@@ -116,7 +116,7 @@ def product_of_matrices(dtype):
 
 CASES = [
     *(Case(f"encode_image {MODEL}", {"B": B}, "float32", encode_image) for B in (32, 1)),
-    *(Case(f"encode_image {MODEL}", {"B": B}, "bfloat16", encode_image, ON_TORCH, "avx512_bf16") for B in (32, 1)),
+    *(Case(f"encode_image {MODEL}", {"B": B}, "bfloat16", encode_image, ON_TORCH, ("avx512_bf16",)) for B in (32, 1)),
     Case(f"encode_text {MODEL}", {"texts": 128}, "float32", encode_text),
     Case(f"encode_text {MODEL}", {"texts": 128, "T": 77}, "float32", encode_text),
     Case("tokenize", {"texts": 20_000}, "int32", tokenize),

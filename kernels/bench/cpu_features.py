@@ -119,10 +119,10 @@ def encode_text(model, *, texts, dtype, T=None):
         tokens[:, 0], tokens[:, -1] = tokenizer.start_id, tokenizer.end_id
     lengths = tokens.argmax(-1) + 1
     encoder, _ = api.load(model.path, "numpy")
-    peers = {f"{TRANSFORMERS}, padded to the longest of {BATCH}": lambda: _transformers_text(model, tokens, lengths)}
-    peers |= {f"{TRANSFORMERS}, padded to 77": lambda: _transformers_text(model, tokens, lengths, tokens.shape[1])}
+    padded = {f"{TRANSFORMERS}, padded to the longest of {BATCH}": None, f"{TRANSFORMERS}, padded to 77": 77}
     if T is not None:
-        peers = {TRANSFORMERS: lambda: _transformers_text(model, tokens, lengths)}
+        padded = {TRANSFORMERS: None}
+    peers = {name: lambda to=to: _transformers_text(model, tokens, lengths, to) for name, to in padded.items()}
     try:
         reference = array(_transformers_text(model, tokens, lengths)())
     except ImportError:
