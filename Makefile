@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-official lint format figures cpu gpu clean
+.PHONY: demo test test-official test-tutorials lint format tutorials figures cpu gpu clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
@@ -25,7 +25,15 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-figures: .venv/figures
+# Every tutorial as it stands, run as plain Python; then how long each took, beside what it says.
+test-tutorials: .venv/test
+	$(BIN)/python -m pytest tutorials
+
+# Runs every tutorial and writes its page, its pictures and the index: commit what changes.
+tutorials: .venv/tutorials
+	$(BIN)/python tutorials/render.py
+
+figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
 # What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu and README.md: 12 idle minutes.
@@ -70,6 +78,6 @@ clean:
 	$(INSTALL) --editable ".[bench]"
 	touch $@
 
-.venv/figures: .venv/core
-	$(INSTALL) --editable ".[tutorials]"
+.venv/tutorials: .venv/core
+	$(INSTALL) --editable ".[tutorials,gpu]"
 	touch $@

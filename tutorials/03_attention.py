@@ -1,0 +1,239 @@
+# %% [markdown]
+# # 03 · Attention
+#
+# - **Builds**: softmax, the attention of one head, several heads, the causal mask.
+# - **Time**: 10 s on 2 cores.
+# - **Needs**: NumPy, matplotlib.
+# - **Before**: [02](02_pixels_to_patches.md), which turns a picture into a row of tokens; [01](01_bytes_to_tokens.md)
+#   does it for a text.
+#
+# A text or a picture has become a row of $T$ *tokens*, each a vector of $D$ numbers. So far no token knows of any
+# other: the vector of "red" is the same in "a red heart" and in "a red circle". Attention is the one operation of a
+# transformer in which tokens look at each other. This page builds it, in the order in which you would invent it.
+
+# %%
+import inspect
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import miniclip
+from miniclip.ops import numpy_ops
+from miniclip.viz import attention as draw
+
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# ## A weighted mean
+#
+# Let each token ask a question, offer an answer, and carry a label that says what its answer is about. All three are
+# vectors of $K$ numbers:
+#
+# - the **query** $q_i$: what token $i$ looks for;
+# - the **key** $k_j$: what token $j$ can be found by;
+# - the **value** $v_j$: what token $j$ has to give.
+#
+# How well $j$ suits $i$ is their **score**, the dot product $s_{ij} = q_i \cdot k_j$. What token $i$ receives is a
+# mean of all values, in which those that suit it count more. So the scores must become **weights**: positive, and
+# summing to one for each $i$. That is what softmax does:
+#
+# $$\operatorname{softmax}(s)_j = \frac{e^{s_j}}{\sum_t e^{s_t}}$$
+
+# %%
+
+
+def naive_softmax(s):
+    e = np.exp(s)  # (..., T)
+    return e / e.sum(axis=-1, keepdims=True)  # (..., T)
+
+
+weights = naive_softmax(np.array([2.0, 1.0, 0.0]))
+print(weights.round(3), "sum", weights.sum().round(6))
+
+# %% [markdown]
+# A score that is larger by one counts $e$ times as much, wherever on the scale the two are: only differences matter.
+
+# %%
+assert math.isclose(weights[0] / weights[1], math.e) and math.isclose(weights[1] / weights[2], math.e)
+
+# %% [markdown]
+# That is lucky, because the formula as it stands breaks. The largest number that float32 holds is about $3.4 \cdot
+# 10^{38}$, and $e^{89}$ is already beyond it:
+
+# %%
+with np.errstate(over="ignore", invalid="ignore"):
+    print("e^88 =", np.exp(np.float32(88)), " e^89 =", np.exp(np.float32(89)))
+    print("naive:", naive_softmax(np.array([89, 88, 0], np.float32)))
+
+assert np.isfinite(np.exp(np.float32(88))) and f"{np.finfo(np.float32).max:.1e}" == "3.4e+38"
+
+# %% [markdown]
+# Infinity divided by infinity is not a number. Since only differences matter, we may subtract the largest score
+# first. Then the largest exponent is 0, and nothing overflows. That is how the library has it:
+
+# %%
+print(inspect.getsource(numpy_ops.softmax))
+print("ours:", numpy_ops.softmax(np.array([89, 88, 0], np.float32)).round(3))
+
+s = rng.standard_normal((4, 9))
+assert np.allclose(naive_softmax(s), numpy_ops.softmax(s))  # the same where the naive one works
+
+# %% [markdown]
+# ## One head
+#
+# Scores, weights, weighted mean. One token at a time, in plain loops:
+
+# %%
+
+
+def naive_attention(q, k, v):
+    """One head: q, k, v (T, K) -> (T, K)."""
+    T, K = q.shape
+    out = np.zeros((T, K))
+    for i in range(T):
+        scores = np.array([q[i] @ k[j] for j in range(T)]) / math.sqrt(K)  # (T,)
+        weights = naive_softmax(scores)  # (T,), sum 1
+        for j in range(T):
+            out[i] += weights[j] * v[j]  # (K,)
+    return out
+
+
+# %% [markdown]
+# And why divide by $\sqrt K$? If the entries of $q$ and $k$ are independent with mean 0 and variance 1, each product
+# of two entries has variance 1 too, and a score is a sum of $K$ of them: its variance is $K$. With $K = 64$, the head
+# width of every CLIP that OpenAI published, scores of a standard deviation of 8 go into an exponential:
+
+# %%
+q, k = rng.standard_normal((2, 4000, 64))
+scores = (q * k).sum(-1)  # (4000,)
+print(f"standard deviation of a score: {scores.std():.2f}, divided by √64: {(scores / 8).std():.2f}")
+assert abs(scores.std() - 8) < 0.3
+
+# %% [markdown]
+# Then one key takes nearly everything, and the others hardly exist. Softmax turned into a choice has hardly a
+# gradient left to learn from. Dividing by $\sqrt K$ brings the variance back to 1, whatever the width:
+
+# %%
+widths, T = [1, 4, 16, 64, 256], 50
+plain, scaled = [], []
+for K in widths:
+    q, k = rng.standard_normal((2, 400, T, K))
+    scores = q[:, :1] @ k.transpose(0, 2, 1)  # (400, 1, T): 400 queries, each with 50 keys of its own
+    plain.append(numpy_ops.softmax(scores).max(-1).mean())
+    scaled.append(numpy_ops.softmax(scores / math.sqrt(K)).max(-1).mean())
+    print(f"K = {K:3}: the largest of {T} weights is {plain[-1]:.2f} without the factor, {scaled[-1]:.2f} with it")
+
+assert plain[-1] > 0.85 and max(scaled) < 0.2
+draw.sharpness(widths, plain, scaled)
+plt.show()
+
+# %% [markdown]
+# ## Several heads
+#
+# A head computes one weighted mean for each token. But a token may want several things at once: "heart" wants to know
+# its colour, and also where the sentence ends. So the width is shared out: $D = H \cdot K$, and each of $H$ **heads**
+# has queries, keys and values of its own, of width $K$. Reshaping is all it takes. Nothing gets more expensive: $H$
+# heads of width $K$ multiply exactly as many numbers as one head of width $H \cdot K$ would.
+
+# %%
+B, T, H, K = 2, 9, 4, 8  # batch, tokens, heads, head width
+q, k, v = rng.standard_normal((3, B, T, H, K))
+
+naive = np.zeros((B, T, H, K))
+for b in range(B):
+    for h in range(H):
+        naive[b, :, h] = naive_attention(q[b, :, h], k[b, :, h], v[b, :, h])
+
+# %% [markdown]
+# The library has no loop. A matrix product over the last two axes takes all heads of all sequences at once; all that
+# is left is to bring the axes into the right order. `causal` and `lengths` come next.
+
+# %%
+print(inspect.getsource(numpy_ops.attention_weights))
+print(inspect.getsource(numpy_ops.attention))
+
+gap = abs(numpy_ops.attention(q, k, v) - naive).max()
+print(f"largest difference between the loops and the library: {gap:.1e}")
+assert gap < 1e-12
+
+# %% [markdown]
+# One law falls out of the formula at once. Attention is a mean over *all* keys, and a sum does not care for the order
+# of its terms. Shuffle the tokens, and the outputs are the same, shuffled: attention has no idea of position. That is
+# why positions were added to the tokens before.
+
+# %%
+order = rng.permutation(T)
+shuffled = numpy_ops.attention(q[:, order], k[:, order], v[:, order])
+assert np.allclose(shuffled, numpy_ops.attention(q, k, v)[:, order])
+
+# %% [markdown]
+# ## The causal mask
+#
+# CLIP's text tower reads like a writer: token $i$ may look at itself and what stands before it, never ahead. (It was
+# built that way so that it could be started from a language model, which must not see the word that it is to guess:
+# CLIP, sec. 2.4.) A key that must not be seen gets the score $-\infty$ **before** the softmax: $e^{-\infty} = 0$, and
+# the other weights still sum to one.
+
+# %%
+scores = np.array([[0.0, 1.0, 2.0]] * 3)  # (T, T)
+visible = np.tri(3, dtype=bool)  # row i: keys 0..i
+before = numpy_ops.softmax(np.where(visible, scores, -np.inf))
+after = numpy_ops.softmax(scores) * visible
+print("masked before the softmax:\n", before.round(2), "\nmasked after it:\n", after.round(2))
+print("sums of rows, before:", before.sum(-1).round(2), " after:", after.sum(-1).round(2))
+
+assert np.allclose(before.sum(-1), 1)
+assert after[0].sum() < 0.1  # token 0 would receive a tenth of a value, or less
+
+# %% [markdown]
+# Now the point of it all. Change token 5, and everything behind it may change. What stands before it must not: not a
+# little, but **not at all**, to the last bit.
+
+# %%
+before = numpy_ops.attention(q, k, v, causal=True)
+for x in (q, k, v):
+    x[:, 5] += 100
+after = numpy_ops.attention(q, k, v, causal=True)
+
+change = abs(after - before).max(axis=(0, 2, 3))  # (T,): the largest change of each token's output
+print("change of the output of token 0, 1, ...:", change.round(1))
+assert (change[:5] == 0.0).all() and (change[5:] > 0).all()
+
+# %% [markdown]
+# ## Where a trained model looks
+#
+# The built-in model reads "a red heart left of a blue star". Every tower takes `trace`, a function that is called
+# with the name and the value of each stage; the weights of the last of its two text blocks are one of them.
+
+# %%
+model, preprocess = miniclip.load("shapes")
+tokens = model.tokenize(["a red heart left of a blue star"])  # (1, 32)
+words = [model.tokenizer.decoder[id].removesuffix("</w>") for id in tokens[0] if id]
+words = ["start", *words[1:-1], "end"]
+T = len(words)
+
+stages = {}
+model.encode_text(tokens, trace=stages.__setitem__)
+weights = stages["blocks.1.attention_weights"][0, :, :T, :T]  # (H, T, T)
+
+assert np.allclose(weights.sum(-1), 1, atol=1e-6)
+assert (np.triu(weights, k=1) == 0).all()  # nothing above the diagonal: nobody looks ahead
+
+# %% [markdown]
+# What the text means to the model is read off at its last row, `end`. There head 1 takes 0.81 of its mean from
+# "heart" and head 3 takes 0.99 from "star": two heads have shared the two nouns out between them, and nobody told
+# them to. Of the 0.58 that head 0 gives "of", the word itself is hardly the point: by this block its token has seen
+# all before it.
+
+# %%
+end = dict(zip(words, weights[:, -1].T.round(2)))  # word -> its share in each head
+assert end["heart"][1] == np.float32(0.81) and end["star"][3] == np.float32(0.99) and end["of"][0] == np.float32(0.58)
+
+draw.head_maps(weights, words, words)
+plt.show()
+
+# %% [markdown]
+# **Now you.** `miniclip learn start course` lays out exercises, of which `attention_weights`, `causal_mask` and
+# `attention` are this page's: see [the course](../../miniclip/learn/README.md). Next: [04](04_the_block.md) puts
+# attention into a block.

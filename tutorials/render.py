@@ -1,0 +1,147 @@
+"""Tutorials to pages: `python tutorials/render.py [NAME...]`, or `make tutorials` for all of them.
+
+A tutorial is a script whose comments are Markdown ("percent format"). It is run as a notebook; its text, code, output
+and pictures become a page in `rendered/`, which says by a hash what it was made from, so that a test sees where it is
+stale. The index is put together from the scripts' own headers.
+"""
+
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RENDERED = HERE / "rendered"
+INDEX = HERE / "README.md"
+LARGEST = 300_000  # bytes of a page with its pictures
+HEADER = re.compile(
+    r"# %% \[markdown\] # (?P<title>\d\d · .+?) - \*\*Builds\*\*: (?P<builds>.+?)\."
+    r" - \*\*Time\*\*: (?P<seconds>\d+) s on 2 cores\. - \*\*Needs\*\*: (?P<needs>.+?)\. - \*\*Before\*\*: "
+)
+INTRODUCTION = """\
+<!-- made by `make tutorials` from the headers of the scripts -->
+# Tutorials
+
+CLIP from its bytes to its kernels, in steps that each take an hour to read: a naive version in plain loops, then the
+library's own, which must agree with it, then what a trained model makes of it. Each page is a script that runs by
+itself and checks every number that it tells. For exercises that a grader holds to the same laws as the library itself,
+see [the course](../miniclip/learn/README.md).
+
+```
+pip install matplotlib              # beside miniclip itself, all that most of them need
+python tutorials/03_attention.py    # runs one, and shows its pictures where there is a screen
+make test-tutorials                 # runs all, and says how long each took
+make tutorials                      # runs all, and makes the pages again
+```"""
+
+
+@dataclass(frozen=True)
+class Tutorial:
+    """A script and what its header says of it; `seconds` that it should take on 2 cores."""
+
+    path: Path
+    title: str
+    builds: str
+    seconds: int
+    needs: str
+
+    @property
+    def name(self):
+        return self.path.stem
+
+    @property
+    def page(self):
+        return RENDERED / f"{self.name}.md"
+
+    @property
+    def pictures(self):
+        """Those of its page, in order; the last is what the tutorial leads to."""
+        return sorted(RENDERED.glob(f"{self.name}_*.png"), key=lambda path: int(path.stem.rpartition("_")[2]))
+
+    @property
+    def stamp(self):
+        """What the page begins with: which source it was made from."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return f"<!-- made by `make tutorials` from {self.path.name}, SHA-256 {digest} -->\n"
+
+
+def tutorials():
+    """All of them, in order. Raises ValueError naming the script whose header is not as it should be."""
+    return [_read(path) for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
+
+
+def _read(path):
+    found = HEADER.match(re.sub(r"\s*\n# *", " ", path.read_text(encoding="utf-8")))
+    if not found:
+        raise ValueError(f"{path}: its header lacks its title, Builds, Time, Needs or Before; see 03_attention.py")
+    fields = found.groupdict()
+    return Tutorial(path, fields["title"].strip(), fields["builds"], int(fields["seconds"]), fields["needs"])
+
+
+def render(tutorial):
+    """Run one as a notebook and write its page and pictures. Raises what its code raises; then nothing is written."""
+    import jupytext
+    from nbclient import NotebookClient
+    from nbconvert import MarkdownExporter
+    from traitlets.config import Config
+
+    os.environ.pop("MPLBACKEND", None)  # pictures go into the notebook
+    notebook = jupytext.read(tutorial.path, fmt="py:percent")
+    with tempfile.TemporaryDirectory() as directory:  # for the kernel's sockets: no port is opened
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{directory}/kernel"}})
+        resources = {"metadata": {"path": str(HERE)}}
+        NotebookClient(notebook, config=config, kernel_name="python3", timeout=900, resources=resources).execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise ValueError(f"{tutorial.path}: a cell wrote to stderr: {output['text']}")
+    body, resources = MarkdownExporter().from_notebook_node(notebook)
+    pictures = [name for name in resources["outputs"] if name.endswith(".png")]
+    for path in tutorial.pictures:
+        path.unlink()
+    for number, name in enumerate(pictures, 1):
+        file = f"{tutorial.name}_{number}.png"
+        body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
+        (RENDERED / file).write_bytes(_small(resources["outputs"][name]))
+    body = re.sub(r"(```python\n)\n+", r"\1", body)  # which stand before a function, for a formatter
+    source = (
+        f"*This page is made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as it is.*"
+    )
+    tutorial.page.write_text("\n".join([tutorial.stamp + body.strip("\n"), "", source, ""]), encoding="utf-8")
+
+
+def _small(png):
+    """The same picture in 256 colours: a third of the bytes."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def index(tutorials):
+    """The index page: what each tutorial builds, and the picture that it ends with."""
+    lines = [INTRODUCTION]
+    for tutorial in tutorials:
+        page = f"rendered/{tutorial.page.name}"
+        lines += [
+            "",
+            f"## [{tutorial.title}]({page})",
+            "",
+            f"Builds {tutorial.builds}. {tutorial.seconds} s on 2 cores; needs {tutorial.needs}.",
+            "",
+            f"[![what {tutorial.title} ends with](rendered/{tutorial.pictures[-1].name})]({page})",
+        ]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    for tutorial in tutorials():
+        if not sys.argv[1:] or tutorial.name in sys.argv[1:]:
+            print(tutorial.name, flush=True)
+            render(tutorial)
+    INDEX.write_text(index(tutorials()), encoding="utf-8")

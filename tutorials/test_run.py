@@ -1,0 +1,23 @@
+"""Every tutorial runs as plain Python, without a screen and without a network, and all that it asserts is true."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from render import HERE, tutorials
+
+
+@pytest.mark.parametrize("tutorial", tutorials(), ids=lambda tutorial: tutorial.name)
+def test_a_tutorial_runs(tutorial, took):
+    """A slow machine is no failure: the limit is there for what hangs; the summary says what went over its budget."""
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", tutorial.path.name],
+        capture_output=True, text=True, cwd=HERE, env=environment, timeout=60 + 10 * tutorial.seconds,
+    )  # fmt: skip
+    took(tutorial, time.monotonic() - begin)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
