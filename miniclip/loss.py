@@ -1,4 +1,4 @@
-"""The loss that CLIP and ALIGN are trained with, on any backend; torch's and JAX's differentiate it."""
+"""The loss that CLIP and ALIGN are trained with, on any backend, and its gradient in NumPy; torch and JAX find theirs."""
 
 import numpy as np
 
@@ -18,3 +18,17 @@ def _cross_entropy(ops, logits, label_smoothing):
     x = ops.log_softmax(logits)  # (B, B)
     partners = ops.pool(x, np.arange(len(x)))  # (B,)
     return -(1 - label_smoothing) * partners.mean() - label_smoothing * x.mean()
+
+
+def contrastive_loss_gradient(logits, *, label_smoothing=0.0):
+    """∂ contrastive_loss / ∂ logits, by hand: the probabilities that each row and each column gives, less the targets.
+
+    ((softmax(logits) - target) + (softmax(logitsᵀ) - target)ᵀ) / 2B, as the gradient of a cross-entropy is p - target.
+    logits (B, B) ndarray · target: 1 - label_smoothing on the diagonal, and label_smoothing / B everywhere · returns
+    (B, B).
+    """
+    B = len(logits)
+    target = (1 - label_smoothing) * np.eye(B, dtype=logits.dtype) + label_smoothing / B  # (B, B)
+    by_picture = numpy_ops.softmax(logits) - target  # (B, B)
+    by_text = numpy_ops.softmax(logits.T) - target  # (B, B), a text a row
+    return (by_picture + by_text.T) / (2 * B)

@@ -9,7 +9,7 @@ from backends import HERE
 from transformers.models.align import modeling_align
 from transformers.models.clip import modeling_clip
 
-from miniclip.loss import contrastive_loss
+from miniclip.loss import contrastive_loss, contrastive_loss_gradient
 from miniclip.ops import select
 
 OFFICIAL = {
@@ -40,3 +40,12 @@ def test_its_gradient_is_what_torch_says_of_the_official_one():
         contrastive_loss(ours, ops=select("torch"), **options).backward()
         official(theirs).backward()
         torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("model", OFFICIAL)
+def test_the_gradient_by_hand_is_torchs_of_the_official_loss(model):
+    official, options = OFFICIAL[model]
+    logits = torch.randn(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    official(logits).backward()
+    by_hand = contrastive_loss_gradient(logits.detach().numpy(), **options)
+    np.testing.assert_allclose(by_hand, logits.grad.numpy(), rtol=0, atol=1e-15)
