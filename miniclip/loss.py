@@ -1,4 +1,4 @@
-"""The loss that CLIP and ALIGN are trained with, on any backend, and its gradient in NumPy; torch and JAX find theirs."""
+"""The loss that CLIP and ALIGN are trained with, on any backend, and its gradient in NumPy."""
 
 import numpy as np
 
