@@ -1,4 +1,4 @@
-"""The command line: miniclip classify | train | info | convert | download | doctor | bench.
+"""The command line: miniclip classify | train | info | convert | download | doctor | learn | bench.
 
 Exit codes: 0 done, 1 something given cannot be used (one line on stderr says what), 2 the command itself is wrong.
 """
@@ -17,6 +17,7 @@ from miniclip.convert import convert
 from miniclip.data import evaluation
 from miniclip.doctor import report
 from miniclip.errors import InputError
+from miniclip.learn import commands as learn
 from miniclip.ops import BACKENDS
 from miniclip.ops.numpy_ops import ACTIVATIONS
 
@@ -32,16 +33,17 @@ def main(arguments=None):
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # bars and file names that the terminal cannot show
     try:
-        options.command(options)
+        code = options.command(options) or 0
         sys.stdout.flush()
     except InputError as error:
         print(f"miniclip: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return 130
-    return 0
+    return code
 
 
 def program():
@@ -102,6 +104,8 @@ def _parser():
 
     command = commands.add_parser("doctor", help="what this machine has: versions, BLAS, GPU, caches, vocabulary")
     command.set_defaults(command=doctor)
+
+    learn.add_parser(commands)
 
     benches = commands.add_parser("bench", help="how fast it is here, and what has been recorded")
     benches = benches.add_subparsers(required=True, metavar="BENCH")

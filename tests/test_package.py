@@ -68,6 +68,9 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
     assert others == {
         *(f"miniclip/kernels/bench/results/{path.relative_to(results)}" for path in results.rglob("*.jsonl")),
         "miniclip/py.typed",
+        "miniclip/learn/exercises.toml",
+        "miniclip/learn/README.md",
+        "miniclip/learn/INSTRUCTORS.md",
         "miniclip/kernels/README.md",
         "miniclip/kernels/tuned.json",
         "miniclip/weights/manifest.json",

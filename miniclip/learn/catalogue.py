@@ -1,0 +1,78 @@
+"""The exercises, read from exercises.toml."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from miniclip.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TRACKS = ("numpy", "triton")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A common mistake: `edits` of the reference's module make it, and a function that has it "behaves as if ..."."""
+
+    as_if: str
+    edits: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function to write: `target` is where the reference has it, `needs` are the exercises to do before."""
+
+    id: str
+    title: str
+    track: str
+    target: str
+    points: int
+    minutes: int
+    tutorial: str
+    hints: tuple[str, str, str]
+    mutants: tuple[Mutant, ...]
+    needs: tuple[str, ...] = ()
+    file: str = ""  # the exercise whose file it shares; else its own
+    imports: tuple[str, ...] = ()  # of the target's module, beyond what the reference itself uses
+
+    @property
+    def module(self):
+        """The name of the module that has the target."""
+        return self.target.partition(":")[0]
+
+    @property
+    def function(self):
+        """The target's name in there, "function" or "class.method"."""
+        return self.target.partition(":")[2]
+
+    def path(self, directory):
+        """The file in which it is done."""
+        return Path(directory) / f"{self.file or self.id}.py"
+
+
+def exercises():
+    """All of them, in order."""
+    with open(Path(__file__).parent / "exercises.toml", "rb") as file:
+        entries = tomllib.load(file)["exercise"]
+    return [_exercise(**entry) for entry in entries]
+
+
+def _exercise(mutants, hints, needs=(), imports=(), **fields):
+    mutants = tuple(Mutant(m["as_if"], tuple(map(tuple, m["edits"]))) for m in mutants)
+    return Exercise(mutants=mutants, hints=tuple(hints), needs=tuple(needs), imports=tuple(imports), **fields)
+
+
+def choose(ids=None, tracks=TRACKS):
+    """Those of the given ids, or of the given tracks, in the catalogue's order. Raises InputError for an unknown id."""
+    everything = exercises()
+    if not ids:
+        return [exercise for exercise in everything if exercise.track in tracks]
+    unknown = set(ids) - {exercise.id for exercise in everything}
+    if unknown:
+        names = ", ".join(exercise.id for exercise in everything)
+        raise InputError(f"there is no exercise {', '.join(sorted(unknown))}; choose among {names}")
+    return [exercise for exercise in everything if exercise.id in ids]

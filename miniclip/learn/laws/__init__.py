@@ -1,0 +1,77 @@
+"""What must be true of every function that is written here, the library's and the students' alike.
+
+A law is a generator `law(module, rng)`: it draws inputs from `rng` (numpy.random.Generator), calls a function of the
+module, and yields pairs (what it got, what it must be). Its docstring says what it holds a function to. Numbers must
+agree within 1e-5 of the largest one that is expected, what float32 allows after sums of a few hundred terms; where
+zeros are expected, exactly.
+"""
+
+import importlib
+
+import numpy as np
+
+TOLERANCE = 1e-5
+MODULES = {"numpy": ("tokenizer", "operations", "towers", "objective"), "triton": ("kernels",)}
+_laws = {}  # exercise -> its laws, in order
+
+
+def law(*exercises):
+    """Of a law: which exercises it belongs to."""
+
+    def register(function):
+        for exercise in exercises:
+            _laws.setdefault(exercise, []).append(function)
+        return function
+
+    return register
+
+
+def of(exercise):
+    """The laws of an exercise of the catalogue."""
+    for name in MODULES[exercise.track]:
+        importlib.import_module(f"miniclip.learn.laws.{name}")
+    return _laws[exercise.id]
+
+
+def normal(rng, *shape, scale=1.0):
+    """Numbers to compute with: normally distributed, float32."""
+    return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+def raised(function, *arguments):
+    """The name of the exception that a call raises, "nothing" where it raises none."""
+    try:
+        function(*arguments)
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+
+
+def difference(got, want):
+    """None where they agree, else how they differ, in words."""
+    if isinstance(want, (np.ndarray, np.generic, float)):
+        return _numeric_difference(np.asarray(got), np.asarray(want))
+    return None if got == want else f"gives {_short(got)}, expected {_short(want)}"
+
+
+def _numeric_difference(got, want):
+    if got.dtype.kind not in "biuf":
+        return f"gives {_short(got.tolist())}, expected numbers"
+    if got.shape != want.shape:
+        return f"has the shape {got.shape}, expected {want.shape}"
+    if want.size == 0:
+        return None
+    wide, exact = got.astype(np.float64), want.astype(np.float64)
+    with np.errstate(all="ignore"):
+        error = np.abs(wide - exact)
+    error = np.where(np.isnan(error), np.inf, error)
+    where = np.unravel_index(error.argmax(), error.shape)
+    if error[where] <= TOLERANCE * np.abs(exact).max():
+        return None
+    at = f" at {list(map(int, where))}" if where else ""
+    return f"gives {wide[where]:.6g}{at}, expected {exact[where]:.6g}"
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

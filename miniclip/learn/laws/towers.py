@@ -1,0 +1,243 @@
+"""The laws of the towers: attention with its products, the block, the image tower, where a text ends."""
+
+import numpy as np
+
+from miniclip import params
+from miniclip.config import VisionConfig
+from miniclip.learn.laws import law, normal
+from miniclip.ops import numpy_ops as ops
+from miniclip.towers import transformer, vit
+
+
+def config(**changes):
+    """A small image tower: 2 x 3 patches of 4 pixels, width 12, 3 heads, 2 blocks."""
+    sizes = {"image_size": (8, 12), "patch_size": 4, "width": 12, "layers": 2, "heads": 3, "mlp_width": 20}
+    return VisionConfig(**{**sizes, **changes})
+
+
+def random_params(rng, tree):
+    """Parameters of the given shapes, gains near one."""
+    return params.tree_map(lambda shape: (len(shape) == 1) + 0.3 * normal(rng, *shape), tree)
+
+
+# ---------------------------------------------------------------------------------------- self-attention
+
+
+def _attention_inputs(rng, T=5):
+    p = random_params(rng, transformer.shapes(config())[0]["attention"])
+    return normal(rng, 2, T, 12), p
+
+
+def exact_self_attention(x, p, heads, **mask):
+    """Head by head: rows h·K to h·K + K of each third of qkv, and the heads side by side."""
+    D = x.shape[-1]
+    K = D // heads
+    weight, bias = p["qkv"]["weight"].astype(np.float64), p["qkv"]["bias"]
+    out = np.zeros(x.shape)
+    for h in range(heads):
+        rows = [slice(third * D + h * K, third * D + (h + 1) * K) for third in range(3)]
+        q, k, v = (x @ weight[r].T + bias[r] for r in rows)  # (B, T, K) each
+        out[..., h * K : (h + 1) * K] = ops.attention(q[:, :, None], k[:, :, None], v[:, :, None], **mask)[:, :, 0]
+    return out @ p["out"]["weight"].T.astype(np.float64) + p["out"]["bias"]
+
+
+@law("self_attention")
+def self_attention_is_its_formula(module, rng):
+    """q, k and v are the thirds of one product, each head has K numbers of each, and heads come out side by side"""
+    x, p = _attention_inputs(rng)
+    yield module.self_attention(ops, x, **p, heads=3), exact_self_attention(x, p, 3)
+
+
+@law("self_attention")
+def one_head_is_a_case_like_others(module, rng):
+    """with one head, and with heads of width 1"""
+    x, p = _attention_inputs(rng)
+    for heads in (1, 12):
+        yield module.self_attention(ops, x, **p, heads=heads), exact_self_attention(x, p, heads)
+
+
+@law("self_attention")
+def masks_are_handed_on(module, rng):
+    """causal and lengths reach the attention"""
+    x, p = _attention_inputs(rng)
+    yield module.self_attention(ops, x, **p, heads=3, causal=True), exact_self_attention(x, p, 3, causal=True)
+    lengths = rng.integers(1, 5, 2)
+    yield module.self_attention(ops, x, **p, heads=3, lengths=lengths), exact_self_attention(x, p, 3, lengths=lengths)
+
+
+@law("self_attention")
+def keep_asks_one_query(module, rng):
+    """keep: (B, 1, D), what the whole result has at that token, causal or not, one token for all or one for each"""
+    x, p = _attention_inputs(rng)
+    for keep, causal in [(0, False), (rng.integers(0, 5, 2), False), (rng.integers(0, 5, 2), True)]:
+        whole = exact_self_attention(x, p, 3, causal=causal)
+        kept = module.self_attention(ops, x, **p, heads=3, causal=causal, keep=keep)
+        yield kept, whole[np.arange(2), keep][:, None]
+
+
+# --------------------------------------------------------------------------------------------- the block
+
+
+def _block_inputs(rng):
+    return normal(rng, 2, 5, 12), random_params(rng, transformer.shapes(config())[0])
+
+
+def exact_block(x, p, causal=False, lengths=None):
+    """x + attention(ln_1(x)), then x + mlp(ln_2(x)), no sum left to others."""
+    y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
+    x = x + exact_self_attention(y, p["attention"], 3, causal=causal, lengths=lengths)
+    y = ops.layer_norm(x, **p["ln_2"], eps=1e-5)
+    return x + transformer.feed_forward(ops, y, **p["mlp"], activation="quick_gelu")
+
+
+MASKS = {"causal": False, "lengths": None}
+REST = {**MASKS, "keep": None, "trace": None}
+
+
+@law("block")
+def a_block_is_two_residual_halves(module, rng):
+    """x + attention(ln_1(x)), then x + mlp(ln_2(x)): the sum of the two that it returns"""
+    x, p = _block_inputs(rng)
+    stream, update = module.block(ops, x, None, **p, config=config(), **REST)
+    yield stream + update, exact_block(x, p)
+
+
+@law("block")
+def a_block_leaves_its_last_sum_to_the_next(module, rng):
+    """it returns x after the first half, and what the MLP makes of it, not yet added"""
+    x, p = _block_inputs(rng)
+    stream, _ = module.block(ops, x, None, **p, config=config(), **REST)
+    y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
+    yield stream, x + exact_self_attention(y, p["attention"], 3)
+
+
+@law("block")
+def a_block_adds_what_was_left_to_it(module, rng):
+    """update: what the block before has left is added to x first"""
+    x, p = _block_inputs(rng)
+    left = normal(rng, *x.shape)
+    stream, update = module.block(ops, x, left, **p, config=config(), **REST)
+    yield stream + update, exact_block(x + left, p)
+
+
+@law("block")
+def a_block_hands_its_masks_on(module, rng):
+    """causal and lengths reach the attention"""
+    x, p = _block_inputs(rng)
+    for mask in ({"causal": True}, {"lengths": rng.integers(1, 5, 2)}):
+        stream, update = module.block(ops, x, None, **p, config=config(), **{**REST, **mask})
+        yield stream + update, exact_block(x, p, **mask)
+
+
+@law("block")
+def a_block_keeps_one_token(module, rng):
+    """keep: (B, 1, D), what the whole result has at that token"""
+    x, p = _block_inputs(rng)
+    keep = rng.integers(0, 5, 2)
+    stream, update = module.block(ops, x, None, **p, config=config(), **{**REST, "keep": keep})
+    yield stream + update, exact_block(x, p)[np.arange(2), keep][:, None]
+
+
+# --------------------------------------------------------------------------------------- the image tower
+
+
+def _vit_inputs(rng, **changes):
+    c = config(**changes)
+    return normal(rng, 2, 3, 8, 12), random_params(rng, vit.shapes(c, 7)), c
+
+
+def exact_vit(images, p, c):
+    """Every token through every block: -> (features before the projection (B, D), all tokens (B, T, D))."""
+    x = ops.layer_norm(ops.patch_embed(images, **p["patch_embed"]), **p["ln_pre"], eps=c.eps)
+    for block in p["blocks"]:
+        x = exact_block(x, block)
+    return ops.layer_norm(x[:, 0], **p["ln_post"], eps=c.eps), x
+
+
+@law("vit")
+def the_feature_is_the_class_tokens(module, rng):
+    """patch_embed, ln_pre, the blocks; of the class token ln_post and the projection: (B, E)"""
+    images, p, c = _vit_inputs(rng)
+    yield module.encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0] @ p["projection"]["weight"].T
+
+
+@law("vit")
+def without_a_projection(module, rng):
+    """projection None: (B, D), what ln_post gives"""
+    images, p, c = _vit_inputs(rng)
+    p["projection"] = None
+    yield module.encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0]
+
+
+@law("vit")
+def pictures_know_nothing_of_each_other(module, rng):
+    """a picture's feature is the same in any batch"""
+    images, p, c = _vit_inputs(rng)
+    whole = module.encode_image(ops, images, **p, config=c)
+    yield whole, np.concatenate([module.encode_image(ops, images[i : i + 1], **p, config=c) for i in range(2)])
+
+
+@law("vit")
+def the_configuration_counts(module, rng):
+    """heads, activation and eps are the configuration's"""
+    images, p, _ = _vit_inputs(rng)
+    for c in (config(eps=0.1), config(heads=2), config(activation="relu")):
+        whole = vit.encode_image(ops, images, **p, config=c)
+        yield module.encode_image(ops, images, **p, config=c), whole
+
+
+@law("vit")
+def a_trace_sees_every_stage(module, rng):
+    """trace is called with "embeddings", "ln_pre", what each block tells, "ln_post" and "features", in this order"""
+    images, p, c = _vit_inputs(rng)
+    seen = {}
+    features = module.encode_image(ops, images, **p, config=c, trace=seen.__setitem__)
+    names = ["embeddings", "ln_pre", "blocks.0.attention", "blocks.1.mlp", "ln_post", "features"]
+    yield [name for name in seen if name in names], names
+    yield seen.get("features"), features
+    yield seen.get("blocks.1.mlp"), exact_vit(images, p, c)[1]
+
+
+# -------------------------------------------------------------------------------------- where a text ends
+
+
+def _texts(rng, end):
+    """Texts of different lengths, (3, 9): ids below `end`, then `end`, then zeros; and where each has its end."""
+    ends = rng.permutation(np.arange(1, 8))[:3]
+    tokens = rng.integers(1, end, (3, 9))
+    tokens[np.arange(9) > ends[:, None]] = 0
+    tokens[np.arange(3), ends] = end
+    return tokens, ends
+
+
+@law("text_pooling")
+def a_text_ends_at_its_highest_id(module, rng):
+    """without eot_token_id: where the highest id stands, for each text its own place"""
+    tokens, ends = _texts(rng, 500)
+    yield list(map(int, module.end_of_text(tokens))), ends.tolist()
+
+
+@law("text_pooling")
+def a_text_ends_at_the_id_that_is_named(module, rng):
+    """with eot_token_id: where that id stands, though others are higher"""
+    tokens, ends = _texts(rng, 500)
+    tokens[tokens == 499] = 498
+    tokens[tokens == 500] = 2
+    tokens[(tokens == 2) & (np.arange(9) != ends[:, None])] = 3
+    yield list(map(int, module.end_of_text(tokens, 2))), ends.tolist()
+
+
+@law("text_pooling")
+def the_first_of_several_ends_counts(module, rng):
+    """padding may be ends as well, as Hugging Face's is: the first one counts"""
+    tokens, ends = _texts(rng, 500)
+    tokens[np.arange(9) > ends[:, None]] = 500
+    yield list(map(int, module.end_of_text(tokens))), ends.tolist()
+    yield list(map(int, module.end_of_text(tokens, 500))), ends.tolist()
+
+
+@law("text_pooling")
+def a_text_without_its_end(module, rng):
+    """a text in which eot_token_id does not stand is pooled at position 0, as Hugging Face does it"""
+    tokens, _ = _texts(rng, 500)
+    yield list(map(int, module.end_of_text(tokens, 501))), [0, 0, 0]

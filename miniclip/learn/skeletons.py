@@ -1,0 +1,98 @@
+"""What a student starts from: the reference's signature and docstring, and no body.
+
+Taken from the reference's source, so that the two cannot drift apart; imports are those that the reference uses.
+"""
+
+import ast
+import importlib.util
+import textwrap
+from pathlib import Path
+
+from miniclip.errors import InputError
+
+README = """\
+# CLIP, written by you
+
+Each file here is a function of miniclip without its body: the signature and the docstring say what it takes and gives.
+Write the body in the place of `raise NotImplementedError`, then see what holds:
+
+```
+miniclip learn check {directory} {first}    # one exercise: its laws, and a hint where one fails
+miniclip learn check {directory}{blank}    # all of them
+miniclip learn progress {directory}{blank} # what is done, and what comes next
+miniclip learn payoff {directory}{blank}   # your functions in a trained model
+```
+
+Whatever a function needs of the others is imported from the library, so that you can begin anywhere.
+"""
+
+
+def start(directory, exercises):
+    """Write a file for each exercise that has none, and a README; returns the paths written. Nothing is overwritten."""
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        files = {exercise.path(directory): skeleton(exercise) for exercise in exercises if not exercise.file}
+        first = exercises[0].id
+        blank = " " * (len(first) + 1)
+        files[directory / "README.md"] = README.format(directory=directory, first=first, blank=blank)
+        missing = {path: text for path, text in files.items() if not path.exists()}
+        for path, text in missing.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written: {error}") from error
+    return list(missing)
+
+
+def skeleton(exercise):
+    """The source of a file in which an exercise is done."""
+    source = Path(importlib.util.find_spec(exercise.module).origin).read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    function = _find(tree, exercise.function)
+    header = f'"""{exercise.title}. (miniclip learn check DIRECTORY {exercise.id}; tutorial {exercise.tutorial})"""\n'
+    imports = "".join(f"\n{group}\n" for group in _imports(exercise, tree, function))
+    return f"{header}{imports}\n\n{_without_body(source, function)}"
+
+
+def line_of(exercise):
+    """Where the reference stands: (path, line)."""
+    path = Path(importlib.util.find_spec(exercise.module).origin)
+    return path, _find(ast.parse(path.read_text(encoding="utf-8")), exercise.function).lineno
+
+
+def _find(tree, name):
+    for part in name.split("."):
+        (tree,) = (node for node in tree.body if getattr(node, "name", None) == part)
+    return tree
+
+
+def _imports(exercise, tree, function):
+    """Groups of import statements for every public name that the reference uses, the library's own in the last one."""
+    origins = {}  # name -> the module to import it from, or the statement that imports it
+    for node in tree.body:
+        for alias in getattr(node, "names", []):
+            origins[alias.asname or alias.name] = getattr(node, "module", None) or ast.unparse(node)
+        origins |= dict.fromkeys(_defined(node), exercise.module)
+    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} | set(exercise.imports)
+    modules = {}  # module -> names from it
+    for name in sorted(name for name in names & origins.keys() if not name.startswith("_")):
+        modules.setdefault(origins[name], []).append(name)
+    statements = [o if o.startswith("import ") else f"from {o} import {', '.join(n)}" for o, n in modules.items()]
+    groups = [sorted(s for s in statements if ("miniclip" in s) == ours) for ours in (False, True)]
+    return ["\n".join(sorted(group, key=lambda s: s.startswith("from"))) for group in groups if group]
+
+
+def _defined(node):
+    if isinstance(node, ast.Assign):
+        names = [name for target in node.targets for name in ast.walk(target)]
+        return [name.id for name in names if isinstance(name, ast.Name)]
+    return [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
+
+
+def _without_body(source, function):
+    """Decorators but for @classmethod, signature and docstring as they stand in the source."""
+    lines = source.splitlines(keepends=True)
+    decorators = [ast.unparse(d) for d in function.decorator_list]
+    head = [f"@{decorator}\n" for decorator in decorators if decorator != "classmethod"]
+    upto = lines[function.lineno - 1 : function.body[0].end_lineno]  # the first statement is the docstring
+    return "".join([*head, textwrap.dedent("".join(upto)), "    raise NotImplementedError\n"])
