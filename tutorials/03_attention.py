@@ -207,7 +207,7 @@ assert (change[:5] == 0.0).all() and (change[5:] > 0).all()
 # with the name and the value of each stage; the weights of the last of its two text blocks are one of them.
 
 # %%
-model, preprocess = miniclip.load("shapes")
+model, preprocess = miniclip.load("shapes", backend="numpy")
 tokens = model.tokenize(["a red heart left of a blue star"])  # (1, 32)
 words = [model.tokenizer.decoder[id].removesuffix("</w>") for id in tokens[0] if id]
 words = ["start", *words[1:-1], "end"]
