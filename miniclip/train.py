@@ -106,26 +106,17 @@ def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
     config = shapes_config(len(tokenizer))
     model = CLIP(config, init_params(config, np.random.default_rng(recipe.seed)), ops, tokenizer=tokenizer)
     flat = params.flatten(model.params)
-    optimizers = _optimizers(flat, recipe)
+    optimizers = make_optimizers(flat, recipe)
     done = _load_state(state, recipe, flat, optimizers) if resume else 0
 
+    def batch(step):
+        return shapes.batch(recipe.seed, step, config.visual.image_size)
+
     with tqdm(total=recipe.steps, initial=done, unit="step", dynamic_ncols=True, mininterval=1) as progress:
-        for step in range(done, recipe.steps):
-            images, captions = shapes.batch(recipe.seed, step, config.visual.image_size)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * _schedule(step, recipe)
-            loss = contrastive_loss(model(images, tokenizer.tokenize(captions, 32))[0], ops=ops)
-            for parameter in flat.values():
-                parameter.grad = None
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(max=math.log(100))  # CLIP, sec. 2.5
+        for step, loss in fit(model, batch, recipe, optimizers=optimizers, done=done):
             progress.update()
             if (step + 1) % 10 == 0:
-                progress.set_postfix(loss=f"{loss.item():.3f}")
+                progress.set_postfix(loss=f"{loss:.3f}")
             if (step + 1) % state_every == 0:
                 _save_state(state, recipe, step + 1, flat, optimizers)
     checkpoints.save(path, config, params.tree_map(ops.to_numpy, model.params), tokenizer=tokenizer, dtype="float16")
@@ -133,15 +124,42 @@ def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
     return model
 
 
-def _schedule(step, recipe):
+def fit(model, batch, recipe, *, optimizers=None, done=0):
+    """Train `model`, a CLIP on torch, in place: a generator that yields (step, loss) behind each step it has made.
+
+    batch  step -> (images (B, C, height, width), B captions), caption i that of picture i
+    optimizers, done  those of a training that goes on, and how many steps it has made; None, 0: a new one
+    """
+    flat = params.flatten(model.params)
+    optimizers = make_optimizers(flat, recipe) if optimizers is None else optimizers
+    for step in range(done, recipe.steps):
+        images, captions = batch(step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * schedule(step, recipe)
+        loss = contrastive_loss(model(images, model.tokenize(captions))[0], ops=ops)
+        for parameter in flat.values():
+            parameter.grad = None
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))  # CLIP, sec. 2.5
+        yield step, loss.item()
+
+
+def schedule(step, recipe):
     """The share of its peak that the learning rate has: up in a straight line, then down along half a cosine."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     return (1 + math.cos(math.pi * (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup))) / 2
 
 
-def _optimizers(flat, recipe):
-    """Muon for the blocks' matrices (Jordan et al., 2024), AdamW for all else; decay for no gain, bias or scale."""
+def make_optimizers(flat, recipe):
+    """Muon for the blocks' matrices (Jordan et al., 2024), AdamW for all else; decay for no gain, bias or scale.
+
+    flat  {name: parameter}, as `params.flatten` gives them, which from now on have gradients
+    """
     for parameter in flat.values():
         parameter.requires_grad_()
     blocks = [p for name, p in flat.items() if ".blocks." in name and p.ndim == 2]

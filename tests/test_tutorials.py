@@ -1,0 +1,94 @@
+"""The tutorials' rules, and that their pages are made from them as they stand; tutorials/test_run.py runs them."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from render import INDEX, LARGEST, RENDERED, index, tutorials
+
+import miniclip
+from miniclip import viz
+
+ALL = tutorials()
+each_tutorial = pytest.mark.parametrize("tutorial", ALL, ids=lambda tutorial: tutorial.name)
+REMEDY = "run make tutorials"
+LONGEST = 25  # lines of a naive version
+LONGEST_KERNEL = 45  # and of a kernel, whose arguments alone take some
+
+
+def public_names():
+    """What the library's modules define for others to use."""
+    package = Path(miniclip.__file__).parent
+    sources = [path for room in ("", "ops", "towers") for path in (package / room).glob("*.py")]
+    defined = [node for path in sources for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    names = {node.name for node in defined if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_the_syllabus_is_there():
+    assert [tutorial.name[:2] for tutorial in ALL] == [f"{n:02}" for n in (*range(1, 8), *range(11, 15))]
+    assert sum(tutorial.seconds for tutorial in ALL) <= 600
+
+
+@each_tutorial
+def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
+    page = tutorial.page.read_text(encoding="utf-8")
+    assert page.startswith(tutorial.stamp), REMEDY
+    assert page.splitlines()[1] == f"# {tutorial.title}"
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", page)
+    assert linked == [path.name for path in tutorial.pictures] and linked, REMEDY
+    assert tutorial.page.stat().st_size + sum(path.stat().st_size for path in tutorial.pictures) < LARGEST
+
+
+def test_no_page_or_picture_is_left_over():
+    made = {RENDERED / "held_out.png"}
+    for tutorial in ALL:
+        made |= {tutorial.page, *tutorial.pictures}
+    assert set(RENDERED.iterdir()) == made
+
+
+def test_the_index_shows_what_each_tutorial_leads_to():
+    assert INDEX.read_text(encoding="utf-8") == index(ALL), REMEDY
+
+
+@each_tutorial
+def test_links_lead_somewhere(tutorial):
+    for page in (tutorial.page, INDEX):
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", prose):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@each_tutorial
+def test_a_tutorial_needs_what_it_says(tutorial):
+    tree = ast.parse(tutorial.path.read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    roots = {name.partition(".")[0] for i in imports for name in [getattr(i, "module", None) or i.names[0].name]}
+    beyond = roots - sys.stdlib_module_names - {"miniclip", "numpy", "matplotlib"}
+    said = {name for name in ("torch", "triton") if name in tutorial.needs}
+    assert beyond <= said
+    assert "NumPy" in tutorial.needs and "matplotlib" in tutorial.needs
+
+
+@each_tutorial
+def test_what_a_tutorial_defines_is_short_and_not_the_librarys(tutorial):
+    source = tutorial.path.read_text(encoding="utf-8")
+    defined = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    assert not {node.name for node in defined} & public_names()
+    for node in defined:
+        most = LONGEST_KERNEL if node.decorator_list else LONGEST
+        assert node.end_lineno - node.lineno + 1 <= most, node.name
+    assert "assert " in source and "plt.show()" in source
+    assert ".subplots(" not in source  # what draws stands in miniclip.viz
+
+
+@each_tutorial
+def test_pictures_fit_a_page(tutorial):
+    for path in tutorial.pictures:
+        with Image.open(path) as picture:
+            assert picture.width <= 100 * viz.WIDTH + 40, path.name
+            colours = picture.convert("RGB").getcolors(1 << 24)
+            assert max(count for count, _ in colours) < 0.97 * picture.width * picture.height, f"{path.name} is empty"
