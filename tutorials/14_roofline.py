@@ -140,9 +140,10 @@ for what, (flops, moved) in costs.items():
     print(f"{what:18}{flops / 1e9:9.3f}{moved / 1e6:8.1f}{flops / moved:17.1f}")
 
 # %% [markdown]
-# Three orders of magnitude lie between the operations in their intensity. Hold that against the library's own count,
-# [`work.py`](../../kernels/bench/work.py), which gives products and attention of a whole tower. A tower of one block
-# more needs one block more, in FLOPs and in weights. And attention has, in float32, exactly $T/4$ FLOPs per byte.
+# Between the operations the intensity differs by a factor of more than 500. Hold that against the library's own
+# count, [`work.py`](../../kernels/bench/work.py), which gives products and attention of a whole tower. A tower of one
+# block more needs one block more, in FLOPs and in weights. And attention has, in float32, exactly $T/4$ FLOPs per
+# byte.
 
 # %%
 more = dataclasses.replace(PRESETS["ViT-B/32"], visual=dataclasses.replace(config, layers=config.layers + 1))
@@ -152,6 +153,8 @@ assert flops_more - flops == sum(costs[what][0] for what in (*products, "attenti
 weights = sum(calls[what][1][part].size for what in products for part in ("weight", "bias"))
 assert numbers_more - numbers == weights + 2 * (D + D)  # and two layer norms
 assert costs["attention"][0] / costs["attention"][1] == T / 4
+intensities = [flops / moved for flops, moved in costs.values()]
+assert max(intensities) > 500 * min(intensities)
 assert costs["fc"] == (2 * rows * W * D, 4 * (rows * D + W * D + W + rows * W))
 
 # %% [markdown]
@@ -169,28 +172,33 @@ assert costs["fc"] == (2 * rows * W * D, 4 * (rows * D + W * D + W + rows * W))
 # %%
 
 
+def timed(function, noted):
+    """A function of numpy_ops, which then notes what it costs: noted[its name] is [seconds, FLOPs]."""
+
+    def run(*arguments, **options):
+        start = time.perf_counter()
+        out = function(*arguments, **options)
+        seconds = time.perf_counter() - start
+        given = inspect.signature(function).bind(*arguments, **options).arguments
+        total = noted.setdefault(function.__name__, [0, 0])
+        total[:] = total[0] + seconds, total[1] + cost(function.__name__, given, out)[0]
+        return out
+
+    return run
+
+
 def stopwatch():
     """numpy_ops, whose functions note what they cost: {name: [seconds, FLOPs]}."""
     noted = {}
-
-    def timed(name, function):
-        def run(*arguments, **options):
-            start = time.perf_counter()
-            out = function(*arguments, **options)
-            seconds = time.perf_counter() - start
-            given = inspect.signature(function).bind(*arguments, **options).arguments
-            total = noted.setdefault(name, [0, 0])
-            noted[name] = [total[0] + seconds, total[1] + cost(name, given, out)[0]]
-            return out
-
-        return run
-
     names = ("patch_embed", "layer_norm", "add_layer_norm", "linear", "attention", "quick_gelu", "pool")
-    ops = SimpleNamespace(**{name: timed(name, getattr(numpy_ops, name)) for name in names})
+    ops = SimpleNamespace(**{name: timed(getattr(numpy_ops, name), noted) for name in names})
     product = ops.linear
-    ops.linear = lambda x, weight, bias=None, *, activation=None: (
-        ops.quick_gelu(product(x, weight, bias)) if activation else product(x, weight, bias)
-    )
+
+    def linear_then_activation(x, weight, bias=None, *, activation=None):
+        x = product(x, weight, bias)
+        return ops.quick_gelu(x) if activation else x
+
+    ops.linear = linear_then_activation
     return ops, noted
 
 
@@ -201,21 +209,22 @@ def on_one_core(run):
 
 
 # %% [markdown]
-# The weights are random, as time does not depend on them. The tower runs three times, and the fastest counts.
+# The weights are random, as time does not depend on them. One picture goes through the tower ten times, and the
+# fastest counts.
 
 # %%
 shapes = config.tower.shapes(config, PRESETS["ViT-B/32"].embed_dim)
 tree = params.tree_map(lambda shape: normal(shape) * np.float32(math.prod(shape[1:]) ** -0.5), shapes)
-images = normal((8, 3, 224, 224))  # (B, C, height, width)
+images = normal((1, 3, 224, 224))  # (B, C, height, width)
 profiles = []
-for _ in range(3):
+for _ in range(10):
     ops, noted = stopwatch()
     start = time.perf_counter()
     features = on_one_core(lambda: vit.encode_image(ops, images, **tree, config=config))  # noqa: B023
     profiles.append((time.perf_counter() - start, noted))
 whole, noted = min(profiles, key=lambda profile: profile[0])
 
-print(f"{len(images)} pictures in {whole:.2f} s on one core of {processor.name()}")
+print(f"one picture in {1e3 * whole:.0f} ms on one core of {processor.name()}")
 assert np.allclose(features, vit.encode_image(numpy_ops, images, **tree, config=config), atol=1e-4)
 
 # %% [markdown]
@@ -232,7 +241,7 @@ groups = {"linear": ["linear"], "attention": ["attention"], "norms and sums": ["
 groups |= {"quick-GELU": ["quick_gelu"], "patch embedding": ["patch_embed"]}
 seconds, flops = (np.array([sum(noted[n][i] for n in group) for group in groups.values()]) for i in (0, 1))  # (5,) each
 seconds, flops = np.append(seconds, whole - seconds.sum()), np.append(flops, 0)  # (6,) each: and all the rest
-draw.profile([*groups, "the rest"], flops / flops.sum(), seconds / whole, "ViT-B/32, one core")
+draw.profile([*groups, "the rest"], flops / flops.sum(), seconds / whole, "one picture, ViT-B/32, one core")
 plt.show()
 
 # %% [markdown]
@@ -251,7 +260,7 @@ for name, price in zip(groups, each / each[0]):
 #
 # How fast *can* one core compute, and how fast does memory serve it? Nobody needs a data sheet. To see the **peak**,
 # in FLOP/s, multiply large matrices: so much to do for each number that memory does not matter. We take a square,
-# and the shapes of our block's `fc` and `proj`, since what suits one processor best is not known beforehand.
+# and the shapes of our block's products, since what suits one processor best is not known beforehand.
 #
 # To see the **bandwidth**, in bytes/s, copy an array that is larger than the caches, and count what is read and what
 # is written. But there is a catch. Memory is moved in lines, of 64 bytes or so. To write a number, a processor
@@ -274,8 +283,8 @@ def sample(runs, rounds, rates):
 
 
 compute, move = {}, {}
-for M, K, N in ((1024, 1024, 1024), (W, D, rows), (D, W, rows)):
-    a, b, out = normal((M, K)), normal((K, N)), np.empty((M, N), np.float32)
+for M, K, N in ((1024, 1024, 1024), (3 * D, D, rows), (D, D, rows), (W, D, rows), (D, W, rows)):
+    a, b, out = normal((M, K)), normal((N, K)).T, np.empty((M, N), np.float32)  # transposed, as `linear` has it
     compute[f"product {M} x {K} x {N}"] = 2 * M * N * K, functools.partial(np.matmul, a, b, out=out)
 for MB in (48, 128, 256):  # moved in all
     matrix = np.ones((MB * 250_000 // D, D), np.float32)  # a float32 has 4 bytes
@@ -285,7 +294,7 @@ for MB in (48, 128, 256):  # moved in all
 
 limits = compute | move
 rates = {}
-on_one_core(lambda: sample(limits, 3, rates))
+on_one_core(lambda: sample(limits, 2, rates))
 
 
 def best():

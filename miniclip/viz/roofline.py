@@ -3,10 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz import BLUE, GREY, ORANGE, RED, WIDTH, styled
+from miniclip.viz import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, WIDTH, styled
 
 MARKERS = "osD^vphX"
-COLOURS = plt.cycler(color=[BLUE, ORANGE, "#3b8f4a", RED, "#7c56b0", "#7a5a3a", "#d96fae", "#1f9aa8"])
+COLOURS = plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, "#7a5a3a", "#d96fae", "#1f9aa8"])
 
 
 @styled
