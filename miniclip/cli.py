@@ -1,6 +1,7 @@
 """The command line: miniclip classify | train | info | convert | download | doctor | learn | bench.
 
 Exit codes: 0 done, 1 something given cannot be used (one line on stderr says what), 2 the command itself is wrong.
+`learn check` gives 1 where not all is done, and 2 for both of the others.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main(arguments=None):
         sys.stdout.flush()
     except InputError as error:
         print(f"miniclip: {error}", file=sys.stderr)
-        return 1
+        return getattr(options, "unusable", 1)  # `learn check` has another meaning for 1
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -24,8 +24,8 @@ def contrastive_loss_gradient(logits, *, label_smoothing=0.0):
     """∂ contrastive_loss / ∂ logits, by hand: the probabilities that each row and each column gives, less the targets.
 
     ((softmax(logits) - target) + (softmax(logitsᵀ) - target)ᵀ) / 2B, as the gradient of a cross-entropy is p - target.
-    logits (B, B) ndarray · target: 1 - label_smoothing on the diagonal, and label_smoothing / B everywhere · returns
-    (B, B).
+    logits (B, B) ndarray · target: label_smoothing / B everywhere, and on the diagonal 1 - label_smoothing more ·
+    returns (B, B).
     """
     B = len(logits)
     target = (1 - label_smoothing) * np.eye(B, dtype=logits.dtype) + label_smoothing / B  # (B, B)

@@ -175,8 +175,8 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Learn merges: join the most frequent pair of neighbouring symbols, again and again (Sennrich et al., alg. 1).
 
-        Stops at `vocab_size` ids, or earlier when no pair occurs twice. Among equally frequent pairs the
-        alphabetically first wins, so that the same texts give the same merges on every machine.
+        Stops at `vocab_size` ids (InputError below FIXED), or when no pair occurs twice. Of equally frequent pairs the
+        alphabetically first wins: the same texts give the same merges everywhere. START and END are no words.
         """
         if vocab_size < FIXED:
             raise InputError(f"vocab_size is {vocab_size}, but bytes, start and end alone take {FIXED}")

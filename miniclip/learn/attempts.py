@@ -1,11 +1,12 @@
 """What a student has tried so far: kept in the directory of the exercises, so that hints come one at a time.
 
-A file counts as a new attempt when it has changed since the last one. The first attempts that fail get a hint each, and
-those after them are told where the reference stands.
+A file counts as a new attempt when it has changed since the last one. Attempts that fail get a hint each, unless the
+mistake is one that the grader knows by name; when the hints are used up, they are told where the reference stands.
 """
 
 import hashlib
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from miniclip.errors import InputError
@@ -15,46 +16,59 @@ from miniclip.learn import skeletons
 FILE = ".progress.json"
 
 
+@dataclass
+class Entry:
+    """What the last check found; `hints` that have been given; `digest` of the file as it was."""
+
+    state: str = "to do"
+    passed: int = 0
+    laws: int = 0
+    hints: int = 0
+    digest: str | None = None
+
+
 class Attempts:
-    """{exercise id: {"state", "passed", "laws", "attempts", "digest"}} of a directory."""
+    """{exercise id: Entry} of a directory, which must be there."""
 
     def __init__(self, directory):
         self.directory = Path(directory)
-        if not self.directory.is_dir():
-            raise InputError(f"{directory}: no such directory; `miniclip learn start {directory}` makes it")
         self.path = self.directory / FILE
         try:
-            self.entries = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
-        except (OSError, ValueError) as error:
+            found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+            self.entries = {id: Entry(**entry) for id, entry in found.items()}
+            if not all(type(entry.hints) is int and entry.hints >= 0 for entry in self.entries.values()):
+                raise ValueError("hints must be counts")
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{self.path}: cannot be read; delete it to count from nothing: {error}") from error
 
     def note(self, exercise, result):
-        """Take a result in, and write the file."""
-        digest = self._digest(exercise)
-        entry = self.entries.get(exercise.id, {"attempts": 0, "digest": None})
-        failed = result.state == "partial" and (digest != entry["digest"] or not entry["attempts"])
-        self.entries[exercise.id] = {
-            "state": result.state,
-            "passed": result.passed,
-            "laws": len(result.verdicts),
-            "attempts": entry["attempts"] + failed,
-            "digest": digest,
-        }
-        write_atomically(self.path, json.dumps(self.entries, indent=1).encode())
+        """Take a result in."""
+        before, digest = self._entry(exercise), self._digest(exercise)
+        wants_hint = result.state == "partial" and result.was_held and not result.behaves_as
+        hints = before.hints + (wants_hint and (digest != before.digest or not before.hints))
+        self.entries[exercise.id] = Entry(result.state, result.passed, len(result.verdicts), hints, digest)
+
+    def save(self):
+        """Write the file."""
+        found = {id: asdict(entry) for id, entry in self.entries.items()}
+        write_atomically(self.path, json.dumps(found, indent=1).encode())
+
+    def _entry(self, exercise):
+        return self.entries.get(exercise.id, Entry())
 
     def state(self, exercise):
         """ "done", "partial" or "to do": what the last check found."""
-        return self.entries.get(exercise.id, {}).get("state", "to do")
+        return self._entry(exercise).state
 
     def is_unchanged(self, exercise):
         """Whether the file is the one that was last checked."""
-        return exercise.id in self.entries and self.entries[exercise.id]["digest"] == self._digest(exercise)
+        return exercise.id in self.entries and self._entry(exercise).digest == self._digest(exercise)
 
     def hint(self, exercise):
-        """What to tell after so many attempts that failed: a hint, then the next one, then the reference."""
-        attempts = self.entries[exercise.id]["attempts"]
-        if attempts <= len(exercise.hints):
-            return f"Hint {attempts} of {len(exercise.hints)}: {exercise.hints[attempts - 1]}"
+        """What helps: a hint, at the next attempt that fails the next one, and in the end the reference."""
+        hints = self._entry(exercise).hints
+        if hints <= len(exercise.hints):
+            return f"Hint {hints} of {len(exercise.hints)}: {exercise.hints[hints - 1]}"
         path, line = skeletons.line_of(exercise)
         return f"The reference has it in {path}, line {line}."
 
@@ -62,13 +76,15 @@ class Attempts:
         """The progress table: a line an exercise, and the points."""
         width = max(len(exercise.id) for exercise in exercises)
         laid_out = {exercise.id for exercise in exercises}
-        after = next((e for e in exercises if self._is_next(e, laid_out)), None)
+        after = next((e for e in exercises if self._is_open(e, laid_out)), None)
         lines = [f"{'exercise':<{width}}  points  state"]
         for exercise in exercises:
-            state = self.state(exercise)
-            if state == "partial":
-                entry = self.entries[exercise.id]
-                state += f": {entry['passed']} of {entry['laws']} laws hold"
+            entry = self._entry(exercise)
+            state = entry.state
+            if state != "to do" and not self.is_unchanged(exercise):
+                state += " when it was checked, and has changed since"
+            elif state == "partial":
+                state += f": {entry.passed} of {entry.laws} laws hold"
             elif exercise is after:
                 state = "next"
             lines.append(f"{exercise.id:<{width}}  {exercise.points:>6}  {state}")
@@ -76,9 +92,10 @@ class Attempts:
         lines.append(f"{'':<{width}}  {points:>6}  of {sum(exercise.points for exercise in exercises)}")
         return "\n".join(lines)
 
-    def _is_next(self, exercise, laid_out):
+    def _is_open(self, exercise, laid_out):
         needs = laid_out.intersection(exercise.needs)
-        return self.state(exercise) == "to do" and all(self.entries.get(id, {}).get("state") == "done" for id in needs)
+        done = {id for id, entry in self.entries.items() if entry.state == "done"}
+        return exercise.id not in done and needs <= done
 
     def _digest(self, exercise):
         path = exercise.path(self.directory)

@@ -23,9 +23,11 @@ def add_parser(commands):
     step.add_argument("--track", choices=["numpy", "triton"], help="(default: both)")
 
     step = steps.add_parser(
-        "check", help="hold what is written to its laws", description="Exit code 1: not all is done."
+        "check",
+        help="hold what is written to its laws",
+        description="Exit codes: 0 all is done, 1 not all, 2 something given cannot be used.",
     )
-    step.set_defaults(command=check)
+    step.set_defaults(command=check, unusable=2)
     step.add_argument("directory", metavar="DIR")
     step.add_argument("exercises", nargs="*", metavar="EXERCISE", help="(default: all that are laid out)")
     step.add_argument("--seed", type=_seed, default=0, metavar="N", help="other inputs, a grader's own (default: 0)")
@@ -67,20 +69,29 @@ def start(options):
     written = skeletons.start(options.directory, exercises)
     for path in written:
         print(path)
-    print(f"{len(written)} files written" if written else f"{options.directory} has all of these files already")
-    first = exercises[0]
+    for exercise in exercises:
+        if exercise.file:
+            print(f"{exercise.id} goes on in {exercise.path(options.directory)}")
+    files = "1 file" if len(written) == 1 else f"{len(written)} files"
+    print(f"{files} written" if written else f"{options.directory} has all of these files already")
+    first = next((e for e in exercises if e.path(options.directory) in written), exercises[0])
     print(f"begin with {first.path(options.directory)}, then: miniclip learn check {options.directory} {first.id}")
 
 
-def _laid_out(attempts):
+def _files(directory):
     """The exercises that a directory has files for."""
     from miniclip.learn import catalogue
 
-    found = [e for e in catalogue.exercises() if e.path(attempts.directory).is_file()]
+    if not Path(directory).is_dir():
+        raise InputError(f"{directory}: no such directory; `miniclip learn start DIR` makes one")
+    return [e for e in catalogue.exercises() if e.path(directory).is_file()]
+
+
+def _laid_out(directory):
+    """The same, of a directory that must have some."""
+    found = _files(directory)
     if not found:
-        raise InputError(
-            f"{attempts.directory}: has no exercises; `miniclip learn start {attempts.directory}` lays them out"
-        )
+        raise InputError(f"{directory}: has no exercises; `miniclip learn start {directory}` lays them out")
     return found
 
 
@@ -88,65 +99,89 @@ def check(options):
     from miniclip.learn import catalogue, grading, reports
     from miniclip.learn.attempts import Attempts
 
-    attempts = Attempts(options.directory)
-    exercises = catalogue.choose(options.exercises) if options.exercises else _laid_out(attempts)
-    results = []
+    there = _files(options.directory)
+    exercises = catalogue.choose(options.exercises) if options.exercises else _laid_out(options.directory)
+    left_out = [exercise for exercise in exercises if grading.why_not(exercise)]
+    if left_out and options.exercises:
+        raise InputError(grading.why_not(left_out[0]))
+    exercises = [exercise for exercise in exercises if exercise not in left_out]
+    if options.junit and Path(options.junit).is_dir():
+        raise InputError(f"{options.junit}: is a directory; name a file to write to")
+    attempts = None if options.json else Attempts(options.directory)
+    results, waiting = [], set()  # those that go on in a file wait until what the file is begun with is done
     for exercise in exercises:
         result = grading.grade(exercise, options.directory, options.seed)
         results.append(result)
-        if options.json:
+        if options.json or (exercise.file in waiting and not options.exercises):
             continue
+        if result.state != "done":
+            waiting.add(exercise.id)
         attempts.note(exercise, result)
         if result.state != "to do" or options.exercises:
             print(_told(exercise, result, attempts), flush=True)
+        attempts.save()
     if options.junit:
         write_atomically(options.junit, reports.as_junit(exercises, results))
     if options.json:
         print(json.dumps(reports.as_json(exercises, results, options.seed), ensure_ascii=False, indent=2))
     else:
-        print(attempts.table(_laid_out(attempts)))
+        print(attempts.table(there or exercises))
+        if left_out:
+            print(f"not checked: {', '.join(e.id for e in left_out)}; {grading.why_not(left_out[0])}")
     return int(any(result.state != "done" for result in results))
 
 
 def _told(exercise, result, attempts):
     """A check's outcome as text: verdicts, and what helps."""
-    if result.state == "to do":
-        return f"{exercise.id}: to do; {result.verdicts[0].message}\n"
     if result.state == "done":
         return f"{exercise.id}: done, all of its {result.passed} laws hold\n"
-    lines = [f"{exercise.id}: {result.passed} of {len(result.verdicts)} laws hold"]
-    if len(result.verdicts) > 1 and len({verdict.message for verdict in result.verdicts}) == 1:
-        lines.append(f"  every one of them {result.verdicts[0].message}")
+    if result.state == "to do":
+        return f"{exercise.id}: to do; {result.verdicts[0].message}\n"
+    messages = {verdict.message for verdict in result.verdicts}
+    if not result.was_held:
+        lines = [f"{exercise.id}: {result.verdicts[0].message}"]
+    elif len(messages) == 1:
+        lines = [f"{exercise.id}: none of its {len(result.verdicts)} laws hold", f"  it {messages.pop()}"]
     else:
+        lines = [f"{exercise.id}: {result.passed} of {len(result.verdicts)} laws hold"]
         for verdict in result.verdicts:
             lines.append(f"  {'holds' if verdict.passed else 'FAILS'}  {verdict.text}")
             lines += [] if verdict.passed else [f"         {verdict.message}"]
     if result.printed:
         lines += ["  it printed:", *(f"    {line}" for line in result.printed.splitlines())]
-    lines.append(f"  It behaves as if {result.behaves_as}." if result.behaves_as else f"  {attempts.hint(exercise)}")
+    if result.behaves_as:
+        lines.append(f"  It behaves as if {result.behaves_as}.")
+    elif result.was_held:
+        lines.append(f"  {attempts.hint(exercise)}")
     return "\n".join([*lines, ""])
 
 
 def progress(options):
     from miniclip.learn.attempts import Attempts
 
-    attempts = Attempts(options.directory)
-    print(attempts.table(_laid_out(attempts)))
+    laid_out = _laid_out(options.directory)
+    print(Attempts(options.directory).table(laid_out))
 
 
 def payoff(options):
-    from miniclip.learn import payoff
+    from miniclip.learn import catalogue, payoff
     from miniclip.learn.attempts import Attempts
 
+    laid_out = _laid_out(options.directory)
     attempts = Attempts(options.directory)
-    laid_out = _laid_out(attempts)
-    done = [e for e in payoff.inference(laid_out) if _is_done(e, laid_out, attempts)]
+    parts = payoff.inference(laid_out)
+    done = [e for e in parts if _is_done(e, laid_out, attempts)]
     if not done:
-        raise InputError(f"nothing in {options.directory} is done yet: `miniclip learn check {options.directory}`")
+        parts = ", ".join(e.id for e in payoff.inference(catalogue.exercises()))
+        raise InputError(
+            f"{options.directory}: as of the last `miniclip learn check`, nothing is done that names pictures: {parts}"
+        )
     print(f"the built-in model, {payoff.PICTURES} pictures of pairs that it never saw, 80 labels (chance: 1.2%)")
     print(f"  the library's own functions   {payoff.accuracy():6.1%}", flush=True)
     print(f"  with yours in their place     {payoff.accuracy(done, Path(options.directory)):6.1%}")
-    print(f"yours: {', '.join(e.function for e in done)}")
+    print(f"yours: {', '.join(e.id for e in done)}")
+    if len(done) < len(parts):
+        print(f"left out, since not done or changed since: {', '.join(e.id for e in parts if e not in done)}")
 
 
 def _is_done(exercise, exercises, attempts):

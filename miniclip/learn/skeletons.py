@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from miniclip.errors import InputError
+from miniclip.learn import catalogue
 
 README = """\
 # CLIP, written by you
@@ -30,9 +31,12 @@ Whatever a function needs of the others is imported from the library, so that yo
 def start(directory, exercises):
     """Write a file for each exercise that has none, and a README; returns the paths written. Nothing is overwritten."""
     directory = Path(directory)
+    if directory.is_file():
+        raise InputError(f"{directory}: is a file; name a directory, which will be made if it is not there")
+    wanted = {exercise.file or exercise.id for exercise in exercises}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        files = {exercise.path(directory): skeleton(exercise) for exercise in exercises if not exercise.file}
+        files = {e.path(directory): skeleton(e) for e in catalogue.exercises() if e.id in wanted}
         first = exercises[0].id
         blank = " " * (len(first) + 1)
         files[directory / "README.md"] = README.format(directory=directory, first=first, blank=blank)
@@ -73,7 +77,7 @@ def _imports(exercise, tree, function):
         for alias in getattr(node, "names", []):
             origins[alias.asname or alias.name] = getattr(node, "module", None) or ast.unparse(node)
         origins |= dict.fromkeys(_defined(node), exercise.module)
-    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} | set(exercise.imports)
+    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} | set(exercise.imports) | {"np"}
     modules = {}  # module -> names from it
     for name in sorted(name for name in names & origins.keys() if not name.startswith("_")):
         modules.setdefault(origins[name], []).append(name)

@@ -118,7 +118,7 @@ def linear(x, weight, bias=None, *, activation=None):
 def layer_norm(x, weight, bias, *, eps):
     """(x - mean(x)) / √(var(x) + eps) · weight + bias over the last axis (Layer Normalization, eq. 4).
 
-    x (..., D) · weight (D,) · bias (D,); var is the biased one, over D and not D - 1; returns (..., D) of x's dtype.
+    x (..., D) · weight, bias (D,); var is the biased one, over D; both float32 or wider; returns (..., D) of x's dtype.
     """
     wide = x.astype(np.result_type(x, np.float32), copy=False)  # float16 would overflow in the squares
     centred = wide - wide.mean(axis=-1, keepdims=True)

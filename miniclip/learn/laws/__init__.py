@@ -50,7 +50,11 @@ def raised(function, *arguments):
 def difference(got, want):
     """None where they agree, else how they differ, in words."""
     if isinstance(want, (np.ndarray, np.generic, float)):
+        if isinstance(got, (list, tuple, dict, str)):
+            return f"gives a {type(got).__name__}, expected an array"
         return _numeric_difference(np.asarray(got), np.asarray(want))
+    if isinstance(got, np.ndarray):
+        return f"gives an array, expected {_short(want)}"
     return None if got == want else f"gives {_short(got)}, expected {_short(want)}"
 
 

@@ -245,7 +245,7 @@ def weights_are_softmax_of_scaled_scores(ops, rng):
 
 @law("attention_weights")
 def every_query_gives_away_one(ops, rng):
-    """each query's weights sum to one, also where there are more keys than queries, or fewer"""
+    """the weights are right, and each query's sum to one, also where there are more keys than queries, or fewer"""
     for Tq, Tk in [(3, 6), (6, 3), (1, 4)]:
         q, k, _ = heads(rng, Tq, Tk)
         weights = ops.attention_weights(q, k)
@@ -280,7 +280,7 @@ def no_query_looks_ahead(ops, rng):
 
 @law("causal_mask")
 def masked_weights_still_sum_to_one(ops, rng):
-    """causal: what a query does see shares out one whole"""
+    """causal: what a query does see shares out one whole, as if there were no other keys"""
     q, k, _ = heads(rng, 6)
     weights = ops.attention_weights(q, k, causal=True)
     yield weights.sum(-1), np.ones(weights.shape[:-1])

@@ -75,6 +75,28 @@ def keep_asks_one_query(module, rng):
         yield kept, whole[np.arange(2), keep][:, None]
 
 
+class Trace(dict):
+    """A `trace` that keeps what it is called with."""
+
+    attentions = True
+    __call__ = dict.__setitem__
+
+    def __bool__(self):
+        return True  # also while it is empty
+
+
+@law("self_attention")
+def a_trace_sees_the_weights(module, rng):
+    """trace, if it has `attentions`, is called with "attention_weights" and ops.attention_weights of all queries"""
+    x, p = _attention_inputs(rng)
+    for keep in (None, rng.integers(0, 5, 2)):
+        seen = Trace()
+        module.self_attention(ops, x, **p, heads=3, causal=True, keep=keep, trace=seen)
+        q, k, _ = np.moveaxis(ops.linear(x, **p["qkv"]).reshape(2, 5, 3, 3, 4), 2, 0)  # (B, T, H, K) each
+        yield list(seen), ["attention_weights"]
+        yield seen.get("attention_weights", np.zeros(0)), ops.attention_weights(q, k, causal=True)
+
+
 # --------------------------------------------------------------------------------------------- the block
 
 
@@ -136,6 +158,16 @@ def a_block_keeps_one_token(module, rng):
     keep = rng.integers(0, 5, 2)
     stream, update = module.block(ops, x, None, **p, config=config(), **{**REST, "keep": keep})
     yield stream + update, exact_block(x, p)[np.arange(2), keep][:, None]
+
+
+@law("block")
+def a_trace_sees_both_halves(module, rng):
+    """trace, if given, is handed on, and then called with "attention" and x after it, with "mlp" and x after that"""
+    (x, p), seen = _block_inputs(rng), Trace()
+    stream, _ = module.block(ops, x, None, **p, config=config(), **{**REST, "trace": seen})
+    yield list(seen), ["attention_weights", "attention", "mlp"]
+    yield seen.get("attention", np.zeros(0)), stream
+    yield seen.get("mlp", np.zeros(0)), exact_block(x, p)
 
 
 # --------------------------------------------------------------------------------------- the image tower
