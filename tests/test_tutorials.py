@@ -1,31 +1,51 @@
 """The tutorials' rules, and that their pages are made from them as they stand; tutorials/test_run.py runs them."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from render import INDEX, LARGEST, RENDERED, index, tutorials
+from render import INDEX, LARGEST, RENDERED, choose, index, tutorials
 
 import miniclip
-from miniclip import viz
+from miniclip import kernels, viz
+from miniclip.learn.catalogue import exercises
 
 ALL = tutorials()
 each_tutorial = pytest.mark.parametrize("tutorial", ALL, ids=lambda tutorial: tutorial.name)
 REMEDY = "run make tutorials"
 LONGEST = 25  # lines of a naive version
 LONGEST_KERNEL = 45  # and of a kernel, whose arguments alone take some
+WIDEST = 118  # columns of a line of text
+LIBRARY, KERNELS = Path(miniclip.__file__).parent, Path(kernels.__file__).parent
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
 def public_names():
     """What the library's modules define for others to use."""
-    package = Path(miniclip.__file__).parent
-    sources = [path for room in ("", "ops", "towers") for path in (package / room).glob("*.py")]
-    defined = [node for path in sources for node in ast.parse(path.read_text(encoding="utf-8")).body]
-    names = {node.name for node in defined if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    rooms = [*(LIBRARY / room for room in ("", "data", "ops", "towers", "viz")), KERNELS]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for room in rooms for path in room.glob("*.py")]
+    names = {node.name for tree in trees for node in tree.body if isinstance(node, DEFINITIONS)}
     return {name for name in names if not name.startswith("_")}
+
+
+@functools.cache
+def library_sources():
+    """Every function and method of the library, as inspect.getsource has it, the longest first."""
+    sources = set()
+    for path in [*LIBRARY.rglob("*.py"), *KERNELS.rglob("*.py")]:
+        source = path.read_text(encoding="utf-8")
+        lines = source.splitlines(keepends=True)
+        body = ast.parse(source).body
+        methods = [node for owner in body if isinstance(owner, ast.ClassDef) for node in owner.body]
+        for node in [*body, *methods]:
+            if isinstance(node, ast.FunctionDef):
+                first = min(part.lineno for part in (node, *node.decorator_list))
+                sources.add("".join(lines[first - 1 : node.end_lineno]))
+    return sorted(sources, key=len, reverse=True)
 
 
 def test_the_syllabus_is_there():
@@ -41,6 +61,39 @@ def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
     linked = re.findall(r"!\[.*?\]\((.*?)\)", page)
     assert linked == [path.name for path in tutorial.pictures] and linked, REMEDY
     assert tutorial.page.stat().st_size + sum(path.stat().st_size for path in tutorial.pictures) < LARGEST
+
+
+@each_tutorial
+def test_what_a_page_shows_of_the_library_is_there_as_it_is_now(tutorial):
+    """Output that looks like a function must be one of the library: no other is printed, as `inspect.getsource`."""
+    page = re.sub(r"^```.*?^```", "", tutorial.page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    output = "".join(line[4:] + "\n" for line in page.splitlines() if line.startswith("    "))
+    shown = 0
+    for source in library_sources():
+        if source in output:
+            output, shown = output.replace(source, ""), shown + 1
+    stale = re.findall(r"^ *def (\w+)\(", output, flags=re.MULTILINE)
+    assert not stale, f"{', '.join(stale)}: not as in the library; {REMEDY}"
+    assert shown >= tutorial.path.read_text(encoding="utf-8").count("inspect.getsource(")
+
+
+@pytest.mark.parametrize("exercise", exercises(), ids=lambda exercise: exercise.id)
+def test_a_tutorial_ends_with_its_exercises(exercise):
+    (tutorial,) = [tutorial for tutorial in ALL if tutorial.name == exercise.tutorial]
+    assert f"`{exercise.id}`" in tutorial.path.read_text(encoding="utf-8").partition("**Now you.**")[2]
+
+
+@each_tutorial
+def test_text_is_wrapped(tutorial):
+    cells = tutorial.path.read_text(encoding="utf-8").split("# %%")
+    lines = [line for cell in cells if cell.startswith(" [markdown]") for line in cell.splitlines()]
+    assert not [line for line in lines if len(line) > WIDEST]
+
+
+def test_a_name_that_no_tutorial_has_is_an_error():
+    assert [tutorial.name for tutorial in choose(["03_attention"])] == ["03_attention"] and choose([]) == ALL
+    with pytest.raises(SystemExit, match=r"no tutorial 03; choose among 01_bytes_to_tokens, "):
+        choose(["03_attention", "03"])
 
 
 def test_no_page_or_picture_is_left_over():
@@ -76,7 +129,7 @@ def test_a_tutorial_needs_what_it_says(tutorial):
 @each_tutorial
 def test_what_a_tutorial_defines_is_short_and_not_the_librarys(tutorial):
     source = tutorial.path.read_text(encoding="utf-8")
-    defined = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    defined = [n for n in ast.walk(ast.parse(source)) if isinstance(n, DEFINITIONS)]
     assert not {node.name for node in defined} & public_names()
     for node in defined:
         most = LONGEST_KERNEL if node.decorator_list else LONGEST

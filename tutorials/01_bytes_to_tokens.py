@@ -47,9 +47,9 @@ assert len(captions) == 12_000 and {"heart", "heart!"} <= known and not known & 
 # ## Bytes
 #
 # Computers have long had such pieces. Unicode gives each character a number, its *code point*, of up to 21 bits.
-# **UTF-8** writes it as one to four **bytes**, numbers from 0 to 255. Up to 7 bits are one byte. Of more bits, the
-# last six go into a byte that begins with `10`, the six before them into another; what is left goes into the first
-# byte, which begins with as many ones as there are bytes, and a zero:
+# **UTF-8** writes it as one to four **bytes**, numbers from 0 to 255. Up to 7 bits are one byte. More of them go
+# six at a time, from the end, into bytes that begin with `10`, until what is left fits into the first byte, which
+# begins with as many ones as there are bytes, and a zero:
 
 # %%
 for character in "hé你🙂":

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Attention
 #
-# - **Builds**: softmax, the attention of one head, several heads, the causal mask.
+# - **Builds**: softmax, the attention of one head, several heads, the causal mask, padding.
 # - **Time**: 10 s on 2 cores.
 # - **Needs**: NumPy, matplotlib.
 # - **Before**: [02](02_pixels_to_patches.md), which turns a picture into a row of tokens; [01](01_bytes_to_tokens.md)
@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import miniclip
+from miniclip.config import PRESETS, TextConfig, VisionConfig
 from miniclip.ops import numpy_ops
 from miniclip.viz import attention as draw
 
@@ -65,8 +66,9 @@ assert math.isclose(weights[0] / weights[1], math.e) and math.isclose(weights[1]
 with np.errstate(over="ignore", invalid="ignore"):
     print("e^88 =", np.exp(np.float32(88)), " e^89 =", np.exp(np.float32(89)))
     print("naive:", naive_softmax(np.array([89, 88, 0], np.float32)))
+    assert np.exp(np.float32(88)) < np.exp(np.float32(89)) == np.inf
 
-assert np.isfinite(np.exp(np.float32(88))) and f"{np.finfo(np.float32).max:.1e}" == "3.4e+38"
+assert f"{np.finfo(np.float32).max:.1e}" == "3.4e+38"
 
 # %% [markdown]
 # Infinity divided by infinity is not a number. Since only differences matter, we may subtract the largest score
@@ -110,6 +112,9 @@ scores = (q * k).sum(-1)  # (4000,)
 print(f"standard deviation of a score: {scores.std():.2f}, divided by √64: {(scores / 8).std():.2f}")
 assert abs(scores.std() - 8) < 0.3
 
+towers = [tower for preset in PRESETS.values() for tower in (preset.visual, preset.text)]
+assert {t.width // t.heads for t in towers if isinstance(t, (TextConfig, VisionConfig))} == {64}
+
 # %% [markdown]
 # Then one key takes nearly everything, and the others hardly exist. Softmax turned into a choice has hardly a
 # gradient left to learn from. Dividing by $\sqrt K$ brings the variance back to 1, whatever the width:
@@ -133,8 +138,10 @@ plt.show()
 #
 # A head computes one weighted mean for each token. But a token may want several things at once: "heart" wants to know
 # its colour, and also where the sentence ends. So the width is shared out: $D = H \cdot K$, and each of $H$ **heads**
-# has queries, keys and values of its own, of width $K$. Reshaping is all it takes. Nothing gets more expensive: $H$
-# heads of width $K$ multiply exactly as many numbers as one head of width $H \cdot K$ would.
+# has queries, keys and values of its own, of width $K$. Reshaping is all it takes. The products cost the same: $H$
+# heads of width $K$ multiply exactly as many numbers as one head of width $H \cdot K$ would. But there are now $H$
+# tables of $T \times T$ weights instead of one, and each goes through a softmax. How to do without such tables is
+# what [13](13_flash_attention.md) is about.
 
 # %%
 B, T, H, K = 2, 9, 4, 8  # batch, tokens, heads, head width
@@ -147,7 +154,8 @@ for b in range(B):
 
 # %% [markdown]
 # The library has no loop. A matrix product over the last two axes takes all heads of all sequences at once; all that
-# is left is to bring the axes into the right order. `causal` and `lengths` come next.
+# is left is to bring the axes into the right order. It tells the number of queries, `Tq`, from the number of keys,
+# `Tk`: here both are $T$. `causal` and `lengths` are masks, and come next.
 
 # %%
 print(inspect.getsource(numpy_ops.attention_weights))
@@ -201,6 +209,36 @@ print("change of the output of token 0, 1, ...:", change.round(1))
 assert (change[:5] == 0.0).all() and (change[5:] > 0).all()
 
 # %% [markdown]
+# ## Padding
+#
+# The texts of a batch are seldom equally long, but an array has one $T$. So the shorter ones are filled up with
+# **padding**, tokens that mean nothing and that nobody should look at. The second mask sees to it. `lengths` says how
+# many tokens each text really has, and in text $b$ the keys from number `lengths[b]` on get the score $-\infty$. Now
+# each text must come out as it does alone, without padding, and again what is not seen changes nothing, to the last
+# bit:
+
+# %%
+q, k, v = rng.standard_normal((3, B, T, H, K))
+lengths = [5, 9]  # text 0 has four tokens of padding, text 1 has none
+padded = numpy_ops.attention(q, k, v, lengths=lengths)  # (B, T, H, K)
+
+for b, n in enumerate(lengths):
+    for h in range(H):
+        assert np.allclose(padded[b, :n, h], naive_attention(q[b, :n, h], k[b, :n, h], v[b, :n, h]))
+
+for x in (k, v):
+    x[0, 5:] += 100
+assert (numpy_ops.attention(q, k, v, lengths=lengths) == padded).all()
+
+# %% [markdown]
+# Queries need no such mask: what those of the padding receive, nobody reads. Nor need there be as many queries as
+# keys. Where one token alone is read off in the end, one query is enough:
+
+# %%
+one = numpy_ops.attention(q[:, 4:5], k, v, lengths=lengths)  # (B, 1, H, K): Tq = 1, Tk = T
+assert one.shape == (B, 1, H, K) and np.allclose(one, padded[:, 4:5])
+
+# %% [markdown]
 # ## Where a trained model looks
 #
 # The built-in model reads "a red heart left of a blue star". Every tower takes `trace`, a function that is called
@@ -234,6 +272,6 @@ draw.head_maps(weights, words, words)
 plt.show()
 
 # %% [markdown]
-# **Now you.** `miniclip learn start course` lays out exercises, of which `attention_weights`, `causal_mask` and
-# `attention` are this page's: see [the course](../../miniclip/learn/README.md). Next: [04](04_the_block.md) puts
-# attention into a block.
+# **Now you.** `miniclip learn start course` lays out exercises, of which `softmax`, `attention_weights`,
+# `causal_mask` and `attention` are this page's: see [the course](../../miniclip/learn/README.md). Next:
+# [04](04_the_block.md) puts attention into a block.

@@ -292,7 +292,7 @@ text_tower = [
     ("ln_final, end of text", read["ln_final"][:, 0], count("text", "ln_final")),
     ("projection", read["features"], count("text", "projection")),
 ]
-draw.flow({"image tower": image_tower, "text tower": text_tower}, ("cosines · exp(logit_scale)", 1))
+draw.flow({"image tower": image_tower, "text tower": text_tower}, ("cosines · exp(logit_scale)", "logit_scale"))
 plt.show()
 
 # %% [markdown]

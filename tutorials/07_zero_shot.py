@@ -38,7 +38,8 @@ image = preprocess(DIRECTORY / "example.png")[None]  # (1, C, 48, 48): a red hea
 # length one, so that each score is a *cosine*, between -1 and 1. Then come a factor and the softmax of
 # [03](03_attention.md):
 #
-# $$p_n = \operatorname{softmax}_n\left(e^s \cdot \frac{w_n}{\lVert w_n \rVert} \cdot \frac{f}{\lVert f \rVert}\right)$$
+# $$p_n = \operatorname{softmax}_n\left(
+# e^s \cdot \frac{w_n}{\lVert w_n \rVert} \cdot \frac{f}{\lVert f \rVert}\right)$$
 #
 # The factor $e^s$ was learned in training; checkpoints hold its logarithm $s$ under the name `logit_scale`. (CLIP,
 # sec. 3.1.2, which sees the text tower as a network that generates the weights of another.) All of it:
@@ -216,8 +217,10 @@ plt.show()
 # Split the embedding of label $n$ in template $t$ into $c + a_n + b_t + r_{nt}$: what all have in common, what the
 # label adds, what the template adds to all labels alike, and a rest, what the template does to this one label. The
 # harm seems to be in $b_t$. But $b_t$ adds the same number $f \cdot b_t$ to the score of every label, and softmax,
-# which sees differences alone, does not notice. The harm is in $r_{nt}$. The rests of different templates point
-# different ways, so that a mean over $m$ templates leaves one $m$-th of their squared length.
+# which sees differences alone, does not notice. Most of the harm is in $r_{nt}$. The rests of different templates
+# point different ways, so that a mean over $m$ templates drawn at random leaves one $m$-th of their squared length.
+# The mean over all eighty is, by definition, $c + a_n$, without any rest. What that still lacks against the label
+# alone is in $a_n$, and no averaging mends it.
 
 # %%
 
@@ -234,7 +237,12 @@ for name, e in (("plain", e_plain), ("too much", e_crowded)):
     print(f"{name:<8} common {share[0]:.3f}, label {share[1]:.3f}, template {share[2]:.3f}, rest {share[3]:.4f}")
     assert math.isclose(sum(share), 1, abs_tol=1e-5)  # e has length one
 
-_, _, b, r = parts_of(e_crowded)
+c, a, b, r = parts_of(e_crowded)
+crowd, no_rest = np.mean([hit_rate(w) for w in e_crowded]), hit_rate(c + a)
+print(f"accuracy: one template {crowd:.1%}, without its rest {no_rest:.1%}, the label alone {bare:.1%}")
+assert np.allclose(e_crowded.mean(axis=0), c + a, atol=1e-6)
+assert bare - crowd > no_rest - crowd > 2 * (bare - no_rest) > 0.03
+
 p, without_b = (numpy_ops.softmax(math.exp(model.logit_scale) * f @ e.T) for e in (e_crowded[0], e_crowded[0] - b[0]))
 assert np.allclose(p, without_b, atol=1e-4)  # (400, 80): with what the first template adds to all labels, and without
 
@@ -350,7 +358,7 @@ if weights and vocabulary.find() and (hub.cache_directory() / "CLIP.png").is_fil
 else:
     cosines = np.array([0.25552785, 0.20089889, 0.19749455])
     p = numpy_ops.softmax(100 * cosines)
-    print("the official weights are not here; computed from published cosines:", p)
+    print("the official weights are not here; from the cosines of published features:", p)
 
 assert np.allclose(p, [0.9927937, 0.00421068, 0.00299572], atol=1e-4)
 

@@ -193,10 +193,11 @@ assert 0.5 * shares[0] < shares[1] < 0.8 * shares[0]
 # %% [markdown]
 # ## Attention pooling
 #
-# At the end there is a grid of 7 x 7 cells with $D$ channels, and one feature of $E$ numbers is wanted. A ResNet
-# takes the mean of the cells. OpenAI's takes a *weighted* mean of them, by the attention of [03](03_attention.md):
-# $H$ heads, with queries, keys and values of width $K$. The $T = 1 + 7 \cdot 7$ tokens are the cells, and in front of
-# them their mean; learned positions are added. The mean alone asks: one query, one output.
+# At the end there is a grid with $D$ channels, and one feature of $E$ numbers is wanted. In RN50 and RN101 it has 7 x
+# 7 cells, as here, in the three larger ones more. A ResNet takes the mean of the cells. OpenAI's takes a *weighted*
+# mean of them, by the attention of [03](03_attention.md): $H$ heads, with queries, keys and values of width $K$. The
+# $T = 1 + 7 \cdot 7$ tokens are the cells, and in front of them their mean; learned positions are added. The mean
+# alone asks: one query, one output.
 
 # %%
 
@@ -226,6 +227,10 @@ p = random_like({"q": linear, "k": linear, "v": linear, "out": {"weight": (E, D)
 p["position_embedding"] = rng.standard_normal((G * G + 1, D))  # (T, D)
 x = rng.standard_normal((D, G, G))
 assert np.allclose(naive_pool(x, **p, heads=H), resnet.pool(numpy_ops, x[None], **p, heads=H)[0])
+
+cells = {name: math.prod(PRESETS[name].visual.grid) for name in PRESETS if name.startswith("RN")}
+print(cells)
+assert cells["RN50"] == cells["RN101"] == 7 * 7 and sum(number > 7 * 7 for number in cells.values()) == 3
 
 # %% [markdown]
 # A law ties it to what it replaces. Let weights and biases of $Q$ and $K$ be zero, and the positions too. Then all
@@ -347,12 +352,23 @@ assert naive_pieces("abc", pieces) == ["[UNK]"] and naive_pieces("abc", ["a", "#
 # %% [markdown]
 # Being greedy has a price: of "abc" it takes `ab` first, and then there is no `##c`, though `a` and `##bc` would do.
 #
-# The transformer behind them is **BERT**. Three things differ from CLIP's text tower. There is no causal mask: tokens
-# see each other both ways. So any token can stand for the text, and it is the first, `[CLS]`, a piece that means
-# nothing by itself. And since tokens now see what is *behind* them, padding must be hidden. Below are three words
-# with three tokens of padding, seen by one head with the same random queries and keys.
+# The transformer behind them is **BERT**. Three differences from CLIP's text tower matter here. There is no causal
+# mask: tokens see each other both ways. So any token can stand for the text, and it is the first, `[CLS]`, a piece
+# that means nothing by itself. And since tokens now see what is *behind* them, padding must be hidden. Below are
+# three words with three tokens of padding, seen by one head with the same random queries and keys.
+#
+# The smaller differences: as in the first transformer, a norm stands behind each residual sum, not in front of each
+# half of a block. The GELU is the exact one. To word and position a third embedding is added, of the token's *type*
+# (which of two texts it belongs to; ours is always the first), and a norm follows. The projection has a bias. And
+# $\varepsilon$, which norms add to the variance, is $10^{-12}$, not $10^{-5}$.
 
 # %%
+ours, theirs = ALIGN_BASE.text, PRESETS["ViT-B/32"].text
+assert (ours.activation, ours.token_types, ours.eps) == ("gelu", 2, 1e-12)
+assert (theirs.activation, theirs.eps) == ("quick_gelu", 1e-5)
+ours, theirs = (set(params.flatten(config.shapes()["text"])) for config in (ALIGN_BASE, PRESETS["ViT-B/32"]))
+assert {"type_embedding", "ln_embed.weight", "ln_embed.bias", "projection.bias"} <= ours - theirs
+
 small = EfficientNetConfig(64, resized=64, width_coefficient=0.1, depth_coefficient=0.3)
 text = BertConfig(context_length=8, vocab_size=len(pieces), width=24, layers=2, heads=3, mlp_width=48)
 config = ALIGNConfig(small, text, embed_dim=small.width)
@@ -365,7 +381,9 @@ length = words.index("[SEP]") + 1
 q, k = rng.standard_normal((2, 1, 8, 1, 8))  # (B, T, H, K)
 causal, both = numpy_ops.attention_weights(q, k, causal=True), numpy_ops.attention_weights(q, k, lengths=[length])
 assert words[0] == "[CLS]" and words[length:] == ["[PAD]"] * 3 and (both[..., length:] == 0).all()
-draw_attention.head_maps(np.stack([causal[0, 0], both[0, 0]]), words, words, titles=["CLIP", "BERT"])
+draw_attention.head_maps(
+    np.stack([causal[0, 0], both[0, 0]]), words, words, titles=["causal, as in CLIP", "both ways, as in BERT"]
+)
 plt.show()
 
 # %% [markdown]
@@ -391,6 +409,10 @@ features_of(tokens, before.__setitem__), features_of(other, after.__setitem__)
 change = abs(after["blocks.0.mlp"] - before["blocks.0.mlp"]).max(axis=(0, 2))  # (T,)
 print("heart -> star changes", dict(zip(words[:length], change.round(3).tolist())))
 assert (change[:length] > 0).all()
+
+ln_2 = tree["text"]["blocks"][0]["ln_2"]
+normed = (before["blocks.0.mlp"] - ln_2["bias"]) / ln_2["weight"]  # (1, T, D): a block ends with its norm
+assert np.allclose(normed.mean(axis=-1), 0) and np.allclose(normed.std(axis=-1), 1)
 
 # %% [markdown]
 # And the logits? CLIP multiplies cosines by $e^s$, ALIGN divides them by a learned temperature $\tau$. With $s = -\ln

@@ -32,11 +32,16 @@ itself and checks every number that it tells. For exercises that a grader holds 
 see [the course](../miniclip/learn/README.md).
 
 ```
-pip install matplotlib              # beside miniclip itself, all that most of them need
-python tutorials/03_attention.py    # runs one, and shows its pictures where there is a screen
-make test-tutorials                 # runs all, and says how long each took
-make tutorials                      # runs all, and makes the pages again
-```"""
+make demo                                     # an environment with miniclip itself
+. .venv/bin/activate
+pip install -c constraints.txt matplotlib     # all that most of them need besides
+pip install -c constraints.txt -e ".[gpu]"    # for 06, 12 and 13: torch, and Triton
+python tutorials/03_attention.py              # runs one, and shows its pictures where there is a screen
+make test-tutorials                           # runs all, and says how long each took
+make tutorials                                # runs all, and makes the pages again
+```
+
+Numbers 08 to 10 are yet to come: retrieval, probe and fine-tune, explain."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ def render(tutorial):
     with tempfile.TemporaryDirectory() as directory:  # for the kernel's sockets: no port is opened
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{directory}/kernel"}})
         resources = {"metadata": {"path": str(HERE)}}
-        NotebookClient(notebook, config=config, kernel_name="python3", timeout=900, resources=resources).execute()
+        NotebookClient(
+            notebook, config=config, kernel_name="python3", timeout=900, resources=resources, coalesce_streams=True
+        ).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
@@ -139,9 +146,17 @@ def index(tutorials):
     return "\n".join([*lines, ""])
 
 
+def choose(names):
+    """The tutorials of these names, all for none. Raises SystemExit that lists them for a name that none has."""
+    everything = {tutorial.name: tutorial for tutorial in tutorials()}
+    unknown = [name for name in names if name not in everything]
+    if unknown:
+        raise SystemExit(f"there is no tutorial {', '.join(unknown)}; choose among {', '.join(everything)}")
+    return [tutorial for name, tutorial in everything.items() if not names or name in names]
+
+
 if __name__ == "__main__":
-    for tutorial in tutorials():
-        if not sys.argv[1:] or tutorial.name in sys.argv[1:]:
-            print(tutorial.name, flush=True)
-            render(tutorial)
+    for tutorial in choose(sys.argv[1:]):
+        print(tutorial.name, flush=True)
+        render(tutorial)
     INDEX.write_text(index(tutorials()), encoding="utf-8")

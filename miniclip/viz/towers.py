@@ -53,12 +53,12 @@ def flow(towers, meeting):
     """Two towers side by side, from top to bottom: each stage a box with the shape of what it gives.
 
     towers {title: [(stage, array (B, ...) that it gives, parameters), or None for none]}, equally many for both ·
-    meeting (name, parameters) of what their features go into, (B, B). A box is coloured in by its parameters, the
-    largest from end to end.
+    meeting (name, its one parameter) of what their features go into, (B, B). A box is coloured in by its parameters,
+    the largest from end to end.
     """
     rows = max(map(len, towers.values()))
     most = max(stage[2] for stages in towers.values() for stage in stages if stage)
-    total = sum(stage[2] for stages in towers.values() for stage in stages if stage) + meeting[1]
+    total = sum(stage[2] for stages in towers.values() for stage in stages if stage) + 1
     figure, ax = plt.subplots(figsize=(WIDTH, 1.02 * (rows + 1.5)))
     for t, ((title, stages), colour, tint) in enumerate(zip(towers.items(), (BLUE, ORANGE), TINTS)):
         middle, above = t + BOX / 2, None
@@ -73,7 +73,7 @@ def flow(towers, meeting):
             _box(ax, t, row, name, array.shape[1:], _readable(count) if count else "no parameters", colour)
             above = row + HIGH
         _arrow(ax, (middle, above), (1 - (1 - BOX) / 2 + (t - 0.5) * 0.4, rows + 0.1))
-    _box(ax, 0.5, rows + 0.1, meeting[0], ("B",), f"{meeting[1]}, of {total:,} in all", GREY)
+    _box(ax, 0.5, rows + 0.1, meeting[0], ("B",), f"{meeting[1]}: 1 parameter; {total:,} in all", GREY)
     ax.set(xlim=(-0.02, 1 + BOX + 0.02), ylim=(rows + 0.8, -0.45))
     ax.set_axis_off()
     return figure
