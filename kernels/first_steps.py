@@ -2,7 +2,8 @@
 
 A kernel is one program of many that run at once. Each asks which one it is (`tl.program_id`), works out which numbers
 are its own (`tl.arange`, always a power of two), loads them through pointers, computes, and stores. What lies beyond
-the data must be neither read nor written: that is what `mask` says, and `other` what stands there instead.
+the data must be neither read nor written: that is what `mask` says, and `other` what stands there instead. All tensors
+are float32.
 
     add               a block of numbers a program: pointers and masks
     quick_gelu        the same, with arithmetic between
@@ -24,7 +25,7 @@ from miniclip.kernels import device
 def add_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     """out[i] = x[i] + y[i] for the BLOCK numbers i = BLOCK·p, BLOCK·p + 1, ... of program p, of which those < n exist.
 
-    x_ptr, y_ptr, out_ptr point to n numbers each, one behind the other.
+    x_ptr, y_ptr, out_ptr point to n float32 numbers each, one behind the other.
     """
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
     x = tl.load(x_ptr + i, mask=i < n)
@@ -34,7 +35,7 @@ def add_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 @device.launches()
 def add(x, y, *, out=None, BLOCK=64):
-    """x + y: tensors (n,) -> (n,), written to `out` if given."""
+    """x + y: tensors (n,) float32, contiguous -> (n,), written to `out` if given."""
     out = torch.empty_like(x) if out is None else out
     n = len(x)
     add_kernel[(triton.cdiv(n, BLOCK),)](x, y, out, n, BLOCK=BLOCK)
@@ -45,7 +46,7 @@ def add(x, y, *, out=None, BLOCK=64):
 def quick_gelu_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     """out[i] = x[i] · σ(1.702 x[i]) for the BLOCK numbers of program p, of which those below n exist.
 
-    x_ptr, out_ptr point to n numbers each. `tl.sigmoid` is σ.
+    x_ptr, out_ptr point to n float32 numbers each. `tl.sigmoid` is σ.
     """
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
     x = tl.load(x_ptr + i, mask=i < n)
@@ -54,7 +55,7 @@ def quick_gelu_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 @device.launches()
 def quick_gelu(x, *, out=None, BLOCK=64):
-    """`numpy_ops.quick_gelu` of a tensor (n,) -> (n,), written to `out` if given."""
+    """`numpy_ops.quick_gelu` of a tensor (n,) float32, contiguous -> (n,), written to `out` if given."""
     out = torch.empty_like(x) if out is None else out
     n = len(x)
     quick_gelu_kernel[(triton.cdiv(n, BLOCK),)](x, out, n, BLOCK=BLOCK)
@@ -65,8 +66,8 @@ def quick_gelu(x, *, out=None, BLOCK=64):
 def softmax_kernel(x_ptr, out_ptr, row_stride, N, BLOCK: tl.constexpr):
     """out[p, :] = softmax(x[p, :]) for program p, by way of exp(x - max x).
 
-    x_ptr points to rows of N numbers that begin row_stride numbers apart; out_ptr to rows without a gap. BLOCK is a
-    power of two, N or more.
+    x_ptr points to rows of N float32 numbers that begin row_stride numbers apart; out_ptr to rows without a gap. BLOCK
+    is a power of two, N or more.
     """
     row = tl.program_id(0)
     i = tl.arange(0, BLOCK)  # (BLOCK,)
@@ -76,10 +77,10 @@ def softmax_kernel(x_ptr, out_ptr, row_stride, N, BLOCK: tl.constexpr):
 
 
 @device.launches()
-def softmax(x, *, BLOCK=None):
-    """`numpy_ops.softmax` of rows that may lie apart: (rows, N) -> (rows, N)."""
+def softmax(x, *, out=None, BLOCK=None):
+    """`numpy_ops.softmax` of rows that may lie apart: (rows, N) float32 -> (rows, N), written to `out` if given."""
     rows, N = x.shape
-    out = torch.empty(rows, N, dtype=x.dtype, device=x.device)
+    out = torch.empty(rows, N, dtype=x.dtype, device=x.device) if out is None else out
     softmax_kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
     return out
 
@@ -88,8 +89,8 @@ def softmax(x, *, BLOCK=None):
 def layer_norm_kernel(x_ptr, weight_ptr, bias_ptr, out_ptr, row_stride, D, eps, BLOCK: tl.constexpr):
     """out[p, :] = (x[p, :] - mean) / √(variance + eps) · weight + bias for program p, variance the mean of squares.
 
-    x_ptr points to rows of D numbers that begin row_stride numbers apart; out_ptr to rows without a gap; weight_ptr and
-    bias_ptr to D numbers each. BLOCK is a power of two, D or more.
+    x_ptr points to rows of D float32 numbers that begin row_stride numbers apart; out_ptr to rows without a gap;
+    weight_ptr and bias_ptr to D numbers each. BLOCK is a power of two, D or more.
     """
     row = tl.program_id(0)
     d = tl.arange(0, BLOCK)  # (BLOCK,)
@@ -103,10 +104,13 @@ def layer_norm_kernel(x_ptr, weight_ptr, bias_ptr, out_ptr, row_stride, D, eps, 
 
 
 @device.launches()
-def layer_norm(x, weight, bias, *, eps, BLOCK=None):
-    """`numpy_ops.layer_norm` of rows that may lie apart: x (rows, D), weight and bias (D,) -> (rows, D)."""
+def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None):
+    """`numpy_ops.layer_norm` of rows that may lie apart, written to `out` if given.
+
+    x (rows, D), weight and bias (D,), float32 -> (rows, D).
+    """
     rows, D = x.shape
-    out = torch.empty(rows, D, dtype=x.dtype, device=x.device)
+    out = torch.empty(rows, D, dtype=x.dtype, device=x.device) if out is None else out
     BLOCK = BLOCK or triton.next_power_of_2(D)
     layer_norm_kernel[(rows,)](x, weight, bias, out, x.stride(0), D, eps, BLOCK=BLOCK)
     return out
@@ -118,7 +122,7 @@ def flash_attention_kernel(
 ):  # fmt: skip
     """out = softmax(q kᵀ · scale) v of one head, for the BLOCK_M queries of program p, with BLOCK_N keys at a time.
 
-    q_ptr, k_ptr, v_ptr, out_ptr point to T rows of K numbers each, K a power of two, 16 or more. With m the largest
+    q_ptr, k_ptr, v_ptr, out_ptr point to T rows of K float32 numbers, K a power of two, 16 or more. With m the largest
     score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' makes of them
 
         m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
@@ -148,10 +152,10 @@ def flash_attention_kernel(
 
 
 @device.launches()
-def flash_attention(q, k, v, *, BLOCK_M=16, BLOCK_N=16):
-    """`numpy_ops.attention` of one head: q, k, v (T, K) float32, contiguous -> (T, K)."""
+def flash_attention(q, k, v, *, out=None, BLOCK_M=16, BLOCK_N=16):
+    """`numpy_ops.attention` of one head: q, k, v (T, K) float32, contiguous -> (T, K), written to `out` if given."""
     T, K = q.shape
-    out = torch.empty_like(q)
+    out = torch.empty_like(q) if out is None else out
     grid = (triton.cdiv(T, BLOCK_M),)
     flash_attention_kernel[grid](q, k, v, out, T, 1 / math.sqrt(K), K=K, BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
     return out

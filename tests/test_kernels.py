@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import miniclip
-from miniclip.kernels import activation, layer_norm, linear, patch_embed, similarity, triton_ops
+from miniclip.kernels import activation, first_steps, layer_norm, linear, patch_embed, similarity, triton_ops
 from miniclip.kernels import attention as attention_kernels
 from miniclip.kernels.attention import attention
 from miniclip.ops import torch_ops
@@ -301,6 +301,39 @@ def test_similarity(seed, B, N, E, dtype, scale, version):
     check(functools.partial(similarity.similarity, version=version), torch_ops.similarity, [images, texts, logit_scale])
 
 
+# ------------------------------------------------------------------------------------------ the first steps
+
+
+@few
+@given(seed=seeds, rows=st.integers(1, 3), N=st.sampled_from(LENGTHS), scale=st.sampled_from([0.1, 1, 30]))
+def test_first_steps(seed, rows, N, scale):
+    x, y = normal(seed, rows, N + 5, scale=scale), normal(seed + 1, N)
+    lone, apart = x[0], x[:, :N]
+    check(first_steps.add, torch.add, [lone, lone.flip(0)])
+    check(first_steps.quick_gelu, torch_ops.quick_gelu, [lone])
+    check(first_steps.softmax, torch_ops.softmax, [apart], apart.abs().max().item())
+    check(functools.partial(first_steps.layer_norm, eps=1e-5), torch_ops.layer_norm, [apart, y, y.flip(0)], eps=1e-5)
+
+
+@few
+@given(
+    seed=seeds,
+    T=st.sampled_from(LENGTHS),
+    K=st.sampled_from([16, 32, 64]),
+    scale=st.sampled_from([0.1, 1, 30]),
+    blocks=st.tuples(*[st.sampled_from([16, 32, 64])] * 2),
+)
+def test_first_steps_to_flash_attention(seed, T, K, scale, blocks):
+    q, k, v = normal(seed, T, K, scale=scale), normal(seed + 1, T, K, scale=scale), normal(seed + 2, T, K)
+    ours = functools.partial(first_steps.flash_attention, BLOCK_M=blocks[0], BLOCK_N=blocks[1])
+    largest_score = ((q.double() @ k.double().T).abs().max() / K**0.5).item()
+    check(ours, one_head, [q, k, v], largest_score)
+
+
+def one_head(q, k, v):
+    return torch_ops.attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
+
+
 # --------------------------------------------------------------------------- nothing touched that is not theirs
 
 
@@ -326,6 +359,13 @@ def launches(new):
             f"similarity {i}": functools.partial(similarity.similarity, x, new(13, 3, 37), new(14, 1)[0], version=i)
             for i in (1, 2)
         },
+        "first steps: add": functools.partial(first_steps.add, new(16, 133), new(17, 133)),
+        "first steps: quick_gelu": functools.partial(first_steps.quick_gelu, new(18, 133)),
+        "first steps: softmax": functools.partial(first_steps.softmax, x),
+        "first steps: layer norm": functools.partial(first_steps.layer_norm, x, *norm, eps=1e-5),
+        "first steps: flash attention": functools.partial(
+            first_steps.flash_attention, new(19, 30, 16), new(20, 30, 16), new(21, 30, 16)
+        ),
     }
 
 
@@ -344,16 +384,18 @@ def test_results_are_written_whole_and_nothing_beside_them(monkeypatch):
         lake[64:-64] = normal(seed, *shape).flatten()
         return lake[64:-64].view(shape)
 
-    calls = launches(among_nans)
-    expected = {name: call() for name, call in calls.items()}
+    calls, results = launches(among_nans), {}
     monkeypatch.setattr(torch, "empty", empty)
     monkeypatch.setattr(torch, "empty_like", lambda x: empty(*x.shape, dtype=x.dtype, device=x.device))
     for name, call in calls.items():
         seas.clear()
-        assert torch.equal(call(), expected[name]) and expected[name].isfinite().all(), name
-        assert seas, name
+        results[name] = call()
+        assert seas and results[name].isfinite().all(), name
         for sea in seas:
             assert sea[:64].isnan().all() and sea[-64:].isnan().all() and sea[64:-64].isfinite().all(), name
+    monkeypatch.undo()
+    for name, call in calls.items():
+        assert torch.equal(call(), results[name]), name
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter's memory is the CPU's, which can be guarded")

@@ -118,6 +118,38 @@ def test_compiled_kernels(compiled, what, capability):
                 assert kernel["matrix"].get(MATRIX[capability]) if full else kernel["matrix"], f"{dtype}: {kernel}"
 
 
+FIRST_STEPS = """
+import torch
+from miniclip.kernels import first_steps, offline
+
+x, weight, bias, *qkv = (torch.empty(shape, device="meta") for shape in ((50, 768), (768,), (768,), *[(50, 64)] * 3))
+for launch in (
+    lambda: first_steps.add(weight, bias),
+    lambda: first_steps.quick_gelu(weight),
+    lambda: first_steps.softmax(x[:, :500]),
+    lambda: first_steps.layer_norm(x, weight, bias, eps=1e-5),
+    lambda: first_steps.flash_attention(*qkv),
+):
+    with offline.compiling({capability}) as kernels:
+        out = launch()
+    print(tuple(out.shape), *((kernel.name, kernel.capability, kernel.local) for kernel in kernels))
+"""
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_first_steps_compile(capability):
+    """In float32, the only dtype that they take."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    program = FIRST_STEPS.format(capability=capability)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    shapes = {
+        "add": (768,), "quick_gelu": (768,), "softmax": (50, 500), "layer_norm": (50, 768), "flash_attention": (50, 64),
+    }  # fmt: skip
+    assert done.stdout.splitlines() == [
+        f"{shape} {(f'{name}_kernel', capability, 0)}" for name, shape in shapes.items()
+    ], done.stderr
+
+
 WHOLE_MODEL = """
 import dataclasses, torch
 from miniclip.config import PRESETS

@@ -1,37 +1,70 @@
 """The laws of the small Triton kernels (kernels/first_steps.py), run by Triton's interpreter.
 
-All tensors are parts of larger ones whose other numbers are NaN or marks: what is read or written beyond the data
-shows.
+All tensors, also those that are written to, lie in the midst of NaN: what is computed with numbers beyond the data is
+spoilt, and what is written there harms nobody. For each kernel one law has watched what it touches, used or not.
 """
 
+import contextlib
 import math
+from unittest import mock
 
 import numpy as np
 import torch
+from triton.runtime.interpreter import InterpreterBuilder
 
 from miniclip.learn.laws import law, normal
 from miniclip.learn.laws.operations import exact_attention, exact_layer_norm
 
-MARK = 7.0
+AROUND = 1024  # numbers on either side: what a block or tile here may have beyond the data, at most
+KEPT = "touches no number beyond the data"
 
 
-def island(x, around=float("nan")):
+def island(x):
     """An array as a tensor in the midst of memory that is not its own."""
-    sea = torch.full((x.size + 512,), around)
-    part = sea[256 : 256 + x.size]
+    sea = torch.full((x.size + 2 * AROUND,), math.nan)
+    part = sea[AROUND:-AROUND]
     part[:] = torch.from_numpy(x.ravel())
     return part.view(x.shape)
 
 
-def beach(n):
-    """A tensor of n numbers to write to, and the memory in which it lies, all marks."""
-    sea = torch.full((n + 512,), MARK)
-    return sea[256 : 256 + n], sea
+def beach(*shape):
+    """A tensor to write to, NaN so far."""
+    return island(np.full(shape, np.nan, np.float32))
 
 
-def outside(sea, n):
-    """How many marks around the n numbers have gone."""
-    return int((sea != MARK).sum() - (sea[256 : 256 + n] != MARK).sum())
+@contextlib.contextmanager
+def watched(**tensors):
+    """Gives a function that says what the kernels within touch beyond the numbers of these tensors, KEPT if nothing.
+
+    Every load and store of the interpreter comes to its builder as an array of addresses and a mask.
+    """
+    own = {}  # the address of every number of each
+    for name, x in tensors.items():
+        every = torch.arange(x.untyped_storage().nbytes() // x.itemsize).as_strided(x.shape, x.stride())
+        own[name] = x.data_ptr() + x.itemsize * every.numpy().ravel()
+    beyond = {"reads": set(), "writes": set()}
+
+    def watching(verb, touch):
+        def touched(builder, pointers, *arguments, **options):
+            mask = arguments[verb == "writes"]  # (pointers, mask, ...) or (pointers, values, mask, ...)
+            addresses = pointers.data[mask.data].astype(np.int64)
+            beyond[verb].update(addresses[~np.isin(addresses, np.concatenate([*own.values()]))].tolist())
+            return touch(builder, pointers, *arguments, **options)
+
+        return touched
+
+    def told():
+        nearest = [
+            (v, min(own, key=lambda name: abs(own[name] - at).min())) for v, seen in beyond.items() for at in seen
+        ]
+        return ", ".join(f"{v} {nearest.count((v, x))} numbers beyond {x}" for v, x in sorted({*nearest})) or KEPT
+
+    load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+    with (
+        mock.patch.object(InterpreterBuilder, "create_masked_load", watching("reads", load)),
+        mock.patch.object(InterpreterBuilder, "create_masked_store", watching("writes", store)),
+    ):
+        yield told
 
 
 def array(tensor):
@@ -52,16 +85,17 @@ def a_sum_of_any_length(module, rng):
     """x + y, for lengths that are a multiple of a block and for others"""
     for n in lengths(rng):
         x, y = normal(rng, n), normal(rng, n)
-        yield array(module.add(island(x), island(y), out=beach(n)[0])), x + y
+        yield array(module.add(island(x), island(y), out=beach(n))), x + y
 
 
 @law("vector_add")
 def the_sum_keeps_to_its_memory(module, rng):
-    """nothing is written behind the last number"""
-    n = int(rng.integers(1, 60))
-    out, sea = beach(n)
-    module.add(island(normal(rng, n)), island(normal(rng, n)), out=out)
-    yield outside(sea, n), 0
+    """nothing is read or written behind the last number"""
+    n = int(rng.integers(65, 120))
+    x, y, out = island(normal(rng, n)), island(normal(rng, n)), beach(n)
+    with watched(x=x, y=y, out=out) as told:
+        module.add(x, y, out=out)
+    yield told(), KEPT
 
 
 @law("vector_add")
@@ -69,7 +103,7 @@ def blocks_of_any_size(module, rng):
     """the size of a block changes nothing"""
     x, y = normal(rng, 100), normal(rng, 100)
     for BLOCK in (16, 32, 128):
-        yield array(module.add(island(x), island(y), out=beach(100)[0], BLOCK=BLOCK)), x + y
+        yield array(module.add(island(x), island(y), out=beach(100), BLOCK=BLOCK)), x + y
 
 
 @law("triton_quick_gelu")
@@ -79,24 +113,25 @@ def quick_gelu_of_any_length(module, rng):
         x = normal(rng, n, scale=3)
         wide = x.astype(np.float64)
         for BLOCK in (32, 64):
-            got = module.quick_gelu(island(x), out=beach(n)[0], BLOCK=BLOCK)
+            got = module.quick_gelu(island(x), out=beach(n), BLOCK=BLOCK)
             yield array(got), wide / (1 + np.exp(-1.702 * wide))
 
 
 @law("triton_quick_gelu")
 def quick_gelu_keeps_to_its_memory(module, rng):
-    """nothing is written behind the last number"""
-    n = int(rng.integers(1, 60))
-    out, sea = beach(n)
-    module.quick_gelu(island(normal(rng, n)), out=out)
-    yield outside(sea, n), 0
+    """nothing is read or written behind the last number"""
+    n = int(rng.integers(65, 120))
+    x, out = island(normal(rng, n)), beach(n)
+    with watched(x=x, out=out) as told:
+        module.quick_gelu(x, out=out)
+    yield told(), KEPT
 
 
 @law("triton_quick_gelu")
 def quick_gelu_at_both_ends(module, rng):
     """x itself far above zero, and 0 far below"""
     x = np.array([-1000, -300, 300, 1000], np.float32)
-    yield array(module.quick_gelu(island(x), out=beach(4)[0])), np.maximum(x, 0)
+    yield array(module.quick_gelu(island(x), out=beach(4))), np.maximum(x, 0)
 
 
 # ----------------------------------------------------------------------------------------- row by row
@@ -116,7 +151,7 @@ def softmax_of_rows(module, rng):
     for N in lengths(rng):
         x, tensor = rows(rng, 3, N, scale=2)
         e = np.exp(x.astype(np.float64))
-        yield array(module.softmax(tensor)), e / e.sum(-1, keepdims=True)
+        yield array(module.softmax(tensor, out=beach(3, N))), e / e.sum(-1, keepdims=True)
 
 
 @law("triton_softmax")
@@ -124,14 +159,25 @@ def softmax_of_negative_rows(module, rng):
     """lanes behind the end of a row count for nothing, though all of the row is far below zero"""
     x, tensor = rows(rng, 2, int(rng.integers(33, 60)), shift=-50)
     e = np.exp(x.astype(np.float64))
-    yield array(module.softmax(tensor)), e / e.sum(-1, keepdims=True)
+    yield array(module.softmax(tensor, out=beach(*x.shape))), e / e.sum(-1, keepdims=True)
 
 
 @law("triton_softmax")
 def softmax_of_large_rows(module, rng):
     """large numbers overflow nothing"""
     x = rng.permuted(np.tile(np.arange(20, dtype=np.float32), (2, 1)), axis=1) * 1000
-    yield array(module.softmax(island(x))), (x == x.max(-1, keepdims=True)).astype(np.float64)
+    got = module.softmax(island(x), out=beach(2, 20))
+    yield array(got), (x == x.max(-1, keepdims=True)).astype(np.float64)
+
+
+@law("triton_softmax")
+def softmax_keeps_to_its_memory(module, rng):
+    """nothing is read or written beyond the rows"""
+    N = int(rng.integers(33, 60))
+    x, out = rows(rng, 2, N)[1], beach(2, N)
+    with watched(x=x, out=out) as told:
+        module.softmax(x, out=out)
+    yield told(), KEPT
 
 
 @law("triton_layer_norm")
@@ -140,7 +186,7 @@ def layer_norm_of_rows(module, rng):
     for D in lengths(rng):
         x, tensor = rows(rng, 3, D, shift=3)
         weight, bias = normal(rng, D), normal(rng, D)
-        got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-5)
+        got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(3, D))
         yield array(got), exact_layer_norm(x, weight, bias, 1e-5)
 
 
@@ -149,7 +195,7 @@ def eps_counts_where_rows_are_small(module, rng):
     """eps is added to the variance, not to its root"""
     x, tensor = rows(rng, 2, 40, scale=1e-2)
     weight, bias = normal(rng, 40), normal(rng, 40)
-    got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-2)
+    got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-2, out=beach(2, 40))
     yield array(got), exact_layer_norm(x, weight, bias, 1e-2)
 
 
@@ -159,8 +205,18 @@ def wide_blocks_change_nothing(module, rng):
     x, tensor = rows(rng, 2, 50, shift=1)
     weight, bias = normal(rng, 50), normal(rng, 50)
     for BLOCK in (64, 256):
-        got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-5, BLOCK=BLOCK)
+        got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(2, 50), BLOCK=BLOCK)
         yield array(got), exact_layer_norm(x, weight, bias, 1e-5)
+
+
+@law("triton_layer_norm")
+def layer_norm_keeps_to_its_memory(module, rng):
+    """nothing is read or written beyond the rows, the weight and the bias"""
+    D = int(rng.integers(33, 60))
+    x, weight, bias, out = rows(rng, 2, D)[1], island(normal(rng, D)), island(normal(rng, D)), beach(2, D)
+    with watched(x=x, weight=weight, bias=bias, out=out) as told:
+        module.layer_norm(x, weight, bias, eps=1e-5, out=out)
+    yield told(), KEPT
 
 
 # ------------------------------------------------------------------------------------- flash attention
@@ -177,7 +233,7 @@ def flash_attention_is_attention(module, rng):
     """softmax(q kᵀ / √K) v, for lengths that are multiples of a tile and for others"""
     for T in (16, 17, 31, 50):
         *qkv, want = one_head(rng, T)
-        yield array(module.flash_attention(*map(island, qkv))), want
+        yield array(module.flash_attention(*map(island, qkv), out=beach(T, 16))), want
 
 
 @law("flash_attention")
@@ -185,7 +241,7 @@ def tiles_of_any_size(module, rng):
     """the sizes of the tiles change nothing"""
     *qkv, want = one_head(rng, 37)
     for M, N in [(16, 32), (32, 16), (64, 64)]:
-        yield array(module.flash_attention(*map(island, qkv), BLOCK_M=M, BLOCK_N=N)), want
+        yield array(module.flash_attention(*map(island, qkv), out=beach(37, 16), BLOCK_M=M, BLOCK_N=N)), want
 
 
 @law("flash_attention")
@@ -194,4 +250,14 @@ def large_scores_that_come_late(module, rng):
     q, k, v, _ = one_head(rng, 40)
     k[32:] += 12 * np.sign(q.sum(0)) / math.sqrt(16)
     want = exact_attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
-    yield array(module.flash_attention(*map(island, (q, k, v)))), want
+    yield array(module.flash_attention(*map(island, (q, k, v)), out=beach(40, 16))), want
+
+
+@law("flash_attention")
+def flash_attention_keeps_to_its_memory(module, rng):
+    """nothing is read or written behind the last row"""
+    T = int(rng.integers(17, 31))
+    q, k, v, out = *map(island, one_head(rng, T)[:3]), beach(T, 16)
+    with watched(q=q, k=k, v=v, out=out) as told:
+        module.flash_attention(q, k, v, out=out)
+    yield told(), KEPT
