@@ -12,8 +12,8 @@ SEED = 1_000_003  # no training batch is drawn from it
 def evaluate(model, preprocess, pictures=2000):
     """{what: (accuracy, chance, number of pictures)}, zero-shot, on pictures that no training has seen."""
     return {
-        "one object, pair seen in training": _one_object(model, preprocess, shapes.SEEN, pictures),
-        "one object, pair held out": _one_object(model, preprocess, shapes.HELD_OUT, pictures),
+        "one object, pair seen in training": one_object(model, preprocess, shapes.SEEN, pictures),
+        "one object, pair held out": one_object(model, preprocess, shapes.HELD_OUT, pictures),
         "two objects: the two best labels are theirs": _two_objects(model, preprocess, pictures),
         "two objects: which has which colour": _two_captions(model, preprocess, pictures, _colours_swapped),
         "two objects: which is where": _two_captions(model, preprocess, pictures, _places_swapped),
@@ -41,8 +41,8 @@ def _cosines(model, images):
     return _encode(model, images) @ model.ops.to_numpy(class_embeddings(model, LABELS)).T
 
 
-def _one_object(model, preprocess, pairs, pictures):
-    """Top-1 among the labels of all pairs."""
+def one_object(model, preprocess, pairs, pictures):
+    """(accuracy, chance, pictures): top-1 among the labels of all pairs, on pictures of the given ones."""
     rng = np.random.default_rng([SEED, len(pairs)])
     scenes = [shapes.one_object(rng, pairs[rng.integers(len(pairs))]) for _ in range(pictures)]
     best = _cosines(model, _draw(scenes, preprocess, rng)).argmax(-1)

@@ -5,7 +5,8 @@ catalogue.py     reads it
 copies.py        a module of the library with a student's function, or a mistake, in it
 laws/            what must be true of each function
 skeletons.py     `miniclip learn start`: signature and docstring of the reference, no body
-grading.py       one exercise held to its laws, and the mistake that it behaves like
+holding.py       one function held to its laws, and the mistake that it behaves like
+grading.py       a student's file, in a process of its own
 attempts.py      what has been tried: states, hints, the table
 reports.py       JSON and JUnit XML
 payoff.py        the built-in model with a student's functions in it

@@ -21,12 +21,8 @@ def copy(name, edits=()):
             raise ValueError(f"{name}: has {source.count(old)} of {old!r}, expected one")
         source = source.replace(old, new)
     file = f"<copy {next(_numbers)} of {name}>"
-    linecache.cache[file] = (
-        len(source),
-        None,
-        source.splitlines(keepends=True),
-        file,
-    )  # Triton reads its kernels there
+    lines = source.splitlines(keepends=True)
+    linecache.cache[file] = len(source), None, lines, file  # where Triton reads its kernels
     module = types.ModuleType(name)
     module.__file__ = origin
     exec(compile(source, file, "exec"), module.__dict__)

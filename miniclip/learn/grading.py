@@ -1,7 +1,6 @@
-"""One exercise, held to its laws: which hold, and which common mistake the function behaves like.
+"""What a student's file is worth: it runs in a process of its own (`python -m miniclip.learn.grading`).
 
-A student's file runs in a process of its own (`python -m miniclip.learn.grading`), so that whatever it does, the grader
-goes on.
+So whatever it does, the grader goes on. What is found out in there stands in `holding`.
 """
 
 import contextlib
@@ -13,31 +12,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
-import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 import miniclip
 from miniclip.errors import InputError
-from miniclip.learn import catalogue, copies, laws, skeletons
+from miniclip.learn import catalogue, copies, skeletons
+from miniclip.learn.holding import Unusable, Verdict, behaves_as, hold, told
 
-CASES = {"numpy": 5, "triton": 2}  # that each law is tried on; the interpreter takes its time
 LIMIT = 300  # seconds that an exercise may take: only what hangs takes more than a few
 HOME = Path(miniclip.__file__).parents[1]  # where `import miniclip` finds this very library
 PRINTED = 10  # last lines of what a student's file prints that are told
-
-
-@dataclass
-class Verdict:
-    """Whether a law holds; `message` says what came in the place of what."""
-
-    law: str
-    text: str
-    passed: bool
-    message: str = ""
 
 
 @dataclass
@@ -62,10 +47,6 @@ class Result:
 
 
 NO_LAWS = ("file", "begun", "loads", "runs")  # what has to be true before there is something to hold to laws
-
-
-class Unusable(Exception):
-    """Of what a student's file has, or gives: its text says what is wrong with it."""
 
 
 def why_not(exercise):
@@ -128,81 +109,6 @@ def _run(command, directory, environment, limit):
     return code, "\n".join(["..."] * (len(lines) > PRINTED) + lines[-PRINTED:])
 
 
-def hold(exercise, module, seed=0, path=None):
-    """Hold a module to an exercise's laws -> (verdicts, values): a verdict a law, and a list a law of what it gave."""
-    verdicts, values = [], []
-    for law in laws.of(exercise):
-        message, given = None, []
-        for case in range(CASES[exercise.track]):
-            rng = np.random.default_rng([seed, zlib.crc32(f"{exercise.id} {law.__name__}".encode()), case])
-            try:
-                with np.errstate(all="ignore"):
-                    for got, want in list(law(module, rng)):
-                        message = message or laws.difference(got, want)
-                        given.append(got)
-            except Exception as error:
-                message = message or _told(error, path)
-                given.append(type(error).__name__)
-        values.append(given)
-        verdicts.append(Verdict(law.__name__, law.__doc__.strip(), message is None, message or ""))
-    return verdicts, values
-
-
-def _told(error, path):
-    """An exception in one line, with the line of the student's file that it came from.
-
-    One that came out of no line of it is the law's own: it could not go on with what the function takes or gives.
-    """
-    if isinstance(error, Unusable):
-        return str(error)
-    text = f"{type(error).__name__}: {str(error).strip() or 'no message'}".replace("\n", " ")[:300]
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if lines:
-        return f"raises {text} ({Path(path).name}, line {lines[-1]})"
-    if isinstance(error, (NotImplementedError, SyntaxError, SystemExit)) or "Interpreter" in text or path is None:
-        return f"raises {text}"
-    return f"takes or gives something else than is expected: {text}"
-
-
-def behaves_as(exercise, verdicts, values, seed=0):
-    """The first of the exercise's mutants that gives the same values, in words; None where none does.
-
-    Where several things are wrong at once no mutant does. Then: the first that is wrong in the same way under one of
-    the laws.
-    """
-    for mutant in exercise.mutants:
-        if all(map(_all_alike, values, _held(exercise, mutant, seed)[1])):
-            return mutant.as_if
-    for i, verdict in enumerate(verdicts):
-        for mutant in exercise.mutants:
-            theirs, given = _held(exercise, mutant, seed)
-            if not (verdict.passed or theirs[i].passed) and _says_enough(given[i]) and _all_alike(values[i], given[i]):
-                return f"{mutant.as_if}; and that is not all"
-    return None
-
-
-@functools.cache
-def _held(exercise, mutant, seed):
-    return hold(exercise, copies.copy(exercise.module, mutant.edits), seed)
-
-
-def _says_enough(values):
-    """Whether values can be those of one mistake alone: arrays can, exceptions and yes or no cannot."""
-    return all(isinstance(value, np.ndarray) and value.size > 1 and np.isfinite(value).all() for value in values)
-
-
-def _all_alike(values, others):
-    return len(values) == len(others) and all(map(_alike, values, others))
-
-
-def _alike(a, b):
-    if isinstance(a, (np.ndarray, np.generic, float)) and isinstance(b, (np.ndarray, np.generic, float)):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        scale = np.abs(b, where=np.isfinite(b), out=np.zeros(b.shape)).max(initial=0)
-        return a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=laws.TOLERANCE * scale, equal_nan=True)
-    return type(a) is type(b) and a == b
-
-
 def load(path, name):
     """The function `name` of a student's file. Raises Unusable where there is none, and whatever the file raises."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
@@ -235,7 +141,7 @@ def _grade_here(exercise, path, seed):
     try:
         function = load(path, exercise.function.rpartition(".")[2])
     except (Exception, SystemExit) as error:
-        return Result(exercise.id, "partial", [Verdict("loads", "there is a function", False, _told(error, path))])
+        return Result(exercise.id, "partial", [Verdict("loads", "there is a function", False, told(error, path))])
     module = copies.copy(exercise.module)
     copies.put(module, exercise.function, _returning(function) if exercise.track == "numpy" else function)
     verdicts, values = hold(exercise, module, seed, path)

@@ -3,14 +3,13 @@
 import dataclasses
 import types
 
-import numpy as np
-
 import miniclip
-from miniclip.data import evaluation, shapes
+from miniclip.data import shapes
 from miniclip.learn import copies, grading
 
 PICTURES = 200
 MODULES = ("tokenizer", "ops.numpy_ops", "towers.transformer", "towers.vit", "towers.text", "model", "zero_shot")
+EVALUATION = "data.evaluation"
 
 
 def inference(exercises):
@@ -24,7 +23,7 @@ def accuracy(exercises=(), directory=None):
 
     The functions of the given exercises are those of the directory's files, all others the library's.
     """
-    ours = {name: copies.copy(f"miniclip.{name}") for name in MODULES}
+    ours = {name: copies.copy(f"miniclip.{name}") for name in (*MODULES, EVALUATION)}
     theirs = []
     for exercise in exercises:
         function = grading.load(exercise.path(directory), exercise.function.rpartition(".")[2])
@@ -41,13 +40,7 @@ def accuracy(exercises=(), directory=None):
     )
     tokenizer = ours["tokenizer"].Tokenizer(model.tokenizer.merges)
     model = ours["model"].CLIP(config, model.params, ours["ops.numpy_ops"], tokenizer=tokenizer)
-
-    rng = np.random.default_rng([evaluation.SEED, 4])
-    pairs = [shapes.HELD_OUT[i % len(shapes.HELD_OUT)] for i in range(PICTURES)]
-    pictures = [shapes.draw(shapes.one_object(rng, pair), rng) for pair in pairs]
-    classes = ours["zero_shot"].class_embeddings(model, evaluation.LABELS)  # (80, E)
-    best = model.logits(model.encode_image(preprocess(pictures)), classes).argmax(-1)  # (200,)
-    return float(np.mean([shapes.PAIRS[i] == pair for i, pair in zip(best, pairs)]))
+    return ours[EVALUATION].one_object(model, preprocess, shapes.HELD_OUT, PICTURES)[0]
 
 
 def _rewire(scope, modules):

@@ -1,161 +1,19 @@
-"""The course: that its grader is right, what a student sees, and that its pages tell what is."""
+"""What a student sees of the course, what a grader gets of it, and the pay-off."""
 
-import ast
-import importlib.util
 import json
-import re
-import shutil
-import subprocess
 import sys
-import textwrap
 import time
 import types
 import xml.etree.ElementTree as ET
-from itertools import chain
-from pathlib import Path
 
-import numpy as np
 import pytest
+from course import EXERCISES, each_exercise, solution, write
 
 from miniclip import cli
 from miniclip.errors import InputError
-from miniclip.kernels.device import INTERPRETING
-from miniclip.learn import attempts, catalogue, copies, grading, laws, payoff, skeletons
+from miniclip.learn import attempts, grading, payoff, skeletons
 
-ROOT = Path(__file__).parent.parent
-COURSE = ROOT / "miniclip" / "learn"
-EXERCISES = {exercise.id: exercise for exercise in catalogue.exercises()}
-needs_interpreter = pytest.mark.skipif(not INTERPRETING, reason="the course runs kernels in the interpreter")
-
-
-def marks(exercise):
-    return [needs_interpreter] if exercise.track == "triton" else []
-
-
-each_exercise = pytest.mark.parametrize(
-    "exercise", [pytest.param(exercise, id=exercise.id, marks=marks(exercise)) for exercise in EXERCISES.values()]
-)
-
-
-def solution(exercise):
-    """The reference as a student's file: its own skeleton with the reference's body."""
-    source = Path(importlib.util.find_spec(exercise.module).origin).read_text()
-    function = skeletons._find(ast.parse(source), exercise.function)
-    body = "".join(source.splitlines(keepends=True)[function.body[0].end_lineno : function.end_lineno])
-    body = textwrap.indent(textwrap.dedent(body), "    ")
-    # What of the reference's is not for students to import, they have to write themselves.
-    private = "from miniclip.loss import _cross_entropy\n" if "_cross_entropy" in body else ""
-    private += f"from {exercise.module} import *\n" if exercise.id == "bpe_encode" else ""
-    return private + skeletons.skeleton(exercise).replace("    raise NotImplementedError\n", body)
-
-
-def write(directory, exercise, source):
-    path = exercise.path(directory)
-    path.write_text(source)
-    return path
-
-
-# --------------------------------------------------------------------------------------- the grader is right
-
-
-@each_exercise
-@pytest.mark.parametrize("seed", [0, 1, 271828])
-def test_the_reference_passes_every_law(exercise, seed):
-    verdicts, _ = grading.hold(exercise, copies.copy(exercise.module), seed)
-    assert [(verdict.text, verdict.message) for verdict in verdicts if not verdict.passed] == []
-
-
-@each_exercise
-def test_an_untouched_skeleton_passes_no_law(exercise, tmp_path):
-    path = write(tmp_path, exercise, skeletons.skeleton(exercise))
-    module = copies.copy(exercise.module)
-    copies.put(module, exercise.function, grading.load(path, exercise.function.rpartition(".")[2]))
-    verdicts, _ = grading.hold(exercise, module)
-    assert verdicts and not any(verdict.passed for verdict in verdicts)
-    assert all("NotImplementedError" in verdict.message for verdict in verdicts)
-    assert grading.grade(exercise, tmp_path).state == "to do"
-
-
-@pytest.mark.parametrize(
-    ("exercise", "mutant"),
-    [
-        pytest.param(exercise, mutant, id=f"{exercise.id}-{mutant.as_if}", marks=marks(exercise))
-        for exercise in EXERCISES.values()
-        for mutant in exercise.mutants
-    ],
-)
-@pytest.mark.parametrize("seed", [0, 271828])
-def test_every_mistake_breaks_a_law_and_is_told_from_the_others(exercise, mutant, seed):
-    verdicts, values = grading.hold(exercise, copies.copy(exercise.module, mutant.edits), seed)
-    assert not all(verdict.passed for verdict in verdicts)
-    assert grading.behaves_as(exercise, verdicts, values, seed) == mutant.as_if
-
-
-@each_exercise
-def test_what_is_right_behaves_like_no_mistake(exercise):
-    assert grading.behaves_as(exercise, *grading.hold(exercise, copies.copy(exercise.module))) is None
-
-
-def test_another_seed_draws_other_inputs():
-    softmax = EXERCISES["softmax"]
-    seen = [chain(*grading.hold(softmax, copies.copy(softmax.module), seed)[1]) for seed in (0, 1)]
-    assert not any(np.array_equal(a, b) for a, b in zip(*seen) if getattr(a, "shape", ()) == (3, 4))
-
-
-def test_an_edit_that_does_not_fit_the_source_is_refused():
-    with pytest.raises(ValueError, match="has 0 of 'no such text'"):
-        copies.copy("miniclip.loss", [("no such text", "")])
-    with pytest.raises(ValueError, match=r"has \d+ of 'return'"):
-        copies.copy("miniclip.ops.numpy_ops", [("return", "")])
-
-
-def test_a_copy_is_the_librarys_own_business_to_nobody_else():
-    edited = copies.copy("miniclip.loss", [("_cross_entropy(ops, logits.T, label_smoothing)) / 2", "1)")])
-    from miniclip import loss
-
-    assert edited.contrastive_loss(np.eye(3)) != loss.contrastive_loss(np.eye(3))
-    assert sys.modules["miniclip.loss"] is loss
-
-
-def test_a_function_is_put_wherever_its_module_has_it():
-    module = copies.copy("miniclip.ops.numpy_ops")
-    copies.put(module, "quick_gelu", lambda x: x - 1)
-    assert module.quick_gelu(3) == module.ACTIVATIONS["quick_gelu"](3) == 2
-    assert module.linear(np.eye(2), np.eye(2), activation="quick_gelu").tolist() == [[0, -1], [-1, 0]]
-
-
-# ------------------------------------------------------------------------------------------ the catalogue
-
-
-def test_exercises_build_on_earlier_ones_and_tutorials_that_are_there():
-    seen = set()
-    for exercise in EXERCISES.values():
-        assert seen >= set(exercise.needs) and (not exercise.file or exercise.file in seen)
-        assert exercise.track in catalogue.TRACKS and exercise.points > 0 and exercise.minutes > 0
-        assert len(exercise.hints) == 3 and len(exercise.mutants) >= 3
-        assert (ROOT / "tutorials" / f"{exercise.tutorial}.py").is_file()
-        assert all(law.__doc__ for law in laws.of(exercise))
-        seen.add(exercise.id)
-    tracks = [exercise.track for exercise in EXERCISES.values()]
-    assert tracks.count("numpy") >= 12 and tracks.count("triton") == 5
-
-
-@each_exercise
-def test_a_skeleton_is_the_references_signature_and_docstring(exercise):
-    source = skeletons.skeleton(exercise)
-    (function,) = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
-    tree = ast.parse(Path(importlib.util.find_spec(exercise.module).origin).read_text())
-    reference = skeletons._find(tree, exercise.function)
-    assert ast.unparse(function.args) == ast.unparse(reference.args)
-    assert ast.get_docstring(function) == ast.get_docstring(reference)
-    assert [ast.unparse(d) for d in function.decorator_list] == (["triton.jit"] if exercise.track == "triton" else [])
-    assert len(function.body) == 2 and isinstance(function.body[1], ast.Raise)
-    assert " _" not in "".join(line for line in source.splitlines() if "import" in line)
-    path, line = skeletons.line_of(exercise)
-    assert f"def {function.name}(" in Path(path).read_text().splitlines()[line - 1]
-
-
-# ----------------------------------------------------------------------------------- what a student sees
+# -------------------------------------------------------------------------------------------------- what a student sees
 
 
 @each_exercise
@@ -326,7 +184,7 @@ def test_two_mistakes_at_once_are_told_one_after_the_other(tmp_path):
     assert result.behaves_as == "eps stood outside the root; and that is not all"
 
 
-# ------------------------------------------------------------------------------------- for those who grade
+# -------------------------------------------------------------------------------------------------- for those who grade
 
 
 def test_graders_get_json_and_junit_and_leave_nothing_behind(tmp_path, capsys):
@@ -366,7 +224,7 @@ def test_the_exit_code_is_0_where_all_that_was_named_is_done(tmp_path, capsys):
     assert cli.main(["learn", "check", str(tmp_path), "softmax", "layer_norm", "--json"]) == 1
 
 
-# ----------------------------------------------------------------------------------------------- the pay-off
+# ---------------------------------------------------------------------------------------------------------- the pay-off
 
 
 def test_the_payoff_runs_every_function_that_has_a_part_in_naming_pictures(tmp_path, monkeypatch):
@@ -408,62 +266,3 @@ def test_the_payoff_takes_only_what_is_done_and_unchanged(tmp_path, capsys):
     assert cli.main(["learn", "progress", str(tmp_path)]) == 0
     assert "done when it was checked, and has changed since" in capsys.readouterr().out
     assert cli.main(["learn", "payoff", str(tmp_path)]) == 1
-
-
-# -------------------------------------------------------------------------------------------------- the pages
-
-
-def test_the_readmes_transcript_is_what_happens(tmp_path):
-    readme = (COURSE / "README.md").read_text()
-    blocks = re.findall(r"```(python|console)\n(.*?)```", readme, flags=re.DOTALL)
-    assert [kind for kind, _ in blocks].count("console") == 4
-    for kind, block in blocks:
-        if kind == "python":  # the body of the file that its first line names
-            name, body = block.split("\n", 1)
-            path = tmp_path / name.removeprefix("# ")
-            source = path.read_text()
-            at = source.index('"""', source.index('"""', source.index("def ")) + 3) + 4
-            path.write_text(source[:at] + body)
-        else:
-            command, printed = block.split("\n", 1)
-            command = [sys.executable, "-m", *command.removeprefix("$ ").split()]
-            done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-            assert done.stderr == ""
-            # The last digits of a float are another BLAS' to decide.
-            numbers = re.compile(r"\d+\.\d+")
-            assert numbers.sub("#", done.stdout) == numbers.sub("#", printed)
-            told = zip(numbers.findall(done.stdout), numbers.findall(printed))
-            assert all(float(a) == pytest.approx(float(b), rel=0.01) for a, b in told)
-
-
-def test_the_pages_count_right():
-    points = {id: exercise.points for id, exercise in EXERCISES.items()}
-    before = set()
-    for row in re.findall(r"^\| .*\| \d+ \|.*", (COURSE / "INSTRUCTORS.md").read_text(), flags=re.MULTILINE):
-        _, _, names, total, hours, _ = row.split("|")
-        chosen = set(re.findall(r"\w+", "".join(re.findall(r"`(.*?)`", names)))) & points.keys()
-        if "above" in names:
-            chosen |= before
-        if "track" in names:
-            track = "numpy" if "NumPy" in names else "triton"
-            chosen = {id for id, exercise in EXERCISES.items() if exercise.track == track}
-        before = chosen
-        assert int(total) == sum(points[id] for id in chosen), row
-        wanted = sum(EXERCISES[id].minutes for id in chosen) / 60
-        assert float(hours.strip().replace("½", ".5")) == pytest.approx(wanted, abs=0.5), row
-    numpy, triton = (sum(e.track == track for e in EXERCISES.values()) for track in catalogue.TRACKS)
-    assert (numpy, triton) == (16, 5)
-    assert "Sixteen exercises in NumPy and five in Triton" in (COURSE / "README.md").read_text()
-
-
-def test_the_course_works_without_torch(tmp_path):
-    """Nothing of the NumPy track imports torch or triton, which the core does without."""
-    write(tmp_path, EXERCISES["softmax"], "import sys\n" + solution(EXERCISES["softmax"]) + "\n    pass\n")
-    code = (
-        "import sys; from miniclip import cli; cli.main(['learn', 'list']);"
-        f"cli.main(['learn', 'check', {str(tmp_path)!r}]); cli.main(['learn', 'payoff', {str(tmp_path)!r}]);"
-        "print({'torch', 'triton', 'matplotlib'} & sys.modules.keys())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("yours: softmax\nset()\n")
-    shutil.rmtree(tmp_path)

@@ -1,0 +1,102 @@
+"""A function held to its laws: which of them hold, and which common mistake it behaves like."""
+
+import functools
+import traceback
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from miniclip.learn import copies, laws
+
+CASES = {"numpy": 5, "triton": 2}  # that each law is tried on; the interpreter takes its time
+
+
+@dataclass
+class Verdict:
+    """Whether a law holds; `message` says what came in the place of what."""
+
+    law: str
+    text: str
+    passed: bool
+    message: str = ""
+
+
+class Unusable(Exception):
+    """Of what a student's file has, or gives: its text says what is wrong with it."""
+
+
+def hold(exercise, module, seed=0, path=None):
+    """Hold a module to an exercise's laws -> (verdicts, values): a verdict a law, and a list a law of what it gave."""
+    verdicts, values = [], []
+    for law in laws.of(exercise):
+        message, given = None, []
+        for case in range(CASES[exercise.track]):
+            rng = np.random.default_rng([seed, zlib.crc32(f"{exercise.id} {law.__name__}".encode()), case])
+            try:
+                with np.errstate(all="ignore"):
+                    for got, want in list(law(module, rng)):
+                        message = message or laws.difference(got, want)
+                        given.append(got)
+            except Exception as error:
+                message = message or told(error, path)
+                given.append(type(error).__name__)
+        values.append(given)
+        verdicts.append(Verdict(law.__name__, law.__doc__.strip(), message is None, message or ""))
+    return verdicts, values
+
+
+def told(error, path):
+    """An exception in one line, with the line of the student's file that it came from.
+
+    One that came out of no line of it is the law's own: it could not go on with what the function takes or gives.
+    """
+    if isinstance(error, Unusable):
+        return str(error)
+    text = f"{type(error).__name__}: {str(error).strip() or 'no message'}".replace("\n", " ")[:300]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    if lines:
+        return f"raises {text} ({Path(path).name}, line {lines[-1]})"
+    if isinstance(error, (NotImplementedError, SyntaxError, SystemExit)) or "Interpreter" in text or path is None:
+        return f"raises {text}"
+    return f"takes or gives something else than is expected: {text}"
+
+
+def behaves_as(exercise, verdicts, values, seed=0):
+    """The first of the exercise's mutants that gives the same values, in words; None where none does.
+
+    Where several things are wrong at once no mutant does. Then: the first that is wrong in the same way under one of
+    the laws.
+    """
+    for mutant in exercise.mutants:
+        if all(map(_all_alike, values, _held(exercise, mutant, seed)[1])):
+            return mutant.as_if
+    for i, verdict in enumerate(verdicts):
+        for mutant in exercise.mutants:
+            theirs, given = _held(exercise, mutant, seed)
+            if not (verdict.passed or theirs[i].passed) and _says_enough(given[i]) and _all_alike(values[i], given[i]):
+                return f"{mutant.as_if}; and that is not all"
+    return None
+
+
+@functools.cache
+def _held(exercise, mutant, seed):
+    return hold(exercise, copies.copy(exercise.module, mutant.edits), seed)
+
+
+def _says_enough(values):
+    """Whether values can be those of one mistake alone: arrays can, exceptions and yes or no cannot."""
+    return all(isinstance(value, np.ndarray) and value.size > 1 and np.isfinite(value).all() for value in values)
+
+
+def _all_alike(values, others):
+    return len(values) == len(others) and all(map(_alike, values, others))
+
+
+def _alike(a, b):
+    if isinstance(a, (np.ndarray, np.generic, float)) and isinstance(b, (np.ndarray, np.generic, float)):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        scale = np.abs(b, where=np.isfinite(b), out=np.zeros(b.shape)).max(initial=0)
+        return a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=laws.TOLERANCE * scale, equal_nan=True)
+    return type(a) is type(b) and a == b
