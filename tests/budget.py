@@ -1,0 +1,30 @@
+"""The error that a kernel may have: measured against float64, beside torch's own."""
+
+import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def normal(seed, *shape, dtype=torch.float32, scale=1.0):
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64) * scale
+    return x.to(dtype).to(DEVICE)
+
+
+def within_budget(ours, exact, torchs, exponent=0.0):
+    """At most twice torch's own error against float64, in the same dtype, and the rounding of the result itself.
+
+    exp(x) is off by the rounding of x, which is float32 inside kernels: `exponent` is the largest such x.
+    """
+    assert ours.shape == exact.shape and ours.dtype == torchs.dtype
+    assert ours.isfinite().all()
+    largest = exact.abs().max()
+    rounding = torch.finfo(ours.dtype).eps + exponent * torch.finfo(torch.float32).eps
+    allowed = 2 * (torchs.double() - exact).abs().max() + rounding * largest
+    error = (ours.double() - exact).abs().max()
+    assert error <= allowed, f"off by {error / largest:.1e} of the largest value, {allowed / largest:.1e} are allowed"
+
+
+def check(kernel, operation, tensors, exponent=0.0, **options):
+    """A kernel against torch's operation, on the same tensors in float64 and in their own dtype."""
+    wide = [None if x is None else x.double() for x in tensors]
+    within_budget(kernel(*tensors), operation(*wide, **options), operation(*tensors, **options), exponent)
