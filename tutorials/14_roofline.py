@@ -18,7 +18,6 @@
 import dataclasses
 import functools
 import inspect
-import json
 import math
 import textwrap
 import time
@@ -441,12 +440,11 @@ PER_NUMBER_THERE = {**PER_NUMBER, "quick_gelu": 6, "gelu": 6}
 
 def newest_runs():
     """Records of our kernels in bfloat16, a list for each device: of one run, its newest."""
-    found = {}
+    found = {}  # device -> run -> its records
     for r in records.read():
         if r["dtype"] == "bfloat16" and r.get("ceilings") and r["times"] and " " not in r["name"]:  # a name of one word
-            run = r["date"], json.dumps([r["versions"], r["ceilings"]])
-            found.setdefault(r["device"], {}).setdefault(run, []).append(r)
-    return [max(runs.items(), key=lambda item: (item[0][0], len(item[1])))[1] for _, runs in sorted(found.items())]
+            found.setdefault(r["device"], {}).setdefault((records.stamp(r), str(r["ceilings"])), []).append(r)
+    return [max(runs.values(), key=lambda run: (run[0]["date"], len(run))) for _, runs in sorted(found.items())]
 
 
 def panel(run):
@@ -458,8 +456,7 @@ def panel(run):
             assert (r["flops"], r["bytes"]) == (2 * M * N * K, 2 * (M * K + N * K + N + M * N))
         flops = r["flops"] or PER_NUMBER_THERE[r["name"]] * math.prod(r["shape"].values())
         points.setdefault(r["name"], []).append((flops / r["bytes"], flops / r["times"][r["ours"]] * 1e6))
-    versions = ", ".join(f"{name} {version}" for name, version in run[0]["versions"].items() if version)
-    stamp = textwrap.fill(f"{run[0]['date']}: {versions}", 115)
+    stamp = textwrap.fill(records.stamp(run[0]), 115)
     peak, bandwidth = run[0]["ceilings"]["product"] * 1e12, run[0]["ceilings"]["copy"] * 1e9
     return f"{run[0]['device']}, bfloat16", stamp, peak, bandwidth, dict(sorted(points.items()))
 

@@ -59,6 +59,12 @@ def _version(package):
         return None
 
 
+def stamp(record):
+    """When it was measured, and with which versions of what."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    return f"{record['date']}: {versions}"
+
+
 def today():
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 

@@ -68,8 +68,7 @@ def section(found, pictures=()):
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device]
         newest = max(rows, key=lambda r: r["date"])
-        versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items() if version)
-        parts += [f"### {device}", f"{newest['date']}: {versions}. Ratios are to the fastest peer of the same run."]
+        parts += [f"### {device}", f"{records.stamp(newest)}. Ratios are to the fastest peer of the same run."]
         parts.append(table(head, [_row(r) for r in rows]))
     return "\n\n".join([*parts, HOW])
 

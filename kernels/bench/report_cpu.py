@@ -14,10 +14,8 @@ def section(found, pictures=()):
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device]
         newest = max(rows, key=lambda r: r["date"])
-        versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items() if version)
-        parts.append(
-            f"{device}, {newest['cores']} cores, BLAS kernel {newest['kernel']}, {newest['date']}: {versions}."
-        )
+        where = f"{device}, {newest['cores']} cores, BLAS kernel {newest['kernel']}"
+        parts.append(f"{where}, {records.stamp(newest)}.")
         parts.append(report.table(["what", "miniclip", "of the product's rate", "speed against"], map(_row, rows)))
     parts += [f"![{shown}]({path})" for shown, path in pictures]
     return "\n\n".join(parts) or "Nothing has been measured yet."

@@ -60,6 +60,7 @@ def _roofline(ax, title, stamp, peak, bandwidth, points):
     ax.set(xlabel="arithmetic intensity, FLOPs per byte", ylabel=f"{name}FLOP/s")
     ax.yaxis.set_major_formatter(lambda rate, _: f"{rate / unit:,g}")
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
     ax.text(high / 1.05, peak * 1.15, f"peak {peak / unit:.3g} {name}FLOP/s", ha="right", va="bottom")
     ax.text(low * 1.05, peak * 1.15, f"bandwidth {bandwidth / unit:.3g} {name}B/s", ha="left", va="bottom")
     right = ridge > np.sqrt(low * high)  # then there is more room on the left of it
