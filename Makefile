@@ -50,7 +50,7 @@ gpu:
 	@failed=0; \
 	timeout 170 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
 		tests/test_kernels.py tests/test_kernels_memory.py tests/test_graphs.py tests/test_ops.py \
-		tests/test_backends.py || failed=1; \
+		tests/test_ops_convolutions.py tests/test_backends.py || failed=1; \
 	timeout 140 $(PYTHON) -m miniclip bench kernels --seconds 100 || failed=1; \
 	timeout 150 $(PYTHON) -m miniclip bench models --seconds 90 || failed=1; \
 	timeout 20 $(PYTHON) -m miniclip bench report --write || failed=1; \

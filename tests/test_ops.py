@@ -3,41 +3,19 @@
 import functools
 import inspect
 import math
-import tracemalloc
 import types
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from arithmetic import EXACT, close, each_backend, normal, run, seeds
 from backends import HERE
 from hypothesis import given
 from hypothesis import strategies as st
 
 from miniclip.learn import catalogue, laws
-from miniclip.ops import numpy_conv, numpy_ops, select, torch_ops
-
-each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in HERE])
-seeds = st.integers(0, 2**32 - 1)
-
-
-def normal(seed, *shape, scale=1.0):
-    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
-
-
-def run(ops, name, *args, **kwargs):
-    """An operation of a backend on ndarrays, ndarray out."""
-    args = [ops.asarray(x) if isinstance(x, np.ndarray) else x for x in args]
-    kwargs = {k: ops.asarray(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
-    return ops.to_numpy(getattr(ops, name)(*args, **kwargs))
-
-
-def close(ours, exact, error=1e-5):
-    """Within `error` of the largest value: what float32 allows after sums of a few hundred terms."""
-    exact = np.asarray(exact, np.float64)
-    assert ours.shape == exact.shape
-    np.testing.assert_allclose(ours, exact, rtol=0, atol=error * max(1e-30, np.abs(exact).max()))
-
+from miniclip.ops import numpy_ops, select, torch_ops
 
 # ------------------------------------------------------------------------------------------- contract
 
@@ -148,15 +126,6 @@ def test_embed_looks_rows_up_and_pool_picks_a_token(ops, seed, batch, length, vo
 
 
 # -------------------------------------------------------------------------------------------- activations
-
-EXACT = {
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
 
 
 @each_backend
@@ -287,133 +256,6 @@ def test_attention_reads_strided_views_of_one_packed_product(ops, seed, causal):
     tensor = ops.asarray(packed)
     views = ops.attention(*(tensor[:, :, i] for i in range(3)), causal=causal)
     close(ops.to_numpy(views), run(ops, "attention", *apart, causal=causal), 1e-6)
-
-
-# ------------------------------------------------------------------------------------------- convolutions
-
-
-def each_dtype(name):
-    """A backend with each type it computes in that tells right from nearly right, and the error that is allowed."""
-    errors = {"float32": 1e-5, "float64": 1e-13}
-    return [(dtype, error) for dtype, error in errors.items() if dtype in select(name).DTYPES]
-
-
-each_backend_and_dtype = pytest.mark.parametrize(
-    ("ops", "dtype", "error"),
-    [pytest.param(select(name), *rest, id=f"{name}-{rest[0]}") for name in HERE for rest in each_dtype(name)],
-)
-
-
-@each_backend_and_dtype
-@given(
-    seed=seeds,
-    batch=st.integers(0, 3),
-    channels=st.tuples(st.integers(1, 5), st.integers(1, 6)),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    kernel=st.integers(1, 4),
-    stride=st.integers(1, 3),
-    padding=st.one_of(st.integers(0, 2), st.tuples(st.integers(0, 2), st.integers(0, 2))),
-    groups=st.sampled_from([1, 1, 2, 3, 5]),
-    bias=st.booleans(),
-    residual=st.booleans(),
-    activation=st.sampled_from([None, *EXACT]),
-    flipped=st.booleans(),
-)
-def test_convolution_equals_torchs(
-    ops, dtype, error, seed, batch, channels, size, kernel, stride, padding, groups, bias, residual, activation, flipped
-):
-    C, N = channels[0], channels[1] * groups
-    sides = padding if isinstance(padding, tuple) else (padding, padding)
-    height, width = (max(n, kernel - sum(sides)) for n in size)
-    shapes = [(batch, C * groups, height, width), (N, C, kernel, kernel), (N,)]
-    x, weight, b = (normal(seed + i, *shape).astype(dtype) for i, shape in enumerate(shapes))
-    x, b = x[:, :, ::-1, ::-1] if flipped else x, b if bias else None
-    wide = (torch.from_numpy(a.astype(np.float64)) for a in (x, weight, np.zeros(N) if b is None else b))
-    exact = F.conv2d(F.pad(next(wide), 2 * sides), *wide, stride, groups=groups)
-    r = normal(seed + 3, *exact.shape).astype(dtype) if residual else None
-    exact = exact + torch.from_numpy(r) if residual else exact
-    exact = EXACT[activation](exact).numpy() if activation else exact.numpy()
-    options = {"stride": stride, "padding": padding, "groups": groups, "residual": r, "activation": activation}
-    before = [a.copy() for a in (x, r) if a is not None]
-    ours = run(ops, "conv2d", x, weight, b, **options)
-    assert ours.dtype == dtype and ours.shape == exact.shape
-    if batch:
-        close(ours, exact, error)
-    for a, then in zip((x, r), before):
-        np.testing.assert_array_equal(a, then)
-
-
-@each_backend
-def test_a_convolution_with_a_kernel_of_one_one_is_a_shift(ops):
-    x, weight = normal(0, 2, 3, 6, 7), np.zeros((3, 3, 3, 3), np.float32)
-    weight[range(3), (2, 0, 1), 0, 2] = 1  # from the row above, the column behind, and another channel
-    shifted = np.zeros_like(x)
-    shifted[:, :, 1:, :-1] = x[:, (2, 0, 1), :-1, 1:]
-    np.testing.assert_array_equal(run(ops, "conv2d", x, weight, padding=1), shifted)
-
-
-def test_the_reference_lays_out_the_windows_of_one_picture_at_a_time_and_none_for_1x1():
-    def most(*args, **options):
-        """The most memory taken at any time, in numbers."""
-        tracemalloc.start()
-        numpy_ops.conv2d(*args, **options)
-        peak = tracemalloc.get_traced_memory()[1] / 4
-        tracemalloc.stop()
-        return peak
-
-    B, C, size = 8, 64, 32
-    x, narrow, wide = normal(0, B, C, size, size), normal(1, 1, C, 1, 1), normal(2, 1, C, 3, 3)
-    result, columns, padded = B * size**2, 9 * C * size**2, B * C * (size + 2) ** 2
-    assert result < most(x, narrow) < 1.1 * result
-    assert columns < most(x, wide, padding=1) - padded - result < 1.1 * columns
-
-
-@pytest.mark.parametrize("columns", [1, 300, 1000])
-def test_how_many_groups_are_laid_out_at_a_time_changes_nothing(columns, monkeypatch):
-    x, weight = normal(0, 2, 12, 6, 7), normal(1, 24, 1, 3, 3)
-    expected = numpy_ops.conv2d(x, weight, groups=12)
-    monkeypatch.setattr(numpy_conv, "COLUMNS", columns)
-    np.testing.assert_array_equal(numpy_ops.conv2d(x, weight, groups=12), expected)
-
-
-@each_backend_and_dtype
-@given(seed=seeds, shape=st.tuples(st.integers(0, 2), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
-def test_global_pooling_is_the_mean_of_a_channel(ops, dtype, error, seed, shape):
-    x = normal(seed, *shape).astype(dtype)
-    ours = run(ops, "global_avg_pool2d", x)
-    assert ours.dtype == dtype and ours.shape == (*shape[:2], 1, 1)
-    if shape[0]:
-        close(ours, x.astype(np.float64).mean((2, 3), keepdims=True), error)
-
-
-@each_backend_and_dtype
-@given(
-    seed=seeds,
-    shape=st.tuples(st.integers(0, 2), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)),
-    size=st.integers(1, 4),
-)
-def test_average_pooling_equals_torchs(ops, dtype, error, seed, shape, size):
-    B, C, height, width = (max(n, least) for n, least in zip(shape, (0, 1, size, size)))
-    x = normal(seed, B, C, height, width).astype(dtype)
-    exact = F.avg_pool2d(torch.from_numpy(x.astype(np.float64)), size).numpy()
-    ours = run(ops, "avg_pool2d", x, size)
-    assert ours.dtype == dtype and ours.shape == exact.shape
-    if B:
-        close(ours, exact, error)
-        np.testing.assert_array_equal(run(ops, "avg_pool2d", np.full_like(x, 3), size), 3)
-
-
-@each_backend_and_dtype
-@given(seed=seeds, batch=st.integers(0, 3), channels=st.integers(1, 7), grid=st.tuples(*[st.integers(1, 5)] * 2))
-def test_the_tokens_of_a_grid_are_its_mean_and_its_cells(ops, dtype, error, seed, batch, channels, grid):
-    x = normal(seed, batch, channels, *grid).astype(dtype)
-    positions = normal(seed + 1, math.prod(grid) + 1, channels).astype(dtype)
-    wide = x.astype(np.float64)
-    cells = [wide.mean((2, 3)), *(wide[:, :, row, column] for row, column in np.ndindex(grid))]
-    ours = run(ops, "grid_tokens", x, positions)
-    assert ours.dtype == dtype and ours.shape == (batch, len(positions), channels)
-    if batch:
-        close(ours, np.stack(cells, axis=1) + positions, error)
 
 
 # -------------------------------------------------------------------------------------- the shared space
