@@ -11,11 +11,11 @@ from PIL import Image
 
 import miniclip
 from miniclip import CLIPConfig, TextConfig, VisionConfig
+from miniclip.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
+from miniclip.bench.session import WrongAnswer
 from miniclip.cli import main
-from miniclip.kernels.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
-from miniclip.kernels.bench.session import WrongAnswer
+from miniclip.fetch.vocabulary import official_tokenizer
 from miniclip.tokenizer import PLAIN
-from miniclip.vocabulary import official_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)

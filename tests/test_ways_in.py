@@ -10,7 +10,8 @@ import transformers
 from PIL import Image
 
 import miniclip
-from miniclip import clip, hf, vocabulary
+from miniclip import clip, hf
+from miniclip.fetch import vocabulary
 
 PICTURE = "weights/example.png"
 
