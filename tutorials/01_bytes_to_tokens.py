@@ -4,12 +4,11 @@
 # - **Builds**: byte-pair encoding: training, encoding and decoding, and the layout of the ids.
 # - **Time**: 6 s on 2 cores.
 # - **Needs**: NumPy, matplotlib.
-# - **Before**: nothing but Python. Here the text half of CLIP begins; pictures begin in
-#   [02](02_pixels_to_patches.md).
+# - **Before**: only Python. The text half of CLIP begins here; pictures begin in [02](02_pixels_to_patches.md).
 #
-# A model computes with numbers, and "a red heart" is none. So a text is first cut into pieces, **tokens**, and each
-# piece is looked up in a fixed list, the **vocabulary**: its place in that list is its **id**. The model sees a row
-# of ids and nothing else. This page builds the way there and back, and arrives at the same ids as OpenAI's code.
+# A model computes with numbers, and "a red heart" is not a number. So a text is first cut into pieces, **tokens**.
+# Each token is looked up in a fixed list, the **vocabulary**: its position in that list is its **id**. The model sees
+# only a row of ids. This page builds the way from text to ids and back, and gets the same ids as OpenAI's code.
 
 # %%
 import inspect
@@ -21,6 +20,7 @@ import numpy as np
 
 import miniclip
 from miniclip import Tokenizer, tokenizer
+from miniclip.families.clip.presets import VOCABULARY
 from miniclip.fetch import vocabulary
 from miniclip.train import shapes
 from miniclip.viz import tokens as draw
@@ -30,8 +30,8 @@ model, preprocess = miniclip.load("shapes", backend="numpy")
 # %% [markdown]
 # ## Why not words
 #
-# The obvious piece is a word. The built-in model, "shapes", learned from captions of pictures with coloured shapes,
-# and all the words of 12,000 captions make a short list:
+# The obvious piece is a word. The built-in model, "shapes", learned from captions of pictures with coloured shapes.
+# All the words of 12,000 captions make a short list:
 
 # %%
 captions = list(shapes.captions(seed=0))
@@ -41,16 +41,16 @@ print({word: word in known for word in ["heart", "heart!", "hearts", "Heart", "h
 assert len(captions) == 12_000 and {"heart", "heart!"} <= known and not known & {"hearts", "Heart", "heart?"}
 
 # %% [markdown]
-# One letter more, and the word is not in the list. A longer list helps, but no list of words is ever complete:
-# tomorrow brings new names, new spellings, other languages. What is not in the list has no id, and the model cannot
-# be told of it at all. We want pieces of which **every** text can be made.
+# Add one letter, and the word is not in the list. A longer list helps, but no list of words is ever complete: every
+# day brings new names, new spellings, other languages. A word that is not in the list has no id, so the model cannot
+# read it at all. We want pieces that can make up **every** text.
 #
 # ## Bytes
 #
 # Computers have long had such pieces. Unicode gives each character a number, its *code point*, of up to 21 bits.
-# **UTF-8** writes it as one to four **bytes**, numbers from 0 to 255. Up to 7 bits are one byte. More of them go
-# six at a time, from the end, into bytes that begin with `10`, until what is left fits into the first byte, which
-# begins with as many ones as there are bytes, and a zero:
+# **UTF-8** writes this number as one to four **bytes**, numbers from 0 to 255. A number of up to 7 bits is one byte.
+# A longer one is cut from the end into groups of six bits, and each group becomes a byte that begins with `10`. The
+# bits that are left go into the first byte. It begins with a one for each byte of the character, then a zero:
 
 # %%
 for character in "hé你🙂":
@@ -61,21 +61,22 @@ print(len(caption.split()), "words,", len(caption.encode()), "bytes")
 assert len(caption.split()) == 10 and len(caption.encode()) == 50
 
 # %% [markdown]
-# So 256 ids are enough for every text there is, and nothing is ever unknown. The trouble is the length, here 50
-# tokens for 10 words. Attention compares each token with each ([03](03_attention.md)), so 5 times the tokens are 25
-# times the work there, and CLIP reads no more than 77. And a byte says little: the model would have to learn to spell
+# So 256 ids are enough for every text, and nothing is ever unknown. The problem is the length: here 50 tokens for 10
+# words. Attention compares each token with each ([03](03_attention.md)), so 5 times as many tokens cost 25 times as
+# much work there, and CLIP reads at most 77. Also, a single byte means little: the model would have to learn to spell
 # before it could learn what a crescent is.
 #
-# The way between is **byte-pair encoding** (Sennrich et al., Neural Machine Translation of Rare Words with Subword
-# Units, 2016; of bytes, and not of letters, since GPT-2): begin with bytes, of which everything can be made, and give
-# ids of their own to groups of bytes that often stand together. A frequent word becomes one token, a rare one a few.
+# **Byte-pair encoding** is between the two (Sennrich et al., Neural Machine Translation of Rare Words with Subword
+# Units, 2016; since GPT-2 it works on bytes instead of letters). It begins with bytes, which can make up everything.
+# Then it gives ids of their own to groups of bytes that often occur together. A frequent word becomes one token, a
+# rare word a few.
 #
 # ## Counting pairs
 #
 # This is the example of the paper's algorithm 1: four words, and how often each occurs. A word is a row of
-# **symbols**, at first one for each byte. The last one carries the mark `</w>`, *end of word*: to the vocabulary, `t`
-# and `t</w>` are two different symbols. So no spaces need be kept, since each word says itself where it ends. (In the
-# paper the mark is a symbol of its own; CLIP has it as here.) Which neighbours stand together most often?
+# **symbols**, at first one for each byte. The last symbol carries the mark `</w>`, *end of word*: for the vocabulary,
+# `t` and `t</w>` are two different symbols. So no spaces need to be kept: the mark shows where each word ends. (In
+# the paper the mark is a symbol of its own; CLIP does it as here.) Which two symbols are most often neighbours?
 
 # %%
 
@@ -101,7 +102,7 @@ assert pairs["e", "s"] == pairs["s", "t</w>"] == max(pairs.values()) == 6 + 3
 
 # %% [markdown]
 # Two pairs share the first place, both from "newest" and "widest". We take the alphabetically first, `e s`, so that
-# everybody gets the same result. Now the **merge**: wherever the pair stands, it becomes one symbol.
+# everybody gets the same result. Now the **merge**: wherever the pair occurs, it becomes one symbol.
 
 # %%
 
@@ -123,15 +124,15 @@ for symbols, count in words.items():
 # %% [markdown]
 # ## Training
 #
-# Training repeats this: count, merge the most frequent pair, count again. A merged symbol is a symbol like any other
-# and may be merged in its turn. What is learned is the list of merges, in order; the place of a merge is its
-# **rank**. The loop ends when there are as many as one wanted, or when no pair occurs twice.
+# Training repeats this: count, merge the most frequent pair, count again. A merged symbol is a symbol like any other,
+# so it can be merged again. The result of training is the list of merges, in order; the position of a merge in it is
+# its **rank**. The loop ends when there are enough merges, or when no pair occurs twice.
 
 # %%
 
 
 def naive_train(words, n):
-    """The first n merges that the words teach."""
+    """The first n merges learned from the words."""
     merges = []
     while len(merges) < n:
         pairs = naive_pairs(words)
@@ -148,8 +149,8 @@ print(*(f"{rank}: {left} + {right}" for rank, (left, right) in enumerate(merges)
 assert merges[1] == ("es", "t</w>") and merges[5] == ("n", "ewest</w>")
 
 # %% [markdown]
-# Merge 1 has made `est</w>`, which "newest" and "widest" share. Nobody told the loop about superlatives. It has
-# counted. The library's loop is the same; its `FIXED` are the ids that every vocabulary has, of which more below.
+# Merge 1 has made `est</w>`, which "newest" and "widest" share. The loop knows nothing about superlatives: it only
+# counts. The library's loop is the same. Its `FIXED` is the number of ids that every vocabulary has; they come below.
 
 # %%
 text = " ".join(word for word, count in counts.items() for _ in range(count))
@@ -159,11 +160,11 @@ print(inspect.getsource(Tokenizer.train))
 # %% [markdown]
 # ## From any text to words
 #
-# What stands between words is settled before any merging. The library first *cleans* a text: it mends broken
-# encodings, undoes HTML escapes, makes one space of several, and lower case of all. Then a regular expression cuts it
-# into words: letters run together, each digit stands alone, "'s" and its like too, and signs are kept from letters.
-# (Else "dog.", "dog!" and "dog?" would each take a token, as the authors of GPT-2 observed: Language Models are
-# Unsupervised Multitask Learners, sec. 2.2.) No token ever reaches from one word into the next.
+# The text is split into words before any merging. First the library *cleans* it: it repairs broken encodings, undoes
+# HTML escapes, reduces several spaces to one, and makes everything lower case. Then a regular expression cuts it into
+# words: a run of letters is a word, each digit is a word, "'s" and the like are words, and punctuation is kept apart
+# from letters. (Otherwise "dog.", "dog!" and "dog?" would each take a token, as the authors of GPT-2 observed:
+# Language Models are Unsupervised Multitask Learners, sec. 2.2.) No token ever contains parts of two words.
 
 # %%
 text = "Tom &amp; Jerry's  2nd café"
@@ -174,10 +175,10 @@ byte_symbols = tokenizer.BYTE_SYMBOLS  # {byte: the character that it is written
 assert len(byte_symbols) == len({*byte_symbols.values()}) == 256 and len("é".encode()) == 2
 
 # %% [markdown]
-# Nothing broke in `cafÃ©`. From here on a word is a row of bytes, and so that it can be printed, each byte is written
-# as one character. The letter é is two bytes, so it looks like two.
+# `cafÃ©` is not an error. From here on a word is a row of bytes, and each byte is written as one character so that it
+# can be printed. The letter é is two bytes, so it looks like two letters.
 #
-# Now our loop can read all 12,000 captions. What it learns is, merge for merge, the vocabulary of the built-in model:
+# Now our loop can read all 12,000 captions. It learns the vocabulary of the built-in model, merge for merge:
 
 # %%
 counts = Counter(word for caption in captions for word in tokenizer.split(tokenizer.clean(caption)))
@@ -190,17 +191,17 @@ for pair in merges:
     found = naive_pairs(words)[pair]
     words = {naive_merge(symbols, pair): count for symbols, count in words.items()}
     lengths.append(sum(len(symbols) * count for symbols, count in words.items()))
-    assert lengths[-2] - lengths[-1] == found  # a merge takes one symbol away wherever its pair stands
+    assert lengths[-2] - lengths[-1] == found  # a merge removes one symbol wherever its pair occurs
 
 print(len(counts), "different words,", len(merges), "merges, the first:", *map("".join, merges[:8]))
 assert len(counts) == 57 and {",", "!"} < counts.keys() and len(merges) == 159 and lengths[-1] == counts.total()
 
 # %% [markdown]
 # It stopped at 159 merges. By then each of the 57 words (the comma and the exclamation mark count as words) is a
-# single symbol, and there is no pair left to count. Each merge shortens the text by as many symbols as its pair was
-# frequent, and none is more frequent than the one before: the pairs that were there have lost to that one, and a new
-# pair contains its symbol, which stands no more often than its pair did. So the curve falls ever more slowly. It
-# bends at the 77th merge, where the last of the 10 colours and 8 shapes becomes one symbol.
+# single symbol, and no pair is left to count. A merge shortens the text by one symbol wherever its pair occurs. No
+# pair is more frequent than the one merged before it: an old pair was counted then and was not chosen, and a new pair
+# contains the merged symbol, which occurs no more often than the merged pair did. So the curve falls more and more
+# slowly. It bends at the 77th merge, when the last of the 10 colours and 8 shapes becomes one symbol.
 
 # %%
 names = {*shapes.COLOURS, *shapes.SHAPES}  # 10 and 8
@@ -214,9 +215,9 @@ plt.show()
 # %% [markdown]
 # ## Encoding
 #
-# Training is done once. Encoding must cut words that training never saw, and all it has is the list of merges. It
-# **replays** them: of all pairs of neighbours in the word, merge the one of lowest rank, and repeat until no pair was
-# ever merged.
+# Training is done once. Encoding must cut words that training never saw, and it has only the list of merges. It
+# **replays** them: of all pairs of neighbours in the word, it merges the one of the lowest rank, and repeats this
+# until no pair is in the list.
 
 # %%
 
@@ -238,7 +239,7 @@ for text in [*captions[:200], "standing squares, hearts & telescopes", "Constant
     assert [model.tokenizer.encoder[symbol] for symbol in symbols] == model.tokenizer.encode(text)
 
 # %% [markdown]
-# Why not cut off the longest symbol that fits, as one would by eye? Because that is another tokenizer:
+# Why not cut off the longest symbol that fits, as a reader would? Because that is a different tokenizer:
 
 # %%
 rest, longest_first = naive_symbols("standing"), []
@@ -252,14 +253,14 @@ print("longest first:", *longest_first)
 assert longest_first == ["st", "an", "di", "n", "g</w>"]
 
 # %% [markdown]
-# Here `di`, learned from "diamond", spoils the ending `ing</w>`. Another cut means other ids, and a model that gets
-# other ids than it was trained with reads another text. The order of the merges is as much a part of it as its
-# weights.
+# Here `di`, learned from "diamond", spoils the ending `ing</w>`. Other pieces have other ids, and for a model other
+# ids are another text. The order of the merges is as much a part of a model as its weights.
 #
 # ## Decoding
 #
-# The way back: look the symbols up, join them, turn characters into bytes, read those as UTF-8, make each `</w>` a
-# space. Bytes that are no UTF-8, such as half a character, become the sign U+FFFD.
+# Decoding goes the other way: look the symbols up, join them, turn characters into bytes, read the bytes as UTF-8,
+# and replace each `</w>` by a space. Bytes that are not valid UTF-8, such as half a character, become the character
+# U+FFFD.
 
 # %%
 
@@ -278,14 +279,14 @@ for text in ["A  RED heart", "don't!", "Привет 🙂"]:
 assert len(encode("🙂")) == 4 and decode(encode("🙂")[:2]) == "\ufffd"
 
 # %% [markdown]
-# Capitals and spacing are gone, and "don't" has fallen into two words: decode(encode(s)) = s is no law. But these two
-# are, and we try them on captions and on a thousand random rows of Unicode characters:
+# Capitals and spacing are lost, and "don't" has become two words: decode(encode(s)) = s does not always hold. But
+# these two laws do, and we check them on captions and on a thousand random rows of Unicode characters:
 #
-# 1. decode(encode(s)) is the words of the cleaned s, each with a space behind it;
-# 2. encode(decode(encode(s))) = encode(s): nothing more is lost the second time.
+# 1. decode(encode(s)) is the words of the cleaned s, each followed by a space;
+# 2. encode(decode(encode(s))) = encode(s): the second time, nothing more is lost.
 
 # %%
-characters = [chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000]  # those in the gap are no characters
+characters = [chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000]  # surrogates are not characters
 rows = np.random.default_rng(0).integers(len(characters), size=(1000, 12))
 for s in [*captions[:1000], *("".join(characters[n] for n in row) for row in rows)]:
     assert decode(encode(s)) == "".join(word + " " for word in tokenizer.WORD.findall(tokenizer.clean(s)))
@@ -294,23 +295,23 @@ for s in [*captions[:1000], *("".join(characters[n] for n in row) for row in row
 # %% [markdown]
 # ## The layout of the ids
 #
-# All that is left is to number the symbols. The order is the same in every vocabulary of CLIP:
+# Now the symbols only need numbers. The order is the same in every vocabulary of CLIP:
 #
-# | ids | what |
+# | ids | symbols |
 # |---|---|
 # | 0 to 255 | the bytes, beginning with those that can be printed: `!` is 0 |
 # | 256 to 511 | the bytes that end a word, in the same order: `!</w>` is 256 |
-# | from 512 | what the merges made: that of rank r is 512 + r |
-# | the last two | start and end, which stand around every text |
+# | from 512 | the results of the merges: rank r has the id 512 + r |
+# | the last two | start and end, before and after every text |
 #
 # The published CLIP models share one list of merges, learned from far more text than ours. It is a file of OpenAI's
-# and not part of miniclip. `vocabulary.find` looks for it on this machine, where `$MINICLIP_VOCAB` says, in
-# miniclip's cache and in the package openai-clip, and fetches nothing. When this page was made, it was found.
+# and not part of miniclip. `vocabulary.find` looks for it on this machine: in `$MINICLIP_VOCAB`, in miniclip's cache
+# and in the package openai-clip. It downloads nothing. When this page was made, the file was found.
 
 # %%
 path = vocabulary.find()
-official = Tokenizer.load(path, vocabulary.SIZE) if path else None
-print("found" if path else "not on this machine: the page goes on without it")
+official = Tokenizer.load(path, VOCABULARY) if path else None
+print("found" if path else "not on this machine: the page continues without it")
 
 vocabularies = {"built-in": model.tokenizer} | ({"OpenAI's": official} if official else {})
 for name, t in vocabularies.items():
@@ -328,15 +329,16 @@ if official:
     assert official.merges[490] == ("wor", "ld</w>") and 512 + 490 == 1002 and 512 + 2_794 == 3306
 
 # %% [markdown]
-# (The paper speaks of 49,152 entries, sec. 2.4: that is without the 256 bytes that end a word.) "Hello World!" is the
-# example that everybody compares with, and every number in it can be read now. The last two of 49,408 are start and
-# end; 256 is the first of the bytes that end a word. "world" is of rank 490 and "hello" of rank 2,794: the first was
-# merged much earlier, so it was the more frequent one.
+# (The paper gives 49,152 entries, sec. 2.4: it leaves out the 256 bytes that end a word.) "Hello World!" is the
+# example that everybody compares with, and now we can read every number in it. The last two of the 49,408 ids are
+# start and end; 256 is the first of the bytes that end a word. "world" has rank 490 and "hello" rank 2,794: "world"
+# was merged much earlier, so it was more frequent.
 #
 # ## How many tokens a word takes
 #
-# A vocabulary is good for texts like those that it learned from. The 57 words of our captions are one token each, in
-# the built-in vocabulary and in OpenAI's. Beyond them the built-in one must spell, where OpenAI's has thousands more:
+# A vocabulary works well for texts like those it was trained on. Each of the 57 words of our captions is one token,
+# in the built-in vocabulary and in OpenAI's. Other words the built-in vocabulary must spell, while OpenAI's has
+# thousands more:
 
 # %%
 words = ["heart", "crescent", "photo", "standing", "telescope", "unhappiness", "constantinople", "naïve", "привет"]
@@ -349,11 +351,10 @@ draw.trees_and_counts([(word, *naive_encode(word, ranks)) for word in ["crescent
 plt.show()
 
 # %% [markdown]
-# Above, each join is a merge, with its rank below it, and time goes upwards; in blue what no merge joins any more,
-# the tokens. Below, what a word costs of CLIP's 77. A language that was rare in the text pays more: "привет" has six
-# letters, and takes 7 tokens even in OpenAI's vocabulary. In the built-in one it takes 12, byte for byte. But it has
-# ids.
+# Above, each join is a merge, with its rank below it, from the first at the bottom to the last at the top. The
+# tokens, which no merge joins any more, are blue. Below, how many of CLIP's 77 tokens each word takes. A language
+# that was rare in the training text needs more: "привет" has six letters, and takes 7 tokens even in OpenAI's
+# vocabulary. In the built-in one it takes 12, one for each byte. But it has ids.
 #
-# **Now you.** `miniclip learn start course` lays out exercises, of which `bpe_train` and `bpe_encode` are this
-# page's: see [the course](../../miniclip/learn/README.md). Next: [02](02_pixels_to_patches.md) makes tokens of
-# pictures.
+# **Now you.** `miniclip learn start course` writes the exercises. `bpe_train` and `bpe_encode` belong to this page:
+# see [the course](../../miniclip/learn/README.md). Next: [02](02_pixels_to_patches.md) makes tokens of pictures.
