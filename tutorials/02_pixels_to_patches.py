@@ -4,11 +4,11 @@
 # - **Builds**: resizing, cropping, normalising, the patch embedding with its class token and positions.
 # - **Time**: 10 s on 2 cores.
 # - **Needs**: NumPy, matplotlib.
-# - **Before**: [01](01_bytes_to_tokens.md) makes a row of tokens of a text. This page does it for a picture, and can
-#   be read by itself.
+# - **Before**: [01](01_bytes_to_tokens.md) makes a row of tokens of a text. This page does the same for a picture,
+#   and can be read by itself.
 #
 # A transformer reads a row of tokens, each a vector of $D$ numbers. A picture is a rectangle of pixels, of any size.
-# This page goes from the one to the other: first every picture gets the same size and range of numbers, then it is
+# This page turns the picture into the tokens: first every picture gets the same size and range of numbers, then it is
 # cut into patches, then each patch becomes a token.
 
 # %%
@@ -20,7 +20,7 @@ import numpy as np
 import miniclip
 from miniclip import image as preprocessing
 from miniclip import weights
-from miniclip.ops import numpy_conv, numpy_ops
+from miniclip.ops import numpy_ops
 from miniclip.runtime import pictures
 from miniclip.train import shapes
 from miniclip.viz import pixels as draw
@@ -31,7 +31,7 @@ model, preprocess = miniclip.load("shapes", backend="numpy")
 # %% [markdown]
 # ## A picture is an array
 #
-# Three numbers for each pixel, its red, green and blue, from 0 to 255: shape (height, width, 3).
+# Each pixel is three numbers from 0 to 255, its red, green and blue: the array has the shape (height, width, 3).
 
 # %%
 example = weights.DIRECTORY / "example.png"  # a red heart, part of miniclip
@@ -42,12 +42,12 @@ assert pixels.shape == (240, 300, 3) and pixels.dtype == np.uint8 and model.conf
 # %% [markdown]
 # ## Resizing
 #
-# The built-in model reads pictures of 48 x 48, OpenAI's of 224 x 224 and more. So this one must shrink, five times.
-# Each pixel of the result is a weighted mean of pixels of the source, and the question is with which weights.
+# The built-in model reads pictures of 48 x 48, OpenAI's models 224 x 224 and more. So this picture must shrink to a
+# fifth. Each pixel of the result is a weighted mean of pixels of the source. The question is which weights to take.
 #
-# Along one axis, let $n$ pixels become $m$. With $s = n / m$, the middle of the new pixel $i$ lies at $c_i = (i +
-# \tfrac12) s - \tfrac12$ in the source. A source pixel $j$ counts by its distance from there, measured in new pixels,
-# through a function $k$ called the **kernel**:
+# Along one axis, let $n$ pixels become $m$. With $s = n / m$, the middle of the new pixel $i$ is at $c_i = (i +
+# \tfrac12) s - \tfrac12$ in the source. The weight of a source pixel $j$ depends on its distance from there, measured
+# in new pixels, by a function $k$ called the **kernel**:
 #
 # $$w_{ij} = \frac{k((j - c_i) / s)}{\sum_t k((t - c_i) / s)}$$
 #
@@ -91,14 +91,13 @@ library = np.asarray(preprocessing.resize_and_crop(pictures.open_picture(example
 print("largest difference to the library, in grey levels:", abs(ours - library).max())
 print(f"values that differ: {(ours != library).mean():.2%}")
 assert abs(ours - library).max() <= 1 and (ours != library).mean() < 0.001
-assert np.allclose(naive_weights(300, 60, bicubic).sum(axis=1), 1)  # what is plain stays plain
+assert np.allclose(naive_weights(300, 60, bicubic).sum(axis=1), 1)  # an area of one colour keeps it
 
 # %% [markdown]
-# Why so much ado? One could take for each new pixel the **nearest** source pixel, and skip the other 24. See what
-# that does to rings that get finer outwards: at the distance $r$ from the middle, one ring is $240 / r$ pixels wide.
-# A ring needs two new pixels to show, one for its dark part and one for its bright, and that is 10 old ones. So
-# beyond $r = 24$ the right result is plain grey. Contrast is measured here as the standard deviation of the grey
-# levels.
+# Why such effort? We could take the **nearest** source pixel for each new pixel, and skip the other 24. Here is the
+# effect on rings that become finer outwards: at the distance $r$ from the middle, one ring is $240 / r$ pixels wide.
+# To show a ring takes two new pixels, one for its dark part and one for its bright part, and those are 10 old ones.
+# So beyond $r = 24$ the right result is plain grey. We measure contrast as the standard deviation of the grey levels.
 
 # %%
 y, x = np.mgrid[:240, :240] - 119.5
@@ -121,33 +120,32 @@ draw.resampling({f"{name}, {len(result)} x {len(result)}": result for name, resu
 plt.show()
 
 # %% [markdown]
-# Nearest draws targets all over, where there is only one; a model would see them too. The two kernels look at every
-# pixel, and what cannot be drawn becomes grey. Of what can be drawn, bicubic keeps more: it is the sharper one. But
-# the real reason to take it is another. OpenAI's models learned from pictures that were made so (clip/clip.py,
-# `_transform`), and a model should see what it has learned to see.
+# Nearest draws targets all over, although there is only one; a model would see them too. The two kernels use every
+# pixel, and rings that are too fine become grey. Of the rings that can be drawn, bicubic keeps more contrast: it is
+# sharper. But the real reason to take it is another one: OpenAI's models were trained on pictures made this way
+# (clip/clip.py, `_transform`), and a model should see the kind of picture that it was trained on.
 #
 # ## Cropping and normalising
 #
-# Pictures are rectangles of any shape, the model's is a square of side $S$. The shorter side becomes $S$, the longer
-# one keeps the proportion, and of the result we take the middle. Two roundings hide in that sentence, and both are
-# decided by the official code: the longer side is **truncated** to a whole number, and the corner of the crop is
-# rounded **half to even**, which is what Python's `round` does. Round otherwise, and every pixel of the crop may
-# differ.
+# Pictures are rectangles of any shape, but the model reads a square of side $S$. The shorter side becomes $S$, the
+# longer side keeps the proportion, and we take the middle of the result. This needs two roundings, and the official
+# code decides both: the longer side is **truncated** to a whole number, and the corner of the crop is rounded **half
+# to even**, as Python's `round` does. With another rounding, every pixel of the crop may differ.
 #
-# Numbers from 0 to 255 are awkward to learn from. They are divided by 255. Then each channel $c$ loses a mean $\mu_c$
-# and is divided by a standard deviation $\sigma_c$, so that its numbers lie around 0, and about 1 away from it. The
-# six constants stand in the official code too and belong to the models: a model that was trained with them must be
-# used with them. With $p_c$ for a pixel's value in channel $c$:
+# Numbers from 0 to 255 are awkward to learn from. They are divided by 255. Then each channel $c$ has a mean $\mu_c$
+# subtracted and is divided by a standard deviation $\sigma_c$, so that its numbers are around 0, and about 1 away
+# from it. The six constants are in the official code too. They belong to the models: a model must be used with the
+# constants that it was trained with. With $p_c$ for a pixel's value in channel $c$:
 #
 # $$x_c = \frac{p_c / 255 - \mu_c}{\sigma_c}$$
 #
-# And the channels go to the front: (3, height, width).
+# Finally the channels go to the front: (3, height, width).
 
 # %%
 
 
 def naive_preprocess(pixels, S):
-    """(height, width, 3) uint8 -> (3, S, S), and which row and column of the resized picture come first in it."""
+    """(height, width, 3) uint8 -> (3, S, S), and the row and column of the resized picture at which it begins."""
     height, width, _ = pixels.shape
     short = min(height, width)
     height, width = int(S * height / short), int(S * width / short)
@@ -158,7 +156,7 @@ def naive_preprocess(pixels, S):
 
 
 print("mean:", preprocessing.MEAN, "standard deviation:", preprocessing.STD)
-level = 1 / 255 / min(preprocessing.STD)  # what one grey level makes at most
+level = 1 / 255 / min(preprocessing.STD)  # one grey level changes a result by this much at most
 image = preprocess(example)  # (3, 48, 48) float32: the library's
 ours, corner = naive_preprocess(pixels, 48)
 assert abs(ours - image).max() < 1.01 * level and corner == (0, 6)
@@ -171,8 +169,8 @@ for width, exactly in [(640, 55.5), (643, 56.5)]:
     assert corner == (0, 56) and (224 * width // 427 - 224) / 2 == exactly
 
 # %% [markdown]
-# In the figure, the frame holds what is kept: 6 of 60 columns fall away on each side. The ground is bright, so above
-# the mean in all channels; the heart is above it in red and below it in green and blue.
+# In the figure, the frame shows the part that is kept: 6 of 60 columns are cut off on each side. The background is
+# bright, so it is above the mean in all channels; the heart is above the mean in red and below it in green and blue.
 
 # %%
 assert (image[:, 0, 0] > 0).all() and image[0, 20, 24] > 0 > image[1:, 20, 24].max()
@@ -183,10 +181,10 @@ plt.show()
 # %% [markdown]
 # ## Patches
 #
-# What shall be a token? A pixel would do, but 48 x 48 of them are 2,304, and attention compares each token with each
-# ([03](03_attention.md)). So the picture is cut into **patches** of $P$ x $P$ pixels, that do not overlap, a grid of
-# $G$ x $G$ with $G = S / P$. The built-in model has $P = 8$, so $G = 6$. Each patch, laid out in a row, is $C \cdot P
-# \cdot P$ numbers, with $C = 3$ channels.
+# What should be a token? A pixel would work, but 48 x 48 of them are 2,304, and attention compares each token with
+# each ([03](03_attention.md)). So the picture is cut into **patches** of $P$ x $P$ pixels that do not overlap. They
+# form a grid of $G$ x $G$ with $G = S / P$. The built-in model has $P = 8$, so $G = 6$. Each patch, written as one
+# row, is $C \cdot P \cdot P$ numbers, with $C = 3$ channels.
 
 # %%
 
@@ -207,8 +205,8 @@ print(patches.shape)
 assert patches.shape == (G * G, C * P * P) == (36, 192) and patches.size == image.size and 48 * 48 == 2304
 
 # %% [markdown]
-# No loop is needed. Split the height into (which patch, which row in it), the width likewise; bring the two *which
-# patch* to the front; flatten:
+# No loop is needed. Split the height into (which patch, which row in the patch) and the width likewise; move the two
+# *which patch* axes to the front; flatten:
 
 # %%
 x = image.reshape(C, G, P, G, P).transpose(1, 3, 0, 2, 4)  # (C, Gy, P, Gx, P) -> (Gy, Gx, C, P, P)
@@ -217,9 +215,9 @@ assert (x.reshape(G * G, C * P * P) == patches).all()  # (Gy·Gx, C·P·P)
 # %% [markdown]
 # ## The projection
 #
-# A patch is 192 raw numbers, a token should be a vector of the width $D$ of the model, here 128. A learned matrix $W$
-# of shape $(D, C \cdot P \cdot P)$ does it: row $d$ of $W$ is a small picture, and number $d$ of a token says how
-# much the patch looks like it.
+# A patch is 192 raw numbers. A token should be a vector of the model's width $D$, here 128. A learned matrix $W$ of
+# shape $(D, C \cdot P \cdot P)$ turns one into the other: row $d$ of $W$ is a small picture, and number $d$ of a
+# token measures how much the patch looks like it.
 
 # %%
 parts = model.params["visual"]["patch_embed"]
@@ -230,9 +228,9 @@ print(weight.shape, tokens.shape)
 assert weight.shape == (128, 3, 8, 8) and tokens.shape == (36, 128)
 
 # %% [markdown]
-# In the official code (clip/model.py, `VisionTransformer`) you will find no patches and no such product. You find a
-# **convolution** with a kernel of $P$ x $P$ and a stride of $P$. A convolution moves a window over the picture,
-# multiplies it with each of $D$ kernels and sums; the *stride* is how far the window moves each time:
+# The official code (clip/model.py, `VisionTransformer`) has no patches and no such product. It has a **convolution**
+# with a kernel of $P$ x $P$ and a stride of $P$. A convolution moves a window over the picture, multiplies the window
+# by each of $D$ kernels and sums; the *stride* is how far the window moves each time:
 
 # %%
 
@@ -254,16 +252,16 @@ convolved = naive_convolution(image, weight, stride=P)  # (D, G, G)
 gap = abs(convolved.reshape(D, G * G).T - tokens).max()
 print(f"largest difference between convolution and matrix product: {gap:.1e}")
 assert gap < 1e-5
-assert abs(convolved - numpy_conv.conv2d(image[None], weight, stride=P)[0]).max() < 1e-5
+assert abs(convolved - numpy_ops.conv2d(image[None], weight, stride=P)[0]).max() < 1e-5
 
 # %% [markdown]
-# It is the same thing. Where the window moves by its own width, windows do not overlap, and each is one patch.
+# The two are the same. If the window moves by its own width, windows do not overlap, and each is one patch.
 #
 # ## The class token and positions
 #
-# Two things are added. The picture as a whole needs a place where what is found out about it is gathered: a learned
-# vector, the **class token**, goes before all patches. (CLIP reads the picture's features off there,
-# [05](05_two_towers.md).) And to each token a learned vector is added that says where it is, its **position
+# Two things are added. First, the picture as a whole needs a token that collects information about it: a learned
+# vector, the **class token**, goes before all patches. (CLIP takes the picture's features from this token,
+# [05](05_two_towers.md).) Second, a learned vector is added to each token to mark where it is, its **position
 # embedding**. So a picture of 48 x 48 has $T = 1 + 36 = 37$ tokens:
 #
 # $$x = [\,\text{class};\ \text{patches} \cdot W^\top\,] + \text{positions}$$
@@ -277,9 +275,9 @@ print(f"largest difference: {abs(library - ours).max():.1e}")
 assert library.shape == (37, 128) and abs(library - ours).max() < 1e-5
 
 # %% [markdown]
-# OpenAI's Vision Transformers say in their names how large a patch is: ViT-B/32 cuts 224 x 224 pixels into 7 x 7
-# patches of 32. What does a token know at this point? Its own patch, and nothing else. Change one pixel, and one
-# token changes; the others do not, to the last bit.
+# The names of OpenAI's Vision Transformers give the size of a patch: ViT-B/32 cuts 224 x 224 pixels into 7 x 7
+# patches of 32. At this point a token depends only on its own patch. Change one pixel, and one token changes; the
+# others stay the same, bit for bit.
 
 # %%
 for name, S, P in [("ViT-B/32", 224, 32), ("ViT-B/16", 224, 16), ("ViT-L/14", 224, 14), ("ViT-L/14@336px", 336, 14)]:
@@ -297,9 +295,9 @@ assert np.flatnonzero(change).tolist() == [1 + 2 * 6 + 3] and (np.delete(change,
 # %% [markdown]
 # ## Why positions
 #
-# All that follows in a transformer treats every token alike ([03](03_attention.md)). Without positions, a picture is
-# a bag of patches. We can try: shuffle the patches of the heart, and let two models look at both pictures. One is the
-# built-in model, the other the same with its positions set to zero.
+# The rest of a transformer treats every token alike ([03](03_attention.md)). Without positions, a picture is a bag of
+# patches. We can try this: shuffle the patches of the heart, and give both pictures to two models. One is the
+# built-in model, the other is the same model with its positions set to zero.
 
 # %%
 shuffled = patches[rng.permutation(36)].reshape(6, 6, 3, 8, 8).transpose(2, 0, 3, 1, 4).reshape(3, 48, 48)
@@ -314,19 +312,19 @@ for name, m in [("with positions", model), ("without", blind)]:
     assert cosine < 0.9 if m is model else abs(both[0] - both[1]).max() < 1e-5
 
 # %% [markdown]
-# Without positions the two pictures are one and the same to it.
+# Without positions the model cannot distinguish the two pictures.
 #
-# ## What the positions have become
+# ## What training makes of the positions
 #
-# Each of the 36 positions is a vector of 128 numbers, and none of them says "row 2, column 3". But we can ask how
-# alike two of them are, by the **cosine** of their angle: 1 for the same direction, 0 at a right angle. That gives a
-# map for each position: its cosine with every other one.
+# Each of the 36 positions is a vector of 128 numbers, and none of them means "row 2, column 3". But we can measure
+# how similar two of them are, by the **cosine** of their angle: 1 for the same direction, 0 at a right angle. That
+# gives a map for each position: its cosine with every position.
 #
-# OpenAI's models start from random positions (clip/model.py). That a grid of likeness appears in training was
-# observed in the first Vision Transformers (Dosovitskiy et al., An Image is Worth 16x16 Words, sec. 4.5 and fig. 7).
-# The built-in model was given a start: sines and cosines of the row and the column (miniclip/train.py, `sine_cosine`,
-# from Beyer et al., Better plain ViT baselines for ImageNet-1k, 2022, sec. 2). So in its case a grid alone proves
-# nothing. The question is what training has made of it.
+# OpenAI's models start from random positions (clip/model.py). In the first Vision Transformers training turned them
+# into a grid where neighbours are similar (Dosovitskiy et al., An Image is Worth 16x16 Words, sec. 4.5 and fig. 7).
+# The built-in model does not start from random positions, but from sines and cosines of the row and the column
+# (miniclip/train/loop.py, `sine_cosine`, from Beyer et al., Better plain ViT baselines for ImageNet-1k, 2022, sec.
+# 2). So for this model a grid alone proves nothing. The question is how training has changed it.
 
 # %%
 y, x = np.mgrid[:6, :6].reshape(2, 36, 1) * 100.0 ** -np.linspace(0, 1, 32)  # (36, 32) each: 32 frequencies
@@ -343,18 +341,18 @@ before, after = cosines(start), cosines(trained)
 row, column = np.divmod(np.arange(36), 6)
 distance = np.hypot(row[:, None] - row, column[:, None] - column)  # (36, 36), in patches
 for name, c in [("before", before), ("after", after)]:
-    nearest = (c - 2 * np.eye(36)).argmax(axis=1)  # the other position that is most alike
-    print(f"{name:7} most alike is a direct neighbour: {(distance[np.arange(36), nearest] == 1).sum()} of 36;", end=" ")
+    nearest = (c - 2 * np.eye(36)).argmax(axis=1)  # the most similar other position
+    neighbours = (distance[np.arange(36), nearest] == 1).sum()
+    print(f"{name:7} the most similar position is a direct neighbour: {neighbours} of 36;", end=" ")
     print(f"corner to the opposite corner: {c[0, 35]:.2f}, to near the middle: {c[0, 21]:.2f}")
     assert (distance[np.arange(36), nearest] == 1).all()
 
 # %% [markdown]
-# In both, the position most alike is always a direct neighbour: what lies side by side has like positions. But look
-# at the corner. At the start its opposite corner was the least alike of all, 0.49, and a patch near the middle was at
-# 0.64. Training has turned that round: 0.78 and 0.21. It has told the border from the inside. At the start, positions
-# on the border were as alike to those inside (0.79) as to each other (0.76); now it is 0.48 to 0.72. A likely reason
-# is in the pictures: of 6,000 shapes drawn as in training, not one in a hundred has its middle in a patch on the
-# border.
+# In both, the most similar position is always a direct neighbour. But look at the corner. At the start its opposite
+# corner was the least similar of all, 0.49, and a patch near the middle was at 0.64. Training has reversed that: 0.78
+# and 0.21. It has separated the border from the inside. At the start, positions on the border were as similar to
+# those inside (0.79) as to each other (0.76); now it is 0.48 against 0.72. The pictures give a likely reason: of
+# 6,000 shapes drawn as in training, less than one in a hundred has its middle in a patch on the border.
 
 # %%
 assert before[0].argmin() == 35
@@ -372,8 +370,8 @@ draw.grid_and_positions(image, 8, {"at the start": before, "trained": after})
 plt.show()
 
 # %% [markdown]
-# On the left the 36 patches with the numbers of their tokens; 0 is the class token. Each small map belongs to the
-# patch at its place, and shows how alike its position is to each.
+# On the left are the 36 patches with the numbers of their tokens; 0 is the class token. Each small map belongs to the
+# patch at the same place, and shows the cosine of its position with every position.
 #
-# **Now you.** `miniclip learn start course` lays out exercises, of which `patch_embed` is this page's: see [the
+# **Now you.** `miniclip learn start course` writes the exercises. `patch_embed` belongs to this page: see [the
 # course](../../miniclip/learn/README.md). Next: in [03](03_attention.md) the tokens begin to look at each other.
