@@ -7,9 +7,9 @@
 # - **Before**: [02](02_pixels_to_patches.md), which turns a picture into a row of tokens; [01](01_bytes_to_tokens.md)
 #   does it for a text.
 #
-# A text or a picture has become a row of $T$ *tokens*, each a vector of $D$ numbers. So far no token knows of any
+# A text or a picture has become a row of $T$ *tokens*, each a vector of $D$ numbers. So far no token depends on any
 # other: the vector of "red" is the same in "a red heart" and in "a red circle". Attention is the one operation of a
-# transformer in which tokens look at each other. This page builds it, in the order in which you would invent it.
+# transformer that lets tokens look at each other. This page builds it step by step, each step with its reason.
 
 # %%
 import inspect
@@ -29,16 +29,16 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## A weighted mean
 #
-# Let each token ask a question, offer an answer, and carry a label that says what its answer is about. All three are
-# vectors of $K$ numbers:
+# Each token asks a question, offers an answer, and carries a label that describes the answer. All three are vectors
+# of $K$ numbers:
 #
-# - the **query** $q_i$: what token $i$ looks for;
-# - the **key** $k_j$: what token $j$ can be found by;
-# - the **value** $v_j$: what token $j$ has to give.
+# - the **query** $q_i$ describes what token $i$ looks for;
+# - the **key** $k_j$ describes what token $j$ offers;
+# - the **value** $v_j$ is the information that token $j$ gives.
 #
-# How well $j$ suits $i$ is their **score**, the dot product $s_{ij} = q_i \cdot k_j$. What token $i$ receives is a
-# mean of all values, in which those that suit it count more. So the scores must become **weights**: positive, and
-# summing to one for each $i$. That is what softmax does:
+# The **score** of $i$ and $j$ measures how well they match: it is the dot product $s_{ij} = q_i \cdot k_j$. Token $i$
+# receives a mean of all values, and values that match better count more. So the scores must become **weights**:
+# positive, with a sum of one for each $i$. Softmax does that:
 #
 # $$\operatorname{softmax}(s)_j = \frac{e^{s_j}}{\sum_t e^{s_t}}$$
 
@@ -54,14 +54,15 @@ weights = naive_softmax(np.array([2.0, 1.0, 0.0]))
 print(weights.round(3), "sum", weights.sum().round(6))
 
 # %% [markdown]
-# A score that is larger by one counts $e$ times as much, wherever on the scale the two are: only differences matter.
+# If one score is larger than another by one, its weight is $e$ times as large, whatever the scores are: only
+# differences matter.
 
 # %%
 assert math.isclose(weights[0] / weights[1], math.e) and math.isclose(weights[1] / weights[2], math.e)
 
 # %% [markdown]
-# That is lucky, because the formula as it stands breaks. The largest number that float32 holds is about $3.4 \cdot
-# 10^{38}$, and $e^{89}$ is already beyond it:
+# That is lucky, because the formula as written fails for large scores. The largest number in float32 is about $3.4
+# \cdot 10^{38}$, and $e^{89}$ is already larger:
 
 # %%
 with np.errstate(over="ignore", invalid="ignore"):
@@ -73,7 +74,7 @@ assert f"{np.finfo(np.float32).max:.1e}" == "3.4e+38"
 
 # %% [markdown]
 # Infinity divided by infinity is not a number. Since only differences matter, we may subtract the largest score
-# first. Then the largest exponent is 0, and nothing overflows. That is how the library has it:
+# first. Then the largest exponent is 0, and nothing overflows. The library does this:
 
 # %%
 print(inspect.getsource(numpy_ops.softmax))
@@ -85,7 +86,7 @@ assert np.allclose(naive_softmax(s), numpy_ops.softmax(s))  # the same where the
 # %% [markdown]
 # ## One head
 #
-# Scores, weights, weighted mean. One token at a time, in plain loops:
+# Attention computes scores, then weights, then a weighted mean. Here it is in plain loops, one token at a time:
 
 # %%
 
@@ -103,9 +104,10 @@ def naive_attention(q, k, v):
 
 
 # %% [markdown]
-# And why divide by $\sqrt K$? If the entries of $q$ and $k$ are independent with mean 0 and variance 1, each product
-# of two entries has variance 1 too, and a score is a sum of $K$ of them: its variance is $K$. With $K = 64$, the head
-# width of every CLIP that OpenAI published, scores of a standard deviation of 8 go into an exponential:
+# Why divide by $\sqrt K$? If the entries of $q$ and $k$ are independent with mean 0 and variance 1, each product of
+# two entries has variance 1 too. A score is a sum of $K$ such products, so its variance is $K$. Every CLIP model that
+# OpenAI published has the head width $K = 64$ in its transformers, so scores with a standard deviation of 8 would go
+# into an exponential:
 
 # %%
 q, k = rng.standard_normal((2, 4000, 64))
@@ -117,8 +119,8 @@ towers = [tower for preset in PRESETS.values() for tower in (preset.visual, pres
 assert {t.width // t.heads for t in towers if isinstance(t, (TextConfig, VisionConfig))} == {64}
 
 # %% [markdown]
-# Then one key takes nearly everything, and the others hardly exist. Softmax turned into a choice has hardly a
-# gradient left to learn from. Dividing by $\sqrt K$ brings the variance back to 1, whatever the width:
+# Then one key gets nearly all the weight, and the others get almost none. When softmax makes such a hard choice, it
+# has almost no gradient to learn from. Dividing by $\sqrt K$ brings the variance back to 1, for every width:
 
 # %%
 widths, T = [1, 4, 16, 64, 256], 50
@@ -137,12 +139,12 @@ plt.show()
 # %% [markdown]
 # ## Several heads
 #
-# A head computes one weighted mean for each token. But a token may want several things at once: "heart" wants to know
-# its colour, and also where the sentence ends. So the width is shared out: $D = H \cdot K$, and each of $H$ **heads**
-# has queries, keys and values of its own, of width $K$. Reshaping is all it takes. The products cost the same: $H$
-# heads of width $K$ multiply exactly as many numbers as one head of width $H \cdot K$ would. But there are now $H$
-# tables of $T \times T$ weights instead of one, and each goes through a softmax. How to do without such tables is
-# what [13](13_flash_attention.md) is about.
+# A head computes one weighted mean for each token. But a token may need several things at once: "heart" needs its
+# colour, and also where the sentence ends. So the width is divided: $D = H \cdot K$, and each of $H$ **heads** has
+# its own queries, keys and values of width $K$. This needs only a reshape. The products cost the same: $H$ heads of
+# width $K$ multiply exactly as many numbers as one head of width $H \cdot K$. But there are now $H$ tables of $T
+# \times T$ weights instead of one, and each goes through a softmax. [13](13_flash_attention.md) shows how to do
+# without such tables.
 
 # %%
 B, T, H, K = 2, 9, 4, 8  # batch, tokens, heads, head width
@@ -154,9 +156,9 @@ for b in range(B):
         naive[b, :, h] = naive_attention(q[b, :, h], k[b, :, h], v[b, :, h])
 
 # %% [markdown]
-# The library has no loop. A matrix product over the last two axes takes all heads of all sequences at once; all that
-# is left is to bring the axes into the right order. It tells the number of queries, `Tq`, from the number of keys,
-# `Tk`: here both are $T$. `causal` and `lengths` are masks, and come next.
+# The library has no loop. A matrix product over the last two axes takes all heads of all sequences at once; the code
+# only has to bring the axes into the right order. It distinguishes the number of queries, `Tq`, from the number of
+# keys, `Tk`: here both are $T$. `causal` and `lengths` are masks, and come next.
 
 # %%
 print(inspect.getsource(numpy_ops.attention_weights))
@@ -167,9 +169,9 @@ print(f"largest difference between the loops and the library: {gap:.1e}")
 assert gap < 1e-12
 
 # %% [markdown]
-# One law falls out of the formula at once. Attention is a mean over *all* keys, and a sum does not care for the order
-# of its terms. Shuffle the tokens, and the outputs are the same, shuffled: attention has no idea of position. That is
-# why positions were added to the tokens before.
+# One law follows directly from the formula. Attention is a mean over *all* keys, and a sum does not depend on the
+# order of its terms. Shuffle the tokens, and the outputs are the same, shuffled: attention does not know positions.
+# That is why positions were added to the tokens before.
 
 # %%
 order = rng.permutation(T)
@@ -179,10 +181,10 @@ assert np.allclose(shuffled, numpy_ops.attention(q, k, v)[:, order])
 # %% [markdown]
 # ## The causal mask
 #
-# CLIP's text tower reads like a writer: token $i$ may look at itself and what stands before it, never ahead. (It was
-# built that way so that it could be started from a language model, which must not see the word that it is to guess:
-# CLIP, sec. 2.4.) A key that must not be seen gets the score $-\infty$ **before** the softmax: $e^{-\infty} = 0$, and
-# the other weights still sum to one.
+# In CLIP's text tower, token $i$ may look at itself and at the tokens before it, never ahead. (It was built that way
+# so that it could be initialised from a language model, which must not see the word that it has to guess: CLIP, sec.
+# 2.4.) A key that must not be seen gets the score $-\infty$ **before** the softmax: $e^{-\infty} = 0$, and the other
+# weights still sum to one.
 
 # %%
 scores = np.array([[0.0, 1.0, 2.0]] * 3)  # (T, T)
@@ -196,8 +198,8 @@ assert np.allclose(before.sum(-1), 1)
 assert after[0].sum() < 0.1  # token 0 would receive a tenth of a value, or less
 
 # %% [markdown]
-# Now the point of it all. Change token 5, and everything behind it may change. What stands before it must not: not a
-# little, but **not at all**, to the last bit.
+# Now the purpose of the mask. Change token 5, and all tokens after it may change. The tokens before it must not
+# change **at all**, not even in the last bit.
 
 # %%
 before = numpy_ops.attention(q, k, v, causal=True)
@@ -212,11 +214,11 @@ assert (change[:5] == 0.0).all() and (change[5:] > 0).all()
 # %% [markdown]
 # ## Padding
 #
-# The texts of a batch are seldom equally long, but an array has one $T$. So the shorter ones are filled up with
-# **padding**, tokens that mean nothing and that nobody should look at. The second mask sees to it. `lengths` says how
-# many tokens each text really has, and in text $b$ the keys from number `lengths[b]` on get the score $-\infty$. Now
-# each text must come out as it does alone, without padding, and again what is not seen changes nothing, to the last
-# bit:
+# The texts of a batch rarely have the same length, but an array has one $T$. So the shorter ones are filled with
+# **padding**, tokens that mean nothing and that no token should look at. The second mask ensures this. `lengths`
+# gives the real number of tokens of each text, and in text $b$ the keys from number `lengths[b]` on get the score
+# $-\infty$. Now each text must have the same result as alone, without padding. Again a key that is not seen changes
+# nothing, bit for bit:
 
 # %%
 q, k, v = rng.standard_normal((3, B, T, H, K))
@@ -232,8 +234,8 @@ for x in (k, v):
 assert (numpy_ops.attention(q, k, v, lengths=lengths) == padded).all()
 
 # %% [markdown]
-# Queries need no such mask: what those of the padding receive, nobody reads. Nor need there be as many queries as
-# keys. Where one token alone is read off in the end, one query is enough:
+# Queries need no such mask: nobody reads the outputs of padding. There may also be fewer queries than keys. If only
+# one token's output is needed, one query is enough:
 
 # %%
 one = numpy_ops.attention(q[:, 4:5], k, v, lengths=lengths)  # (B, 1, H, K): Tq = 1, Tk = T
@@ -243,7 +245,7 @@ assert one.shape == (B, 1, H, K) and np.allclose(one, padded[:, 4:5])
 # ## Where a trained model looks
 #
 # The built-in model reads "a red heart left of a blue star". Every tower takes `trace`, a function that is called
-# with the name and the value of each stage; the weights of the last of its two text blocks are one of them.
+# with the name and the value of each stage. One stage is the attention weights of the second and last text block.
 
 # %%
 model, preprocess = miniclip.load("shapes", backend="numpy")
@@ -257,13 +259,13 @@ model.encode_text(tokens, trace=stages.__setitem__)
 weights = stages["blocks.1.attention_weights"][0, :, :T, :T]  # (H, T, T)
 
 assert np.allclose(weights.sum(-1), 1, atol=1e-6)
-assert (np.triu(weights, k=1) == 0).all()  # nothing above the diagonal: nobody looks ahead
+assert (np.triu(weights, k=1) == 0).all()  # nothing above the diagonal: no token looks ahead
 
 # %% [markdown]
-# What the text means to the model is read off at its last row, `end`. There head 1 takes 0.81 of its mean from
-# "heart" and head 3 takes 0.99 from "star": two heads have shared the two nouns out between them, and nobody told
-# them to. Of the 0.58 that head 0 gives "of", the word itself is hardly the point: by this block its token has seen
-# all before it.
+# The model takes the meaning of the text from its last row, `end`. There head 1 takes 0.81 of its mean from "heart"
+# and head 3 takes 0.99 from "star": the two heads have divided the two nouns between them, without being trained to
+# do so. Head 0 gives 0.58 to "of". The word itself hardly matters here: in this block its token has already seen all
+# tokens before it.
 
 # %%
 end = dict(zip(words, weights[:, -1].T.round(2)))  # word -> its share in each head
@@ -273,6 +275,6 @@ draw.head_maps(weights, words, words)
 plt.show()
 
 # %% [markdown]
-# **Now you.** `miniclip learn start course` lays out exercises, of which `softmax`, `attention_weights`,
-# `causal_mask` and `attention` are this page's: see [the course](../../miniclip/learn/README.md). Next:
-# [04](04_the_block.md) puts attention into a block.
+# **Now you.** `miniclip learn start course` writes the exercises. `softmax`, `attention_weights`, `causal_mask` and
+# `attention` belong to this page: see [the course](../../miniclip/learn/README.md). Next: [04](04_the_block.md) puts
+# attention into a block.
