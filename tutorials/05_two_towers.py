@@ -6,11 +6,11 @@
 # - **Needs**: NumPy, matplotlib.
 # - **Before**: [04](04_the_block.md), which builds the block that both are made of.
 #
-# CLIP is two models side by side. One takes pictures, the other texts, and each gives back one vector of $E$ numbers,
-# its **feature**. What they share is the space of these features: there a picture can be compared with a text. Both
-# are built alike. Something becomes $T$ tokens of width $D$; $L$ blocks work on them; one token is read off; a linear
-# map, the **projection**, takes it from $D$ to $E$. All pieces are there. This page puts them together, beginning
-# with tutorial 04's block.
+# CLIP is two models side by side. One takes pictures, the other texts, and each returns one vector of $E$ numbers,
+# its **feature**. They share the space of these features: there a picture can be compared with a text. Both models
+# have the same structure. The input becomes $T$ tokens of width $D$; $L$ blocks process them; one token is selected;
+# a linear map, the **projection**, takes it from $D$ to $E$. All parts exist already. This page puts them together,
+# beginning with tutorial 04's block.
 
 # %%
 import inspect
@@ -33,7 +33,7 @@ model, preprocess = miniclip.load("shapes", backend="numpy")
 
 
 def naive_block(x, ln_1, attention, ln_2, mlp, config, causal=False):
-    """x (B, T, D) -> (B, T, D). `config` has what weights do not tell: heads, activation, eps."""
+    """x (B, T, D) -> (B, T, D). `config` has heads, activation and eps, which the weights do not show."""
     y = numpy_ops.layer_norm(x, **ln_1, eps=config.eps)  # (B, T, D)
     x = x + transformer.self_attention(numpy_ops, y, **attention, heads=config.heads, causal=causal)  # (B, T, D)
     y = numpy_ops.layer_norm(x, **ln_2, eps=config.eps)  # (B, T, D)
@@ -43,13 +43,14 @@ def naive_block(x, ln_1, attention, ln_2, mlp, config, causal=False):
 # %% [markdown]
 # ## The image tower
 #
-# 1. The picture becomes patches, the patches become tokens, the class token stands before them, positions are added:
+# 1. The picture becomes patches, the patches become tokens, the class token goes before them, positions are added:
 #   `patch_embed` of [02](02_pixels_to_patches.md). With $G \times G$ patches, $T = 1 + G^2$.
-# 2. One layer norm before the first block, `ln_pre`. The Vision Transformer that CLIP took over has none there (CLIP,
-#   sec. 2.4).
-# 3. $L$ blocks, in which every token sees every other.
-# 4. The class token, and of it alone the norm `ln_post`: pre-norm blocks leave the stream as long as it has grown.
-# 5. The projection, $E \times D$, without a bias.
+# 2. A layer norm comes before the first block, `ln_pre`. The original Vision Transformer has none there (CLIP, sec.
+#   2.4).
+# 3. In $L$ blocks every token sees every other.
+# 4. The class token is selected, and the norm `ln_post` is applied to it alone: pre-norm blocks do not bring the
+#   stream back to a fixed length.
+# 5. The projection, $E \times D$ without a bias, gives the feature.
 
 # %%
 
@@ -74,11 +75,11 @@ print("largest difference:", abs(naive - image_features).max(), "of numbers up t
 assert np.allclose(naive, image_features, atol=1e-4)
 
 # %% [markdown]
-# The library's has two additions. `trace` is told every stage. And `keep` spares work: where nobody looks inside, the
-# last block needs the class token's query alone, and sends it alone through the MLP.
+# The library's tower has two additions. `trace` is called with every stage. And `keep` saves work: without a trace,
+# the last block needs only the class token's query, and sends only this token through the MLP.
 #
-# Why a class token? It is the same for every picture, to the bit, when it enters the first block. Whatever a feature
-# says of its picture came to it from the patches, by attention.
+# Why a class token? When it enters the first block, it is the same for every picture, bit for bit. Everything that a
+# feature contains about its picture came from the patches, by attention.
 
 # %%
 stages = {}
@@ -89,13 +90,13 @@ assert len(np.unique(image_features, axis=0)) == len(images)
 # %% [markdown]
 # ## The text tower
 #
-# 1. A table of $V$ rows of width $D$, one for each entry of the vocabulary: token 17 becomes row 17. Positions are
+# 1. A table has $V$ rows of width $D$, one for each entry of the vocabulary: token 17 becomes row 17. Positions are
 #   added.
-# 2. $L$ blocks with the causal mask: token $i$ sees tokens $0$ to $i$.
-# 3. A layer norm, `ln_final`.
-# 4. The token *end of text*. Of all tokens of the text it alone has seen all of them. Its id is the highest in the
-#   vocabulary, so it is where the ids are largest: an `argmax` finds it.
-# 5. The projection, from this tower's $D$ to the same $E$.
+# 2. $L$ blocks have the causal mask: token $i$ sees tokens $0$ to $i$.
+# 3. A layer norm follows, `ln_final`.
+# 4. The token *end of text* is selected: only this token has seen the whole text. Its id is the highest in the
+#   vocabulary, so an `argmax` over the ids finds it.
+# 5. The projection goes from this tower's $D$ to the same $E$.
 
 # %%
 
@@ -120,22 +121,22 @@ print("largest difference:", abs(naive - text_features).max(), "of numbers up to
 assert np.allclose(naive, text_features, atol=1e-4)
 
 # %% [markdown]
-# Texts differ in length, and a batch is a rectangle: what is behind the end is padding. What should it be? It does
-# not matter. The end sees nothing behind itself, so the feature does not change when the padding does. Not a little,
-# but by exactly 0. (So `model.encode_text` cuts a batch behind its last end. Here that leaves 5 columns of 32.)
+# Texts differ in length, and a batch is a rectangle: the tokens after the end are padding. Which ids they have does
+# not matter. The end sees nothing after itself, so other padding does not change the feature: the difference is
+# exactly 0. (So `model.encode_text` cuts a batch after its last end. Here that leaves 5 columns of 32.)
 
 # %%
-behind = np.arange(tokens.shape[1]) > tokens.argmax(-1)[:, None]  # (B, T)
-other = np.where(behind, rng.integers(0, tokens.max(), tokens.shape), tokens)  # (B, T): any ids but the end's own
+padding = np.arange(tokens.shape[1]) > tokens.argmax(-1)[:, None]  # (B, T)
+other = np.where(padding, rng.integers(0, tokens.max(), tokens.shape), tokens)  # (B, T): any ids except the end's
 difference = abs(naive_text_tower(other, **model.params["text"], config=model.config.text) - naive).max()
 print(f"{(other != tokens).sum()} of {tokens.size} tokens replaced: features differ by {difference}")
 assert (other != tokens).sum() > 2000 and difference == 0.0
 assert text.length(tokens.argmax(-1)) == 5 and tokens.shape[1] == 32
 
 # %% [markdown]
-# In neither tower does one element of a batch see another. Shuffle a batch, and the features are the same, shuffled;
-# encode a picture alone, and it has the feature that it has among others. To the last bit? Not quite: a matrix
-# product of fewer rows may sum in another order. (`miniclip.load` has an option, `batch_invariant`, for that.)
+# In both towers the elements of a batch do not see each other. Shuffle a batch, and the features are the same,
+# shuffled; encode a picture alone, and it has the same feature as in a batch. Bit for bit? Not quite: a matrix
+# product of fewer rows may sum in another order. (`miniclip.load` has an option for this, `batch_invariant`.)
 
 # %%
 order = rng.permutation(len(tokens))
@@ -147,9 +148,9 @@ assert np.allclose(alone, image_features[:8], atol=1e-4)
 # %% [markdown]
 # ## Reading a tower early
 #
-# Blocks add to a stream, and the stream keeps its width. So nothing keeps us from stopping early: take the class
-# token after any half of any block, and send it through `ln_post` and the projection as if it had arrived. Of the
-# captions of all 80 pairs ("a red circle", ...), which is nearest? Has it the right colour, the right shape?
+# Blocks add to a stream, and the stream keeps its width. So we can stop early: take the class token after any half of
+# any block, and send it through `ln_post` and the projection as if it came from the last block. Of the captions of
+# all 80 pairs ("a red circle", ...), which is nearest? Does it have the right colour, the right shape?
 
 # %%
 visual = model.params["visual"]
@@ -172,18 +173,19 @@ draw.early_reading(accuracy, 4)
 plt.show()
 
 # %% [markdown]
-# At the start it gives one answer to all, and is right once in 80 times; after one block it knows hardly more. The
-# next take it to 18% and 79%, the last to 95%, and the shape comes before the colour. Nearly all of the rise is
-# attention's: that is where the class token hears of the picture. Then what are the MLPs for? Silence them at the
-# class token: 96% are still right. Silence them at the patches instead: 4%. They prepare what there is to hear.
+# At the start the tower gives the same answer for all pictures, and is right once in 80 times; after one block it is
+# hardly better. The next two blocks raise this to 18% and 79%, the last to 95%, and the shape is right before the
+# colour. Nearly all of the rise comes from attention: through it the class token gets information about the picture.
+# So what are the MLPs for? Switch them off at the class token: 96% are still right. Switch them off at the patches
+# instead: 4%. They prepare the information that attention collects.
 
 # %%
 first = np.arange(37)[:, None] == 0  # (T, 1)
-for where, silenced in (("class token", first), ("patches", ~first)):
+for where, off in (("class token", first), ("patches", ~first)):
     x = stages["ln_pre"]  # (B, T, D)
     for p in visual["blocks"]:
         without = naive_block(x, **{**p, "mlp": params.tree_map(np.zeros_like, p["mlp"])}, config=model.config.visual)
-        x = np.where(silenced, without, naive_block(x, **p, config=model.config.visual))  # (B, T, D)
+        x = np.where(off, without, naive_block(x, **p, config=model.config.visual))  # (B, T, D)
     accuracy[where] = right(x).all(-1).mean()
     print(f"without the MLPs of the {where}: {accuracy[where]:.0%}")
 assert f"{accuracy['class token']:.0%} {accuracy['patches']:.0%}" == "96% 4%"
@@ -191,8 +193,8 @@ assert f"{accuracy['class token']:.0%} {accuracy['patches']:.0%}" == "96% 4%"
 # %% [markdown]
 # ## One statement of the architecture
 #
-# A configuration is a handful of numbers. Which arrays follow from it is said in one place for each tower, its
-# function `shapes`, and every file of weights is held against it when it is loaded.
+# A configuration is a few numbers. They determine which arrays a tower has. This is written in one place for each
+# tower, its function `shapes`, and every file of weights is checked against it when it is loaded.
 
 # %%
 for tower in (transformer, vit, text):
@@ -206,21 +208,21 @@ print(f"{len(names)} arrays, such as visual.blocks.0.mlp.fc.weight {names['visua
 # %% [markdown]
 # ## Counting
 #
-# How many numbers does a CLIP have to learn? A block has two norms of $2D$, four maps of $D^2 + D$ in attention
+# How many numbers does a CLIP model have to learn? A block has two norms of $2D$, four maps of $D^2 + D$ in attention
 # (queries, keys, values, out), and an MLP of width $M$:
 #
 # $$N = 2 \cdot 2D + 4\,(D^2 + D) + (DM + M) + (MD + D)$$
 #
-# Around its blocks the image tower has $C P^2 D$ numbers for patches of $P \times P$ pixels in $C$ channels, the
+# Besides its blocks the image tower has $C P^2 D$ numbers for patches of $P \times P$ pixels in $C$ channels, the
 # class token, $1 + G^2$ positions, and two norms; the text tower has its table of $V D$, a position for each of up to
-# $T$ tokens, and one norm. Each has its projection. One number belongs to neither: `logit_scale`, which
-# [06](06_contrastive_learning.md) is about.
+# $T$ tokens, and one norm. Each tower has its projection. One number belongs to neither: `logit_scale`, which
+# [06](06_contrastive_learning.md) explains.
 
 # %%
 
 
 def count_parameters(v, t, E):
-    """All parameters of a CLIP: v and t configurations of its image and its text tower, E the width of features."""
+    """All parameters of a CLIP: v and t configure its image and its text tower, E is the width of features."""
     G = v.image_size // v.patch_size
     n = v.channels * v.patch_size**2 * v.width + v.width + (1 + G**2) * v.width  # patches, class token, positions
     n += t.vocab_size * t.width + t.context_length * t.width  # table, positions
@@ -243,15 +245,15 @@ assert (t.context_length, t.vocab_size, t.width, t.layers, t.mlp_width) == (77, 
 assert count_parameters(v, t, 512) == 151_277_313
 
 # %% [markdown]
-# 151,277,313 is the number that OpenAI's notebook prints (`Interacting_with_CLIP.ipynb`). Where are they? More than
-# half in MLPs, twice as many as in attention. And the largest of all arrays is the text tower's table, 40% of that
-# tower, of which a text of ten tokens reads ten rows out of 49,408.
+# 151,277,313 is the number that OpenAI's notebook prints (`Interacting_with_CLIP.ipynb`). Where are these parameters?
+# More than half are in the MLPs, twice as many as in attention. The largest of all arrays is the text tower's table,
+# 40% of that tower, but a text of ten tokens reads only ten of its 49,408 rows.
 
 # %%
 
 
 def count(tower, *words):
-    """How many parameters ViT-B/32 has in arrays of a tower whose names have one of the words in them."""
+    """How many parameters ViT-B/32 has in those arrays of a tower whose names contain one of the words."""
     return sum(math.prod(names[n]) for n in names if n.startswith(tower) and any(word in n for word in words))
 
 
@@ -267,15 +269,15 @@ plt.show()
 # %% [markdown]
 # ## All of it in one picture
 #
-# Shapes can be watched. Give ViT-B/32 zeros for parameters: it knows nothing, but every stage has the shape that it
-# has in the real one. A box is coloured in by its number of parameters, the largest from end to end.
+# We can watch the shapes. Give ViT-B/32 zeros for parameters: every stage still has the same shape as in the real
+# model. The coloured part of a box shows its number of parameters; the largest box is filled completely.
 
 # %%
-hollow = CLIP(preset, params.tree_map(lambda shape: np.zeros(shape, np.float32), preset.shapes()), numpy_ops)
+zeros = CLIP(preset, params.tree_map(lambda shape: np.zeros(shape, np.float32), preset.shapes()), numpy_ops)
 pixels, ids = np.zeros((1, 3, 224, 224), np.float32), np.zeros((1, 77), int)  # (B, C, 224, 224) and (B, T)
 seen, read = {}, {}
-hollow.encode_image(pixels, trace=seen.__setitem__)
-hollow.encode_text(ids, trace=read.__setitem__)
+zeros.encode_image(pixels, trace=seen.__setitem__)
+zeros.encode_text(ids, trace=read.__setitem__)
 image_tower = [
     ("pixels", pixels, 0),
     ("patch_embed", seen["embeddings"], count("visual", "patch_embed")),
