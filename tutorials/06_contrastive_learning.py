@@ -6,9 +6,9 @@
 # - **Needs**: NumPy, matplotlib, torch.
 # - **Before**: [05](05_two_towers.md), which builds the two towers; [03](03_attention.md), which has the softmax.
 #
-# Two towers turn pictures and texts into features, but nothing has made their features agree. What should they learn
-# from? Nobody has labelled anything. All we have is **pairs**: a picture, and the text that somebody wrote beside it.
-# This page makes that enough. It finds the loss, takes its gradient by hand, and trains a model while you wait.
+# Two towers turn pictures and texts into features, but so far the features do not match. What can the towers learn
+# from? There are no labels. All we have is **pairs**: a picture, and the text that somebody wrote for it. This page
+# shows that pairs are enough. It derives the loss, computes its gradient by hand, and trains a model.
 
 # %%
 import inspect
@@ -29,23 +29,23 @@ from miniclip.tokenizer import Tokenizer
 from miniclip.train import loop, shapes
 from miniclip.viz import learning as draw
 
-torch.set_num_threads(1)  # sums in one order, however many cores there are
+torch.set_num_threads(1)  # the same order of sums on any number of cores
 
 # %% [markdown]
 # ## A batch is a table
 #
-# Take $N$ pairs: pictures $1$ to $N$, and text $i$ belongs to picture $i$. Every feature is scaled to length one, so
-# that it lies on the unit sphere: what counts is where it points. The dot product of two such vectors is their
-# *cosine*, 1 where they point the same way, -1 where they point opposite ways. All cosines of the batch are one
-# matrix product. A factor, the **scale**, makes them **logits**, the numbers that go into a softmax:
+# Take $N$ pairs: text $i$ belongs to picture $i$. Every feature is scaled to length one, so that only its direction
+# counts. The dot product of two such vectors is their *cosine*: 1 if they point the same way, -1 if they point
+# opposite ways. All cosines of the batch are one matrix product. A factor, the **scale**, turns them into **logits**,
+# the numbers that go into a softmax:
 #
 # $$x = \text{scale} \cdot \text{image} \cdot \text{text}^{\top}$$
 #
-# Row $i$ of this $N \times N$ table is picture $i$ against all texts, column $j$ is text $j$ against all pictures.
-# What belongs together stands on the **diagonal**.
+# Row $i$ of this $N \times N$ table compares picture $i$ with all texts, column $j$ compares text $j$ with all
+# pictures. The pairs are on the **diagonal**.
 #
-# To have a table to look at, let us fake two towers that are half trained. Give each word a direction of its own; a
-# text points along the sum of its words, a picture along the same, and noise disturbs both.
+# To get an example table, we imitate two towers that are half trained. Each word gets its own direction; a text
+# points along the sum of its words, its picture along the same sum, and noise disturbs both.
 
 # %%
 captions = ["a red heart", "a red star", "a blue heart", "a blue star", "a green cross", "a green circle"]
@@ -65,20 +65,21 @@ print(f"the diagonal wins {by_row.sum()} of {N} rows and {by_column.sum()} of {N
 assert by_row.sum() == 5 and by_column.sum() == 5
 
 # %% [markdown]
-# That is the aim: **in each row and in each column, the diagonal should win.** So the task is a classification after
-# all. For a picture, the classes are the $N$ texts that happen to be in the batch, and the right one is known, for
-# free. The other $N - 1$ are the *contrast*. A model that gives all pictures the same feature gets nothing out of it.
+# That is the aim: **in each row and in each column, the diagonal should be the largest.** So the task is a
+# classification after all. For a picture, the classes are the $N$ texts in the batch, and the right class is known
+# without any labels. The other $N - 1$ texts are the *contrast*. A model that gives all pictures the same feature
+# gains nothing.
 #
 # ## The loss
 #
 # Softmax turns a row into $N$ probabilities, and $-\ln$ of the right one is the *cross-entropy*, the usual loss of a
-# classifier: 0 where it is sure and right, large where it is sure and wrong.
+# classifier: 0 if it is sure and right, large if it is sure and wrong.
 #
 # $$-\ln \frac{e^{x_{ii}}}{\sum_j e^{x_{ij}}} = \ln \sum_j e^{x_{ij}} - x_{ii}$$
 #
-# Rows alone would be one-sided: pictures look for texts. So the columns do the same, texts look for pictures, and the
-# loss is the mean of all $2N$ (CLIP, fig. 3). As in [03](03_attention.md), the largest number of each row is
-# subtracted first: it changes nothing, and nothing overflows.
+# Rows alone would be one-sided: pictures look for texts. So the same is done with columns: texts look for pictures.
+# The loss is the mean of all $2N$ cross-entropies (CLIP, fig. 3). As in [03](03_attention.md), the largest number of
+# each row is subtracted first: this does not change the result, and nothing overflows.
 
 # %%
 
@@ -99,9 +100,9 @@ print(inspect.getsource(contrastive_loss))
 
 # %% [markdown]
 # `ops` chooses NumPy or torch. `label_smoothing` is a share $s$ of each target that is spread evenly over all $N$
-# candidates, so that nobody is asked to be quite sure: 0 for CLIP, 0.1 for [ALIGN](11_other_towers.md). A target $y$
-# is then $s/N$ everywhere, and $1 - s$ more on the diagonal, and the cross-entropy of a row with its softmax $p_{ij}$
-# is
+# candidates, so that the model is not pushed to be completely sure: 0 for CLIP, 0.1 for [ALIGN](11_other_towers.md).
+# Every target $y$ is then $s/N$, plus $1 - s$ on the diagonal, and the cross-entropy of a row with its softmax
+# $p_{ij}$ is
 #
 # $$-\sum_j y_{ij} \ln p_{ij} = -(1 - s) \ln p_{ii} - \frac{s}{N} \sum_j \ln p_{ij}$$
 
@@ -112,9 +113,10 @@ ln_p = numpy_ops.log_softmax(logits) + numpy_ops.log_softmax(logits.T).T  # (N, 
 assert math.isclose(contrastive_loss(logits, label_smoothing=s), -(y * ln_p).sum() / (2 * N), rel_tol=1e-12)
 
 # %% [markdown]
-# Before you train anything, know what the loss of knowing nothing is. If all logits are equal, each of the $N$
-# candidates has the probability $1/N$, and the loss is $-\ln(1/N) = \ln N$, whichever number they all are. A loss
-# that stays there has learned nothing. And it depends on $N$: losses of different batch sizes cannot be compared.
+# Before you train a model, compute the loss of a model that knows nothing. If all logits are equal, each of the $N$
+# candidates has the probability $1/N$, and the loss is $-\ln(1/N) = \ln N$, whatever number the logits are. A model
+# whose loss stays there has learned nothing. The value depends on $N$: losses of different batch sizes cannot be
+# compared.
 
 # %%
 for n in (2, 6, 60, 32_768):
@@ -126,57 +128,57 @@ for n in (2, 6, 60):
 # %% [markdown]
 # ## What the scale does
 #
-# Cosines end at 1. Without a factor even a perfect table could not be sure, since $e^1$ against $e^{-1}$ is no great
-# odds. With a large one, softmax decides on the slightest difference. How large should it be? Here are three batches:
-# ours; the same without the noise, in which all are right; and that one with two captions mixed up, as happens in
-# what people write on the web.
+# A cosine is at most 1. Without a factor even a perfect table could not be sure, since $e^1$ against $e^{-1}$ is only
+# a small ratio. With a large factor, softmax decides on the smallest difference. How large should the factor be? Here
+# are three batches: ours; the same batch without noise, where all are right; and that batch with two captions
+# swapped, as happens in texts from the web.
 
 # %%
 clean = numpy_ops.l2_normalize(meaning)  # (N, E)
 cosines = {
     "no noise": clean @ clean.T,  # (N, N) each
     "our batch": image @ text.T,
-    "two captions mixed up": clean @ clean[[1, 0, 2, 3, 4, 5]].T,
+    "two captions swapped": clean @ clean[[1, 0, 2, 3, 4, 5]].T,
 }
 scales = np.geomspace(0.1, 100, 121)
 losses = {name: np.array([contrastive_loss(scale * c) for scale in scales]) for name, c in cosines.items()}
 lowest = {name: scales[line.argmin()] for name, line in losses.items()}
-for name in ("our batch", "two captions mixed up"):
+for name in ("our batch", "two captions swapped"):
     print(f"{name}: lowest loss {losses[name].min():.2f}, at a scale of {lowest[name]:.1f}")
 
-assert (np.diff(losses["no noise"]) <= 0).all() and losses["no noise"][-1] < 1e-6  # falls all the way, to nothing
-assert 0.2 < lowest["two captions mixed up"] < lowest["our batch"] < 50  # each has its lowest point on the way
+assert (np.diff(losses["no noise"]) <= 0).all() and losses["no noise"][-1] < 1e-6  # falls all the way, to zero
+assert 0.2 < lowest["two captions swapped"] < lowest["our batch"] < 50  # each has its lowest point in between
 assert all(abs(line[0] - math.log(N)) < 0.1 for line in losses.values()) and round(1 / 0.07) == 14
 draw.loss_by_scale(scales, losses, math.log(N))
 plt.show()
 
 # %% [markdown]
-# Towards a scale of zero all logits are equal: $\ln N$. If every diagonal wins, a larger scale is always better. But
-# as long as some are wrong, too large a scale is punished: being sure of a wrong answer costs in proportion to the
-# scale. The more that is wrong, the sooner. So the best scale says how far cosines can be trusted *now*, and CLIP
-# does not choose it but **learns** it, as one more parameter. `logit_scale` is its logarithm, so that the scale is
-# always positive. It starts at $\ln(1/0.07)$, a scale of about 14, and is kept from going above 100 (sec. 2.5). The
-# inverse of the scale is called the **temperature**.
+# Towards a scale of zero all logits are equal, and the loss is $\ln N$. If the diagonal is the largest everywhere, a
+# larger scale is always better. But if some are wrong, a scale can be too large: being sure of a wrong answer costs
+# in proportion to the scale. The more answers are wrong, the smaller the best scale is. So the best scale shows how
+# far the cosines can be trusted *now*. CLIP does not choose the scale but **learns** it, as one more parameter.
+# `logit_scale` is its logarithm, so that the scale is always positive. It starts at $\ln(1/0.07)$, a scale of about
+# 14, and is limited to 100 (sec. 2.5). The inverse of the scale is called the **temperature**.
 #
 # ## The gradient
 #
-# Which logits should rise, which fall, and how much does it matter? That is the gradient, a table as large as the
-# logits: entry $(i, j)$ is by how much the loss grows when $x_{ij}$ grows. In the cross-entropy of a row above, the
-# derivative of $\ln \sum_j e^{x_{ij}}$ by $x_{ij}$ is $e^{x_{ij}} / \sum_t e^{x_{it}}$: just the softmax. The
+# Which logits should rise, which should fall, and how strongly? The gradient answers this. It is a table as large as
+# the logits: entry $(i, j)$ is how fast the loss grows when $x_{ij}$ grows. In the cross-entropy of a row above, the
+# derivative of $\ln \sum_j e^{x_{ij}}$ by $x_{ij}$ is $e^{x_{ij}} / \sum_t e^{x_{it}}$, which is the softmax. The
 # derivative of $-x_{ii}$ is $-1$, on the diagonal alone. Together, for rows and columns:
 #
 # $$G = \frac{\operatorname{softmax}_{\text{rows}}(x) + \operatorname{softmax}_{\text{columns}}(x) - 2I}{2N}$$
 #
-# - $\operatorname{softmax}_{\text{rows}}(x)$: the share that picture $i$ gives to text $j$. It is **pushed** away
-#   from each text as hard as it is drawn to it.
-# - $\operatorname{softmax}_{\text{columns}}(x)$: the share that text $j$ gives to picture $i$, the same push for the
-#   text.
-# - $-2I$, with $I$ the identity matrix, 1 on the diagonal and 0 elsewhere: the **pull** of the partners, once for the
-#   row and once for the column. It ends where both give their partner the whole of 1.
-# - $2N$: the loss is a mean of so many.
+# - $\operatorname{softmax}_{\text{rows}}(x)$ is the share that picture $i$ gives to text $j$. The picture is
+#   **pushed** away from each text in proportion to this share.
+# - $\operatorname{softmax}_{\text{columns}}(x)$ is the share that text $j$ gives to picture $i$, the same push for
+#   the text.
+# - $-2I$, with $I$ the identity matrix, 1 on the diagonal and 0 elsewhere, is the **pull** between partners, once for
+#   the row and once for the column. Push and pull cancel when both give their partner a share of 1.
+# - $2N$ is there because the loss is the mean of so many terms.
 #
-# A formula by hand is checked against the definition: move one logit a little up and a little down, and see what the
-# loss does. Such *finite differences* need double precision.
+# We check a formula derived by hand against the definition: move one logit a little up and a little down, and compare
+# the losses. Such *finite differences* need double precision.
 
 # %%
 
@@ -205,9 +207,9 @@ print(f"relative error of the formula against finite differences: {error:.1e}")
 assert error < 1e-6
 
 # %% [markdown]
-# Here it is, beside the logits. A blue entry is pulled: the loss wants it to rise. A red one is pushed down. Only the
-# diagonal is pulled, all else is pushed, and the pushes and pulls add up to zero: add the same number to all logits,
-# and the loss does not change.
+# Here it is, beside the logits. A blue entry is pulled: the loss falls if it rises. A red one is pushed down. Only
+# the diagonal is pulled, all other entries are pushed. Pushes and pulls add up to zero: add the same number to all
+# logits, and the loss does not change.
 
 # %%
 assert (np.diag(G) < 0).all() and (G[~np.eye(N, dtype=bool)] > 0).all() and abs(G.sum()) < 1e-15
@@ -221,14 +223,15 @@ draw.logits_and_gradient(captions, logits, G)
 plt.show()
 
 # %% [markdown]
-# Look where the colour is. That a red heart is no green cross is known already, and hardly pushed any more. The
-# strong entries are among captions that share a word, and most of all where the wrong one is about as high as the
-# right one. Nobody told the loss which pairs are hard: softmax finds them. It also says why batches should be large:
-# in a batch without a second blue shape, nothing would ask what sets the two apart.
+# Look at the strong colours. The model already knows that a red heart is not a green cross, and this entry is hardly
+# pushed any more. The strong entries are at captions that share a word, above all where the wrong caption is about as
+# high as the right one. The loss is not given the difficult pairs: softmax finds them. This also explains why batches
+# should be large: a batch without a second blue shape does not train the model to distinguish the two.
 #
 # From logits to features it is one step of the chain rule. Logits are products, so the slope for the image features
 # is $\text{scale} \cdot G \cdot \text{text}$, and for the text features $\text{scale} \cdot G^{\top} \cdot
-# \text{image}$: each picture moves towards its own text, and away from the others, by the shares above. Let us walk:
+# \text{image}$: each picture moves towards its own text, and away from the others, by the shares above. We take 100
+# such steps:
 
 # %%
 moved_image, moved_text = image, text
@@ -243,9 +246,9 @@ assert contrastive_loss(after) < contrastive_loss(logits) / 2
 assert (after.argmax(axis=0) == np.arange(N)).all() and (after.argmax(axis=1) == np.arange(N)).all()
 
 # %% [markdown]
-# The diagonal has won everywhere. That is all that a training does, except that features are not free to go where
-# they like: they come out of two towers, and what moves is the towers' parameters, which all pictures share.
-# torch, which will train them, finds gradients by itself, and finds the same table:
+# Now the diagonal is the largest everywhere. Training does only this, with one difference: features cannot move
+# freely, because they are outputs of two towers. Training moves the towers' parameters, which all pictures share.
+# torch will train them. It computes gradients automatically, and gets the same table:
 
 # %%
 x = torch.tensor(logits, requires_grad=True)  # (N, N)
@@ -255,10 +258,10 @@ assert np.allclose(x.grad, G, atol=1e-15)
 # %% [markdown]
 # ## A small CLIP, from scratch
 #
-# Now for real. `miniclip.train.shapes` draws pictures: a shape of some colour at any place, on grounds of many kinds.
-# With ten colours and eight shapes there are eighty pairs of a colour and a shape. A quarter of them is **held out**:
-# no such picture is drawn, no such caption written. Every batch has each of the other $N = 60$ once, newly drawn each
-# time, with its caption: "a red circle".
+# Now we train a real model. `miniclip.train.shapes` draws pictures: a shape of some colour at any place, on many
+# kinds of background. With ten colours and eight shapes there are eighty pairs of a colour and a shape. A quarter of
+# them is **held out**: they are never drawn, and their captions are never written. Every batch has each of the other
+# $N = 60$ pairs once, newly drawn each time, with its caption: "a red circle".
 
 # %%
 prepare = Preprocess(48)  # P pictures -> (P, C, 48, 48)
@@ -291,13 +294,12 @@ model = CLIP(config, loop.init_params(config, np.random.default_rng(0)), torch_o
 print(inspect.getsource(loop.fit))
 
 # %% [markdown]
-# Each step draws a batch, sends it through both towers, takes the loss, and has torch carry its gradient back to
-# every parameter. An *optimizer* makes a step out of it: one named Muon for the matrices of the blocks, and AdamW,
-# which CLIP used throughout, for all else. `schedule` lets steps grow at first, and shrink towards the end.
+# Each step draws a batch, sends it through both towers, computes the loss, and torch computes its gradient for every
+# parameter. An *optimizer* turns the gradient into a step: Muon for the matrices of the blocks, and AdamW, which CLIP
+# used everywhere, for all other parameters. `schedule` makes the steps grow at first, and shrink towards the end.
 #
-# On the way, an examination every 20 steps: a new picture of each of the eighty pairs, the held-out ones too, and
-# all eighty captions. Is the nearest caption of the right colour? Of the right shape? (This cell takes a minute or
-# two.)
+# Every 20 steps there is a test: a new picture of each of the eighty pairs, the held-out ones too, and all eighty
+# captions. Does the nearest caption have the right colour? The right shape? (This cell takes a minute or two.)
 
 # %%
 every = [shapes.label(*pair) for pair in shapes.PAIRS]  # 80 captions: eight of each colour, in the order of shapes
@@ -324,8 +326,8 @@ smooth = np.array([np.mean(losses[max(0, step - 24) : step + 25]) for step in ra
 print(*(f"step {n:4}: loss {smooth[n - 1]:.2f}, scale {scales[n - 1]:.1f}" for n in range(100, 1001, 100)), sep="\n")
 
 # %% [markdown]
-# Two levels of the loss can be told beforehand. Who knows nothing has $\ln N$. And who sees the colour but not the
-# shape still has as many candidates as the batch has shapes of one colour, which is six: $\ln 6$.
+# Two levels of the loss are known beforehand. A model that knows nothing has $\ln N$. A model that recognises the
+# colour but not the shape still has as many candidates as the batch has shapes of one colour, which is six: $\ln 6$.
 
 # %%
 levels = {f"ln {N}: knows nothing": math.log(N), "ln 6: knows the colour": math.log(6)}
@@ -333,24 +335,24 @@ draw.course(losses, smooth, levels, found, scales)
 plt.show()
 
 colour, shape = np.array(list(found.values())).T  # (50,) each
-at = np.argmax(colour > 0.9)  # the first examination with nine in ten colours right
+at = np.argmax(colour > 0.9)  # the first test with more than nine in ten colours right
 print(f"step {list(found)[at]}: {colour[at]:.0%} of colours right, {shape[at]:.0%} of shapes")
 assert {sum(pair[0] == c for pair in shapes.SEEN) for c in shapes.COLOURS} == {6}
 assert losses[0] > math.log(N) and smooth[-1] < 0.5 * math.log(6)
 assert colour[at] > 0.9 and shape[at] < 0.6 < shape[-1] and scales[-1] > scales[0]
 
 # %% [markdown]
-# The first loss is *above* $\ln N$: random towers have random preferences, and a scale of 14 takes them seriously.
-# Then colours come, and the curve bends near the second level as if all had been learned: a colour can be read off
-# one patch, but for a shape the patches must first be related to each other. The scale waits, and rises as diagonals
-# are won: cosines have come to deserve more trust.
+# The first loss is *above* $\ln N$: random towers have random preferences, and a scale of 14 makes them strong. Then
+# the model learns colours, and the curve bends near the second level as if it had finished: a colour can be read from
+# one patch, but to recognise a shape the model must first relate patches to each other. The scale rises later, when
+# more answers are right and the cosines can be trusted more.
 #
-# ## What it has understood
+# ## What the model has learned
 #
-# Now twenty new pictures of each pair. A guess among eighty captions is right once in eighty times. Who has learned
-# the sixty captions by heart names none of the held-out pairs. To name them, a model must have colour and shape
-# apart, in pictures *and* in texts, and put them together anew. Beside ours stands the built-in model: the same loss,
-# but it is larger, was trained longer, and saw smaller shapes and richer captions.
+# Now we test twenty new pictures of each pair. A guess among eighty captions is right once in eighty times. A model
+# that has learned the sixty captions by heart names none of the held-out pairs. To name them, a model must separate
+# colour and shape, in pictures *and* in texts, and combine them in a new way. We compare ours with the built-in
+# model: it has the same loss, but is larger, was trained longer, and saw smaller shapes and richer captions.
 
 # %%
 pictures = draw_pictures([pair for pair in shapes.PAIRS for _ in range(20)], np.random.default_rng(2))  # (1600, ...)
@@ -361,7 +363,7 @@ chance = 1 / len(every)
 grids, lines = {}, [f"chance: {chance:.2%}"]
 for name, each in {"ours": model, "built-in": miniclip.load("shapes", backend="numpy")[0]}.items():
     hits = right(each, pictures, truth).reshape(2, 80, 20)  # colour and shape, pairs, pictures
-    shares = hits.all(axis=0).mean(axis=1)  # (80,), how often each pair was named rightly
+    shares = hits.all(axis=0).mean(axis=1)  # (80,), how often each pair was named correctly
     seen, held_out, (colour, shape) = shares[~unseen].mean(), shares[unseen].mean(), hits[:, unseen].mean(axis=(1, 2))
     lines.append(f"{name}: seen {seen:.1%}, held out {held_out:.1%}, which is {held_out / chance:.0f} times chance")
     lines.append(f"    of the held-out ones, the colour {colour:.1%}, the shape {shape:.1%}")
@@ -373,15 +375,15 @@ draw.accuracy_grids(list(shapes.COLOURS), list(shapes.SHAPES), grids, shapes.HEL
 plt.show()
 
 # %% [markdown]
-# Outlined pairs were never shown, and most of them are named all the same, by a model that is minutes old. What it
-# gets wrong is shapes, hardly ever a colour. Nobody told it what red is, or a heart: sixty sentences, and the
-# pictures that they stood beside, were enough. Compare the two numbers above its grid: as far as they differ, it has
-# learned pairs by heart, and not colour and shape apart.
+# The outlined pairs were never shown, but a model that has trained for minutes names most of them. Its errors are in
+# the shapes, hardly ever in the colours. It was never given a definition of red, or of a heart: sixty sentences with
+# their pictures were enough. Compare the two numbers above its grid: their difference shows how far it has learned
+# pairs by heart, instead of colour and shape separately.
 #
-# Do not expect more of it. It has seen large shapes, one in each picture, and one way of naming them. And the
-# [README](../../README.md) tells where even the built-in model ends: at two objects in one picture.
+# Do not expect more of this model. It has seen only large shapes, one in each picture, and one way of naming them.
+# The [README](../../README.md) shows the limit even of the built-in model: two objects in one picture.
 #
-# **Now you.** `miniclip learn start course` lays out exercises, of which `contrastive_loss` and
-# `contrastive_gradient` are this page's: see [the course](../../miniclip/learn/README.md). And here: let a batch have
-# one pair of each colour only, ten in all. What is left to learn, and what becomes of the shapes? Next:
-# [07](07_zero_shot.md) makes a classifier of the two towers.
+# **Now you.** `miniclip learn start course` writes the exercises. `contrastive_loss` and `contrastive_gradient`
+# belong to this page: see [the course](../../miniclip/learn/README.md). And try this here: let a batch have only one
+# pair of each colour, ten in all. What is left to learn, and are shapes still learned? Next: [07](07_zero_shot.md)
+# makes a classifier of the two towers.

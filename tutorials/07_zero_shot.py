@@ -1,14 +1,15 @@
 # %% [markdown]
 # # 07 · Zero-shot
 #
-# - **Builds**: a classifier out of words, what its temperature does, ensembles of prompts.
+# - **Builds**: a classifier made of words, its temperature, ensembles of prompts.
 # - **Time**: 20 s on 2 cores.
 # - **Needs**: NumPy, matplotlib.
 # - **Before**: [06](06_contrastive_learning.md), which trained the two towers; [05](05_two_towers.md) built them.
 #
-# Training has left us two towers. One turns a picture into a feature, a vector of $E$ numbers, the other does so with
-# a text, and the two point the same way when text and picture belong together. Nobody has trained a classifier. You
-# have one anyway, for any classes that you can name, without one labelled example. That is what **zero-shot** means.
+# Training has given us two towers. One turns a picture into a feature, a vector of $E$ numbers, the other turns a
+# text into a feature, and the two point the same way if text and picture belong together. No classifier was trained.
+# But you can have one, for any classes that you can name, without one labelled example. That is the meaning of
+# **zero-shot**.
 
 # %%
 import inspect
@@ -35,15 +36,15 @@ image = preprocess(DIRECTORY / "example.png")[None]  # (1, C, 48, 48): a red hea
 #
 # A *linear classifier* for $N$ classes has one row of weights $w_n$ for each class, and gives class $n$ the score
 # $w_n \cdot f$, where $f$ is the picture's feature. Usually the rows are learned from labelled pictures. Here they
-# are **written**: row $n$ is what the text tower makes of the words for class $n$. Rows and features are scaled to
+# are **written**: row $n$ is the text tower's feature for the name of class $n$. Rows and features are scaled to
 # length one, so that each score is a *cosine*, between -1 and 1. Then come a factor and the softmax of
 # [03](03_attention.md):
 #
 # $$p_n = \operatorname{softmax}_n\left(
 # e^s \cdot \frac{w_n}{\lVert w_n \rVert} \cdot \frac{f}{\lVert f \rVert}\right)$$
 #
-# The factor $e^s$ was learned in training; checkpoints hold its logarithm $s$ under the name `logit_scale`. (CLIP,
-# sec. 3.1.2, which sees the text tower as a network that generates the weights of another.) All of it:
+# The factor $e^s$ was learned in training; checkpoints contain its logarithm $s$ under the name `logit_scale`. (CLIP,
+# sec. 3.1.2, describes the text tower as a network that generates the weights of another.) The whole classifier:
 
 # %%
 
@@ -61,16 +62,16 @@ def naive_classify(model, images, labels):
 
 
 # %% [markdown]
-# The library has it in two steps: `class_embeddings` writes the weights, `probabilities` applies them. (`templates`
-# come further down.)
+# The library does this in two steps: `class_embeddings` writes the weights, `probabilities` applies them.
+# (`templates` come further down.)
 
 # %%
 print(inspect.getsource(zero_shot.classify))
 print(inspect.getsource(zero_shot.probabilities))
 
 # %% [markdown]
-# The classes are an argument: the same picture can be asked different questions, and no weight of the towers changes
-# between these lines.
+# The classes are an argument: we can ask different questions about the same picture, and the weights of the towers
+# stay the same.
 
 # %%
 answers = []
@@ -84,14 +85,14 @@ print(*answers, sep="\n")
 # %% [markdown]
 # ## What the temperature does
 #
-# Why the factor? Because cosines are small. Leave it out, $e^s = 1$, and imagine a perfect match among $N$ labels: a
-# cosine of 1 for one of them, -1 for all others. Softmax could still not be sure. Its largest probability would be $e
-# / (e + (N - 1) e^{-1})$: a half for eight labels, less than a hundredth for a thousand.
+# Why is there a factor? Because cosines are small. Leave it out, $e^s = 1$, and take a perfect match among $N$
+# labels: a cosine of 1 for one of them, -1 for all others. Softmax could still not be sure. Its largest probability
+# would be $e / (e + (N - 1) e^{-1})$: a half for eight labels, less than a hundredth for a thousand.
 #
-# $e^s$ is the inverse of a *temperature*: the larger it is, the colder and sharper. It multiplies all scores alike,
-# so it changes how sure the classifier is, never what it chooses. Here are the same eight cosines with no factor,
-# with 5, and with the one that this model has learned. OpenAI's ViT-B/32 has 100, the most that its training allowed
-# (CLIP, sec. 2.5).
+# $e^s$ is the inverse of a *temperature*: the larger $e^s$ is, the sharper the probabilities are. It multiplies all
+# scores alike, so it changes how sure the classifier is, never which label it chooses. Here are the same eight
+# cosines with no factor, with 5, and with the factor that this model has learned. OpenAI's ViT-B/32 has 100, the
+# largest that its training allowed (CLIP, sec. 2.5).
 
 # %%
 labels = ["a red heart", "a blue heart", "a pink heart", "a red circle", "a red star", "a green square",
@@ -110,9 +111,9 @@ draw.probabilities_by_scale(labels, p, ["no factor", "$e^s$ = 5", f"$e^s$ = {sca
 plt.show()
 
 # %% [markdown]
-# So read such probabilities with care. They say how much better one of *your* labels fits than the others, not that
-# any of them fits: softmax always shares out the whole of 1. Take the right answer away, and it settles on a wrong
-# one.
+# So read such probabilities with care. They show how much better one of *your* labels fits than the others, not
+# whether any of them fits: the probabilities always sum to 1. Remove the right answer, and the classifier chooses a
+# wrong one.
 
 # %%
 p = zero_shot.classify(model, image, labels[1:])[0]  # without "a red heart"
@@ -122,10 +123,10 @@ assert p.max() > 0.6 and cosines[1:].max() < 0.5 < 0.7 < cosines[0]
 # %% [markdown]
 # ## Many prompts for one label
 #
-# A label can be said in many ways: "a red heart", "a photo of a red heart", "look, a red heart!". Each such
-# *template*, a text with `{}` where the label goes, gives slightly different weights. A **prompt ensemble** takes
-# their mean: each embedding is scaled to length one first, so that all count alike, and the mean is scaled again,
-# since a mean of unit vectors that differ is shorter than one.
+# A label can be written in many ways: "a red heart", "a photo of a red heart", "look, a red heart!". Each such
+# *template*, a text with `{}` for the label, gives slightly different weights. A **prompt ensemble** takes their
+# mean: each embedding is first scaled to length one, so that all count alike, and the mean is scaled again, since a
+# mean of different unit vectors is shorter than one.
 
 # %%
 
@@ -150,12 +151,12 @@ naive = naive_class_embeddings(model, labels, plain)  # (8, E)
 assert np.allclose(naive, zero_shot.class_embeddings(model, labels, plain), atol=1e-6)
 
 # %% [markdown]
-# Once the weights are written an ensemble costs nothing: there is still one row for each class. CLIP, sec. 3.1.4,
-# reports for ImageNet that "a photo of a {}." in the place of the bare label gains 1.3 points of accuracy, and an
-# ensemble of 80 prompts another 3.5.
+# Once the weights are written, an ensemble costs nothing: there is still one row for each class. CLIP, sec. 3.1.4,
+# reports for ImageNet that "a photo of a {}." instead of the bare label gains 1.3 points of accuracy, and an ensemble
+# of 80 prompts another 3.5.
 #
-# And here? We need a task that is not solved already: 400 pictures of one shape each, smaller than most that the
-# model has seen, and for labels all 80 pairs of colour and shape.
+# And for our model? We need a task that is not solved already: 400 pictures of one shape each, smaller than most
+# shapes that the model has seen, and all 80 pairs of colour and shape as labels.
 
 # %%
 every = [shapes.label(*pair) for pair in shapes.PAIRS]  # 80 labels
@@ -180,10 +181,10 @@ print(f"the label alone {bare:.1%}; each of {len(plain)} plain templates {min(si
 assert len(plain) == 11 and max(singly) - min(singly) < 0.01
 
 # %% [markdown]
-# Next to no difference. To this model a frame such as "a photo of {}" is air, and leaves no error for an ensemble to
-# average out. So let us give it worse templates, which say something untrue: "{} and a blue star", "{} and a black
-# cross", and so on through all 80 labels. How good is an ensemble of $m$ of them? Each $m$ is tried with 40 choices
-# drawn at random; the band in the picture is their standard deviation.
+# There is almost no difference. This model ignores a frame such as "a photo of {}", so there is no error that an
+# ensemble could average out. So we give it worse templates, which say something untrue: "{} and a blue star", "{} and
+# a black cross", and so on through all 80 labels. How good is an ensemble of $m$ of them? We try each $m$ with 40
+# random choices; the band in the picture is their standard deviation.
 
 # %%
 crowded = [f"{{}} and {label}" for label in every]  # 80 templates
@@ -208,20 +209,20 @@ draw.accuracy_by_prompts(numbers, curves, bare)
 plt.show()
 
 # %% [markdown]
-# One bad prompt costs six points, and eight of them win back four: that is the effect. But no ensemble here is better
-# than the label alone. Half of the captions that this model learned from (`shapes.PLAIN`) were such bare labels.
-# CLIP's were hardly ever a single word, and so a sentence around the label pays there (sec. 3.1.4). Which prompts are
-# good is a question about the training data.
+# One bad prompt costs six points, and eight of them regain four: that is the effect of an ensemble. But no ensemble
+# here is better than the label alone. Half of the captions that this model learned from (`shapes.PLAIN`) were such
+# bare labels. CLIP's captions were rarely a single word, and so a sentence around the label helps there (sec. 3.1.4).
+# Which prompts are good depends on the training data.
 #
 # ## Why an ensemble helps
 #
-# Split the embedding of label $n$ in template $t$ into $c + a_n + b_t + r_{nt}$: what all have in common, what the
-# label adds, what the template adds to all labels alike, and a rest, what the template does to this one label. The
-# harm seems to be in $b_t$. But $b_t$ adds the same number $f \cdot b_t$ to the score of every label, and softmax,
-# which sees differences alone, does not notice. Most of the harm is in $r_{nt}$. The rests of different templates
-# point different ways, so that a mean over $m$ templates drawn at random leaves one $m$-th of their squared length.
-# The mean over all eighty is, by definition, $c + a_n$, without any rest. What that still lacks against the label
-# alone is in $a_n$, and no averaging mends it.
+# Split the embedding of label $n$ in template $t$ into $c + a_n + b_t + r_{nt}$: the part that all have in common,
+# the part that the label adds, the part that the template adds to all labels alike, and a rest, the effect of the
+# template on this one label. The harm seems to be in $b_t$. But $b_t$ adds the same number $f \cdot b_t$ to the score
+# of every label, and this does not change a softmax, which depends on differences alone. Most of the harm is in
+# $r_{nt}$. The rests of different templates point different ways, so a mean over $m$ random templates leaves one
+# $m$-th of their squared length. The mean over all eighty is, by definition, $c + a_n$, without any rest. It is still
+# not as good as the label alone. That difference is in $a_n$, and no averaging removes it.
 
 # %%
 
@@ -253,14 +254,14 @@ assert all(abs(m * value / left[1] - 1) < 0.1 for m, value in left.items())
 assert share[2] > 0.25 > 0.05 > share[3]
 
 # %% [markdown]
-# So it is no wonder that "{} and a blue star" works at all: more than a quarter of its squared length is harmless
+# This explains why "{} and a blue star" works at all: more than a quarter of its squared length is the harmless
 # $b_t$, less than a twentieth is the rest.
 #
-# ## Eighty labels, and pairs that nobody showed it
+# ## Eighty labels, and pairs that were never shown
 #
 # Twenty of the eighty pairs of colour and shape were never in training, neither drawn nor named. A classifier with an
-# output for each of the other sixty could not name them at all. Here a class is a text, and so the twenty are classes
-# like all others. The shapes are now of the sizes of training.
+# output for each of the other sixty could not name them at all. Here a class is a text, so the twenty are classes
+# like all others. The shapes now have the same sizes as in training.
 
 # %%
 w = zero_shot.class_embeddings(model, every)  # (80, E)
@@ -273,17 +274,17 @@ for name, pairs in (("seen in training", shapes.SEEN), ("held out", shapes.HELD_
     f = numpy_ops.l2_normalize(model.encode_image(preprocess(pictures)))  # (400, E)
     best = (f @ w.T).argmax(axis=-1)
     right = np.mean(best == truth)
-    error = math.sqrt(right * (1 - right) / len(truth))  # what 400 pictures leave uncertain
+    error = math.sqrt(right * (1 - right) / len(truth))  # the standard error for 400 pictures
     colours = np.mean(best // len(shapes.SHAPES) == truth // len(shapes.SHAPES))
     lines.append(f"{len(pairs)} pairs {name}: {right:.2%} ± {error:.2%}, the colour alone {colours:.2%}")
     assert right > 0.95 and colours == 1
 print(*lines, sep="\n")
 
 # %% [markdown]
-# No colour was missed: the errors are all between shapes. (The [README](../../README.md) has it for 2,000 pictures of
-# each kind: 97.8% and 96.4%.) Now the picture at its top: eight of the held-out pairs, and the cosine of every
-# picture with every caption. If each picture goes with its own caption, the largest number of every row and of every
-# column is on the diagonal.
+# No colour was wrong: all errors are between shapes. (The [README](../../README.md) has the numbers for 2,000
+# pictures of each kind: 97.8% and 96.4%.) Now the picture at the top of the README: eight of the held-out pairs, and
+# the cosine of every picture with every caption. If each picture matches its own caption best, the largest number of
+# every row and of every column is on the diagonal.
 
 # %%
 rng = np.random.default_rng(3)
@@ -304,8 +305,8 @@ plt.show()
 # %% [markdown]
 # ## What it cannot do
 #
-# Two objects in one picture: "a red circle and a blue square", or "a blue circle and a red square"? The words are the
-# same. What tells the captions apart is which colour belongs to which shape, called **binding**.
+# Two objects are in one picture: "a red circle and a blue square", or "a blue circle and a red square"? The words are
+# the same. The captions differ in how they pair colours with shapes, called **binding**.
 
 # %%
 rng = np.random.default_rng(0)
@@ -315,7 +316,7 @@ f = numpy_ops.l2_normalize(model.encode_image(preprocess([shapes.draw(scene, rng
 
 
 def embed_captions(i, j, k, l):  # noqa: E741
-    """Unit embeddings (n, E) of "COLOUR SHAPE and COLOUR SHAPE", each taken from the object of that number."""
+    """Unit embeddings (n, E) of "COLOUR SHAPE and COLOUR SHAPE", where i, j, k, l are numbers of objects."""
     texts = [f"{shapes.label(s[i].colour, s[j].shape)} and {shapes.label(s[k].colour, s[l].shape)}" for s in scenes]
     return numpy_ops.l2_normalize(model.encode_text(model.tokenize(texts)))
 
@@ -324,30 +325,30 @@ true, swapped, turned = embed_captions(0, 0, 1, 1), embed_captions(1, 0, 0, 1), 
 right = np.mean((f * true).sum(axis=-1) > (f * swapped).sum(axis=-1))
 error = math.sqrt(0.25 / len(scenes))
 print(f"the true caption beats the one with its colours swapped in {right:.1%} of {len(scenes)} pictures")
-print(f"a coin: 50% ± {error:.1%}")
+print(f"guessing: 50% ± {error:.1%}")
 assert abs(right - 0.5) < 3 * error
 
 # %% [markdown]
-# No better than a coin, and the texts alone show why. To swap the colours is to say something else; to name the
-# objects in the other order is to say the same. The text tower sees it the other way round:
+# That is no better than guessing, and the texts alone show why. Swapping the colours changes the meaning; naming the
+# objects in the other order does not. For the text tower it is the opposite:
 
 # %%
 other, same = np.mean((true * swapped).sum(axis=-1)), np.mean((true * turned).sum(axis=-1))
-print(f"cosine with the caption whose colours are swapped: {other:.4f}, with the same in another order: {same:.4f}")
+print(f"cosine with the caption with swapped colours: {other:.4f}, with the objects in the other order: {same:.4f}")
 assert other > same > 0.99
 
 # %% [markdown]
-# To this model a caption is a bag of words. The loss did not ask for more: a batch hardly ever holds a second picture
-# with the same words arranged otherwise. (Large models show it too: Yuksekgonul et al., *When and why vision-language
-# models behave like bags-of-words*, 2023.)
+# For this model a caption is a bag of words. The loss required no more: a batch hardly ever has a second picture with
+# the same words in another order. (Large models do the same: Yuksekgonul et al., *When and why vision-language models
+# behave like bags-of-words*, 2023.)
 #
 # ## OpenAI's own picture
 #
-# The README of openai/CLIP classifies a figure of its own, CLIP.png, with ViT-B/32 and the labels "a diagram", "a
-# dog" and "a cat", and prints the probabilities 0.9927937, 0.00421068 and 0.00299572. Where weights, picture and
-# vocabulary are in miniclip's cache (`miniclip download ViT-B/32 vocabulary CLIP.png`), this page computes them from
-# the pixels. Else it starts from the cosines of the features that NPCLIP, a NumPy port, has published, and from the
-# factor 100. Nothing is downloaded.
+# The README of openai/CLIP classifies its own figure, CLIP.png, with ViT-B/32 and the labels "a diagram", "a dog" and
+# "a cat", and prints the probabilities 0.9927937, 0.00421068 and 0.00299572. If weights, picture and vocabulary are
+# in miniclip's cache (`miniclip download ViT-B/32 vocabulary CLIP.png`), this page computes them from the pixels.
+# Otherwise it starts from the cosines of the features that NPCLIP, a NumPy port, has published, and from the factor
+# 100. Nothing is downloaded.
 
 # %%
 weights = hub.find_model("ViT-B/32")  # looks, fetches nothing
@@ -364,6 +365,6 @@ else:
 assert np.allclose(p, [0.9927937, 0.00421068, 0.00299572], atol=1e-4)
 
 # %% [markdown]
-# **Now you.** `miniclip learn start course` lays out exercises, of which `zero_shot` is this page's: see [the
-# course](../../miniclip/learn/README.md). Next: [11](11_other_towers.md), the towers that CLIP and ALIGN have beside
-# the transformers.
+# **Now you.** `miniclip learn start course` writes the exercises. `zero_shot` belongs to this page: see [the
+# course](../../miniclip/learn/README.md). Next: [11](11_other_towers.md), the other towers of CLIP, and those of
+# ALIGN.
