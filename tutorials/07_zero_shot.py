@@ -347,8 +347,8 @@ assert other > same > 0.99
 # The README of openai/CLIP classifies its own figure, CLIP.png, with ViT-B/32 and the labels "a diagram", "a dog" and
 # "a cat", and prints the probabilities 0.9927937, 0.00421068 and 0.00299572. If weights, picture and vocabulary are
 # in miniclip's cache (`miniclip download ViT-B/32 vocabulary CLIP.png`), this page computes them from the pixels.
-# Otherwise it starts from the cosines of the features that NPCLIP, a NumPy port, has published, and from the factor
-# 100. Nothing is downloaded.
+# Otherwise it starts from the cosines of the features that NPCLIP, a NumPy port, has published, and from a
+# factor of 100. Nothing is downloaded.
 
 # %%
 weights = hub.find_model("ViT-B/32")  # looks, fetches nothing

@@ -5,12 +5,12 @@
 # - **Time**: 15 s on 2 cores.
 # - **Needs**: NumPy, matplotlib.
 # - **Before**: [03](03_attention.md) and [05](05_two_towers.md), the towers that are transformers;
-#   [07](07_zero_shot.md), what towers are good for.
+#   [07](07_zero_shot.md), a use of towers.
 #
-# Nothing in CLIP's loss knows what a tower is made of. Five of the nine models that OpenAI published have a
-# **ResNet** where the others have a Vision Transformer, and ALIGN, the same idea at Google, has an **EfficientNet**
-# and a **BERT**. This page builds what is new in them. All weights on it are random: what we look at is structure,
-# and laws that hold whatever the weights are. Accuracies are published ones.
+# CLIP's loss does not depend on the kind of tower. Five of the nine models that OpenAI published have a **ResNet**
+# instead of a Vision Transformer, and ALIGN, the same idea at Google, has an **EfficientNet** and a **BERT**. This
+# page builds the new parts in them. All weights on it are random: we look at structure, and at laws that hold for all
+# weights. The accuracies are published ones.
 
 # %%
 import inspect
@@ -37,10 +37,11 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## A convolution is a matrix product
 #
-# A *grid* has $C$ channels, and in each of them $G_y \times G_x$ numbers, its cells; a picture is one with $C = 3$. A
-# **convolution** makes $O$ new channels of it. Each has a small window of weights, $k \times k$ in every channel,
-# that moves over the grid in steps of `stride`; at each place it gives one number, the dot product of its weights
-# with what lies under the window, plus a bias. Zeros around the grid (`padding`) let the window stand over the rim:
+# A *grid* has $C$ channels, and each channel has $G_y \times G_x$ numbers, its cells; a picture is a grid with $C =
+# 3$. A **convolution** makes $O$ new channels of it. Each new channel has a small window of weights, $k \times k$ in
+# every old channel, that moves over the grid in steps of `stride`. At each place it gives one number, the dot product
+# of its weights and the numbers under the window, plus a bias. Zeros around the grid (`padding`) let the window reach
+# over the edge:
 
 # %%
 
@@ -64,10 +65,10 @@ def random_convolution(C, O, k):  # noqa: E741
 
 
 # %% [markdown]
-# All $O$ channels look at the same windows. So write every window as a column of $C k^2$ numbers, and the weights as
-# $O$ rows: the whole convolution is one product of two matrices, which is what computers do fastest. This is called
-# *im2col*; [02](02_pixels_to_patches.md) did so with patches, which are windows that do not overlap. The library lays
-# out no more columns at a time than stay in a core's cache.
+# All $O$ channels use the same windows. So write every window as a column of $C k^2$ numbers, and the weights as $O$
+# rows: the whole convolution is one product of two matrices, the operation that computers are fastest at. This is
+# called *im2col*; [02](02_pixels_to_patches.md) did this with patches, which are windows that do not overlap. The
+# library writes only as many columns at a time as fit into a core's cache.
 
 # %%
 x, p = rng.standard_normal((5, 8, 9)), random_convolution(5, 4, k=3)
@@ -80,15 +81,15 @@ for stride, padding in ((1, 1), (2, 1), (2, 0), (3, 2)):
 # %% [markdown]
 # ## BatchNorm disappears
 #
-# In training each convolution of a ResNet has a **BatchNorm** behind it in the place of a bias. It brings every
+# In training each convolution of a ResNet is followed by a **BatchNorm** and has no bias. BatchNorm brings every
 # channel to mean 0 and variance 1 over the batch, then multiplies by a learned $\gamma$ and adds a learned $\beta$.
-# Once training is over, the mean $\mu$ and the variance $\sigma^2$ are constants of the checkpoint. All that is left
-# is a factor $a$ and an addend for each channel, and a convolution $w \star x$ can do that by itself:
+# After training, the mean $\mu$ and the variance $\sigma^2$ are constants of the checkpoint. So BatchNorm is only a
+# factor $a$ and an addend for each channel, and a convolution $w \star x$ can include them:
 #
 # $$\gamma \, \frac{w \star x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta = (a w) \star x + (\beta - a \mu)$$
 #
-# where $a = \gamma / \sqrt{\sigma^2 + \varepsilon}$ and $\varepsilon = 10^{-5}$ (Batch Normalization, alg. 2). So the
-# library has no such operation at all: BatchNorms are *folded* away when a checkpoint is read.
+# with $a = \gamma / \sqrt{\sigma^2 + \varepsilon}$ and $\varepsilon = 10^{-5}$ (Batch Normalization, alg. 2). So the
+# library has no such operation: it *folds* BatchNorms into convolutions when it reads a checkpoint.
 
 # %%
 
@@ -108,17 +109,17 @@ assert gap < 1e-12
 
 norm = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
 tensors = {"visual.conv1.weight": p["weight"], **{f"visual.bn1.{part}": value for part, value in norm.items()}}
-ours = batch_norm.fold(tensors)  # four names less, one more
+ours = batch_norm.fold(tensors, [("conv1", "bn1")], eps=1e-5)  # four names fewer, one more
 assert list(ours) == ["visual.conv1.weight", "visual.conv1.bias"]
 assert np.allclose(ours["visual.conv1.weight"], w) and np.allclose(ours["visual.conv1.bias"], b)
 
 # %% [markdown]
 # ## The bottleneck
 #
-# A ResNet is a stack of **bottlenecks**. Each adds to its grid what three convolutions make of it, as a transformer's
-# block adds to its tokens. The first, with $k = 1$, leads from $4N$ channels down to $N$; the second, with $k = 3$,
-# looks at neighbours; the third, with $k = 1$, leads back up. Between them stands *relu*, which turns what is
-# negative into 0. To look at neighbours in all $4N$ channels would cost eight times as much:
+# A ResNet is a stack of **bottlenecks**. Each adds to its grid the result of three convolutions, as a transformer's
+# block adds to its tokens. The first, with $k = 1$, goes from $4N$ channels down to $N$; the second, with $k = 3$,
+# looks at neighbours; the third, with $k = 1$, goes back to $4N$. Between them is *relu*, which replaces negative
+# numbers by 0. Looking at neighbours in all $4N$ channels would cost eight times as much:
 
 # %%
 N = 64
@@ -144,10 +145,10 @@ assert np.allclose(naive_bottleneck(x, **p), resnet.bottleneck(numpy_ops, x[None
 # ## Halving a grid without aliasing
 #
 # Between its four stages a ResNet halves the grid. The original takes every other cell, by a stride of 2. OpenAI's
-# takes the **mean** of each four, which is `halve` above (CLIP, sec. 2.4). The picture below shows why, on rings that
-# become finer towards the corner. Where they are finer than the small grid can show, every other pixel still shows
-# *something*: coarse rings that are not there. That is **aliasing**. Shift the picture by one pixel, and false rings
-# turn from white to black.
+# takes the **mean** of each four cells, which is `halve` above (CLIP, sec. 2.4). The picture below shows why, on
+# rings that become finer towards the corner. If rings are too fine for the small grid, every other pixel still shows
+# *something*: coarse rings that do not exist. That is **aliasing**. Shift the picture by one pixel, and false rings
+# change from white to black.
 
 # %%
 G = 96
@@ -174,11 +175,11 @@ plt.show()
 # %% [markdown]
 # ## Attention pooling
 #
-# At the end there is a grid with $D$ channels, and one feature of $E$ numbers is wanted. In RN50 and RN101 it has 7 x
-# 7 cells, as here, in the three larger ones more. A ResNet takes the mean of the cells. OpenAI's takes a *weighted*
-# mean of them, by the attention of [03](03_attention.md): $H$ heads, with queries, keys and values of width $K$. The
-# $T = 1 + 7 \cdot 7$ tokens are the cells, and in front of them their mean; learned positions are added. The mean
-# alone asks: one query, one output.
+# At the end there is a grid with $D$ channels, and we want one feature of $E$ numbers. The grid has 7 x 7 cells in
+# RN50 and RN101, as here, and more in the three larger models. A standard ResNet takes the mean of the cells.
+# OpenAI's takes a *weighted* mean of them, by the attention of [03](03_attention.md): $H$ heads, with queries, keys
+# and values of width $K$. The $T = 1 + 7 \cdot 7$ tokens are the mean of the cells, then the cells; learned positions
+# are added. Only the mean has a query, so there is one output.
 
 # %%
 
@@ -191,7 +192,7 @@ def naive_pool(x, position_embedding, q, k, v, out, heads):
     query = q["weight"] @ tokens[0] + q["bias"]  # (D,)
     keys, values = (tokens @ m["weight"].T + m["bias"] for m in (k, v))  # (T, D)
     taken = []
-    for h in np.split(np.arange(D), heads):  # the K places of each head
+    for h in np.split(np.arange(D), heads):  # the K channels of each head
         weights = numpy_ops.softmax(keys[:, h] @ query[h] / math.sqrt(len(h)))  # (T,)
         taken.append(weights @ values[:, h])  # (K,)
     return out["weight"] @ np.concatenate(taken) + out["bias"]  # (E,)
@@ -214,10 +215,10 @@ print(cells)
 assert cells["RN50"] == cells["RN101"] == 7 * 7 and sum(number > 7 * 7 for number in cells.values()) == 3
 
 # %% [markdown]
-# A law ties it to what it replaces. Let weights and biases of $Q$ and $K$ be zero, and the positions too. Then all
-# scores are equal, each of the $T$ tokens gets $1/T$, and attention pooling **is** mean pooling, followed by the
-# matrices of $V$ and of the output. (The extra token is no matter: a mean stays where it is when it joins its own
-# set.)
+# One law connects it with mean pooling. Let weights and biases of $Q$ and $K$ be zero, and the positions too. Then
+# all scores are equal, each of the $T$ tokens gets $1/T$, and attention pooling **is** mean pooling, followed by the
+# matrices of $V$ and of the output. (The extra token does not change this: a mean stays the same if it is added to
+# its own set.)
 
 # %%
 zero = {"weight": np.zeros((D, D)), "bias": np.zeros(D)}
@@ -229,9 +230,9 @@ print(f"zero Q and K against a mean: {gap:.1e}")
 assert gap < 1e-12
 
 # %% [markdown]
-# What it can do beyond that is choose. We make weights by hand to see it: the cells are the mean colours of a
-# picture, $D = 3$, and keys, values and output hand them through. The query, a bias alone, asks for "red, not green,
-# not blue", with a strength of 0, 10 or 60.
+# Unlike a mean, attention pooling can choose. We set weights by hand to see it: the cells are the mean colours of a
+# picture, $D = 3$, and keys, values and output are these colours unchanged. The query is only a bias. It asks for
+# "red, not green, not blue", with a strength of 0, 10 or 60.
 
 # %%
 picture = shapes.draw([shapes.Object("red", "heart", 0.62, 0.4, 0.24)], np.random.default_rng(8)).resize((224, 224))
@@ -253,22 +254,23 @@ plt.show()
 # %% [markdown]
 # ## ALIGN's image tower
 #
-# The blocks of an EfficientNet have two ideas, which come from MobileNetV2 and from Squeeze-and-Excitation Networks.
-# (EfficientNet's own is how to make such a network larger.) The first is to take a convolution apart. A full one from
-# $C$ channels to $O$ costs $k^2 C O$ multiplications a cell: every output looks at all inputs *and* all neighbours.
-# Let one convolution look at neighbours, each channel by itself (**depthwise**, $k^2 C$), and a second, with $k = 1$,
-# at channels ($C O$):
+# The blocks of an EfficientNet combine two ideas, from MobileNetV2 and from Squeeze-and-Excitation Networks.
+# (EfficientNet's own idea is how to make such a network larger.) The first is to split a convolution in two. A full
+# convolution from $C$ channels to $O$ costs $k^2 C O$ multiplications a cell: every output uses all channels *and*
+# all neighbours. Instead, one convolution looks at neighbours, each channel by itself (**depthwise**, $k^2 C$), and a
+# second, with $k = 1$, looks at channels ($C O$):
 
 # %%
 C, O, k = 192, 192, 5  # noqa: E741
-full, apart = k * k * C * O, k * k * C + C * O
-print(f"full {full:,}, apart {apart:,}: {full / apart:.0f} times less")
-assert math.isclose(apart / full, 1 / O + 1 / k**2) and round(full / apart) == 22
+full, split = k * k * C * O, k * k * C + C * O
+print(f"full {full:,}, split in two {split:,}: {full / split:.0f} times fewer")
+assert math.isclose(split / full, 1 / O + 1 / k**2) and round(full / split) == 22
 
 # %% [markdown]
-# The second is **squeeze and excitation**. Two small matrices look at the means of all $N$ channels and answer with a
-# number from 0 to 1 for each channel, by which it is multiplied. So a cell learns what goes on elsewhere, which no
-# small window tells it. Between two convolutions with $k = 1$ that widen and narrow the grid, this makes the block:
+# The second idea is **squeeze and excitation**. Two small matrices take the means of all $N$ channels and give a
+# number from 0 to 1 for each channel, which multiplies the channel. So each cell gets information from the whole
+# grid, which a small window cannot give. Between two convolutions with $k = 1$ that widen and narrow the grid, this
+# makes the block:
 
 # %%
 
@@ -299,9 +301,10 @@ assert np.allclose(naive_inverted_bottleneck(x, **p), ours)
 #
 # ## ALIGN's text tower
 #
-# Text comes as **word pieces**. CLIP's byte-pair encoding ([01](01_bytes_to_tokens.md)) merges upwards, from bytes.
-# WordPiece cuts downwards: from the left, always the longest piece that is in the vocabulary. `##` marks pieces that
-# continue a word. (google-research/bert, tokenization.py, which has the first word below for an example.)
+# Text is split into **word pieces**. CLIP's byte-pair encoding ([01](01_bytes_to_tokens.md)) starts from bytes and
+# merges. WordPiece starts from the word and cuts: from the left, always the longest piece that is in the vocabulary.
+# `##` marks pieces that continue a word. (google-research/bert, tokenization.py, has the first word below as an
+# example.)
 
 # %%
 
@@ -331,17 +334,18 @@ for word in ("unaffable", "hearts", "green", "abc"):
 assert naive_pieces("abc", pieces) == ["[UNK]"] and naive_pieces("abc", ["a", "##bc"]) == ["a", "##bc"]
 
 # %% [markdown]
-# Being greedy has a price: of "abc" it takes `ab` first, and then there is no `##c`, though `a` and `##bc` would do.
+# The greedy choice has a price: from "abc" it takes `ab` first, and then there is no `##c`, although `a` and `##bc`
+# would work.
 #
-# The transformer behind them is **BERT**. Three differences from CLIP's text tower matter here. There is no causal
-# mask: tokens see each other both ways. So any token can stand for the text, and it is the first, `[CLS]`, a piece
-# that means nothing by itself. And since tokens now see what is *behind* them, padding must be hidden. Below are
-# three words with three tokens of padding, seen by one head with the same random queries and keys.
+# The transformer is **BERT**. Three differences from CLIP's text tower matter here. There is no causal mask: tokens
+# see each other in both directions. So any token can represent the text; BERT takes the first, `[CLS]`, a piece that
+# means nothing by itself. And since tokens now see the tokens *after* them, padding must be hidden. Below are three
+# words with three tokens of padding, seen by one head with the same random queries and keys.
 #
-# The smaller differences: as in the first transformer, a norm stands behind each residual sum, not in front of each
-# half of a block. The GELU is the exact one. To word and position a third embedding is added, of the token's *type*
-# (which of two texts it belongs to; ours is always the first), and a norm follows. The projection has a bias. And
-# $\varepsilon$, which norms add to the variance, is $10^{-12}$, not $10^{-5}$.
+# There are smaller differences. As in the first transformer, a norm comes after each residual sum, not before each
+# half of a block. The GELU is the exact one. A third embedding is added to word and position, that of the token's
+# *type* (the first or the second of two texts; ours is always the first), and a norm follows. The projection has a
+# bias. And the $\varepsilon$ in the norms is $10^{-12}$, not $10^{-5}$.
 
 # %%
 ours, theirs = ALIGN_BASE.text, PRESETS["ViT-B/32"].text
@@ -363,13 +367,13 @@ q, k = rng.standard_normal((2, 1, 8, 1, 8))  # (B, T, H, K)
 causal, both = numpy_ops.attention_weights(q, k, causal=True), numpy_ops.attention_weights(q, k, lengths=[length])
 assert words[0] == "[CLS]" and words[length:] == ["[PAD]"] * 3 and (both[..., length:] == 0).all()
 draw_attention.head_maps(
-    np.stack([causal[0, 0], both[0, 0]]), words, words, titles=["causal, as in CLIP", "both ways, as in BERT"]
+    np.stack([causal[0, 0], both[0, 0]]), words, words, titles=["causal, as in CLIP", "both directions, as in BERT"]
 )
 plt.show()
 
 # %% [markdown]
-# Two laws. Whatever stands in the padding, the feature is the same, to the last bit. And a word changes the tokens in
-# front of it as well, which in CLIP it cannot.
+# There are two laws. The padding does not change the feature, not even in the last bit. And a word also changes the
+# tokens before it, which is impossible in CLIP.
 
 # %%
 
@@ -408,11 +412,10 @@ assert np.allclose(model.logits(f, w), math.exp(model.logit_scale) * cosines)
 # %% [markdown]
 # ## The towers side by side
 #
-# Parameters first: `shapes` of a configuration has them all. For ResNets there is one step more, since we have folded
-# their BatchNorms. Where OpenAI's count has a $\gamma$ and a $\beta$ for each channel, ours has one bias. ($\mu$ and
-# $\sigma^2$ are measured, not learned, and do not count.) Then all nine totals, both towers together, are those of
-# the official checkpoints, and EfficientNet-B7 is that of torchvision without the last convolution and the
-# classifier.
+# First the parameters: `shapes` of a configuration has them all. ResNets need one more step, since we have folded
+# their BatchNorms: for each channel OpenAI counts a $\gamma$ and a $\beta$, we count one bias. ($\mu$ and $\sigma^2$
+# are measured, not learned, and do not count.) With this, all nine totals, both towers together, are those of the
+# official checkpoints, and EfficientNet-B7 is that of torchvision without the last convolution and the classifier.
 
 # %%
 
@@ -428,7 +431,7 @@ def folded_away(visual):
     return sum(flat[name][0] for name in flat if len(flat[name]) == 4 and not any(part in name for part in without))
 
 
-published = {  # name: parameters of both towers; for a picture GFLOPs; accuracy in percent. The last two: see below
+published = {  # name: (parameters of both towers, GFLOPs for a picture, accuracy in percent); the last two: see below
     "RN50": (102_007_137, 12.22, 59.82),
     "RN101": (119_688_033, 19.54, 62.28),
     "RN50x4": (178_300_601, 42.56, 66.27),
@@ -447,15 +450,15 @@ assert size(b7) + folded_away(b7) == 66_347_960 - (640 * 2560 + 2 * 2560) - (256
 print(f"folded away in RN50: {folded_away(PRESETS['RN50'].shapes()['visual']):,}")
 
 # %% [markdown]
-# Now the operations. A tower is a function whose first argument, `ops`, is the module that it computes with. So its
-# cost can be had without a single multiplication: hand it operations that note what they would have cost, two FLOPs
-# for a multiplication and its addition, and return zeros of the right shape.
+# Now the operations. A tower is a function whose first argument, `ops`, is the module that it computes with. So we
+# can count its cost without computing anything: pass it operations that record their cost, two FLOPs for a
+# multiplication and its addition, and return zeros of the right shape.
 
 # %%
 
 
 def counting():
-    """numpy_ops, but matrix products count instead; and the list that takes their FLOPs."""
+    """(ops, flops): numpy_ops with matrix products that only count, and the list of their FLOPs."""
     flops = []
 
     def count_conv2d(x, weight, bias, *, stride=1, padding=0, groups=1, residual=None, activation=None):
@@ -469,7 +472,7 @@ def counting():
         return np.zeros((*x.shape[:-1], len(weight)), np.float32)  # (..., out)
 
     def count_attention(q, k, v, **mask):
-        flops.append(4 * q.size * k.shape[1])  # scores, then their mean of the values
+        flops.append(4 * q.size * k.shape[1])  # scores, then the weighted mean of the values
         return np.zeros(q.shape, np.float32)  # (1, Tq, H, K)
 
     def count_patch_embed(images, weight, class_token, position_embedding):
@@ -489,10 +492,10 @@ def gflops(config, E):
 
 
 # %% [markdown]
-# (With a `trace` all tokens of the last block are computed, as everybody counts it; without one, only what the
+# (With a `trace` all tokens of the last block are computed, as others count it; without one, only the token that the
 # feature needs.) OpenCLIP has published its own count of these towers (docs/model_profile.csv). The transformers
-# agree to the last digit given. Its ResNets cost a little more: there, all cells ask in the attention pooling, and
-# all answers but one are thrown away. Add what that costs, and they agree too.
+# agree to the last digit given. OpenCLIP's ResNets cost a little more: in their attention pooling all cells have a
+# query, and all outputs except one are thrown away. Add this cost, and the counts agree too.
 
 # %%
 counted = {}
@@ -504,9 +507,9 @@ for name, (_, theirs, _) in published.items():
     assert abs(counted[name] + thrown_away - theirs) < 0.006
 
 # %% [markdown]
-# And what they are worth: accuracy on ImageNet, zero-shot, top-1, as OpenCLIP measured it with OpenAI's weights
+# Last the accuracy on ImageNet, zero-shot, top-1, as OpenCLIP measured it with OpenAI's weights
 # (docs/openclip_results.csv; CLIP's own table 11 differs by some tenths). For ALIGN with an EfficientNet-B7 we know
-# of no such figure; its paper's, 76.4, is for a larger tower.
+# no such number; the one in its paper, 76.4, is for a larger tower.
 
 # %%
 towers = {"ResNet": [], "Vision Transformer": []}
@@ -523,9 +526,10 @@ draw.comparison(towers, ("EfficientNet-B7", align))
 plt.show()
 
 # %% [markdown]
-# The area of a point is that of its parameters. Within each family, operations buy accuracy; between the families,
-# the transformer gets more for them. ViT-L/14 is ahead of RN50x64 with less than a third of its operations. CLIP's
-# paper found the same for linear classifiers on the features: "about 3x more compute efficient" (sec. 3.2).
+# The area of a point shows its parameters. Within each family, more operations give higher accuracy; between the
+# families, the transformer gets more from them. ViT-L/14 is better than RN50x64 with less than a third of its
+# operations. CLIP's paper found the same for linear classifiers on the features: "about 3x more compute efficient"
+# (sec. 3.2).
 
 # %%
 assert counted["ViT-L/14"] < counted["RN50x64"] / 3 and published["ViT-L/14"][2] > published["RN50x64"][2]
