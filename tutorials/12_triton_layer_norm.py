@@ -4,15 +4,17 @@
 # - **Builds**: a vector sum and a layer norm as Triton kernels, masks, the count of bytes moved.
 # - **Time**: 20 s on 2 cores.
 # - **Needs**: NumPy, matplotlib, torch, triton.
-# - **Before**: [04](04_the_block.md), which writes layer norm in NumPy and says what it is for.
+# - **Before**: [04](04_the_block.md), which writes layer norm in NumPy and explains its purpose.
 #
 # So far each line was an operation on whole arrays: read them from memory, compute, write the result back. On a GPU
-# that is slow, and not because of the computing: memory is a long way off, and the arithmetic of a layer norm is over
-# long before its numbers have arrived. The remedy is to do all of it while the numbers are at hand. A function that
-# does so on a GPU is a **kernel**, and Triton is a language for kernels that looks like Python. This page writes two.
+# that is slow, and not because of the arithmetic: memory is far away, and the arithmetic of a layer norm takes much
+# less time than fetching its numbers. The solution is to do all of it while the numbers are on the chip. A function
+# that does so on a GPU is a **kernel**, and Triton is a language for kernels that looks like Python. This page writes
+# two.
 #
-# No GPU is needed. Triton has an interpreter, which runs a kernel step by step on the CPU, in NumPy. It says what a
-# kernel computes and which memory it touches, and nothing about how fast it would be: here nothing is timed.
+# No GPU is needed. Triton has an interpreter, which runs a kernel step by step on the CPU, in NumPy. It shows what a
+# kernel computes and which memory it reads and writes, but not how fast the kernel would be on a GPU: nothing is
+# timed here.
 
 # %%
 import os
@@ -44,12 +46,12 @@ def normal(*shape, mean=0):
 # ## A program for each block
 #
 # Let us add two vectors of $N$ numbers. A GPU has thousands of arithmetic units, so the work is cut into **blocks**
-# of equal size, and for each block one copy of the kernel runs: a **program**. All are the same function. Each asks
-# for its number, `tl.program_id(0)`, and works out from it which part is its own.
+# of equal size, and one copy of the kernel, a **program**, runs for each block. All programs are the same function.
+# Each asks for its number, `tl.program_id(0)`, and computes from it which part of the work is its own.
 #
-# A kernel is not handed an array but a **pointer**, the address of its first number. A pointer plus a block of
-# offsets, counted in numbers, is a block of addresses; `tl.load` reads what stands there, `tl.store` writes. There
-# are no shapes and no bounds: nobody checks whether a program reads the right place.
+# A kernel does not get an array but a **pointer**, the address of its first number. A pointer plus a block of
+# offsets, counted in numbers, is a block of addresses; `tl.load` reads the numbers there, `tl.store` writes. There
+# are no shapes and no bounds: nothing checks whether a program reads the right addresses.
 
 # %%
 
@@ -57,25 +59,25 @@ def normal(*shape, mean=0):
 @triton.jit
 def naive_add(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,) the numbers that are this program's
-    there = i < N  # (BLOCK,) False behind the end
+    there = i < N  # (BLOCK,) False after the end
     x = tl.load(x_ptr + i, mask=there)  # (BLOCK,)
     y = tl.load(y_ptr + i, mask=there)  # (BLOCK,)
     tl.store(out_ptr + i, x + y, mask=there)
 
 
 # %% [markdown]
-# `BLOCK` is a `tl.constexpr`: it is known when the kernel is compiled, and there is a compiled kernel for each value.
-# It must be, since the numbers of a block lie in **registers**, the little memory beside the arithmetic units, which
-# the compiler deals out; and it must be a power of two. Each place in a block is a **lane**.
+# `BLOCK` is a `tl.constexpr`: it is known when the kernel is compiled, and each value has its own compiled kernel. It
+# must be known because the numbers of a block are in **registers**, the small memory beside the arithmetic units,
+# which the compiler assigns; and it must be a power of two. Each position in a block is a **lane**.
 #
-# 150 numbers in blocks of 64 take 3 programs. They have 192 lanes, and 42 of these have nothing to do. That is what
-# the **mask** is for: where it is False, nothing is read and nothing is written. How many programs there are, the
-# **grid**, stands in brackets between the name and the arguments.
+# 150 numbers in blocks of 64 take 3 programs. They have 192 lanes, and 42 of these have nothing to do. The **mask**
+# switches them off: if it is False, nothing is read and nothing is written. The number of programs, the **grid**, is
+# in brackets between the name and the arguments.
 
 # %%
 N, BLOCK = 150, 64
 x, y = normal(2, N)  # (N,) each
-memory = torch.full((256,), torch.nan)  # the result is to lie in front; what is behind is not ours
+memory = torch.full((256,), torch.nan)  # the first N numbers are for the result, the others are not ours
 
 programs = triton.cdiv(N, BLOCK)  # divided and rounded up
 naive_add[(programs,)](x, y, memory, N, BLOCK=BLOCK)
@@ -87,7 +89,7 @@ draw.programs(np.arange(programs * BLOCK).reshape(programs, BLOCK) < N)  # (prog
 plt.show()
 
 # %% [markdown]
-# The size of the blocks is a matter of speed. The result must not know of it:
+# The size of the blocks changes only the speed. The result must be the same for every size:
 
 # %%
 for BLOCK in (1, 2, 4, 8, 16, 32, 64, 128, 256):
@@ -111,11 +113,11 @@ assert "power of 2" in refused
 # $$y_d = \frac{x_d - \mu}{\sqrt{\sigma^2 + \varepsilon}} \cdot w_d + b_d, \qquad
 # \mu = \frac1D \sum_d x_d, \qquad \sigma^2 = \frac1D \sum_d (x_d - \mu)^2$$
 #
-# No row needs another, so let a program take a row. Its block must hold the whole of it: $D_\text{pad}$ lanes, the
-# next power of two. For $D = 50$ these are 64, of which 14 are masked; for the 768 of ViT-B they are 1024.
+# No row needs another row, so each program takes one. Its block must hold the whole row: $D_\text{pad}$ lanes, the
+# next power of two. For $D = 50$ there are 64 lanes, and 14 are masked; for the 768 of ViT-B there are 1024.
 #
-# A masked lane reads nothing, but it is there, and `tl.sum` adds it up like any other. `other=0` says what it is to
-# hold instead of a number: zero, which changes no sum.
+# A masked lane reads nothing, but it exists, and `tl.sum` adds it like any other. `other=0` sets the number that it
+# holds: zero, which changes no sum.
 
 # %%
 
@@ -152,8 +154,9 @@ assert D_pad - D == 14 and triton.next_power_of_2(768) == 1024 and gap < 1e-5
 # %% [markdown]
 # ## When a mask is forgotten
 #
-# In that kernel masks stand in three kinds of places: at a load, at a store, and between, in `tl.where`. Each can be
-# forgotten. The next kernel, which computes the mean and the variance of one row, forgets what it is told to.
+# That kernel has masks in three kinds of places: at a load, at a store, and in `tl.where` between them. Each can be
+# forgotten. The next kernel computes the mean and the variance of one row, and leaves out the mask that `FORGET`
+# names.
 
 # %%
 
@@ -181,10 +184,10 @@ print(f"nothing forgotten: mean {mean:.3f}, variance {variance:.3f}")
 assert np.allclose([mean, variance], [x[0].double().mean(), x[0].double().var(correction=0)])
 
 # %% [markdown]
-# **The mask of a load.** Without it the program reads on behind its row. Most often that is the next row: numbers
-# like any others, and a mean that is wrong and looks right. So let the row lie in a sea of NaN, "not a number", which
-# spoils every sum that it enters. The library's own tests do this: whoever reads what is not theirs gives themselves
-# away.
+# **The mask of a load.** Without it the program reads past the end of its row. Usually that is the next row: ordinary
+# numbers, and a mean that is wrong but looks right. So we put the row into memory filled with NaN, "not a number",
+# which makes every sum NaN that it enters. The library's own tests do this: a kernel that reads outside its data
+# gives NaN.
 
 # %%
 print(f"read on into the next row: mean {moments(x[0], 'load')[0]:.3f}")
@@ -197,12 +200,12 @@ print("in a sea of NaN, forgotten:", moments(row, "load"), " masked:", np.round(
 assert np.isnan(moments(row, "load")).all() and moments(row) == [mean, variance]
 
 # %% [markdown]
-# **The mask of the store.** Without it a program writes its 14 lanes too many over the beginning of the next row, and
-# whether that row's own program comes before or after it is nowhere said.
+# **The mask of the store.** Without it a program writes its 14 extra lanes over the beginning of the next row, and
+# that row's own program may run before or after it: the order is not defined.
 #
-# **The second zero.** This is the one that gets by. The masked lanes hold 0, the mean is right, and then the mean is
-# subtracted from all of them: now they hold $-\mu$, and each adds $\mu^2$ to the sum of squares. What comes out as
-# the variance is
+# **The second zero.** This mistake is not noticed. The masked lanes hold 0, the mean is right, and then the mean is
+# subtracted from all lanes: now the masked ones hold $-\mu$, and each adds $\mu^2$ to the sum of squares. The
+# computed variance is
 #
 # $$\frac1D \Big( \sum_{d < D} (x_d - \mu)^2 + \sum_{d = D}^{D_\text{pad} - 1} (0 - \mu)^2 \Big)
 # = \sigma^2 + \frac{(D_\text{pad} - D) \, \mu^2}{D}$$
@@ -218,10 +221,10 @@ draw.forgotten(lanes[0], D)
 plt.show()
 
 # %% [markdown]
-# Nothing fails. What is normalised has the right shape and the right signs, and is too small, by a factor that
-# differs from row to row. Two habits of those who write tests hide it altogether. Rows of mean zero add 14 times
-# nothing. And widths that are powers of two have no masked lanes: CLIP's 512 and 1024 would pass, and so would the
-# 128 of our built-in model, while 768 would be wrong by a third of $\mu^2$.
+# There is no error. The result has the right shape and the right signs, but is too small, by a factor that differs
+# from row to row. Two habits in tests hide it completely. Rows of mean zero add 14 times zero. And widths that are
+# powers of two have no masked lanes: CLIP's 512 and 1024 would pass, and so would the 128 of our built-in model,
+# while 768 would be wrong by a third of $\mu^2$.
 
 # %%
 factors = [(moments(row)[1] / moments(row, "where")[1]) ** 0.5 for row in x]
@@ -235,8 +238,8 @@ for width in (128, 512, 768, 1024):
     assert np.isclose(inflated - variance, mean**2 / 3, rtol=1e-5) if width == 768 else inflated == variance
 
 # %% [markdown]
-# The rule behind it: before a sum over lanes, the masked ones must hold zero. Before a maximum it is another number:
-# a softmax over lanes needs $-\infty$, since a zero takes part in it as $e^0 = 1$.
+# The general rule: before a sum over lanes, the masked lanes must hold zero. Before a maximum they need another
+# number: a softmax over lanes needs $-\infty$, since a zero would count as $e^0 = 1$.
 
 # %%
 s = rng.standard_normal(50)
@@ -248,11 +251,11 @@ assert share > 0.1
 # %% [markdown]
 # ## Float32 inside
 #
-# CLIP's numbers are 16 bit where it runs fast. The kernel makes them float32 as soon as they are loaded, which costs
-# no bytes: float16 ends at 65,504, and the square of 300 is beyond that. It also takes the mean first and then the
-# squares of what is left. The formula $\sigma^2 = \overline{x^2} - \mu^2$ would need one pass over the row instead of
-# two, but where the mean is large, it is the difference of two large numbers, and little of it is left. Here the
-# second pass is free, since the row lies in registers. For a variance of 1:
+# For speed CLIP runs with 16-bit numbers. The kernel converts them to float32 as soon as they are loaded, which moves
+# no extra bytes: float16 ends at 65,504, and the square of 300 is larger. The kernel also computes the mean first and
+# then the squares of the differences. The formula $\sigma^2 = \overline{x^2} - \mu^2$ would need one pass over the
+# row instead of two. But if the mean is large, it is the difference of two large numbers, and loses most of its
+# digits. Here the second pass is free, since the row is in registers. For a variance of 1:
 
 # %%
 assert np.finfo(np.float16).max == 65504 < 300**2
@@ -267,21 +270,21 @@ assert one > 0.1 and two < 1e-4
 # %% [markdown]
 # ## The library's kernel
 #
-# `@triton.jit` makes of a function an object that can be launched; the function itself is its `.fn`.
+# `@triton.jit` turns a function into an object that can be launched; the function itself is its `.fn`.
 
 # %%
 for kernel in (library._normalise, library._rows):
     print(inspect.getsource(kernel.fn))
 
 # %% [markdown]
-# The arithmetic, `_normalise`, is ours, for several rows at once: hence the two axes. A float32 row has its mean
-# taken out twice, since the first sum was rounded. `x_row` is the distance between the beginnings of rows, which may
-# lie apart; `tl.int64` is there for offsets beyond $2^{31}$. `update_ptr is not None` is decided as the kernel is
-# compiled: with an update $u$, the residual sum $x + u$ and its norm are one kernel.
+# The arithmetic, `_normalise`, is the same as ours, for several rows at once: hence the two axes. For a float32 row
+# it subtracts the mean twice, since the first sum was rounded. `x_row` is the distance between the beginnings of
+# rows, which need not be adjacent; `tl.int64` is for offsets beyond $2^{31}$. `update_ptr is not None` is decided
+# when the kernel is compiled: with an update $u$, the residual sum $x + u$ and its norm are one kernel.
 #
-# There are two versions. A GPU runs its threads in **warps** of 32 which go in step. Version 1 gives a row to four
-# warps, and they wait for each other at both sums. Version 2, this one, gives a row of up to 1024 numbers to one
-# warp, where nobody waits, and two rows at once if they are narrow.
+# There are two versions. A GPU runs its threads in **warps** of 32 that execute together. Version 1 gives a row to
+# four warps, and they wait for each other at both sums. Version 2, this one, gives a row of up to 1024 numbers to one
+# warp, which waits for no other, and two rows at once if they are narrow.
 
 # %%
 for D in (1, 50, 64, 768):
@@ -299,14 +302,14 @@ for D in (1, 50, 64, 768):
 sea = torch.full((2, 5, 100), torch.nan)
 sea[..., 30:80] = normal(2, 5, 50)
 ones = torch.ones(50)
-assert library.layer_norm(sea[..., 30:80], ones, ones, eps=1e-5).isfinite().all()  # rows that lie apart, in NaN
+assert library.layer_norm(sea[..., 30:80], ones, ones, eps=1e-5).isfinite().all()  # rows with NaN between them
 
 # %% [markdown]
 # ## Counting bytes
 #
-# What has been won? Write the formula as operations on whole tensors, as one would in torch, and let torch report
-# each operation: what it reads, and what it writes. Tensors on the device "meta" have shapes and no numbers, so that
-# counting costs nothing. Let us take 50,000 rows of 768 in 16 bit, about as many as 256 pictures of 197 tokens have.
+# How much does the kernel save? Write the formula as operations on whole tensors, as in ordinary torch code, and let
+# torch report for each operation what it reads and writes. Tensors on the device "meta" have shapes and no numbers,
+# so counting costs nothing. We take 50,000 rows of 768 in 16 bit, about as many as 256 pictures of 197 tokens have.
 
 # %%
 
@@ -342,11 +345,11 @@ for name, read, written in operations.steps:
 assert 256 * 197 == 50_432
 
 # %% [markdown]
-# Twelve **passes**: so often the whole of $x$ crosses between memory and chip; what has one number a row hardly
-# counts. The kernel reads $x$ once and writes $y$ once: two passes.
+# These are twelve **passes**: the whole of $x$ moves between memory and chip twelve times; tensors with one number a
+# row hardly count. The kernel reads $x$ once and writes $y$ once: two passes.
 #
-# To be fair, torch has a layer norm in one kernel, too. But in a transformer a residual sum stands before most norms,
-# and then there are two kernels and five passes, since the norm reads what the sum has written. `add_layer_norm`
+# To be fair, torch has a layer norm in one kernel, too. But in a transformer a residual sum comes before most norms,
+# and then there are two kernels and five passes, since the norm reads the sum that was just written. `add_layer_norm`
 # needs four.
 
 # %%
@@ -360,9 +363,9 @@ moved = {name: sum(read + written for _, read, written in steps) for name, steps
 assert [round(n / whole) for n in moved.values()] == [12, 2, 5, 4]
 
 # %% [markdown]
-# A GPU's memory has a **bandwidth**, the bytes that it moves in a second. Bytes divided by it are the time that an
-# operation takes at least. [`kernels/README.md`](../../kernels/README.md) expects an H200 to copy 4.3 TB/s, of the
-# 4.8 in NVIDIA's data sheet:
+# A GPU's memory has a **bandwidth**, the bytes that it moves in a second. Bytes divided by bandwidth are the least
+# time that an operation can take. [`kernels/README.md`](../../kernels/README.md) expects an H200 to copy 4.3 TB/s, of
+# the 4.8 in NVIDIA's data sheet:
 
 # %%
 for name, size in moved.items():
@@ -374,8 +377,8 @@ draw.lanes_and_bytes(lanes, 50, cases, "50,000 rows of 768, 16 bit", 4.3e12)
 plt.show()
 
 # %% [markdown]
-# The same count holds for all that has little arithmetic for each number. Quick-GELU is three operations and seven
-# passes, and two in [`activation.py`](../../kernels/activation.py), whose kernel you could write by now.
+# The same is true of every operation with little arithmetic for each number. Quick-GELU is three operations and seven
+# passes, but two passes in [`activation.py`](../../kernels/activation.py). You could now write this kernel yourself.
 
 # %%
 with Count() as gelu:
@@ -386,6 +389,6 @@ x = normal(3, 50)
 assert np.allclose(bias_activation(x, None, "quick_gelu"), numpy_ops.quick_gelu(x.numpy()), atol=1e-6)
 
 # %% [markdown]
-# **Now you.** `miniclip learn start course` lays out exercises, of which `vector_add`, `triton_softmax`,
-# `triton_layer_norm` and `triton_quick_gelu` are this page's: see [the course](../../miniclip/learn/README.md). Next:
+# **Now you.** `miniclip learn start course` writes the exercises. `vector_add`, `triton_softmax`, `triton_layer_norm`
+# and `triton_quick_gelu` belong to this page: see [the course](../../miniclip/learn/README.md). Next:
 # [13](13_flash_attention.md) writes attention as one kernel.

@@ -7,10 +7,10 @@
 # - **Before**: [03](03_attention.md), which builds attention; [12](12_triton_layer_norm.md), which writes a first
 #   kernel.
 #
-# Layer norm became one kernel because its row fits on the chip. Attention has a row for each query, of as many scores
-# as there are keys, and the softmax over it seems to need the whole of it before the first weight is known. It does
-# not. This page finds out how to take a softmax of which one never sees more than a piece, and makes attention one
-# kernel: what is known as FlashAttention (Dao et al., 2022).
+# Layer norm became one kernel because its row fits on the chip. Attention has a row of scores for each query, one for
+# each key, and softmax seems to need the whole row before the first weight is known. It does not. This page computes
+# a softmax that never sees more than a piece of its row, and makes attention one kernel, known as FlashAttention (Dao
+# et al., 2022).
 
 # %%
 import os
@@ -37,12 +37,12 @@ rng = np.random.default_rng(0)
 LENGTHS = sorted([77, *((size // patch) ** 2 + 1 for size, patch in ((224, 32), (224, 16), (224, 14), (336, 14)))])
 
 # %% [markdown]
-# ## What attention carries about
+# ## What attention moves through memory
 #
 # A head has $T$ queries, keys and values of $K$ numbers each. In NumPy or in eager torch, every line of attention is
 # an operation that reads its input from memory and writes its output back: the scores $q k^\top / \sqrt K$, which are
-# $T \times T$ numbers, then the weights, as many, then the product with the values. So at least $4T^2$ numbers are
-# moved for the sake of scores and weights (each is written once and read once), beside the $4TK$ that cannot be
+# $T \times T$ numbers, then the weights, as many again, then the product with the values. So at least $4T^2$ numbers
+# are moved for scores and weights (each is written once and read once), in addition to the $4TK$ that cannot be
 # avoided: $q$, $k$, $v$ and the output. With $K = 64$:
 
 # %%
@@ -53,14 +53,14 @@ assert LENGTHS == [50, 77, 197, 257, 577]
 assert round(197 / K) == 3 and round(577 / K) == 9  # as the header of attention.py says
 
 # %% [markdown]
-# So scores had better never leave the chip. But there is no room on it for a row of just any length. Let us see what
-# a softmax needs of its row.
+# So scores should never leave the chip. But the chip has no room for a row of any length. Let us see how much of its
+# row a softmax needs.
 #
 # ## Safe softmax: three passes
 #
 # One query has the scores $s_1, \dots, s_T$, and with the values $v_t$ its output is $\sum_t e^{s_t} v_t / \sum_t
 # e^{s_t}$. As $e^{s}$ overflows ([03](03_attention.md)), the largest score $m$ is subtracted first. Written as loops
-# that is three passes over the keys, and each needs what the one before has found:
+# these are three passes over the keys, and each needs the result of the one before:
 
 # %%
 
@@ -89,21 +89,20 @@ assert np.allclose(safe_mean(scores, v), exact, rtol=0, atol=1e-12)
 # %% [markdown]
 # ## Online softmax: one pass
 #
-# Suppose that we have seen some of the keys. We know the largest score so far, and the sums so far that were taken
-# with it:
+# Suppose that we have seen some of the keys. We know the largest score so far, and the sums so far, computed with it:
 #
 # $$m = \max_t s_t, \qquad l = \sum_t e^{s_t - m}, \qquad o = \sum_t e^{s_t - m} \, v_t$$
 #
-# Now comes a key with score $s$ and value $v$. If $s$ is not above $m$, we add $e^{s - m}$ to $l$ and $e^{s - m} v$
-# to $o$. If it is, all that has been summed was summed with the wrong maximum, $m$ in the place of $m' = \max(m, s)$.
-# But the mistake is the same factor in each term, for $e^{s_t - m'} = e^{m - m'} \cdot e^{s_t - m}$, and a factor
-# that all terms share can be mended afterwards:
+# The next key has the score $s$ and the value $v$. If $s$ is not above $m$, we add $e^{s - m}$ to $l$ and $e^{s - m}
+# v$ to $o$. If it is, all terms so far were summed with the wrong maximum, $m$ instead of $m' = \max(m, s)$. But the
+# error is the same factor in each term, for $e^{s_t - m'} = e^{m - m'} \cdot e^{s_t - m}$, and a factor that all
+# terms share can be corrected afterwards:
 #
 # $$m' = \max(m, s), \qquad l' = e^{m - m'} \, l + e^{s - m'}, \qquad o' = e^{m - m'} \, o + e^{s - m'} \, v$$
 #
-# In the end $o / l$ is the output. At the start $m = -\infty$, so that the first factor is $e^{-\infty} = 0$ and
-# nothing needs a special case. (Milakov and Gimelshein, 2018, algorithm 3, for $m$ and $l$; FlashAttention adds $o$,
-# and FlashAttention-2, Dao, 2023, divides it by $l$ but once, in the end.)
+# At the end $o / l$ is the output. At the start $m = -\infty$, so that the first factor is $e^{-\infty} = 0$ and no
+# special case is needed. (Milakov and Gimelshein, 2018, algorithm 3, for $m$ and $l$; FlashAttention adds $o$, and
+# FlashAttention-2, Dao, 2023, divides it by $l$ only once, at the end.)
 
 # %%
 
@@ -129,13 +128,13 @@ draw.running(scores[:16, None], m[:16], sums[:16])
 plt.show()
 
 # %% [markdown]
-# Each blue part is what the bar before it has become. Where the maximum rises, it is rescaled by the factor that
-# stands there; where it shrinks below what it was, that is dashed.
+# Each blue part is the sum carried over from the bar before it. If the maximum rises, the sum is multiplied by the
+# factor shown there. A dashed outline marks a sum that has become smaller than before.
 #
-# Two laws hold not only in the end but after each key. $l \, e^{m}$ is the sum of all $e^{s_t}$ so far. And $o / l$
-# is the attention to the keys so far: if they end with the query's own, causal attention. So the state depends on
-# *which* keys have been seen and on nothing else: not on their order, and not on how they were cut into pieces. A
-# constant added to all scores, be it 10,000, is gone from $l$ and $o$ at once.
+# Two laws hold not only at the end but after each key. $l \, e^{m}$ is the sum of all $e^{s_t}$ so far. And $o / l$
+# is the attention to the keys so far: if they end with the query's own, causal attention. So the state depends only
+# on *which* keys have been seen: not on their order, and not on how they were cut into pieces. A constant added to
+# all scores, for example 10,000, does not change $l$ and $o$.
 
 # %%
 for t in range(T):
@@ -149,9 +148,9 @@ for *_, (_, total, out) in (online_mean(scores[order], v[order]), online_mean(sc
 # %% [markdown]
 # ## In tiles
 #
-# A GPU has units that multiply matrices far faster than it does anything else. So keys come $N$ at a time, a **tile**
-# of them, and queries $M$ at a time, each with an $m$, $l$ and $o$ of its own. The formulas stay: $m'$ is the largest
-# of $m$ and of all scores in the tile, and the sums take all its terms at once.
+# A GPU has units that multiply matrices far faster than it does anything else. So keys are taken $N$ at a time, a
+# **tile** of them, and queries $M$ at a time, each with its own $m$, $l$ and $o$. The formulas stay the same: $m'$ is
+# the largest of $m$ and of all scores in the tile, and all terms of the tile are added to the sums at once.
 
 # %%
 
@@ -183,9 +182,9 @@ def reference(q, k, v, causal=False):
 
 
 # %% [markdown]
-# The size of tiles is a matter of speed, and the result must not know of it. Let us take every size that there is for
-# the 50 tokens of ViT-B/32, 2,500 pairs of $M$ and $N$, and hold each to the library. The last bits differ, since
-# sums are taken in another order; nothing else does.
+# The size of tiles changes only the speed; the result must be the same. We take every possible size for the 50 tokens
+# of ViT-B/32, 2,500 pairs of $M$ and $N$, and compare each with the library. Only the last bits differ, since the
+# order of the sums differs.
 
 # %%
 few = slice(0, 50)
@@ -198,8 +197,8 @@ print(f"{len(sizes):,} pairs of sizes, without a mask and causal: largest differ
 assert len(sizes) == 2500 and max(gaps) < 1e-12
 
 # %% [markdown]
-# What must be at hand is now $M N$ scores and, for each of $M$ queries, $m$, $l$ and the $K$ numbers of $o$, however
-# many keys there are. That replaces $T^2$ scores a head:
+# Now the chip must hold $M N$ scores and, for each of $M$ queries, $m$, $l$ and the $K$ numbers of $o$, for any
+# number of keys. That replaces $T^2$ scores a head:
 
 # %%
 held = 64 * 64 + 64 * (2 + K)  # numbers, with M = N = 64
@@ -211,15 +210,15 @@ rows = 256 * 16 * 577  # queries of 256 pictures and 16 heads, ViT-L/14
 print(f"T = 577, 16 bit: a layer's scores take {rows * 577 * 2 / 1e9:.1f} GB, its queries {rows * K * 2 / 1e9:.1f} GB")
 
 # %% [markdown]
-# Up to $T = 91$ the tile is the larger of the two. CLIP's short sequences save no room, then, but the way to memory
-# and back; beyond, both.
+# Up to $T = 91$ the tile is the larger of the two. So for CLIP's short sequences tiles save no space, only the way to
+# memory and back; for longer ones they save both.
 #
 # ## The kernel
 #
 # In Triton each tile of queries of each head is a program; the loop over keys is inside. The grid has two axes, tiles
-# and heads. Sizes of tiles must be powers of two, so the last ones reach beyond $T$, and there masks are needed as in
-# [12](12_triton_layer_norm.md). A query that is not there computes something, and nothing of it is stored. A key that
-# is not there must get the score $-\infty$.
+# and heads. Sizes of tiles must be powers of two, so the last tiles reach beyond $T$ and need masks, as in
+# [12](12_triton_layer_norm.md). A query beyond $T$ computes something, but nothing of it is stored. A key beyond $T$
+# must get the score $-\infty$.
 
 # %%
 
@@ -252,9 +251,9 @@ def naive_flash(
 
 
 # %% [markdown]
-# `tl.dot` is the product of two tiles, of which matrix units take 16 rows at least; "ieee" asks for products of whole
-# float32 numbers, which such units else shorten. Every size of tiles again, powers of two now, at lengths that none
-# of them divides:
+# `tl.dot` is the product of two tiles. Matrix units need at least 16 rows. "ieee" asks for products of full float32
+# numbers, which such units would otherwise round first. Again we try every size of tiles, now powers of two, at
+# lengths that none of them divides:
 
 # %%
 H, gaps = 2, []
@@ -271,8 +270,8 @@ print(f"{len(gaps)} runs, largest difference {max(gaps):.0e}")
 assert len(gaps) == 4 * 16 and max(gaps) < 1e-5
 
 # %% [markdown]
-# What if a key that is not there is forgotten? It was read as zeros, so its score is 0, and it takes the weight
-# $e^{-m}$ of the sum, for a value of nothing. With 77 keys in tiles of 64 there are 51 of them. The output keeps its
+# What if the mask for keys beyond $T$ is forgotten? Such a key was read as zeros, so its score is 0, and it adds
+# $e^{-m}$ to the sum, with a value of zero. With 77 keys in tiles of 64 there are 51 such keys. The output keeps its
 # direction and is too short:
 
 # %%
@@ -285,17 +284,18 @@ assert np.allclose(forgotten[14], share * exact[14], rtol=0, atol=1e-12) and sha
 # %% [markdown]
 # ## The library's kernel
 #
-# [`attention.py`](../../kernels/attention.py) is a ladder of four versions. 1: a query a program, no matrix units. 2:
-# a tile of queries, with all keys at once. 3: ours. 4: what is used. Here is a step of it, for $N$ keys:
+# [`attention.py`](../../kernels/attention.py) is a ladder of four versions. Version 1 has one query a program, and no
+# matrix units. Version 2 has a tile of queries, with all keys at once. Version 3 is ours. Version 4 is used by
+# default. Here is a step of it, for $N$ keys:
 
 # %%
 print(inspect.getsource(library._keys.fn))
 
 # %% [markdown]
-# It is the body of our loop but for three things. Scores are in powers of two, since that is what the hardware has:
-# `scale` holds $\log_2 e$ too. `k_t` and `v_t` are the distances between tokens, so that queries, keys and values are
-# read where one packed product has left them. And `MASKED` is a constant: a tile that is known to be whole is
-# compiled without masks.
+# It is the body of our loop with three differences. It uses powers of two instead of $e$, since the hardware has an
+# instruction for them: `scale` includes $\log_2 e$. `k_t` and `v_t` are the distances between tokens, so that
+# queries, keys and values are read directly from one packed product. And `MASKED` is a constant: a tile that is known
+# to be whole is compiled without masks.
 
 # %%
 gaps = {}
@@ -313,9 +313,9 @@ for (T, dtype), row in gaps.items():
 # %% [markdown]
 # ## Lengths that are no multiples
 #
-# A tile that reaches beyond $T$ is multiplied as a whole, and what is beyond is thrown away. With $257 = 256 + 1$,
-# that is $16 \cdot 16$ patches and a class token, the last tile of 64 keys is there for a single one. So version 4
-# gives what is left over tiles of its own, as small as 16. Which tiles there are, of queries down and of keys across:
+# A tile that reaches beyond $T$ is multiplied as a whole, and the part beyond is thrown away. With $257 = 256 + 1$,
+# that is $16 \cdot 16$ patches and a class token, the last tile of 64 keys has only one real key. So version 4 uses
+# smaller tiles for the remainder, as small as 16. The picture shows the tiles, queries down and keys across:
 
 # %%
 
@@ -345,8 +345,8 @@ draw.tile_work(257, {f"version {version}: {useful[257, version]:.0%}": edges(257
 plt.show()
 
 # %% [markdown]
-# With this and a kernel for each of the other operations, a whole model runs on Triton, here on the CPU, and computes
-# what NumPy does:
+# With this and a kernel for each of the other operations, a whole model runs on Triton, here on the CPU, and gives
+# the same results as NumPy:
 
 # %%
 features = []
@@ -359,8 +359,8 @@ print(f"largest difference, as a share of the largest number: {gap:.0e}")
 assert gap < 1e-5
 
 # %% [markdown]
-# To close, the query of above with its 77 keys in tiles of 16, and what this spares. After a tile $m$ and $l$ are
-# what they are after its last key.
+# Last, the query from above with its 77 keys in tiles of 16, and the memory that tiles save. After a tile, $m$ and
+# $l$ are the same as after its last key.
 
 # %%
 ends = np.array([15, 31, 47, 63, 76])  # the last key of each tile
@@ -368,5 +368,5 @@ draw.running_and_memory(np.split(scores, ends[:-1] + 1), m[ends], sums[ends], LE
 plt.show()
 
 # %% [markdown]
-# **Now you.** `miniclip learn start course` lays out exercises, of which `flash_attention` is this page's: see [the
+# **Now you.** `miniclip learn start course` writes the exercises. `flash_attention` belongs to this page: see [the
 # course](../../miniclip/learn/README.md). Next: [14](14_roofline.md) asks how fast any of this can be.
