@@ -163,7 +163,7 @@ def tiled_attention(q, k, v, M, N, causal=False):
         tile = q[i : i + M] / math.sqrt(K)  # (M, K)
         largest = np.full((len(tile), 1), -np.inf)  # (M, 1)
         total, out = np.zeros((len(tile), 1)), np.zeros((len(tile), K))  # (M, 1), (M, K)
-        for j in range(0, min(T, i + M) if causal else T, N):  # causal: no key behind the last query
+        for j in range(0, min(T, i + M) if causal else T, N):  # causal: no key after the last query
             s = tile @ k[j : j + N].T  # (M, N)
             if causal:
                 s = np.where(np.tri(*s.shape, i - j, dtype=bool), s, -np.inf)  # query i + a sees keys up to i + a
@@ -262,7 +262,7 @@ for T, causal in ((50, False), (50, True), (77, False), (77, True)):
     exact = np.stack([reference(*heads[:, h].double().numpy(), causal) for h in range(H)])  # (H, T, K)
     for M in (16, 32, 64, 128):
         for N in (16, 32, 64, 128):
-            memory = torch.full((H + 1, T, K), torch.nan)  # with room behind that is not ours
+            memory = torch.full((H + 1, T, K), torch.nan)  # the last (T, K) numbers are not ours
             naive_flash[(triton.cdiv(T, M), H)](*heads, memory, T, 1 / math.sqrt(K), K, M, N, causal)
             gaps.append(abs(memory[:H].numpy() - exact).max())
             assert memory[H].isnan().all()
@@ -285,8 +285,8 @@ assert np.allclose(forgotten[14], share * exact[14], rtol=0, atol=1e-12) and sha
 # ## The library's kernel
 #
 # [`attention.py`](../../kernels/attention.py) is a ladder of four versions. Version 1 has one query a program, and no
-# matrix units. Version 2 has a tile of queries, with all keys at once. Version 3 is ours. Version 4 is used by
-# default. Here is a step of it, for $N$ keys:
+# matrix units. Version 2 has a tile of queries, with all keys at once. Version 3 is the kernel above. Version 4 is
+# used by default. Here is a step of it, for $N$ keys:
 
 # %%
 print(inspect.getsource(library._keys.fn))
@@ -301,7 +301,7 @@ print(inspect.getsource(library._keys.fn))
 gaps = {}
 for T, causal, dtype in ((50, False, torch.float32), (77, True, torch.float32), (77, True, torch.float16)):
     packed = torch.from_numpy(rng.standard_normal((1, T, 3, H, K))).to(dtype)  # (B, T, 3, H, K)
-    q, k, v = packed.unbind(2)  # (B, T, H, K) each, read where they lie
+    q, k, v = packed.unbind(2)  # (B, T, H, K) each: views, not copies
     exact = numpy_ops.attention(*(x.double().numpy() for x in (q, k, v)), causal=causal)  # (B, T, H, K)
     outs = [library.attention(q, k, v, causal=causal, version=version) for version in (1, 2, 3, 4)]
     gaps[T, dtype] = [abs(out.double().numpy() - exact).max() for out in outs]
@@ -324,7 +324,7 @@ def edges(T, version):
     """Where the tiles of one head begin and end: queries, keys."""
     if version == 2:  # 64 queries; all keys, padded to a power of two
         return np.arange(0, T + 64, 64), np.array([0, triton.next_power_of_2(T)])
-    sizes = device.choose(library.TILES, T)  # of an H100 or H200, for which the interpreter stands
+    sizes = device.choose(library.TILES, T)  # the interpreter uses the sizes for an H100 or H200
     config = library.tiles(T, T, K, torch.float16, False, False, config=sizes)
     both = []
     for size, rest in ((config["BLOCK_M"], config["REST_M"]), (config["BLOCK_N"], config["REST_N"])):
