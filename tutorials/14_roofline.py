@@ -5,14 +5,14 @@
 # - **Time**: 40 s on 2 cores.
 # - **Needs**: NumPy, matplotlib.
 # - **Before**: [12](12_triton_layer_norm.md), which counts the bytes of a layer norm, and
-#   [13](13_flash_attention.md), which spares those of attention. This page can be read without them.
+#   [13](13_flash_attention.md), which avoids most bytes of attention. This page can be read without them.
 #
-# Somebody has made an operation three times as fast. Is it fast now? That is a question of how fast it could be at
-# most, and there is an answer: no machine computes faster than its arithmetic units do, nor faster than its memory
-# hands it numbers. This page counts what CLIP's operations ask for, measures what your machine can give, and draws
-# both into one picture, the **roofline** (Williams, Waterman and Patterson, 2009).
+# Somebody has made an operation three times as fast. Is it fast now? That depends on how fast it could be at most.
+# There is a limit: no machine computes faster than its arithmetic units, or than its memory delivers numbers. This
+# page counts the work of CLIP's operations, measures the limits of your machine, and draws both in one picture, the
+# **roofline** (Williams, Waterman and Patterson, 2009).
 #
-# What is measured here is printed or drawn, and differs on your machine. What the text says holds on all of them.
+# The measured numbers are printed or drawn, and differ from machine to machine. The text is true on all machines.
 
 # %%
 import dataclasses
@@ -30,6 +30,7 @@ from miniclip import params
 from miniclip.bench import records, timing
 from miniclip.bench.work import work
 from miniclip.families.clip.presets import PRESETS
+from miniclip.kernels.bench.report import RESULTS
 from miniclip.ops import numpy_ops
 from miniclip.runtime import cpu
 from miniclip.towers import vit
@@ -41,8 +42,8 @@ normal = functools.partial(rng.standard_normal, dtype=np.float32)
 # %% [markdown]
 # ## What costs time
 #
-# Two things: computing, and fetching what to compute with. Count both for one matrix product, $M \times K$ times $K
-# \times N$. A **FLOP** is a floating-point operation, here an addition or a multiplication:
+# Two things cost time: computing, and fetching the numbers to compute with. We count both for one matrix product, $M
+# \times K$ times $K \times N$. A **FLOP** is a floating-point operation, here an addition or a multiplication:
 
 # %%
 
@@ -68,13 +69,12 @@ assert flops == 2 * M * N * K and moved == 4 * (M * K + K * N + M * N)  # a floa
 print(f"{flops} FLOPs, {moved} bytes: {flops / moved:.2f} FLOPs for each byte")
 
 # %% [markdown]
-# The loops fetch each number many times, but nobody has to: those are the bytes that cannot be avoided. What is in
-# between, on the chip, in a **cache** (the small, fast memory beside the arithmetic units), is not counted.
+# The loops fetch each number many times, but once would be enough: we count only the bytes that cannot be avoided.
+# Reads and writes on the chip, in a **cache** (the small, fast memory beside the arithmetic units), are not counted.
 #
-# FLOPs divided by bytes are the **arithmetic intensity** of an operation. It says how much there is to do with a
-# number once it is there. For square matrices of side $S$ it is $2S^3 / 12S^2 = S / 6$: large products have a lot to
-# do with each number. Adding two vectors has one addition for two numbers read and one written, whatever their
-# length:
+# FLOPs divided by bytes are the **arithmetic intensity** of an operation. It measures how much work there is for each
+# byte that is moved. For square matrices of side $S$ it is $2S^3 / 12S^2 = S / 6$: large products do a lot of work
+# with each number. Adding two vectors has one addition for two numbers read and one written, for any length:
 
 # %%
 for S in (6, 96, 1536):
@@ -84,8 +84,8 @@ print(f"adding vectors: {1 / 12:.3f} FLOPs per byte; a square product of side 15
 # %% [markdown]
 # ## One block, counted
 #
-# Now for CLIP. Here are the operations of one block of ViT-B/32, as calls of the library's functions with arrays of
-# the right shapes (and the patch embedding, which comes once before all blocks). The numbers in them are random.
+# Here are the operations of one block of ViT-B/32, as calls of the library's functions with arrays of the right
+# shapes (and the patch embedding, which comes once before all blocks). The numbers in the arrays are random.
 
 # %%
 config = PRESETS["ViT-B/32"].visual
@@ -112,12 +112,13 @@ calls = {
 }
 
 # %% [markdown]
-# FLOPs follow from the shapes. In a product each number of $x$ meets each row of the weights, once to multiply and
-# once to add. Attention has two such products: each of $BTHK$ numbers of $q$ meets $T$ keys, and the weights that
-# come of it meet as many values. The rest does some operations for each number of $x$; count them in the source:
+# FLOPs follow from the shapes. In a product each number of $x$ takes part in one multiplication and one addition for
+# each row of the weights. Attention has two such products: each of the $BTHK$ numbers of $q$ is used with $T$ keys,
+# and the resulting weights are used with as many values. The other operations do a few FLOPs for each number of $x$;
+# count them in the source:
 
 # %%
-print(inspect.getsource(numpy_ops.quick_gelu))  # ·, tanh, ·, +, ·: five, a tanh taken for one
+print(inspect.getsource(numpy_ops.quick_gelu))  # ·, tanh, ·, +, ·: five, if a tanh counts as one
 
 PER_NUMBER = {"quick_gelu": 5, "layer_norm": 7, "add_layer_norm": 8}
 
@@ -140,9 +141,9 @@ for what, (flops, moved) in costs.items():
     print(f"{what:18}{flops / 1e9:9.3f}{moved / 1e6:8.1f}{flops / moved:17.1f}")
 
 # %% [markdown]
-# Between the operations the intensity differs by a factor of more than 500. Hold that against the library's own
-# count, [`work.py`](../../kernels/bench/work.py), which gives products and attention of a whole tower. A tower of one
-# block more needs one block more, in FLOPs and in weights. And attention has, in float32, exactly $T/4$ FLOPs per
+# The intensity of the operations differs by a factor of more than 500. We compare our count with the library's own,
+# [`work.py`](../../miniclip/bench/work.py), which counts products and attention of a whole tower. A tower with one
+# more block must need one block more, in FLOPs and in weights. And attention has, in float32, exactly $T/4$ FLOPs per
 # byte.
 
 # %%
@@ -160,20 +161,19 @@ assert costs["fc"] == (2 * rows * W * D, 4 * (rows * D + W * D + W + rows * W))
 # %% [markdown]
 # ## A profile
 #
-# So much for what is to be done. Where does the time go? A tower is a function whose first argument, `ops`, is the
-# module that it computes with; [11](11_other_towers.md) handed it operations that count. Let us hand it operations
-# that look at the clock. `linear` takes its activation along, so we take it apart to see both.
+# That is the work. Where does the time go? A tower is a function whose first argument, `ops`, is the module that it
+# computes with; [11](11_other_towers.md) gave it operations that count. Now we give it operations that measure time.
+# `linear` includes its activation, so we separate the two.
 #
-# One thing first. All that follows runs on **one core**. NumPy spreads a matrix product over all cores and does
-# everything else on one, which would compare the two on different machines. The library does likewise: it cuts a
-# batch, and each core takes its part through the whole tower alone
-# ([`numpy_chunks.py`](../../miniclip/ops/numpy_chunks.py)).
+# From here on everything runs on **one core**. NumPy runs a matrix product on all cores and everything else on one,
+# so their times could not be compared. The library also works this way: it cuts a batch, and each core takes its part
+# through the whole tower alone ([`chunks.py`](../../miniclip/runtime/chunks.py)).
 
 # %%
 
 
 def timed(function, noted):
-    """A function of numpy_ops, which then notes what it costs: noted[its name] is [seconds, FLOPs]."""
+    """A function of numpy_ops that also records its cost: noted[its name] is [seconds, FLOPs]."""
 
     def run(*arguments, **options):
         start = time.perf_counter()
@@ -188,9 +188,9 @@ def timed(function, noted):
 
 
 def stopwatch():
-    """numpy_ops, whose functions note what they cost: {name: [seconds, FLOPs]}."""
+    """(ops, noted): numpy_ops whose functions record their cost in noted, {name: [seconds, FLOPs]}."""
     noted = {}
-    names = ("patch_embed", "layer_norm", "add_layer_norm", "linear", "attention", "quick_gelu", "pool")
+    names = ("patch_embed", "layer_norm", "add_layer_norm", "linear", "attention", "quick_gelu", "gather")
     ops = SimpleNamespace(**{name: timed(getattr(numpy_ops, name), noted) for name in names})
     product = ops.linear
 
@@ -209,8 +209,8 @@ def on_one_core(run):
 
 
 # %% [markdown]
-# The weights are random, as time does not depend on them. One picture goes through the tower ten times, and the
-# fastest counts.
+# The weights are random, since the time does not depend on them. One picture goes through the tower ten times, and
+# the fastest run counts.
 
 # %%
 shapes = config.tower.shapes(config, PRESETS["ViT-B/32"].embed_dim)
@@ -228,14 +228,14 @@ print(f"one picture in {1e3 * whole:.0f} ms on one core of {cpu.name()}")
 assert np.allclose(features, vit.encode_image(numpy_ops, images, **tree, config=config), atol=1e-4)
 
 # %% [markdown]
-# Before we look at the seconds, the FLOPs, which must be `work`'s. They are a little more, and one can say which: the
-# last block goes on with the class token alone, but `qkv` computes the queries of all tokens. `work` counts the least
-# that does it.
+# Before the seconds we check the FLOPs, which should be those of `work`. They are a little more, and we know why:
+# after `qkv` the last block continues with the class token alone, but `qkv` computes the queries of all tokens.
+# `work` counts the smallest number that is enough.
 
 # %%
-done = {name: flops for name, (_, flops) in noted.items() if name not in PER_NUMBER}
-unasked = 2 * len(images) * (T - 1) * D * D  # queries that nobody asks for
-assert sum(done.values()) == work(PRESETS["ViT-B/32"], "visual", len(images))[0] + unasked
+done = {name: flops for name, (_, flops) in noted.items() if name not in (*PER_NUMBER, "gather")}
+unused = 2 * len(images) * (T - 1) * D * D  # queries that are not used
+assert sum(done.values()) == work(PRESETS["ViT-B/32"], "visual", len(images))[0] + unused
 
 groups = {"linear": ["linear"], "attention": ["attention"], "norms and sums": ["layer_norm", "add_layer_norm"]}
 groups |= {"quick-GELU": ["quick_gelu"], "patch embedding": ["patch_embed"]}
@@ -245,8 +245,9 @@ draw.profile([*groups, "the rest"], flops / flops.sum(), seconds / whole, "one p
 plt.show()
 
 # %% [markdown]
-# Norms and quick-GELU have not even a hundredth of the FLOPs. Were FLOPs all that counts, they would have no more of
-# the time; compare the bars. So what does a FLOP cost in each operation, measured in the FLOPs of a product?
+# Norms and quick-GELU have less than a hundredth of the FLOPs. If only FLOPs counted, they would also have less than
+# a hundredth of the time; compare the bars. So how long does a FLOP take in each operation, compared with a FLOP of a
+# product?
 
 # %%
 small = [list(groups).index(name) for name in ("norms and sums", "quick-GELU")]
@@ -258,25 +259,26 @@ for name, price in zip(groups, each / each[0]):
 # %% [markdown]
 # ## Two limits
 #
-# How fast *can* one core compute, and how fast does memory serve it? Nobody needs a data sheet. To see the **peak**,
-# in FLOP/s, multiply large matrices: so much to do for each number that memory does not matter. We take a square,
-# and the shapes of our block's products, since what suits one processor best is not known beforehand.
+# How fast *can* one core compute, and how fast can memory deliver numbers? We can measure both. To find the **peak**,
+# in FLOP/s, multiply large matrices: there is so much work for each number that memory does not matter. We take a
+# square matrix, and the shapes of our block's products, since we do not know beforehand which shape is fastest on a
+# processor.
 #
-# To see the **bandwidth**, in bytes/s, copy an array that is larger than the caches, and count what is read and what
-# is written. But there is a catch. Memory is moved in lines, of 64 bytes or so. To write a number, a processor
-# fetches its line into the cache first, changes it there and sends it back later; this is **write-allocate**. The
-# copy then moves three times the array where we count two, unless it uses instructions that write past the cache. As
-# we cannot see which, we measure plain reading, too: a matrix times a vector reads each number of the matrix once.
-# The better of the two is the limit.
+# To find the **bandwidth**, in bytes/s, copy an array that is larger than the caches, and count the bytes read and
+# written. But there is a problem. Memory is moved in lines of about 64 bytes. To write a number, a processor first
+# fetches its line into the cache, changes it there and sends it back later; this is called **write-allocate**. Then
+# the copy moves three times the array where we count two, unless it uses instructions that write past the cache.
+# Since we cannot see which, we also measure reading alone: a matrix times a vector reads each number of the matrix
+# once. The larger of the two results is the limit.
 
 # %%
 
 
 def sample(runs, rounds, rates):
-    """Each of runs, name -> (what it does so much of, call), once a round; what it did a second is added to rates."""
+    """Run each of runs {name: (amount of work, call)} once a round; add its work per second to rates[name]."""
     for _ in range(rounds):
         for name, (amount, call) in runs.items():
-            call()  # once untimed, since memory that is new comes from the operating system, which takes its time
+            call()  # once untimed: getting new memory from the operating system takes time
             start = time.perf_counter()
             call()
             rates.setdefault(name, []).append(amount / (time.perf_counter() - start))
@@ -308,7 +310,7 @@ peak, bandwidth = best()
 
 # %% [markdown]
 # An operation of intensity $I$ that gets all of the bandwidth has $I \cdot \text{bandwidth}$ FLOPs to do each second.
-# It cannot do more, and it cannot do more than the peak. That is the whole roof:
+# It cannot do more than this, and not more than the peak. These two limits are the roof:
 
 # %%
 
@@ -323,9 +325,9 @@ print(
 )
 
 # %% [markdown]
-# Where its two parts meet is the **ridge point**, peak / bandwidth. An operation on the left of it is
-# **memory-bound**: better arithmetic does nothing for it, fewer bytes do. One on the right is **compute-bound**. The
-# library says the same the other way round, as the time that the work takes at least, and which of the two it is:
+# The two parts meet at the **ridge point**, peak / bandwidth. An operation on the left of it is **memory-bound**:
+# only fewer bytes make it faster, not better arithmetic. An operation on the right is **compute-bound**. The library
+# computes the same as a time: the least time that the work can take, and which of the two limits it:
 
 # %%
 print(inspect.getsource(timing.limit))
@@ -339,21 +341,21 @@ for what, (flops, moved) in costs.items():
 # %% [markdown]
 # ## The roofline
 #
-# Now the operations themselves: each is a point, at its intensity and at the FLOP/s that it reached.
+# Now the operations themselves: each is a point, at its intensity and at the FLOP/s that it reaches.
 #
-# No point may lie above the roof. By the definition that is so; but both are measured, and four things could spoil
-# it. We guard against each:
+# No point may be above the roof. This follows from the definition; but both are measured, and four things could make
+# it fail. We prevent each:
 #
-# - *A cache.* Numbers that are still in it come faster than from memory. So all that memory could bind has 48 MB to
-#   read and to write, or more. Should a cache hold even that, it holds our smallest copy as well, and lifts the roof
-#   with the point.
+# - *A cache.* It delivers numbers faster than memory. So every operation that could be memory-bound reads and writes
+#   48 MB or more. If a cache can hold even that, it also holds our smallest copy, and raises the roof with the point.
 # - *Other programs.* If one is busy while we measure the roof and idle while we measure the point, the roof is too
-#   low. So they take turns: each round measures the roof and all points.
-# - *Luck.* The roof is the best of all its samples, what the machine can do. A point is the median of its own, what
-#   the operation usually gets.
-# - *A wrong count.* We count the bytes that cannot be avoided. Whoever moves more sinks below the roof.
+#   low. So we alternate: each round measures the roof and all points.
+# - *Luck.* The roof is the best of all its samples: the limit of the machine. A point is the median of its samples:
+#   the usual speed of the operation.
+# - *A wrong count.* We count the bytes that cannot be avoided. An operation that moves more is further below the
+#   roof.
 #
-# And the roof is the best of several sizes and shapes, among them those of the points.
+# And the roof is the best of several sizes and shapes, including those of the points.
 
 # %%
 assert min(moved for flops, moved in costs.values() if flops / moved < 100) > 48e6
@@ -370,26 +372,26 @@ for what, (flops, moved) in costs.items():
     assert rate <= roof(intensity)
     points.setdefault(", ".join(products) if what in products else what, []).append((intensity, rate))
 
-cpu = f"one core of {cpu.name()}, float32"
-draw.rooflines([(cpu, "", peak, bandwidth, points)])
+core = f"one core of {cpu.name()}, float32"
+draw.rooflines([(core, "", peak, bandwidth, points)])
 plt.show()
 
 # %% [markdown]
-# The products hang under the flat part. Everything else has a gap above it, and a gap is a question: what else does
-# it do? On a logarithmic axis a step down is a factor. Quick-GELU and the norm are written as several operations on
-# whole arrays, each of which reads and writes all of it; [12](12_triton_layer_norm.md) counts such passes, and a
-# kernel needs but the first reading and the last writing. A tanh is more than the one FLOP we took it for. Attention
-# writes its scores down and reads them again, which [13](13_flash_attention.md) spares, and multiplies matrices of 50
-# rows, too small to be fast. The patch embedding multiplies like `fc` but sorts its pixels into patches first, which
-# has no FLOPs at all.
+# The products are close to the flat part. All other operations have a gap above them, so they must do something else
+# as well. On a logarithmic axis the length of a gap is a factor. Quick-GELU and the norm are written as several
+# operations on whole arrays, and each of them reads and writes the whole array; [12](12_triton_layer_norm.md) counts
+# such passes, and a kernel needs only the first read and the last write. A tanh takes longer than the one FLOP that
+# we count for it. Attention writes its scores to memory and reads them again, which [13](13_flash_attention.md)
+# avoids, and multiplies matrices of 50 rows, too small to be fast. The patch embedding multiplies like `fc` but first
+# sorts its pixels into patches, which has no FLOPs at all.
 #
 # ## Climbing the roof
 #
-# The intensity of an operation is not its own: it depends on how much is asked for at once. Take `fc` with $M$ rows.
-# The weights have to be read for one row as well as for a thousand; for small $M$ they are nearly all of the bytes. A
-# single row is what the last block has of a single picture, its class token; 50 rows are one picture in the others.
+# The intensity of an operation is not fixed: it depends on the size of the batch. Take `fc` with $M$ rows. The
+# weights must be read for one row as well as for a thousand; for small $M$ they are nearly all of the bytes. In the
+# last block a single picture has one row, its class token; in the other blocks it has 50 rows.
 #
-# So that no cache keeps the weights, each run takes those of all 12 blocks in turn: more than 100 MB.
+# So that the weights do not stay in a cache, each run uses those of all 12 blocks in turn: more than 100 MB.
 
 # %%
 fc = [block["mlp"]["fc"] for block in tree["blocks"]]
@@ -408,15 +410,15 @@ for M, (flops, moved) in series.items():
     intensity, rate = flops / moved, np.median(rates[M])
     share = rate / roof(intensity)
     print(f"{M:3} rows: {intensity:4.1f} FLOPs per byte, {rate / 1e9:6.1f} GFLOP/s, {share:4.0%} of the roof")
-    assert share <= 1 and intensity < M / 2  # M rows: 2M FLOPs for each weight of 4 bytes, and a rest
+    assert share <= 1 and intensity < M / 2  # M rows: 2M FLOPs for each weight of 4 bytes, and more bytes
     climb.append((intensity, rate, f"M = {M}"))
 
 # %% [markdown]
-# This is why batches are fast: one row leaves the arithmetic idle while the weights come in. (Should a point in the
-# middle hang low: what is behind NumPy's `@` sorts the matrices into pieces before it multiplies them, and that pays
-# for many rows only. The roof says what is possible, not that somebody has done it.)
+# This is why batches are fast: with one row the arithmetic units wait while the weights are read. (If a point in the
+# middle is low: the library that computes NumPy's `@` rearranges the matrices before it multiplies them, and that
+# takes little time only if there are many rows. The roof shows what is possible, not what a program reaches.)
 #
-# On a GPU the ridge is much further to the right, and more of what CLIP does lies left of it.
+# On a GPU the ridge is much further to the right, and more of CLIP's operations are on its left.
 # [`kernels/README.md`](../../kernels/README.md) expects 790 TFLOP/s and 4.3 TB/s of an H200 in 16 bit. How many
 # pictures does `fc` need to reach that ridge?
 
@@ -429,27 +431,27 @@ assert needed == 6
 # %% [markdown]
 # ## Recorded GPUs
 #
-# A GPU is nothing to measure on a page that is to run everywhere. `miniclip bench kernels`, or `make gpu`, does it
-# where there is one, and keeps a record of each measurement: its FLOPs and bytes, its time, the two limits measured
-# in the same run, the device, the date, the versions. Of each device, here are the kernels of its newest run. A
-# record counts the FLOPs of products alone. Where that is none, we count as above: on a logarithmic axis there is no
-# 0. (The kernels of the activations add a bias on the way, one more for each number.)
+# This page runs everywhere, so it does not measure a GPU. `miniclip bench kernels`, or `make gpu`, does it on a
+# machine that has one, and keeps a record of each measurement: its FLOPs and bytes, its time, the two limits measured
+# in the same run, the device, the date, the versions. Here are the kernels of the newest run on each device. A record
+# counts only the FLOPs of products. For a kernel without products we count as above: a logarithmic axis has no 0.
+# (The kernels of the activations also add a bias, one FLOP more for each number.)
 
 # %%
 PER_NUMBER_THERE = {**PER_NUMBER, "quick_gelu": 6, "gelu": 6}
 
 
 def newest_runs():
-    """Records of our kernels in bfloat16, a list for each device: of one run, its newest."""
+    """Records of our kernels in bfloat16: for each device a list, those of its newest run."""
     found = {}  # device -> run -> its records
-    for r in records.read():
+    for r in records.read(RESULTS):
         if r["dtype"] == "bfloat16" and r.get("ceilings") and r["times"] and " " not in r["name"]:  # a name of one word
             found.setdefault(r["device"], {}).setdefault((records.stamp(r), str(r["ceilings"])), []).append(r)
     return [max(runs.values(), key=lambda run: (run[0]["date"], len(run))) for _, runs in sorted(found.items())]
 
 
 def panel(run):
-    """What `rooflines` draws of a run; the counts of its products must be ours."""
+    """The panel that `rooflines` draws of a run; checks that the counts of its products are ours."""
     points = {}
     for r in run:
         if r["name"] == "linear":
@@ -464,20 +466,21 @@ def panel(run):
 
 gpus = [panel(run) for run in newest_runs()]
 if not gpus:
-    print("Here are no records of a GPU: the picture shows this CPU alone.")
+    print("There are no records of a GPU here: the picture shows only this CPU.")
 for title, stamp, *_ in gpus:
     print(f"{title}; {stamp}")
 
 # %% [markdown]
-# To close, `fc` climbing the roof of your core, and below it the recorded GPUs, if there are any.
+# Last, `fc` with a growing number of rows under the roof of your core, and below it the recorded GPUs, if there are
+# any.
 
 # %%
-draw.rooflines([(cpu, "fc of ViT-B/32 with M rows", peak, bandwidth, {"fc": climb}), *gpus])
+draw.rooflines([(core, "fc of ViT-B/32 with M rows", peak, bandwidth, {"fc": climb}), *gpus])
 plt.show()
 
 # %% [markdown]
-# **Now you.** Call `sample` without `on_one_core`: then the products run on all cores, and so does the reading. What
-# happens to the peak, and what to the bandwidth, which all cores share? Which way does the ridge move? Then write a
-# quick-GELU that works on a piece of the array that fits into the cache, one piece after the other: its FLOPs and
+# **Now you.** Call `sample` without `on_one_core`: then the products run on all cores, and so does reading. How do
+# the peak and the bandwidth, which all cores share, change? Does the ridge move to the left or to the right? Then
+# write a quick-GELU that takes one piece of the array after the other, each small enough for the cache: its FLOPs and
 # bytes stay the same, and its point rises. For exercises with a grader see [the
 # course](../../miniclip/learn/README.md).
