@@ -1,4 +1,4 @@
-"""Where attention looks."""
+"""Figures of attention weights."""
 
 import matplotlib.pyplot as plt
 
@@ -7,9 +7,9 @@ from miniclip.viz.style import ORANGE, WIDTH, styled
 
 @styled
 def head_maps(weights, queries, keys, *, titles=None):
-    """A heat map for each head: queries down, keys across, in each cell the share that the query takes of the key.
+    """A heat map for each head: queries down, keys across, in each cell the weight that the query gives to the key.
 
-    weights (H, Tq, Tk), rows summing to one · queries Tq and keys Tk labels · titles H, else "head 0", ...
+    weights (H, Tq, Tk), rows summing to one · queries Tq and keys Tk labels · titles H, by default "head 0", ...
     """
     H, Tq, Tk = weights.shape
     columns = min(H, 2)
@@ -31,7 +31,7 @@ def head_maps(weights, queries, keys, *, titles=None):
                 j, i, f"{weights[h, i, j]:.2f}", ha="center", va="center", fontsize=11,
                 color="white" if weights[h, i, j] > 0.5 else "black",
             )  # fmt: skip
-    figure.colorbar(image, ax=axes, fraction=0.03, label="share of the key")
+    figure.colorbar(image, ax=axes, fraction=0.03, label="weight of the key")
     figure.supylabel("query: the token that looks")
     figure.supxlabel("key: the token that is looked at")
     return figure
@@ -39,7 +39,7 @@ def head_maps(weights, queries, keys, *, titles=None):
 
 @styled
 def sharpness(widths, plain, scaled):
-    """The largest weight that a query gives, against the width of its head, with and without the factor 1/√K.
+    """The largest weight of a query against the head width, with and without the factor 1/√K.
 
     widths n head widths K · plain, scaled n means of the largest weight
     """

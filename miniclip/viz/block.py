@@ -1,4 +1,4 @@
-"""What happens in a block."""
+"""Figures of the numbers inside a block."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,9 +8,9 @@ from miniclip.viz.style import BLUE, GREY, ORANGE, WIDTH, styled
 
 @styled
 def stream_lengths(class_token, patches, normed):
-    """How long tokens of the residual stream are, as they come in and after each half of each block.
+    """The length of tokens in the residual stream, before the first block and after each half of each block.
 
-    class_token, patches (2L + 1,) lengths · normed: the length that a layer norm without gain gives to all
+    class_token, patches (2L + 1,) lengths · normed: the length of every token after a layer norm without gain
     """
     steps = range(len(patches))
     halves = [f"{half}\nblock {i}" for i in range(len(patches) // 2) for half in ("attention", "mlp")]
@@ -18,7 +18,7 @@ def stream_lengths(class_token, patches, normed):
     ax.plot(steps, class_token, "o-", color=ORANGE, label="class token")
     ax.plot(steps, patches, "o-", label="patches, mean")
     ax.axhline(normed, color=GREY, linestyle="--", linewidth=1.5)
-    ax.text(steps[-1], normed - 0.6, "what each half reads: √D", ha="right", va="top", color="#555555")
+    ax.text(steps[-1], normed - 0.6, "input of each half: √D", ha="right", va="top", color="#555555")
     ax.set_xticks(steps, ["input", *halves])
     ax.set(ylim=(0, None), ylabel="length in the stream")
     ax.legend(loc="upper left")
@@ -27,7 +27,7 @@ def stream_lengths(class_token, patches, normed):
 
 @styled
 def quick_gelu_at_work(x, gap, before, after, *, limit=4.5):
-    """Three panels over one axis: how far quick-GELU is from GELU, and a model's numbers before and behind it.
+    """Three panels with one x axis: quick-GELU minus GELU, and a model's numbers before and after quick-GELU.
 
     x, gap n points of the curve · before, after numbers of any shape · limit: the axis runs from -limit to limit
     """
@@ -40,7 +40,7 @@ def quick_gelu_at_work(x, gap, before, after, *, limit=4.5):
         curve.plot(at, value, "o", color=BLUE)
         label = f"{value:.4f} at {at:.2f}".replace("-", "−")
         curve.text(at, value - 0.002, label, ha="center", va="top")
-    curve.set(title="quick-GELU less GELU", ylabel="gap", ylim=(-0.028, 0.012), yticks=(-0.02, -0.01, 0, 0.01))
+    curve.set(title="quick-GELU minus GELU", ylabel="difference", ylim=(-0.028, 0.012), yticks=(-0.02, -0.01, 0, 0.01))
     before, after = np.ravel(before), np.ravel(after)
     negative = before < 0
     bins = np.arange(-limit, limit + 0.05, 0.1)
@@ -52,7 +52,7 @@ def quick_gelu_at_work(x, gap, before, after, *, limit=4.5):
             f"{100 * part.size / values.size:.0f}% are {sign}" for part, sign in zip(parts, ("negative", "positive"))
         ]
         ax.hist(parts, bins, weights=weights, color=(ORANGE, BLUE), histtype="stepfilled", stacked=True, label=labels)
-        ax.set(title=title, ylabel="% in each 0.1", xlim=(-limit, limit))
+        ax.set(title=title, ylabel="% in each bin of 0.1", xlim=(-limit, limit))
     above.legend(loc="upper right")
     below.set(xlabel="x")
     figure.align_ylabels()

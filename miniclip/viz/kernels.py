@@ -1,4 +1,4 @@
-"""What kernels do: lanes and masks, bytes moved, the online softmax, tiles."""
+"""Figures of kernels: lanes and masks, bytes moved, the online softmax, tiles."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,12 +6,12 @@ from matplotlib.patches import Patch, Rectangle
 
 from miniclip.viz.style import BLUE, GREY, ORANGE, RED, WIDTH, styled
 
-LIGHT = "#d9d9d9"  # of what is not there
+LIGHT = "#d9d9d9"  # for masked lanes
 
 
 @styled
 def programs(there):
-    """Blocks as rows, a program each, and their lanes as cells: those that hold a number, and those that are masked.
+    """Blocks as rows, one for each program, and their lanes as cells: some hold a number, the others are masked.
 
     there (programs, lanes) bool
     """
@@ -36,7 +36,7 @@ def _lane_ticks(ax, lanes):
 
 @styled
 def forgotten(loaded, D):
-    """The lanes of a row as it is loaded, and centred, where its masked lanes were forgotten.
+    """The lanes of a row after loading, and after the mean is subtracted from masked lanes too.
 
     loaded (lanes,), zeros from D on
     """
@@ -59,10 +59,10 @@ def forgotten(loaded, D):
 
 @styled
 def lanes_and_bytes(values, D, cases, what, bandwidth):
-    """A row for each program in lanes, masked from D on; and the bytes that several ways to compute it move.
+    """Rows in lanes, masked from D on, one row for each program; and the bytes moved by several ways to compute them.
 
-    values (R, lanes) · cases  name -> its operations, each (name, bytes read, bytes written) · what  the bytes are of ·
-    bandwidth in bytes/s
+    values (R, lanes) · cases  name -> its operations, each (name, bytes read, bytes written) · what  the subject of
+    the title · bandwidth in bytes/s
     """
     R, lanes = values.shape
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.8), height_ratios=[1, 1.1])
@@ -91,7 +91,7 @@ def lanes_and_bytes(values, D, cases, what, bandwidth):
 
 
 def _running(above, below, tiles, largest, total):
-    """Scores and their running maximum on one axis, the running sum on the other: what `running` says."""
+    """Draw scores and their running maximum on one axis, the running sum on the other; arguments as in `running`."""
     n = len(largest)
     above.plot(*zip(*[(i, s) for i, tile in enumerate(tiles) for s in tile]), "o", color=GREY, ms=4, label="scores s")
     above.step(np.arange(n + 1) - 0.5, [*largest, largest[-1]], where="post", color=RED, label="maximum m")
@@ -117,10 +117,10 @@ def _running(above, below, tiles, largest, total):
 
 @styled
 def running(tiles, largest, total):
-    """Online softmax: a tile's scores and the maximum so far; the sum so far, as carried over and as added.
+    """Online softmax: each tile's scores and the maximum so far; the sum so far, its carried-over and its added part.
 
-    tiles  n arrays of scores · largest, total (n,) the running maximum and sum after each tile. Where the
-    maximum rises, the factor for what had been summed is written; what it shrank from is outlined.
+    tiles  n arrays of scores · largest, total (n,) the running maximum and sum after each tile. If the
+    maximum rises, a label shows the factor of the old sum; a dashed outline shows the old sum if it was larger.
     """
     figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 5))
     _running(*axes, tiles, largest, total)
@@ -130,9 +130,9 @@ def running(tiles, largest, total):
 
 @styled
 def tile_work(T, layouts):
-    """The scores that are asked for, T x T, and the tiles that are computed for them.
+    """The T x T scores that are needed, and the tiles that are computed for them.
 
-    layouts  title -> (where tiles of queries begin and end, where tiles of keys do)
+    layouts  title -> (edges of the tiles of queries, edges of the tiles of keys)
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 4.1))
     left = 0
@@ -148,16 +148,16 @@ def tile_work(T, layouts):
     highest = max(queries[-1] for queries, _ in layouts.values())
     ax.set(xlim=(0, left - 50), ylim=(highest + 30, 0), aspect="equal")
     ax.set_axis_off()
-    handles = [Patch(color=BLUE, label="asked for"), Patch(color=ORANGE, alpha=0.45, label="computed and thrown away")]
+    handles = [Patch(color=BLUE, label="needed"), Patch(color=ORANGE, alpha=0.45, label="computed and thrown away")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
 @styled
 def running_and_memory(tiles, largest, total, lengths, held):
-    """Left: online softmax by tiles of keys, as in `running`. Right: the scores of a head against those held in tiles.
+    """Left: online softmax by tiles of keys, as in `running`. Right: all scores of a head, and the numbers in tiles.
 
-    tiles  n arrays of scores · largest, total (n,) · lengths  T that are marked · held  numbers, whatever T is
+    tiles  n arrays of scores · largest, total (n,) · lengths  values of T to mark · held  numbers, the same for every T
     """
     figure, axes = plt.subplot_mosaic([["max", "memory"], ["sum", "memory"]], figsize=(WIDTH, 5.4))
     _running(axes["max"], axes["sum"], tiles, largest, total)

@@ -1,4 +1,4 @@
-"""Learning by contrast: tables of logits, what the loss does, and what a training comes to."""
+"""Figures of contrastive learning: tables of logits, curves of the loss, results of a training."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +9,7 @@ from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, styled
 
 @styled
 def logits_and_gradient(names, logits, gradient):
-    """A batch's logits beside the gradient of the loss: blue is to rise, red to fall.
+    """A batch's logits and the gradient of the loss: blue entries should rise, red entries should fall.
 
     names N captions · logits, gradient (N, N): pictures down, texts across
     """
@@ -44,7 +44,7 @@ def logits_and_gradient(names, logits, gradient):
 def loss_by_scale(scales, curves, knows_nothing):
     """The loss of a few batches against the scale of their logits.
 
-    scales n · curves {batch: n losses} · knows_nothing the loss where all logits are equal
+    scales n · curves {batch: n losses} · knows_nothing the loss if all logits are equal
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.8))
     for (name, losses), colour in zip(curves.items(), (GREEN, BLUE, ORANGE)):
@@ -61,7 +61,7 @@ def loss_by_scale(scales, curves, knows_nothing):
 
 @styled
 def course(losses, smooth, levels, found, scales):
-    """A training: the loss of each step and its running mean; what was right on the way; the scale that is learned.
+    """A training: the loss of each step and its running mean; the share of right answers; the learned scale.
 
     losses, smooth, scales n each · levels {what a model knows: its loss} · found {steps made: (colour, shape) shares}
     """
@@ -83,7 +83,7 @@ def course(losses, smooth, levels, found, scales):
 
 
 def _level(ax, level, name):
-    """A dashed line at a loss that can be told beforehand."""
+    """Draw a dashed line at a loss that is known beforehand."""
     ax.axhline(level, color="black", linewidth=1.3, linestyle="--")
     ax.annotate(
         name, (1, level), (-4, 4), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
@@ -93,7 +93,7 @@ def _level(ax, level, name):
 
 @styled
 def accuracy_grids(colours, shapes, grids, outlined):
-    """How often each pair of colour and shape is named rightly, in %, a grid for each model.
+    """How often each pair of colour and shape is named correctly, in %, a grid for each model.
 
     colours C and shapes S names · grids {title: shares (C, S)} · outlined: (colour, shape) pairs to mark
     """

@@ -1,4 +1,4 @@
-"""Grids that are halved, grids that are pooled, and towers side by side."""
+"""Figures of grids, halved or pooled, and a comparison of towers."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,14 +8,14 @@ from miniclip.viz.style import BLUE, GREEN, ORANGE, WIDTH, styled
 
 @styled
 def shifted(rows, columns, names):
-    """Grey pictures in a table of two rows, the second made from the picture shifted by one pixel.
+    """A table of grey pictures in two rows; the second row is made from the picture shifted by one pixel.
 
     rows (2, 3) pictures (G, G) in 0..1, G a divisor of 288 · columns 3 titles · names 2 labels of the rows
     """
     figure = plt.figure(figsize=(WIDTH, 6.32), layout="none")
     for r, pictures in enumerate(rows):
         for c, picture in enumerate(pictures):
-            # 288 dots a side: whole ones for each pixel, or the figure would alias by itself
+            # 288 dots a side: a whole number for each pixel, otherwise the figure itself would show aliasing
             ax = figure.add_axes((0.05 + 0.315 * c, (312 - 304 * r) / 632, 288 / 960, 288 / 632))
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
@@ -29,7 +29,7 @@ def shifted(rows, columns, names):
 
 @styled
 def pooled(picture, weights, colours, titles):
-    """A picture, how much of each of its cells several poolings take, and the one colour that each of them gives.
+    """A picture, the weights that several poolings give to its cells, and the colour that each pooling returns.
 
     picture (height, width, 3) · weights n (G, G) · colours (n, 3) in 0..1 · titles n
     """
@@ -41,7 +41,7 @@ def pooled(picture, weights, colours, titles):
         axes[0, 0].axvline(cut * side / G - 0.5, color="white", linewidth=0.8)
     axes[0, 0].set_title(f"{G} x {G} cells")
     axes[1, 0].set_axis_off()
-    axes[1, 0].text(1, 0.5, "what comes out", ha="right", va="center", transform=axes[1, 0].transAxes, fontsize=13)
+    axes[1, 0].text(1, 0.5, "result", ha="right", va="center", transform=axes[1, 0].transAxes, fontsize=13)
     for (above, below), cells, colour, title in zip(axes[:, 1:].T, weights, colours, titles):
         above.imshow(cells, cmap="Blues", vmin=0, vmax=max(cells.max(), 0.1))
         flat = np.ptp(cells) < 1e-6
@@ -58,7 +58,7 @@ def pooled(picture, weights, colours, titles):
 
 @styled
 def comparison(towers, unscored):
-    """Published accuracy against the operations for one picture; the area of a point is that of its parameters.
+    """Published accuracy against the operations for one picture; the area of a point shows its parameters.
 
     towers {family: [(name, GFLOPs, accuracy in percent, parameters), ...]}, the lower curve first · unscored (name,
     GFLOPs) of a tower whose accuracy is not known
@@ -77,13 +77,13 @@ def comparison(towers, unscored):
     name, x = unscored
     ax.axvline(x, color=GREEN, linestyle="--", linewidth=1.5, zorder=0)
     ax.annotate(
-        f"{name}\nno accuracy known to us", (x, 0.98), (7, 0), xycoords=("data", "axes fraction"),
+        f"{name}\naccuracy not known", (x, 0.98), (7, 0), xycoords=("data", "axes fraction"),
         textcoords="offset points", va="top", fontsize=12, color=GREEN,
     )  # fmt: skip
     ax.set_xscale("log")
     ax.set_xticks([10, 20, 50, 100, 200, 500], [10, 20, 50, 100, 200, 500])
     ax.minorticks_off()
     ax.set(xlim=(5, 1100), ylim=(57.5, 79.5), yticks=range(60, 80, 5), xlabel="GFLOPs for one picture")
-    ax.set_ylabel("zero-shot on ImageNet, top-1 in percent")
+    ax.set_ylabel("zero-shot accuracy on ImageNet, top-1 in %")
     ax.legend(loc="lower right")
     return figure

@@ -1,4 +1,4 @@
-"""How a picture becomes tokens."""
+"""Figures of a picture on its way to tokens."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,9 +19,9 @@ def resampling(pictures):
 
 @styled
 def preprocessing(pixels, columns, image):
-    """A picture with what is kept of it, and its three channels when all is done.
+    """A picture with the part that is kept, and its three channels after preprocessing.
 
-    pixels (height, width, 3) uint8 · columns (first, last + 1) of those that are kept · image (3, S, S), normalised
+    pixels (height, width, 3) uint8 · columns (first, last + 1) that are kept · image (3, S, S), normalised
     """
     height, width, _ = pixels.shape
     figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.5), width_ratios=[width / height, 1, 1, 1])
@@ -40,16 +40,16 @@ def preprocessing(pixels, columns, image):
 
 @styled
 def grid_and_positions(image, P, similarities):
-    """A picture cut into its patches, and for each position how alike it is to every other, as a map at its place.
+    """A picture cut into patches, and for each position a map of its similarity to every position, at its place.
 
-    image (3, S, S), normalised · P pixels to a patch's side · similarities {title: (G·G, G·G) cosines}
+    image (3, S, S), normalised · P pixels on a patch's side · similarities {title: (G·G, G·G) cosines}
     """
     G = image.shape[1] // P
     figure, axes = plt.subplots(1, 1 + len(similarities), figsize=(WIDTH, 4.3))
     shown = image.transpose(1, 2, 0)
     shown = (shown - shown.min()) / (shown.max() - shown.min())
     tiles = shown.reshape(G, P, G, P, 3).transpose(0, 2, 1, 3, 4)  # (G, G, P, P, 3)
-    axes[0].imshow(_apart(tiles, 1))
+    axes[0].imshow(_with_gaps(tiles, 1))
     for i in range(G * G):
         y, x = divmod(i, G)
         place = (x * (P + 1) + (P - 1) / 2, y * (P + 1) + (P - 1) / 2)
@@ -59,7 +59,7 @@ def grid_and_positions(image, P, similarities):
     figure.get_layout_engine().set(wspace=0.06)
     for ax, (title, values) in zip(axes[1:], similarities.items()):
         lowest = min(values.min() for values in similarities.values())
-        maps = ax.imshow(_apart(values.reshape(G, G, G, G), 1), cmap="viridis", vmin=lowest, vmax=1)
+        maps = ax.imshow(_with_gaps(values.reshape(G, G, G, G), 1), cmap="viridis", vmin=lowest, vmax=1)
         ax.set_title(f"positions, {title}")
     for ax in axes:
         ax.set_axis_off()
@@ -67,8 +67,8 @@ def grid_and_positions(image, P, similarities):
     return figure
 
 
-def _apart(tiles, gap):
-    """Tiles (rows, columns, height, width, ...) as one picture, NaN between them."""
+def _with_gaps(tiles, gap):
+    """One picture of tiles (rows, columns, height, width, ...), with NaN between them."""
     rows, columns, height, width, *rest = tiles.shape
     out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *rest), np.nan)
     for i in range(rows):

@@ -1,4 +1,4 @@
-"""What bounds the speed of operations: shares of a profile, and rooflines."""
+"""Figures of the limits of speed: shares of a profile, and rooflines."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,9 +11,9 @@ COLOURS = plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, "#7a5a3a", "#d96fa
 
 @styled
 def profile(names, work, time, what):
-    """Bars, two for each operation: its share of the FLOPs and of the time, 0 to 1.
+    """Two bars for each operation: its share of the FLOPs and its share of the time, 0 to 1.
 
-    names (n,) · work, time (n,) · what  was profiled
+    names (n,) · work, time (n,) · what  the title
     """
     places = np.arange(len(names))
     figure, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.62 * len(names)))
@@ -32,10 +32,10 @@ def profile(names, work, time, what):
 
 @styled
 def rooflines(panels):
-    """A roofline for each device, one below the other; thin lines show what its points lack to the roof.
+    """A roofline for each device, one below the other; thin lines show the distance of points to the roof.
 
-    panels [(title, stamp, peak, bandwidth, points)]: what the device is · what the measurement says of itself, or "" ·
-    FLOP/s · bytes/s · points  name -> [(FLOPs per byte, FLOP/s)], or [(FLOPs per byte, FLOP/s, what to write at it)]
+    panels [(title, stamp, peak, bandwidth, points)]: the device · date and versions of the measurement, or "" ·
+    FLOP/s · bytes/s · points  name -> [(FLOPs per byte, FLOP/s)], or [(FLOPs per byte, FLOP/s, label)]
     """
     heights = [4.8 if len(points) == 1 else 6 for *_, points in panels]
     figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, sum(heights)), height_ratios=heights, squeeze=False)
@@ -63,7 +63,7 @@ def _roofline(ax, title, stamp, peak, bandwidth, points):
     ax.xaxis.set_minor_formatter("")
     ax.text(high / 1.05, peak * 1.15, f"peak {peak / unit:.3g} {name}FLOP/s", ha="right", va="bottom")
     ax.text(low * 1.05, peak * 1.15, f"bandwidth {bandwidth / unit:.3g} {name}B/s", ha="left", va="bottom")
-    right = ridge > np.sqrt(low * high)  # then there is more room on the left of it
+    right = ridge > np.sqrt(low * high)  # then there is more room on its left
     label, side = f" ridge {ridge:.3g} FLOPs per byte ", "right" if right else "left"
     ax.text(ridge, bottom * 1.15, label, ha=side, va="bottom", color="#555555")
     ax.set_title(title, loc="left", pad=6 + 14 * len(stamp.splitlines()))
@@ -74,7 +74,7 @@ def _roofline(ax, title, stamp, peak, bandwidth, points):
 
 
 def _plot(ax, row, peak, bandwidth, marker, colour):
-    """Points and what they lack to the roof; -> their shares of it, in words."""
+    """Draw points and their distance to the roof; returns their shares of the roof as text."""
     intensity, rate = np.array([point[:2] for point in row]).T  # (n,) each
     bound = np.minimum(peak, bandwidth * intensity)
     ax.vlines(intensity, rate, bound, color=colour, lw=0.8, alpha=0.6, zorder=1)

@@ -1,4 +1,4 @@
-"""How similar each of several pictures is to each of several texts."""
+"""A figure of the similarity of pictures and texts."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,10 +8,10 @@ from miniclip.viz.style import styled
 
 @styled
 def similarity_matrix(pictures, captions, values, *, number="{:.2f}"):
-    """Pictures across, captions down, and in each cell how similar the two are; returns a matplotlib Figure.
+    """A table of similarities, pictures across and captions down; returns a matplotlib Figure.
 
-    pictures  n PIL images or arrays (height, width, 3) · captions  m texts · values (m, n), the darkest cell the
-    largest · number  how a value is written
+    pictures  n PIL images or arrays (height, width, 3) · captions  m texts · values (m, n), the largest is the
+    darkest cell · number  the format of a value
     """
     values = np.asarray(values)
     m, n = values.shape

@@ -1,4 +1,4 @@
-"""The one style of all figures, made to be read at half its size on a page 960 pixels wide."""
+"""The style of all figures, readable at half size on a page 960 pixels wide."""
 
 import functools
 
@@ -11,7 +11,7 @@ except ImportError as error:
         "figures need matplotlib: in the checkout, pip install -c constraints.txt -e '.[tutorials]'"
     ) from error
 
-WIDTH = 9.6  # inches that a page has, at 100 dots each
+WIDTH = 9.6  # inches, the width of a page at 100 dots an inch
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6db5", "#e07b1f", "#3b8f4a", "#c53a3a", "#7c56b0", "#8a8a8a"
 STYLE = {
     "figure.dpi": 100,
@@ -31,13 +31,13 @@ STYLE = {
 
 
 def styled(draw):
-    """Of a function that returns a Figure: it is drawn in this style, whatever the style of others."""
+    """Decorate a function that returns a Figure: it draws in this style, and does not change the style of others."""
 
     @functools.wraps(draw)
     def drawn(*arguments, **options):
         with plt.rc_context(STYLE):
             figure = draw(*arguments, **options)
-            figure.draw_without_rendering()  # ticks take their style when they are first drawn
+            figure.draw_without_rendering()  # ticks get their style when they are first drawn
         return figure
 
     return drawn

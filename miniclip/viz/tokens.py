@@ -1,4 +1,4 @@
-"""How a text becomes tokens."""
+"""Figures of a text on its way to tokens."""
 
 import itertools
 
@@ -7,15 +7,15 @@ import matplotlib.pyplot as plt
 from miniclip.viz.style import BLUE, GREY, WIDTH, styled
 
 END_OF_WORD = "</w>"
-DARK = "#555555"  # of small print
+DARK = "#555555"  # for small text
 
 
 @styled
 def shrinking(per_word, merges, *, show=()):
-    """How many symbols a word takes, against the number of merges that have been made.
+    """The mean number of symbols in a word, against the number of merges.
 
-    per_word n + 1 means, the first before any merge · merges n pairs · show numbers of merges at which the last one's
-    symbol is written, e.g. [1, 20]
+    per_word n + 1 means, the first before any merge · merges n pairs · show numbers of merges to label with the last
+    merge's symbol, e.g. [1, 20]
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.8))
     ax.plot(per_word)
@@ -23,13 +23,13 @@ def shrinking(per_word, merges, *, show=()):
         ax.plot(n, per_word[n], "o", color=BLUE)
         ax.annotate("".join(merges[n - 1]), (n, per_word[n]), (6, 6), textcoords="offset points", fontsize=12)
     ax.axhline(1, color=GREY, linewidth=1, linestyle="--")
-    ax.set(xlim=(-2, len(merges) * 1.1), ylim=(0, None), xlabel="merges", ylabel="symbols a word, mean")
+    ax.set(xlim=(-2, len(merges) * 1.1), ylim=(0, None), xlabel="merges", ylabel="symbols per word, mean")
     return figure
 
 
 @styled
 def trees_and_counts(examples, words, counts):
-    """Above, how merges build each of a few words; below, how many tokens each of many words takes.
+    """Above, trees of the merges that build a few words; below, the number of tokens of many words.
 
     examples (word, states, ranks): its symbols after each merge, n + 1 tuples, and the ranks of the n merges · words m
     texts · counts {name of a vocabulary: m numbers of tokens}
@@ -59,7 +59,7 @@ def _number(tokens):
 
 
 def _tree(ax, states, ranks):
-    """A word's symbols as leaves, and a join for each merge, the later the higher."""
+    """Draw a word's symbols as leaves, and a join for each merge, later merges higher."""
     place = {}  # (first leaf, last leaf + 1) -> where it is drawn
     for i, symbol in enumerate(states[0]):
         place[i, i + 1] = (i, 0)
@@ -81,7 +81,7 @@ def _tree(ax, states, ranks):
 
 
 def _spans(symbols):
-    """Which leaves each of a word's symbols covers: ("ab", "c</w>") -> [(0, 2), (2, 3)]."""
+    """The range of leaves that each symbol of a word covers: ("ab", "c</w>") -> [(0, 2), (2, 3)]."""
     spans, begin = [], 0
     for symbol in symbols:
         end = begin + len(symbol.removesuffix(END_OF_WORD))

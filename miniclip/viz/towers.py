@@ -1,4 +1,4 @@
-"""Two towers: what goes through them, what they are made of, and how far they have come on the way."""
+"""Figures of two towers: their shapes, their parameters, and their accuracy after each block."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,12 +6,12 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, WIDTH, styled
 
-TINTS = ("#cfe0f3", "#f8ddc2")  # of blue and orange, to write on
+TINTS = ("#cfe0f3", "#f8ddc2")  # light blue and orange, under text
 
 
 @styled
 def early_reading(accuracy, blocks):
-    """How often a tower is right when its class token is read after each half of each block.
+    """How often a tower is right if its class token is read after each half of each block.
 
     accuracy {what: (2L + 1,) shares} · blocks L
     """
@@ -50,11 +50,10 @@ def parameter_bars(parts, towers):
 
 @styled
 def flow(towers, meeting):
-    """Two towers side by side, from top to bottom: each stage a box with the shape of what it gives.
+    """Two towers side by side, from top to bottom: each stage is a box with the shape of its output.
 
-    towers {title: [(stage, array (B, ...) that it gives, parameters), or None for none]}, equally many for both ·
-    meeting (name, its one parameter) of what their features go into, (B, B). A box is coloured in by its parameters,
-    the largest from end to end.
+    towers {title: [(stage, its output (B, ...), parameters), or None for no box]}, equally many for both · meeting
+    (name, parameter) of the last box, (B, B). The coloured part of a box shows its parameters; the largest is full.
     """
     rows = max(map(len, towers.values()))
     most = max(stage[2] for stages in towers.values() for stage in stages if stage)
@@ -79,7 +78,7 @@ def flow(towers, meeting):
     return figure
 
 
-BOX, HIGH = 0.94, 0.66  # a box' width and height, where towers and rows are 1 apart
+BOX, HIGH = 0.94, 0.66  # width and height of a box; the distance of towers and of rows is 1
 
 
 def _box(ax, left, top, name, shape, parameters, colour):

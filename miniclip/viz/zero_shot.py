@@ -1,4 +1,4 @@
-"""What labels make of a picture: probabilities against the scale, accuracy against the number of prompts."""
+"""Figures of zero-shot classification: probabilities by scale, accuracy by number of prompts."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +8,7 @@ from miniclip.viz.style import BLUE, GREY, WIDTH, styled
 
 @styled
 def probabilities_by_scale(labels, probabilities, titles):
-    """A panel of bars for each scale: the probability of every label, the largest one dark.
+    """A panel of bars for each scale: the probability of every label, the largest one in blue.
 
     labels N · probabilities (S, N), rows summing to one · titles S
     """
@@ -34,7 +34,7 @@ def probabilities_by_scale(labels, probabilities, titles):
 
 @styled
 def accuracy_by_prompts(numbers, curves, bare):
-    """Accuracy against the number of prompts in the ensemble: means over choices, and in a band their spread.
+    """Accuracy against the number of prompts in the ensemble: the mean of several choices, and a band of their spread.
 
     numbers n of prompts · curves {name: (means n, standard deviations n)} · bare the accuracy of the label alone
     """
