@@ -1,4 +1,4 @@
-"""How long each tutorial took, beside the time that its header states, at the end of a test run."""
+"""At the end of a test run: how long each tutorial took, and the time that its header states."""
 
 import pytest
 
@@ -7,7 +7,7 @@ _took = pytest.StashKey()
 
 @pytest.fixture
 def took(request):
-    """Note the seconds that a tutorial took: took(tutorial, seconds)."""
+    """Return a function that records a tutorial's time: took(tutorial, seconds)."""
     return request.config.stash.setdefault(_took, {}).__setitem__
 
 

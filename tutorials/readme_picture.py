@@ -1,4 +1,4 @@
-"""The picture at the top of the README: eight pairs that the built-in model never saw, and what it makes of them."""
+"""Draws the picture at the top of the README: cosines of eight pairs that the built-in model was not trained on."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Tutorials to pages: `python tutorials/render.py [NAME...]`, or `make tutorials` for all of them.
+"""Makes pages of tutorials: `python tutorials/render.py [NAME...]`, or `make tutorials` for all of them.
 
 A tutorial is a script whose comments are Markdown ("percent format"). It is run as a notebook; its text, code, output
-and pictures become a page in `rendered/`, which says by a hash what it was made from, so that a test sees where it is
-stale. The index is put together from the scripts' own headers.
+and pictures become a page in `rendered/`. The page contains the hash of its script, so that a test finds stale pages.
+The index is made from the headers of the scripts.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RENDERED = HERE / "rendered"
 INDEX = HERE / "README.md"
-LARGEST = 300_000  # bytes of a page with its pictures
+LARGEST = 300_000  # bytes that a page and its pictures may have
 HEADER = re.compile(
     r"# %% \[markdown\] # (?P<title>\d\d · .+?) - \*\*Builds\*\*: (?P<builds>.+?)\."
     r" - \*\*Time\*\*: (?P<seconds>\d+) s on 2 cores\. - \*\*Needs\*\*: (?P<needs>.+?)\. - \*\*Before\*\*: "
@@ -26,27 +26,27 @@ INTRODUCTION = """\
 <!-- made by `make tutorials` from the headers of the scripts -->
 # Tutorials
 
-CLIP from its bytes to its kernels, in steps that each take an hour to read: a naive version in plain loops, then the
-library's own, which must agree with it, then what a trained model makes of it. Each page is a script that runs by
-itself and checks every number that it tells. For exercises that a grader holds to the same laws as the library itself,
-see [the course](../miniclip/learn/README.md).
+CLIP from its bytes to its kernels, in steps that each take an hour to read. Each step builds a naive version in plain
+loops, then checks that the library's version agrees with it, then shows it in a trained model. Each page is a script
+that runs by itself and checks every number in its text. For exercises with a grader, which applies the same laws as
+the library's tests, see [the course](../miniclip/learn/README.md).
 
 ```
 make demo                                     # an environment with miniclip itself
 . .venv/bin/activate
-pip install -c constraints.txt matplotlib     # all that most of them need besides
+pip install -c constraints.txt matplotlib     # enough for most of them
 pip install -c constraints.txt -e ".[gpu]"    # for 06, 12 and 13: torch, and Triton
-python tutorials/03_attention.py              # runs one, and shows its pictures where there is a screen
-make test-tutorials                           # runs all, and says how long each took
+python tutorials/03_attention.py              # runs one, and shows its pictures if there is a screen
+make test-tutorials                           # runs all, and prints how long each took
 make tutorials                                # runs all, and makes the pages again
 ```
 
-Numbers 08 to 10 are yet to come: retrieval, probe and fine-tune, explain."""
+Numbers 08 to 10 do not exist yet: retrieval, probe and fine-tune, explain."""
 
 
 @dataclass(frozen=True)
 class Tutorial:
-    """A script and what its header says of it; `seconds` that it should take on 2 cores."""
+    """A script and the fields of its header; `seconds` is the time that it should take on 2 cores."""
 
     path: Path
     title: str
@@ -64,31 +64,31 @@ class Tutorial:
 
     @property
     def pictures(self):
-        """Those of its page, in order; the last is what the tutorial leads to."""
+        """The pictures of its page, in order; the index shows the last."""
         return sorted(RENDERED.glob(f"{self.name}_*.png"), key=lambda path: int(path.stem.rpartition("_")[2]))
 
     @property
     def stamp(self):
-        """What the page begins with: which source it was made from."""
+        """The first line of the page: the script that it was made from, and its hash."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         return f"<!-- made by `make tutorials` from {self.path.name}, SHA-256 {digest} -->\n"
 
 
 def tutorials():
-    """All of them, in order. Raises ValueError naming the script whose header is not as it should be."""
+    """All tutorials, in order. Raises ValueError naming a script with an incomplete header."""
     return [_read(path) for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
 
 
 def _read(path):
     found = HEADER.match(re.sub(r"\s*\n# *", " ", path.read_text(encoding="utf-8")))
     if not found:
-        raise ValueError(f"{path}: its header lacks its title, Builds, Time, Needs or Before; see 03_attention.py")
+        raise ValueError(f"{path}: the header must have a title, Builds, Time, Needs and Before, as in 03_attention.py")
     fields = found.groupdict()
     return Tutorial(path, fields["title"].strip(), fields["builds"], int(fields["seconds"]), fields["needs"])
 
 
 def render(tutorial):
-    """Run one as a notebook and write its page and pictures. Raises what its code raises; then nothing is written."""
+    """Run a tutorial as a notebook, write its page and pictures. If its code raises, nothing is written."""
     import jupytext
     from nbclient import NotebookClient
     from nbconvert import MarkdownExporter
@@ -114,15 +114,15 @@ def render(tutorial):
         file = f"{tutorial.name}_{number}.png"
         body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
         (RENDERED / file).write_bytes(_small(resources["outputs"][name]))
-    body = re.sub(r"(```python\n)\n+", r"\1", body)  # which stand before a function, for a formatter
+    body = re.sub(r"(```python\n)\n+", r"\1", body)  # blank lines before a function
     source = (
-        f"*This page is made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as it is.*"
+        f"*This page is made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as a script.*"
     )
     tutorial.page.write_text("\n".join([tutorial.stamp + body.strip("\n"), "", source, ""]), encoding="utf-8")
 
 
 def _small(png):
-    """The same picture in 256 colours: a third of the bytes."""
+    """The picture in 256 colours, which takes a third of the bytes."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -131,7 +131,7 @@ def _small(png):
 
 
 def index(tutorials):
-    """The index page: what each tutorial builds, and the picture that it ends with."""
+    """The index page: what each tutorial builds, and its last picture."""
     lines = [INTRODUCTION]
     for tutorial in tutorials:
         page = f"rendered/{tutorial.page.name}"
@@ -141,13 +141,13 @@ def index(tutorials):
             "",
             f"Builds {tutorial.builds}. {tutorial.seconds} s on 2 cores; needs {tutorial.needs}.",
             "",
-            f"[![what {tutorial.title} ends with](rendered/{tutorial.pictures[-1].name})]({page})",
+            f"[![the last picture of {tutorial.title}](rendered/{tutorial.pictures[-1].name})]({page})",
         ]
     return "\n".join([*lines, ""])
 
 
 def choose(names):
-    """The tutorials of these names, all for none. Raises SystemExit that lists them for a name that none has."""
+    """The tutorials with these names, all if none are given. Raises SystemExit for an unknown name, with the list."""
     everything = {tutorial.name: tutorial for tutorial in tutorials()}
     unknown = [name for name in names if name not in everything]
     if unknown:
