@@ -36,7 +36,8 @@ tutorials: .venv/tutorials
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
-# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu and README.md: 12 idle minutes.
+# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu, docs/cpu.md and
+# README.md: 12 idle minutes.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write

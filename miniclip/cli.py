@@ -149,7 +149,8 @@ def _parser():
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--json", action="store_true", help="print JSON")
     instead.add_argument(
-        "--write", action="store_true", help="put tables and pictures into kernels/README.md, or README.md with --cpu"
+        "--write", action="store_true",
+        help="put tables and pictures into kernels/README.md, or with --cpu into docs/cpu.md and README.md",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""The ways in that users know: the README's examples, run as they stand there, against the libraries they come from."""
+"""The ways in that users know: the examples of docs/migrating.md as they are, against the libraries they come from."""
 
 import re
 from pathlib import Path
@@ -12,18 +12,19 @@ from PIL import Image
 import miniclip
 from miniclip import clip, hf, vocabulary
 
+PAGE = Path(__file__).parent.parent / "docs" / "migrating.md"
 PICTURE = "weights/example.png"
 
 
 def example(beginning):
-    """The one Python block of the README with a line that begins so."""
-    blocks = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    """The one Python block of the page with a line that begins so."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (block,) = (block for block in blocks if re.search(f"^{re.escape(beginning)}", block, re.MULTILINE))
     return block
 
 
 def run(code, **replaced):
-    """Its variables, after it ran with other strings in the place of some."""
+    """Its variables, after it ran with some of its strings replaced."""
     for old, new in replaced.items():
         assert f'"{old}"' in code
         code = code.replace(f'"{old}"', repr(str(new)))
