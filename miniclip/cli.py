@@ -151,7 +151,7 @@ def _parser():
     instead.add_argument(
         "--write", action="store_true",
         help="put tables and pictures into kernels/README.md, or with --cpu into docs/cpu.md and README.md",
-    )
+    )  # fmt: skip
     return parser
 
 

@@ -70,7 +70,10 @@ def rate(r, time):
 
 
 def draw(found, directory, suffix=""):
-    """Draw a picture for each device, <device><suffix>.png in `directory`; -> [(what it shows, path)]. Needs matplotlib."""
+    """Draw a picture for each device, <device><suffix>.png in `directory`; -> [(what it shows, path)].
+
+    Needs matplotlib.
+    """
     from matplotlib.figure import Figure
 
     drawn = []
@@ -99,7 +102,7 @@ def draw(found, directory, suffix=""):
 
 
 def write(found, directory=None, page=PAGE, readme=README):
-    """Draw the pictures in `directory` (None: the package's own); write everything to `page`, the short form to `readme`.
+    """Draw the pictures in `directory` (None: the package's own); write all to `page`, the short form to `readme`.
 
     -> False without matplotlib: then there are no pictures. InputError if the markers are missing in one of the two.
     """
