@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-official test-tutorials lint format tutorials figures cpu gpu clean
+.PHONY: demo test test-official test-tutorials lint format tutorials docs figures cpu gpu clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
@@ -32,6 +32,12 @@ test-tutorials: .venv/test
 # Runs every tutorial and writes its page, its pictures and the index: commit what changes.
 tutorials: .venv/tutorials
 	$(BIN)/python tutorials/render.py
+
+# The site of docs/ and of all pages beside it, in build/site: begin with index.html. Neither torch nor a network is needed.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
+docs: .venv/docs
+	$(BIN)/mkdocs build --quiet --strict
 
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
@@ -74,6 +80,10 @@ clean:
 
 .venv/lint: .venv/core
 	$(INSTALL) --editable ".[lint]"
+	touch $@
+
+.venv/docs: .venv/core
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 .venv/bench: .venv/core

@@ -1,5 +1,6 @@
 """The pages that people read: how long the README may be, and that their links lead somewhere."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -39,3 +40,26 @@ def test_the_index_links_to_every_page():
     linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\((.*?)\)", index)}
     reference = ROOT / "docs" / "reference"  # which the site alone has, in its navigation
     assert {page for page in PAGES if reference not in page.parents} - linked == {ROOT / "docs" / "index.md"}
+
+
+def test_the_site_has_every_page():
+    """The tutorials' pages are put into its navigation by docs/hooks.py."""
+    navigation = re.findall(r"^ +- (?:\w+: )?(\S+\.md)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    others = ["kernels/README.md", "miniclip/learn/README.md", "miniclip/learn/INSTRUCTORS.md", "tutorials/README.md"]
+    assert sorted(navigation) == sorted([*(page.relative_to(ROOT).as_posix() for page in PAGES), *others])
+
+
+NAMES = [
+    name
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md"))
+    for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_names_what_is_there(name):
+    try:
+        assert importlib.import_module(name).__doc__
+    except ModuleNotFoundError:
+        module, _, member = name.rpartition(".")
+        assert getattr(importlib.import_module(module), member).__doc__
