@@ -29,7 +29,7 @@ format: .venv/lint
 test-tutorials: .venv/test
 	$(BIN)/python -m pytest tutorials
 
-# Runs every tutorial and writes its page, its pictures and the index: commit what changes.
+# Runs every tutorial and writes its page, its pictures, its notebook and the index: commit what changes.
 tutorials: .venv/tutorials
 	$(BIN)/python tutorials/render.py
 

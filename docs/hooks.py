@@ -95,5 +95,5 @@ def _name(path):
 
 
 def _shown(path):
-    code = path.read_text(encoding="utf-8")
-    return f"---\nsearch:\n  exclude: true\n---\n# {_name(path)}\n\n````{CODE[path.suffix]}\n{code}````\n"
+    head = "---\nsearch: {exclude: true}\nhide: [navigation, toc]\n---"
+    return f"{head}\n# {_name(path)}\n\n````{CODE[path.suffix]}\n{path.read_text(encoding='utf-8')}````\n"
