@@ -1,4 +1,4 @@
-"""The rules of tutorials, and that pages and notebooks are made from them as they are. tutorials/test_run.py runs them."""
+"""The rules of tutorials; their pages and notebooks are made from them as they are. tutorials/test_run.py runs them."""
 
 import ast
 import base64
