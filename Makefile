@@ -42,7 +42,7 @@ docs: .venv/docs
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
-# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu, docs/cpu.md and
+# What this processor makes of CLIP, beside its peers, into miniclip/bench/results, docs/cpu.md and
 # README.md: 12 idle minutes.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu

@@ -18,11 +18,12 @@ from miniclip.kernels import linear as linear_kernels
 from miniclip.kernels import patch_embed as patch_embed_kernels
 from miniclip.kernels import similarity as similarity_kernels
 from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, why_not
-from miniclip.ops import torch_ops
+from miniclip.ops import refuse_batch_invariant, torch_ops
 
 NAME = "triton"
 DTYPES = ("float32", "float16", "bfloat16")
 LENGTH_STEP = 16
+TENSORS = True
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 
@@ -53,7 +54,8 @@ def asarray(x, *, device=None, dtype=None):
 to_numpy = torch_ops.to_numpy
 
 
-def capture(function, parameters):
+def capture(function, parameters, *, batch_invariant=False):
+    refuse_batch_invariant(batch_invariant, NAME)
     return graphs.Runner(functools.partial(function, **parameters))
 
 
@@ -64,7 +66,7 @@ def patch_embed(images, weight, class_token, position_embedding):
     return patch_embed_kernels.patch_embed(images, weight, class_token, position_embedding)
 
 
-embed, pool = torch_ops.embed, torch_ops.pool
+embed, gather = torch_ops.embed, torch_ops.gather
 
 
 # ----------------------------------------------------------------------------------------- activations

@@ -9,17 +9,17 @@ import functools
 import json
 from pathlib import Path
 
-from miniclip.checkpoints import hub
 from miniclip.errors import InputError
-from miniclip.files import write_atomically
 from miniclip.kernels import device
+from miniclip.runtime import caches
+from miniclip.runtime.files import write_atomically
 
 SHIPPED = Path(__file__).with_name("tuned.json")
 
 
 def cached():
     """The file for what this machine measured itself."""
-    return hub.cache_directory() / "tuned.json"
+    return caches.cache_directory() / "tuned.json"
 
 
 def find(kernel, key, default=None):

@@ -1,6 +1,7 @@
 """The interface of OpenAI's package: load, tokenize, available_models (clip/clip.py)."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from miniclip import checkpoints, ops, vocabulary, weights
-from miniclip.align import ALIGN
-from miniclip.checkpoints import hub
-from miniclip.config import ALIGNConfig, EfficientNetConfig
+from miniclip import checkpoints, families, ops, weights
 from miniclip.errors import InputError
+from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
-from miniclip.image_align import AlignPreprocess
 from miniclip.model import CLIP
+from miniclip.tokenizer import Tokenizer
 
 FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # whoever writes these means a file
 
@@ -69,18 +68,18 @@ def load(
     )
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
-    kind = ALIGN if isinstance(config, ALIGNConfig) else CLIP
-    model = kind(
+    family = families.of(config)
+    if tokenizer is None and config.text and family.tokenizer is Tokenizer:  # then it has the official vocabulary
+        tokenizer = functools.partial(vocabulary.tokenizer_of_size, config.text.vocab_size)
+    model = family.model(
         config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype, batch_invariant=batch_invariant
     )
-    return model, preprocess_of(config.visual, backend_ops.asarray)
+    return model, preprocess_of(config, backend_ops.asarray)
 
 
-def preprocess_of(visual, asarray=np.asarray):
-    """What prepares pictures for an image tower's configuration; None for None."""
-    if isinstance(visual, EfficientNetConfig):
-        return AlignPreprocess(visual.image_size, asarray, visual.resized)
-    return Preprocess(visual.image_size, asarray) if visual else None
+def preprocess_of(config, asarray=np.asarray):
+    """What prepares pictures for a model with this configuration; None if it has no image tower."""
+    return families.of(config).preprocess(config.visual, asarray) if config.visual else None
 
 
 def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:

@@ -5,9 +5,10 @@ import platform
 import shutil
 import subprocess
 
-from miniclip import processor, vocabulary, weights
-from miniclip.checkpoints import hub
+from miniclip import weights
 from miniclip.errors import InputError
+from miniclip.fetch import hub, vocabulary
+from miniclip.runtime import caches, cpu
 
 PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torch", "triton", "jax", "transformers")
 
@@ -18,11 +19,11 @@ def report():
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
         "blas": _blas(),
-        "cpus": f"{processor.cores()}",
+        "cpus": f"{cpu.cores()}",
         "gpu": _gpu(),
         "kernels": _kernels(),
         "models": _models(),
-        "cache": f"{hub.cache_directory()}{'' if hub.cache_directory().is_dir() else ' (not there yet)'}",
+        "cache": f"{caches.cache_directory()}{'' if caches.cache_directory().is_dir() else ' (not there yet)'}",
         "vocabulary": _vocabulary(),
     }
 
@@ -38,11 +39,11 @@ def _blas():
     found = "; ".join(
         f"{library['internal_api']} {library['version']}, kernel {library.get('architecture', 'unknown')}, "
         f"{library['num_threads']} threads"
-        for library in processor.blas()
+        for library in cpu.blas()
     )
-    if processor.slow_kernel():
+    if cpu.slow_kernel():
         found += (
-            f"; this kernel leaves AVX-512 unused: set {processor.CORETYPE}={processor.AVX512} before Python "
+            f"; this kernel leaves AVX-512 unused: set {cpu.CORETYPE}={cpu.AVX512} before Python "
             f"starts, and matrix products take half the time"
         )
     return found or "unknown to threadpoolctl"

@@ -1,9 +1,9 @@
 """From a picture to the array that the image tower reads: exactly the official preprocessing, on Pillow and NumPy.
 
 Official: clip/clip.py, `_transform`: torchvision's Resize (short side, bicubic), CenterCrop, RGB, ToTensor, Normalize.
-Its oddities, kept to the bit: the long side is truncated and not rounded, the crop's corner is rounded half to even,
-and the picture becomes RGB only after it was resized. As there, EXIF rotation is not applied. How a file or an array
-becomes a PIL image in the first place is left to `pictures`.
+Three things nobody would guess, kept bit for bit: the long side is truncated and not rounded; the crop's corner is
+rounded half to even; the picture becomes RGB only after it was resized. EXIF rotation is not applied, as there.
+`runtime.pictures` makes PIL images of files and arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from miniclip import pictures
 from miniclip.config import pair
 from miniclip.ops import Array
+from miniclip.runtime import pictures
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training pictures, RGB in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -43,24 +43,26 @@ class Preprocess:
         image = pictures.open_picture(picture, name)
         image = resize_and_crop(image, pair(self.image_size))
         pixels = np.asarray(image.convert("RGB"))  # (height, width, 3)
+        # plain: out[:] = normalize(pixels).transpose(2, 0, 1). Looked up, channel by channel (mode: one copy less)
         for c in range(3):
-            np.take(NORMALIZED[c], pixels[:, :, c], out=out[c], mode="clip")  # else it would copy once more
+            np.take(NORMALIZED[c], pixels[:, :, c], out=out[c], mode="clip")
 
 
 def resize_and_crop(image, size):
-    """Resize so that the picture just covers `size` = (height, width), and keep its middle: PIL image -> PIL image.
+    """Resize a PIL image so that it just covers `size` = (height, width), and keep its middle.
 
-    The side that is too long is truncated, the corner rounded half to even (torchvision's
-    `_compute_resized_output_size` and `center_crop`).
+    (torchvision's `_compute_resized_output_size` and `center_crop`.)
     """
     height, width = size
+    # one side fits exactly, the other is too long
     if height * image.width >= width * image.height:
         sides = int(height * image.width / image.height), height
     else:
         sides = width, int(width * image.height / image.width)
+    # the middle of it
     x, y = (round((side - kept) / 2) for side, kept in zip(sides, (width, height)))
     box = (x, y, x + width, y + height)
-    if sides[0] * sides[1] > pictures.HUGE:
+    if sides[0] * sides[1] > pictures.HUGE:  # a very long picture: the same, without what the crop cuts off
         return pictures.resize_part(image, sides, box)
     return image.resize(sides, Image.Resampling.BICUBIC).crop(box)
 
@@ -71,5 +73,5 @@ def normalize(pixels):
     return (x - np.float32(MEAN)) / np.float32(STD)
 
 
-# What becomes of each of the 256 values in each channel, (3, 256): looked up, not computed again for every pixel.
+# `normalize` of each of the 256 values in each channel, (3, 256)
 NORMALIZED = normalize(np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)).T.copy()

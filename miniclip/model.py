@@ -1,21 +1,20 @@
 """CLIP: a configuration, parameters and a backend, joined into a model that encodes pictures and texts.
 
-Builds on the towers (wiring) and an ops module (arithmetic). Files are read in `miniclip.checkpoints`, pictures in
-`miniclip.image`, texts in `miniclip.tokenizer`.
+Builds on the towers (wiring) and an ops module (arithmetic). `miniclip.load` reads the files and makes the model;
+pictures are prepared in `image`, texts become tokens in `tokenizer`.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from miniclip import params as parameter_tree
-from miniclip import vocabulary
 from miniclip.config import CLIPConfig, pair
 from miniclip.errors import InputError
-from miniclip.ops import Array, numpy_chunks
+from miniclip.ops import Array
 from miniclip.tokenizer import Tokenizer
 from miniclip.towers import text
 
@@ -28,9 +27,9 @@ class CLIP:
     config       CLIPConfig
     params       {"visual": ..., "text": ..., "logit_scale": ()} as `config.shapes()` has it, arrays of any kind
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
-    tokenizer    the Tokenizer behind `tokenize`; None: the official vocabulary, found when it is first needed
-    device, dtype  where the parameters go and of which floating type they are; None: the backend's choice, as they are
-    batch_invariant  whether features without `trace` are the same, to the bit, in any batch; NumPy only, and slower
+    tokenizer    the Tokenizer of the model's vocabulary, or a function that finds it when it is first needed
+    device, dtype  where the parameters go, and their floating type; None: the backend's choice, and as they are
+    batch_invariant  without `trace`, features are the same bit for bit in any batch; NumPy only, and slower
     """
 
     def __init__(
@@ -39,30 +38,29 @@ class CLIP:
         params: dict,
         ops: ModuleType,
         *,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Tokenizer | Callable[[], Tokenizer] | None = None,
         device: Any = None,
         dtype: str | None = None,
         batch_invariant: bool = False,
     ):
-        self.config = config
-        self.ops = ops
-        self.tokenizer, self.dtype, self.batch_invariant = tokenizer, dtype, batch_invariant
+        self.config, self.ops, self._tokenizer = config, ops, tokenizer
+        self.dtype, self.batch_invariant = dtype, batch_invariant
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
         first = next(iter(parameter_tree.flatten(self.params).values()))
-        self.device = getattr(first, "device", None)  # where pictures and texts go too; JAX's tracers have none
+        self.device = getattr(first, "device", None)  # pictures and texts go there too; JAX's tracers have no device
+        # each tower is a function of a batch; the backend makes it as fast as it can
         visual, text = config.visual, config.text
         encode = {"visual": visual and visual.tower.encode_image, "text": text and text.tower.encode_text}
-        capture = numpy_chunks.batch_invariant(ops) if batch_invariant else ops.capture
-        self._encode = {
-            name: capture(partial(encode[name], ops, config=getattr(config, name)), self.params[name])
-            for name in encode.keys() & self.params.keys()
-        }
+        self._encode = {}
+        for name in encode.keys() & self.params.keys():
+            function = partial(encode[name], ops, config=getattr(config, name))
+            self._encode[name] = ops.capture(function, self.params[name], batch_invariant=batch_invariant)
 
     def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
-        """Pictures to features: images (B, C, height, width) float -> (B, E), not normalised.
+        """Pictures to features: images (B, C, height, width) float, as `preprocess` makes them -> (B, E).
 
-        Pictures come out of `preprocess`. `trace(name, value)` sees every stage, see `towers/vit.py` or
-        `resnet.py`. Raises InputError for another shape and for a model without an image tower.
+        Features are not normalised. `trace(name, value)` sees every stage, see `towers/vit.py` or `resnet.py`. Raises
+        InputError for another shape and for a model without an image tower.
         """
         config = self._tower("visual")
         expected = (config.channels, *pair(config.image_size))
@@ -73,26 +71,26 @@ class CLIP:
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             expected = ", ".join(map(str, expected))
             raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, {expected})")
-        return self._encode["visual"](images, trace=trace)
+        return self._encode["visual"](images, trace=trace)  # (B, E)
 
     def encode_text(self, tokens: Array, *, lengths: Array | None = None, trace: Trace | None = None) -> Array:
-        """Texts to features: tokens (B, T) int -> (B, E), not normalised.
+        """Texts to features: tokens (B, T) int, as `tokenize` makes them -> (B, E).
 
-        Tokens come out of `tokenize`; T may be anything up to the context length. `trace(name, value)` sees every
-        stage, see `towers/text.py`, and what is behind `lengths`, (B,) int, as padding. Raises InputError for another
-        shape, for ids outside the vocabulary and for a model without a text tower.
+        Features are not normalised. T may be anything up to the context length. `trace(name, value)` sees every
+        stage, see `towers/text.py`; only what it sees depends on `lengths`, (B,) int: tokens after so many are
+        padding. Raises InputError for another shape, for ids outside the vocabulary and without a text tower.
         """
         config, tokens = self.config.text, self._check_tokens(tokens)
         end = text.end_of_text(tokens, config.eot_token_id)  # (B,)
-        if trace is None:
+        if trace is None:  # nothing after the last end is needed
             tokens, lengths = tokens[:, : text.length(end, self.ops.LENGTH_STEP)], None
         tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
-        return self._encode["text"](tokens, end, lengths=lengths, trace=trace)
+        return self._encode["text"](tokens, end, lengths=lengths, trace=trace)  # (B, E)
 
     def _check_tokens(self, tokens):
-        """InputError for what is no batch of tokens, else the same as an ndarray."""
+        """Tokens as an ndarray; InputError for what is no batch of them."""
         config = self._tower("text")
-        # Checked here and not on the device: asking a GPU for a number is waiting for it.
+        # Checked here and not on the device: to ask a GPU for a number is to wait for it.
         tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
         if tokens.dtype.kind not in "iu":
             raise InputError(f"tokens are of {tokens.dtype}, expected integers: texts must go through tokenize first")
@@ -107,7 +105,7 @@ class CLIP:
 
     def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array]:
         """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""
-        logits = self.logits(self.encode_image(images), self.encode_text(tokens))
+        logits = self.logits(self.encode_image(images), self.encode_text(tokens))  # (B, N)
         return logits, logits.T
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
@@ -129,16 +127,20 @@ class CLIP:
         """The backend's name: "numpy", "torch", ..."""
         return self.ops.NAME
 
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The Tokenizer of this model's vocabulary, or None if it came without one: then set it."""
+        return self._tokenizer() if callable(self._tokenizer) else self._tokenizer
+
     def tokenize(
         self, texts: str | Iterable[str], context_length: int | None = None, truncate: bool = False
     ) -> np.ndarray:
-        """`miniclip.tokenize` with this model's own vocabulary and context length: texts -> (n, T) int32."""
+        """`miniclip.tokenize` with this model's own vocabulary and length: texts -> (n, T) int32."""
         config = self._tower("text")
         if self.tokenizer is None:
-            self.tokenizer = vocabulary.tokenizer_of_size(config.vocab_size)
-        if context_length is None:
-            context_length = config.context_length
-        return self.tokenizer.tokenize(texts, context_length, truncate)
+            raise InputError("this model came without its vocabulary: set model.tokenizer to one that has it")
+        length = config.text_length if context_length is None else context_length
+        return self.tokenizer.tokenize(texts, length, truncate)
 
     def _tower(self, name):
         config = getattr(self.config, name)

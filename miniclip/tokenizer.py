@@ -1,44 +1,43 @@
 """CLIP's tokenizer: byte-level byte-pair encoding, from text to ids and back, and how its merges are learned.
 
-Four steps: clean the text, split it into words, write each word as bytes, merge neighbours that were merged most
-often in training (Sennrich et al., 2016). Equal to the official clip/simple_tokenizer.py, oddities included; those
-are marked "official". Ids are laid out as
+Four steps: clean the text, split it into words, write each word as bytes, merge neighbours in the order that was
+learned (Sennrich et al., 2016). Equal to the official clip/simple_tokenizer.py, and where that does what nobody would
+guess, a comment says "official". The ids are
 
     256 bytes · 256 bytes that end a word · one id a merge, in order · <|startoftext|> · <|endoftext|>
 """
 
-import gzip
 import html
+import math
 import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable
-from itertools import chain, pairwise, repeat
+from itertools import chain, pairwise
 
 import ftfy
+import numpy as np
 import regex
 
-from miniclip import tokenizing
 from miniclip.errors import InputError
-from miniclip.files import open_regular, write_atomically
+from miniclip.tokenizers import merges_file
+from miniclip.tokenizers.cache import Cache
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD = "</w>"
 
-# Official: digits stand alone, "'s" and the like too, letters and the rest run together, and both
-# specials are recognised in the text itself.
+# Official: each digit is a word, so is "'s" and the like; letters run together, so do other characters; and both
+# special tokens are recognised in the text itself.
 WORD = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
 
-
-# ASCII without controls or ampersands: nothing to mend, nothing escaped. (The re module is the faster one here.)
+# ASCII without controls or ampersands: nothing to repair, nothing escaped. (The re module is the faster one here.)
 PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 
 
 def clean(text):
-    """Mend broken encodings, undo HTML escapes twice (official: captions off the web need it), tidy spaces, lower."""
+    """Repair broken encodings, undo HTML escapes twice (official: captions from the web have them), lower case."""
     if not PLAIN.fullmatch(text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
@@ -47,7 +46,7 @@ def clean(text):
 def byte_symbols():
     """A printable character for each of the 256 bytes, in the order of their ids (as GPT-2's bytes_to_unicode).
 
-    Bytes that print keep their character; the others (controls, space, soft hyphen) take characters from 256 on.
+    Printable bytes keep their character; the others (controls, space, soft hyphen) get characters from 256 on.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in printable]
@@ -85,6 +84,8 @@ def merge(symbols, pair):
 class Tokenizer:
     """Encodes texts with a list of merges [("a", "b"), ...], the most frequent first. Safe to share between threads."""
 
+    LINES = "merges"  # what miniclip's own files call `lines`
+
     def __init__(self, merges: Iterable[tuple[str, str]]):
         self.merges = list(merges)
         symbols = [*BYTE_SYMBOLS.values()]
@@ -98,7 +99,7 @@ class Tokenizer:
                 raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0
-        self._words, self._pieces = tokenizing.Cache(self._merge_word), tokenizing.Cache(self._merge_piece)
+        self._words, self._pieces = Cache(self._merge_word), Cache(self._merge_piece)
 
     def __reduce__(self):
         return Tokenizer, (self.merges,)  # the cache cannot be pickled
@@ -110,29 +111,60 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """A text's ids, without start and end: "Hello World!" -> [3306, 1002, 256] in the official vocabulary.
 
-        A "<|endoftext|>" that stands in the text becomes the id of that name (official).
+        "<|endoftext|>" in the text becomes the id of that name (official).
         """
-        # No word has a space in it: what stands between two of them has the same ids wherever it stands.
+        # plain: [id for word in split(clean(text)) for id in self._merge_word(word)]. No word contains a space, so
+        # what is between two spaces has the same ids in every text: they are kept.
         return [*chain.from_iterable(map(self._pieces.__getitem__, clean(text).split(" ")))]
 
     def _merge_piece(self, piece):
         return tuple(id for word in split(piece) for id in self._words[word])
 
     def _merge_word(self, word):
+        """A word's ids: join the pair that was learned first, everywhere in the word, until no pair is known."""
         if word in (START, END):
             return (self.encoder[word],)
         symbols = symbols_of(word)
         while len(symbols) > 1:
-            rank = min(map(self.ranks.get, pairwise(symbols), repeat(len(self.merges))))
-            if rank == len(self.merges):  # no pair was ever merged
+            pair = min(pairwise(symbols), key=lambda pair: self.ranks.get(pair, math.inf))
+            if pair not in self.ranks:
                 break
-            symbols = merge(symbols, self.merges[rank])
+            symbols = merge(symbols, pair)
         return tuple(self.encoder[symbol] for symbol in symbols)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, words parted by spaces: close to what went in, but lower case and cleaned (as the official one).
+    def tokenize(self, texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:
+        """A batch of ids: a str or a list of n of them -> (n, context_length) int32.
 
-        Bytes that are not UTF-8, as where a character was cut, become U+FFFD. Raises InputError for an unknown id.
+        Each row is start, the text's ids, end, then padding. A text with more than context_length - 2 ids raises
+        InputError naming it, or is cut with `truncate`, keeping the end (clip/clip.py, tokenize).
+        """
+        if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+            raise InputError(f"texts is of type {type(texts).__name__}, expected str or a list of str: {texts!r}")
+        if context_length < 2:
+            raise InputError(f"context_length is {context_length}, but start and end alone take 2")
+        rows = []
+        for i, text in enumerate([texts] if isinstance(texts, str) else texts):
+            if not isinstance(text, str):
+                raise InputError(f"text {i} is of type {type(text).__name__}, expected str: {text!r}")
+            ids = [self.start_id, *self.encode(text), self.end_id]
+            if len(ids) > context_length:
+                if not truncate:
+                    raise InputError(
+                        f"text {i} has {len(ids)} tokens, start and end included, but the context length is "
+                        f"{context_length}; shorten it or pass truncate=True: {text[:200]!r}"
+                    )
+                ids = [*ids[: context_length - 1], self.end_id]
+            rows.append(ids)
+        # plain: pad each row to context_length; here the whole batch at once
+        batch = np.full((len(rows), context_length), self.pad_id, np.int32)  # (n, T)
+        lengths = np.array([len(ids) for ids in rows], int)  # (n,)
+        batch[np.arange(context_length) < lengths[:, None]] = [*chain.from_iterable(rows)]
+        return batch
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids to text, with spaces between words: what went in, but cleaned and in lower case (as the official one).
+
+        Bytes that are not UTF-8, for example of half a character, become U+FFFD. Raises InputError for an unknown id.
         """
         try:
             text = "".join(self.decoder[int(id)] for id in ids)
@@ -140,34 +172,31 @@ class Tokenizer:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
         return bytes(SYMBOL_BYTES[symbol] for symbol in text).decode(errors="replace").replace(END_OF_WORD, " ")
 
-    tokenize = tokenizing.tokenize
+    def lines(self) -> list[str]:
+        """The merges as text, a pair a line: what `from_lines` reads."""
+        return [" ".join(pair) for pair in self.merges]
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[str]) -> "Tokenizer":
+        return cls(tuple(line.split()) for line in lines)  # type: ignore[misc]  the constructor checks them
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the merges as text, one pair a line below a version line, gzipped if `path` ends in ".gz"."""
-        content = "\n".join(["#version: 0.2", *map(" ".join, self.merges), ""]).encode()
-        write_atomically(path, gzip.compress(content, mtime=0) if os.fspath(path).endswith(".gz") else content)
+        """Write the merges after a version line, gzipped if `path` ends in ".gz"."""
+        merges_file.write(path, self.lines())
 
     @classmethod
     def load(cls, path: str | os.PathLike, vocab_size: int | None = None) -> "Tokenizer":
         """Read a file of merges: ours, OpenAI's bpe_simple_vocab_16e6.txt.gz, or Hugging Face's merges.txt.
 
-        `vocab_size` says how many ids the model has; merges beyond them are left out (official: the file holds
-        262,144 merges, the models use the first 48,894). Raises InputError naming the file where it is not one.
+        `vocab_size` is the number of ids that the model has; merges beyond them are left out (official: the file has
+        262,144 merges, the models use the first 48,894). Raises InputError naming the file if it is not one.
         """
+        lines = merges_file.read(path)
+        wanted = len(lines) if vocab_size is None else vocab_size - FIXED
+        if not 0 <= wanted <= len(lines):
+            raise InputError(f"{path}: has {len(lines)} merges, but {vocab_size} ids need {wanted}")
         try:
-            with open_regular(path) as file:
-                content = file.read()
-            lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().split("\n")
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise InputError(f"{path}: cannot be read as a vocabulary of merges: {error}") from error
-        if "#version" not in lines[0]:
-            raise InputError(f"{path}: not a vocabulary of merges: line 1 has no #version")
-        merges: list = [tuple(line.split()) for line in lines[1:] if line.strip()]
-        wanted = len(merges) if vocab_size is None else vocab_size - FIXED
-        if not 0 <= wanted <= len(merges):
-            raise InputError(f"{path}: has {len(merges)} merges, but {vocab_size} ids need {wanted}")
-        try:
-            return cls(merges[:wanted])
+            return cls.from_lines(lines[:wanted])
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -184,6 +213,7 @@ class Tokenizer:
         words = {symbols_of(word): count for word, count in counts.items()}
         merges: list[tuple[str, str]] = []
         while len(merges) < vocab_size - FIXED:
+            # count all pairs of neighbours, each as often as its word occurs
             pairs: Counter[tuple[str, str]] = Counter()
             for symbols, count in words.items():
                 for pair in pairwise(symbols):
@@ -191,6 +221,7 @@ class Tokenizer:
             best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
             if best is None or pairs[best] < 2:
                 break
+            # join the best pair in every word
             merges.append(best)
             words = {merge(symbols, best): count for symbols, count in words.items()}
         return cls(merges)

@@ -22,7 +22,8 @@ import packaging.version
 import pytest
 from hypothesis import HealthCheck, settings
 
-from miniclip import params, processor
+from miniclip import params
+from miniclip.runtime import cpu
 
 # Runs are reproducible and free of time limits of their own: this is about answers, not about speed. On a GPU nearly
 # every example is compiled anew, so that there are fewer.
@@ -158,7 +159,7 @@ def same_tree():
 @pytest.fixture
 def two_threads():
     """BLAS on two threads: the tests have it on one."""
-    processor._set_threads([2] * len(processor.blas()))
+    cpu._set_threads([2] * len(cpu.blas()))
     yield
-    assert processor.blas_threads() == 2
-    processor._set_threads([1] * len(processor.blas()))
+    assert cpu.blas_threads() == 2
+    cpu._set_threads([1] * len(cpu.blas()))

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from miniclip import InputError
-from miniclip.checkpoints import download, network
-from miniclip.checkpoints.download import Expected, fetch
+from miniclip.fetch import download, network
+from miniclip.fetch.download import Expected, fetch
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB: read in several pieces
 OTHER = CONTENT[::-1]

@@ -14,9 +14,10 @@ from transformers import AlignConfig, AlignModel, AlignTextModel, AlignVisionMod
 import miniclip
 from miniclip import checkpoints, params
 from miniclip.checkpoints import huggingface
-from miniclip.config import ALIGNConfig, BertConfig, CLIPConfig, EfficientNetConfig
+from miniclip.config import CLIPConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.towers import efficientnet
-from miniclip.wordpiece import WordPiece
 
 TEXT = {
     "vocab_size": 60,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import miniclip
-from miniclip.checkpoints.batch_norm import EPS, fold, unfold
+from miniclip.families.batch_norm import EPS, fold, unfold
 
 # A convolution's name and its BatchNorm's, of each kind that OpenAI's ResNets have.
 PAIRS = [

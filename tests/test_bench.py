@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import miniclip
+from miniclip.bench import records, session, timing
 from miniclip.cli import main
 from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels, oracle, records, session, timing
+from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels, oracle
 
 on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are interpreted where there is no GPU")
 

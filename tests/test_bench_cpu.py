@@ -11,11 +11,11 @@ from PIL import Image
 
 import miniclip
 from miniclip import CLIPConfig, TextConfig, VisionConfig
+from miniclip.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
+from miniclip.bench.session import WrongAnswer
 from miniclip.cli import main
-from miniclip.kernels.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
-from miniclip.kernels.bench.session import WrongAnswer
+from miniclip.fetch.vocabulary import official_tokenizer
 from miniclip.tokenizer import PLAIN
-from miniclip.vocabulary import official_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)
@@ -245,7 +245,7 @@ def test_the_pages_say_what_was_recorded(path, write):
     written = text.partition(report_cpu.BEGIN)[2].partition(report_cpu.END)[0].strip()
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", written)
     assert pictures and all((path.parent / picture).exists() for _, picture in pictures)
-    assert written == write(records.read(records.CPU), pictures)
+    assert written == write(records.read(report_cpu.RESULTS), pictures)
 
 
 def test_the_report_of_the_cpu_is_asked_for(tmp_path, capsys):

@@ -9,10 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import miniclip
 from miniclip import CLIPConfig, TextConfig, VisionConfig, params
+from miniclip.bench import records, session, timing
+from miniclip.bench.work import work
 from miniclip.cli import main
-from miniclip.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
-from miniclip.kernels.bench import cases, models, records, session, timing
-from miniclip.kernels.bench.work import work
+from miniclip.families.align.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.kernels.bench import cases, models
 from miniclip.ops import torch_ops
 from miniclip.towers import efficientnet
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import miniclip
+from miniclip.bench import records
 from miniclip.cli import main
-from miniclip.kernels.bench import cases, models, records, report
+from miniclip.kernels.bench import cases, models, report
 
 FACTS = {
     "device": "NVIDIA H200",

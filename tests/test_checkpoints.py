@@ -8,8 +8,8 @@ import pytest
 
 import miniclip
 from miniclip import checkpoints, params
-from miniclip.checkpoints import safetensors as files
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.formats import safetensors as files
 
 CONFIG = CLIPConfig(
     visual=VisionConfig(image_size=24, patch_size=8, width=128, layers=3, heads=2, mlp_width=60),

@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import miniclip
-from miniclip import params, processor
-from miniclip.align import ALIGN
-from miniclip.config import ALIGNConfig, BertConfig, EfficientNetConfig
-from miniclip.ops import numpy_chunks, numpy_ops
+from miniclip import params
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.model import ALIGN
+from miniclip.ops import numpy_ops
+from miniclip.runtime import chunks, cpu
 
 
 @pytest.fixture(params=[1, 2, 3])
 def cores(request, monkeypatch):
-    monkeypatch.setattr(processor, "blas_threads", lambda: request.param)
+    monkeypatch.setattr(cpu, "blas_threads", lambda: request.param)
     return request.param
 
 
@@ -81,9 +82,9 @@ def test_aligns_texts_with_types_are_those_of_the_whole_batch(cores, relative_er
     [(32, 2, [8] * 4), (24, 2, [6] * 4), (33, 2, [6] * 5 + [3]), (5, 2, [3, 2]), (9, 1, [5, 4]), (8, 8, [1] * 8)],
 )
 def test_pictures_are_shared_evenly(monkeypatch, count, cores, sizes):
-    monkeypatch.setattr(processor, "blas_threads", lambda: cores)
+    monkeypatch.setattr(cpu, "blas_threads", lambda: cores)
     seen = []
-    numpy_chunks.in_chunks(lambda x, trace=None: seen.append(len(x)) or x)(np.ones((count, 2)))
+    chunks.in_chunks(lambda x, trace=None: seen.append(len(x)) or x)(np.ones((count, 2)))
     assert sorted(seen) == sorted(sizes)
 
 
@@ -92,7 +93,7 @@ def test_pictures_are_shared_evenly(monkeypatch, count, cores, sizes):
     [(32, 8, 2, 8), (33, 8, 2, 6), (850, 400, 2, 233), (130, 400, 1, 143), (1600, 400, 2, 440), (7, 8, 3, 3)],
 )
 def test_a_share_is_an_even_one_and_for_texts_a_tenth_more(total, most, cores, each):
-    assert numpy_chunks.share(total, most, cores) == each
+    assert chunks.share(total, most, cores) == each
 
 
 def test_features_lie_in_one_order_however_they_were_computed(model, cores):
@@ -107,10 +108,10 @@ def test_a_row_that_fails_is_an_error_and_blas_gets_its_threads_back(two_threads
             raise ZeroDivisionError
         return 1 / batch
 
-    run = numpy_chunks.in_chunks(function)
+    run = chunks.in_chunks(function)
     with pytest.raises(ZeroDivisionError):
         run(np.arange(40))
-    assert processor._count() == 2
+    assert cpu._count() == 2
     assert np.array_equal(run(np.arange(1, 40)), 1 / np.arange(1, 40))
 
 
@@ -127,10 +128,10 @@ def test_chunks_are_of_like_length_and_neither_too_large_nor_too_few(lengths, co
         return tokens[np.arange(len(end)), end]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processor, "blas_threads", lambda: cores)
+        patch.setattr(cpu, "blas_threads", lambda: cores)
         ends = np.array(lengths) - 1
         tokens = np.arange(len(ends) * 77).reshape(len(ends), 77)[:, : max(lengths)]
-        result = numpy_chunks.in_chunks(function, invariant)(tokens, ends)
+        result = chunks.in_chunks(function, invariant)(tokens, ends)
     assert np.array_equal(result, tokens[np.arange(len(ends)), ends])
     assert sum(rows for rows, _ in seen) == len(lengths)
     if invariant:
@@ -138,14 +139,14 @@ def test_chunks_are_of_like_length_and_neither_too_large_nor_too_few(lengths, co
     elif len(lengths) < max(2, cores):
         assert len(seen) == 1
     else:
-        assert all(rows * T <= 1.1 * numpy_chunks.TOKENS or rows == 1 for rows, T in seen)
+        assert all(rows * T <= 1.1 * chunks.TOKENS or rows == 1 for rows, T in seen)
         # One batch as long as its longest is never less work.
         assert sum(rows * T for rows, T in seen) <= len(lengths) * max(lengths)
 
 
 def test_pictures_are_not_copied(cores):
     batch, bases = np.arange(100.0).reshape(50, 2), []
-    numpy_chunks.in_chunks(lambda x, trace=None: bases.append(x.base) or x)(batch)
+    chunks.in_chunks(lambda x, trace=None: bases.append(x.base) or x)(batch)
     assert all(base is batch.base or base is batch for base in bases) and 50 / 8 <= len(bases) <= 51
 
 
@@ -163,7 +164,7 @@ def test_batch_invariant_features_are_the_same_in_any_batch(two_threads, invaria
     order = np.random.default_rng(2).permutation(13)
     results = []
     for cores in (1, 2, 3):
-        monkeypatch.setattr(processor, "blas_threads", lambda cores=cores: cores)
+        monkeypatch.setattr(cpu, "blas_threads", lambda cores=cores: cores)
         for encode, batch in ((invariant.encode_image, images), (invariant.encode_text, tokens)):
             whole = encode(batch)
             assert np.array_equal(encode(batch[order]), whole[order])
@@ -206,7 +207,7 @@ def test_other_backends_do_not_offer_it(backend):
 
 def test_blas_runs_on_one_thread_in_chunks_and_on_all_otherwise(two_threads):
     seen = []
-    run = numpy_chunks.in_chunks(lambda x, trace=None: seen.append((threading.get_ident(), processor._count())) or x)
+    run = chunks.in_chunks(lambda x, trace=None: seen.append((threading.get_ident(), cpu._count())) or x)
     run(np.ones(1))
     assert seen == [(threading.get_ident(), 2)]
     seen.clear()
@@ -214,10 +215,10 @@ def test_blas_runs_on_one_thread_in_chunks_and_on_all_otherwise(two_threads):
 
     def function(x, trace=None):
         barrier.wait(60)
-        seen.append((threading.get_ident(), processor._count()))
+        seen.append((threading.get_ident(), cpu._count()))
         return x
 
-    run = numpy_chunks.in_chunks(function)
+    run = chunks.in_chunks(function)
     run(np.ones(16))  # both cores are needed to get past the barrier
     assert len(dict(seen)) == 2 and threading.get_ident() in dict(seen) and {count for _, count in seen} == {1}
 
@@ -235,7 +236,7 @@ def test_a_thread_may_encode_when_the_main_one_has_ended():
 import threading, time, numpy, miniclip
 from miniclip import processor
 model, preprocess = miniclip.load("shapes", backend="numpy")
-processor.blas_threads = processor.cores = lambda: 2
+cpu.blas_threads = cpu.cores = lambda: 2
 
 def later():
     threading.main_thread().join()

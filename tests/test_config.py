@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import miniclip
 from miniclip import params
-from miniclip.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, VisionConfig, infer_config
+from miniclip.checkpoints.infer import infer_config
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.families.align.config import EfficientNetConfig
 from miniclip.towers import efficientnet
 
 CONFIG = CLIPConfig(

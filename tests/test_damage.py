@@ -14,8 +14,9 @@ import torch
 
 import miniclip
 from miniclip import checkpoints, params
-from miniclip.checkpoints import huggingface, safetensors, torch_files
+from miniclip.checkpoints import huggingface
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.formats import safetensors, torch_files
 
 VIT = (16, 8, 1, 64, 4, 5, 20, 8, 1, 1)
 RESNET = (16, 32, (1, 1, 1, 1), 2, None, 5, 20, 8, 1, 1)

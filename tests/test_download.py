@@ -41,8 +41,8 @@ from scripted_server import (  # noqa: F401
 )
 
 from miniclip import InputError
-from miniclip.checkpoints import download, network
-from miniclip.checkpoints.download import Expected, fetch
+from miniclip.fetch import download, network
+from miniclip.fetch.download import Expected, fetch
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from miniclip import InputError, files
-from miniclip.files import atomic, locked, write_atomically
+from miniclip import InputError
+from miniclip.runtime import files
+from miniclip.runtime.files import atomic, locked, write_atomically
 
 
 def files_in(directory):

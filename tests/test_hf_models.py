@@ -11,7 +11,7 @@ from backends import HERE
 
 import miniclip
 from miniclip import InputError, hf
-from miniclip.config import ALIGN_BASE
+from miniclip.families.align.config import ALIGN_BASE
 
 TEXT = {
     "hidden_size": 48,

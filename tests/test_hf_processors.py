@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil, EfficientNetImageProcessorPil
 
 import miniclip
 from miniclip import InputError, Tokenizer, hf
-from miniclip.wordpiece import WordPiece
+from miniclip.tokenizers.wordpiece import WordPiece
 
 CORPUS = ["a photo of a red cat", "the cat sat on the red mat", "photos of cats, dogs and a 日本語 café!"] * 3
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

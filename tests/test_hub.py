@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 import miniclip
-from miniclip import InputError, api, cli, params, vocabulary, weights
-from miniclip.checkpoints import download, hub, huggingface, open_clip
-from miniclip.config import PRESETS, ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip import InputError, api, cli, params, weights
+from miniclip.checkpoints import huggingface, open_clip
 from miniclip.doctor import report
-from miniclip.wordpiece import WordPiece
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.clip.presets import PRESETS
+from miniclip.fetch import download, hub, vocabulary
+from miniclip.runtime import caches
+from miniclip.tokenizers.wordpiece import WordPiece
 
 OPENAI = [name for name, entry in weights.manifest()["models"].items() if "configuration" in entry]
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -615,7 +618,7 @@ def test_the_cache_is_where_the_variables_say(monkeypatch, variables, expected):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert hub.cache_directory().as_posix() == expected
+    assert caches.cache_directory().as_posix() == expected
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from PIL import Image
 
 import miniclip
 from miniclip import checkpoints, params
-from miniclip.checkpoints import huggingface, names
-from miniclip.checkpoints import safetensors as files
-from miniclip.config import infer_config
+from miniclip.checkpoints import huggingface
+from miniclip.checkpoints.infer import infer_config
+from miniclip.families import names
+from miniclip.formats import safetensors as files
 
 
 def official_model():

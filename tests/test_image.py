@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from miniclip import InputError, pictures, processor
+from miniclip import InputError
 from miniclip.image import NORMALIZED, STD, Preprocess, normalize, resize_and_crop
 from miniclip.ops import torch_ops
+from miniclip.runtime import cpu, pictures
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -379,7 +380,7 @@ def files(tmp_path):
 
 
 def test_files_are_prepared_in_order_one_a_core_at_a_time(files, monkeypatch):
-    monkeypatch.setattr(processor, "cores", lambda: 3)
+    monkeypatch.setattr(cpu, "cores", lambda: 3)
     inside, most, threads = [], [], set()
     opened = pictures.open_picture
 
@@ -399,7 +400,7 @@ def test_files_are_prepared_in_order_one_a_core_at_a_time(files, monkeypatch):
 
 
 def test_the_first_of_several_bad_files_is_named(files, monkeypatch):
-    monkeypatch.setattr(processor, "cores", lambda: 3)
+    monkeypatch.setattr(cpu, "cores", lambda: 3)
     for i in (4, 7):
         files[i].write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"4\.png: cannot be read"):
@@ -407,7 +408,7 @@ def test_the_first_of_several_bad_files_is_named(files, monkeypatch):
 
 
 def test_pillows_memory_is_kept_while_files_are_prepared_and_not_longer(files, monkeypatch):
-    monkeypatch.setattr(processor, "cores", lambda: 3)
+    monkeypatch.setattr(cpu, "cores", lambda: 3)
     kept, opened = [], pictures.open_picture
     blocks = Image.core.get_blocks_max
     before = blocks()

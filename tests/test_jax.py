@@ -9,16 +9,9 @@ import torch
 
 import miniclip
 from miniclip import CLIP, params
-from miniclip.align import ALIGN
-from miniclip.config import (
-    ALIGNConfig,
-    BertConfig,
-    CLIPConfig,
-    EfficientNetConfig,
-    ResNetConfig,
-    TextConfig,
-    VisionConfig,
-)
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.model import ALIGN
 from miniclip.loss import contrastive_loss
 from miniclip.ops import select, torch_ops
 from miniclip.towers.text import end_of_text

@@ -12,7 +12,7 @@ from PIL import Image
 
 import miniclip
 from miniclip import zero_shot
-from miniclip.config import PRESETS
+from miniclip.families.clip.presets import PRESETS
 
 
 @pytest.fixture(scope="module", params=HERE)

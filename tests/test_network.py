@@ -29,8 +29,8 @@ from scripted_server import (  # noqa: F401
 )
 
 from miniclip import InputError
-from miniclip.checkpoints import download
-from miniclip.checkpoints.download import fetch
+from miniclip.fetch import download
+from miniclip.fetch.download import fetch
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

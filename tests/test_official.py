@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 import miniclip
-from miniclip import api, vocabulary, zero_shot
-from miniclip.checkpoints import hub, openai, torch_files
-from miniclip.config import PRESETS
+from miniclip import api, zero_shot
+from miniclip.checkpoints import openai
+from miniclip.families.clip.presets import PRESETS
+from miniclip.fetch import hub, vocabulary
+from miniclip.formats import torch_files
 from miniclip.weights import manifest
 
 

@@ -13,8 +13,8 @@ import pytest
 import miniclip
 from miniclip import checkpoints
 from miniclip.checkpoints import open_clip
+from miniclip.checkpoints.convert import convert
 from miniclip.config import VisionConfig
-from miniclip.convert import convert
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("open_clip") is None, reason="pip install --no-deps open_clip_torch"

@@ -10,9 +10,11 @@ import torch
 
 import miniclip
 from miniclip import checkpoints, params
-from miniclip.checkpoints import names, openai
-from miniclip.config import PRESETS, ResNetConfig, TextConfig, VisionConfig
-from miniclip.convert import convert
+from miniclip.checkpoints import openai
+from miniclip.checkpoints.convert import convert
+from miniclip.config import ResNetConfig, TextConfig, VisionConfig
+from miniclip.families import names
+from miniclip.families.clip.presets import PRESETS
 
 VIT = (16, 40, 2, 64, 8, 11, 100, 64, 1, 2)
 RESNET = (16, 64, (1, 2, 1, 1), 16, None, 11, 100, 64, 1, 2)

@@ -64,9 +64,10 @@ def test_the_wheel_holds_every_module_under_its_name(wheel):
 
 def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
     others = {name for name in wheel if not name.endswith(".py")}
-    results = ROOT / "kernels" / "bench" / "results"
+    results = {"miniclip": ROOT / "miniclip" / "bench", "miniclip/kernels": ROOT / "kernels" / "bench"}
+    records = [(package, path) for package, place in results.items() for path in place.rglob("*.jsonl")]
     assert others == {
-        *(f"miniclip/kernels/bench/results/{path.relative_to(results)}" for path in results.rglob("*.jsonl")),
+        *(f"{package}/bench/results/{path.name}" for package, path in records),
         "miniclip/py.typed",
         "miniclip/learn/exercises.toml",
         "miniclip/learn/README.md",

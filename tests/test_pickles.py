@@ -15,8 +15,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from miniclip.checkpoints import torch_files
-from miniclip.checkpoints.pickles import loads
+from miniclip.formats import torch_files
+from miniclip.formats.pickles import loads
 
 # ------------------------------------------------------------------------------------ pickles, put together by hand
 

@@ -9,8 +9,8 @@ from transformers import CLIPConfig, CLIPModel
 
 import miniclip
 from miniclip import checkpoints
-from miniclip.checkpoints import positions
 from miniclip.config import VisionConfig
+from miniclip.families.clip import positions
 
 GRID = st.tuples(st.integers(1, 25), st.integers(1, 25))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniclip import processor
+from miniclip.runtime import cpu
 
 # ----------------------------------------------------------------------------------- the limit on BLAS
 
@@ -24,31 +24,31 @@ def test_the_limit_holds_whichever_thread_makes_it_and_takes_it_back(two_threads
         thread.join()
 
     def inside():
-        with processor.one_blas_thread():
-            seen.append(processor._count())
-        seen.append(processor._count())
+        with cpu.one_blas_thread():
+            seen.append(cpu._count())
+        seen.append(cpu._count())
 
     seen = []
-    processor._controller().limit(limits=2)  # as other libraries do; from here on it is the main thread's
+    cpu._controller().limit(limits=2)  # as other libraries do; from here on it is the main thread's
     for _ in range(2):
         inside()
         elsewhere(inside)
     assert seen == [1, 2] * 4
-    first, last = processor.one_blas_thread(), processor.one_blas_thread()
+    first, last = cpu.one_blas_thread(), cpu.one_blas_thread()
     first.__enter__()
     elsewhere(last.__enter__)
     first.__exit__(None, None, None)
-    assert processor._count() == 1
+    assert cpu._count() == 1
     elsewhere(last.__exit__, None, None, None)
-    assert processor._count() == 2
+    assert cpu._count() == 2
 
 
 def test_the_last_one_out_takes_the_limit_back(two_threads):
-    with processor.one_blas_thread():
-        with processor.one_blas_thread():
-            assert processor._count() == 1 and processor.blas_threads() == 2
-        assert processor._count() == 1
-    assert processor._count() == 2
+    with cpu.one_blas_thread():
+        with cpu.one_blas_thread():
+            assert cpu._count() == 1 and cpu.blas_threads() == 2
+        assert cpu._count() == 1
+    assert cpu._count() == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -56,11 +56,11 @@ def test_a_child_of_a_process_that_is_inside_has_all_threads():
     code = """
 import os, miniclip
 from miniclip import processor
-processor._set_threads([2])
-with processor.one_blas_thread():
+cpu._set_threads([2])
+with cpu.one_blas_thread():
     if os.fork() == 0:
-        os._exit(processor._count() + 10 * processor.one_blas_thread.users)
-    print(os.waitstatus_to_exitcode(os.wait()[1]), processor._count())
+        os._exit(cpu._count() + 10 * cpu.one_blas_thread.users)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), cpu._count())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["2", "1"], done.stderr
@@ -71,8 +71,8 @@ with processor.one_blas_thread():
 
 @pytest.mark.parametrize("cores", [0, 1, 2, 7])
 def test_jobs_give_their_results_in_order(cores):
-    assert processor.on_cores(lambda x: x * x, range(20), cores) == [x * x for x in range(20)]
-    assert processor.on_cores(str, [], cores) == []
+    assert cpu.on_cores(lambda x: x * x, range(20), cores) == [x * x for x in range(20)]
+    assert cpu.on_cores(str, [], cores) == []
 
 
 @pytest.mark.parametrize("cores", [1, 3])
@@ -88,7 +88,7 @@ def test_the_first_jobs_error_is_raised_and_no_more_jobs_are_begun(cores):
             time.sleep(0.1)
 
     with pytest.raises(ValueError, match="4"):
-        processor.on_cores(job, range(100), cores)
+        cpu.on_cores(job, range(100), cores)
     assert len(begun) <= 5 + cores
 
 
@@ -97,9 +97,9 @@ def test_jobs_see_the_callers_settings():
         return np.float32(1) / np.float32(x)
 
     with np.errstate(divide="ignore"):
-        assert processor.on_cores(job, [0] * 8, 3) == [np.inf] * 8
+        assert cpu.on_cores(job, [0] * 8, 3) == [np.inf] * 8
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
-        processor.on_cores(job, [0] * 8, 3)
+        cpu.on_cores(job, [0] * 8, 3)
 
 
 # ------------------------------------------------------------------------------------ the kernels of BLAS
@@ -113,10 +113,10 @@ def machine(monkeypatch):
     replaced = []
 
     def make(flags, kernel, **environment):
-        monkeypatch.setattr(processor, "_cpuinfo", lambda: {"flags": flags})
+        monkeypatch.setattr(cpu, "_cpuinfo", lambda: {"flags": flags})
         library = {"internal_api": "openblas", "version": "0.3.31", "num_threads": 2, "architecture": kernel}
-        monkeypatch.setattr(processor, "blas", lambda: [library])
-        monkeypatch.delenv(processor.CORETYPE, raising=False)
+        monkeypatch.setattr(cpu, "blas", lambda: [library])
+        monkeypatch.delenv(cpu.CORETYPE, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("os.execve", lambda *arguments: replaced.append(arguments))
@@ -141,7 +141,7 @@ def test_a_kernel_that_overlooks_avx512_is_noticed(machine, monkeypatch, flags, 
     from miniclip import cli, doctor
 
     replaced = machine(flags, kernel, **environment)
-    assert processor.slow_kernel() == slow
+    assert cpu.slow_kernel() == slow
     assert ("set OPENBLAS_CORETYPE=SkylakeX before Python starts" in doctor.report()["blas"]) == bool(slow)
     assert cli.main(["download", "shapes"]) == 0 and not replaced  # called from another program, it is not the one
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "miniclip", "download", "shapes"])
@@ -160,9 +160,9 @@ def test_where_it_cannot_start_anew_it_goes_on(machine, monkeypatch):
 
     machine(AVX512, "Haswell")
     monkeypatch.setattr("os.execve", fails)
-    processor.restart_with_fast_kernel()
+    cpu.restart_with_fast_kernel()
     monkeypatch.setattr(sys, "executable", "")
-    processor.restart_with_fast_kernel()
+    cpu.restart_with_fast_kernel()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="os.execve is another thing there")
@@ -170,24 +170,24 @@ def test_a_restarted_program_does_what_it_was_asked_for():
     code = """
 import sys
 from miniclip import cli, processor
-processor.slow_kernel = lambda: "Haswell" if processor.CORETYPE not in processor.os.environ else None
+cpu.slow_kernel = lambda: "Haswell" if cpu.CORETYPE not in cpu.os.environ else None
 sys.argv = ["miniclip", "info", "nothing"]
 sys.orig_argv[1:] = ["-c", "import os, sys; print(os.environ['OPENBLAS_CORETYPE'], sys.argv[1:]); sys.exit(7)", "info"]
 cli.program()
 """
-    environment = {name: value for name, value in os.environ.items() if name != processor.CORETYPE}
+    environment = {name: value for name, value in os.environ.items() if name != cpu.CORETYPE}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (7, "SkylakeX ['info']\n"), done.stderr
 
 
 def test_where_nobody_tells_of_the_processor_nothing_is_done(monkeypatch):
-    monkeypatch.setattr(processor, "_cpuinfo", dict)
-    monkeypatch.setattr(processor, "blas", lambda: [{"architecture": "Haswell"}])
-    assert processor.slow_kernel() is None and processor.name()
+    monkeypatch.setattr(cpu, "_cpuinfo", dict)
+    monkeypatch.setattr(cpu, "blas", lambda: [{"architecture": "Haswell"}])
+    assert cpu.slow_kernel() is None and cpu.name()
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells")
 def test_the_processor_is_known_by_what_linux_says_of_it():
     told = Path("/proc/cpuinfo").read_text()
-    assert f": {processor.name()}\n" in told
-    assert processor.has("fpu") == (" fpu " in told) and not processor.has("model")
+    assert f": {cpu.name()}\n" in told
+    assert cpu.has("fpu") == (" fpu " in told) and not cpu.has("model")

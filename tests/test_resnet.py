@@ -13,8 +13,10 @@ from backends import HERE
 from torch.nn.init import normal_, uniform_
 
 from miniclip import CLIP, params
-from miniclip.checkpoints import batch_norm, names
-from miniclip.config import PRESETS, CLIPConfig, ResNetConfig, TextConfig, infer_config
+from miniclip.checkpoints.infer import infer_config
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig
+from miniclip.families import batch_norm, names
+from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops, select
 from miniclip.towers import resnet
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
 import miniclip
-from miniclip.checkpoints import safetensors as files
+from miniclip.formats import safetensors as files
 
 ARRAYS = st.dictionaries(
     st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name != "__metadata__"),

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniclip.checkpoints import safetensors, torch_files
-from miniclip.checkpoints.arrays import BFLOAT16, PIECE, FileOfNumbers
 from miniclip.errors import InputError
+from miniclip.formats import safetensors, torch_files
+from miniclip.formats.arrays import BFLOAT16, PIECE, FileOfNumbers
 
 STORED = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -282,7 +282,7 @@ import sys
 from miniclip.checkpoints import readers
 def most(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) << 10
 before = most()
-arrays = readers.read(sys.argv[1], "float32")[0]
+arrays = formats.read(sys.argv[1], "float32")[0]
 print(most() - before, sum(x.nbytes for x in arrays.values()))
 """
 

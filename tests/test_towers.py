@@ -17,8 +17,8 @@ from transformers import (
 
 import miniclip
 from miniclip import params
-from miniclip.checkpoints import names
-from miniclip.config import PRESETS
+from miniclip.families import names
+from miniclip.families.clip.presets import PRESETS
 
 # vision: width, MLP width, heads, layers, picture, patch, activation · text: likewise, length, vocabulary, end
 SIZES = {

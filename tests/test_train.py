@@ -5,16 +5,16 @@ import pytest
 import torch
 
 import miniclip
-from miniclip import params, train
-from miniclip.checkpoints import safetensors
-from miniclip.data import shapes
+from miniclip import params
+from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
+from miniclip.train import loop, shapes
 
-SHORT = train.Recipe(steps=4, warmup=2)
+SHORT = loop.Recipe(steps=4, warmup=2)
 
 
 def test_positions_that_are_near_start_alike():
-    table = train.sine_cosine(6, 128)
+    table = loop.sine_cosine(6, 128)
     assert table.shape == (36, 128)
     likeness = (table @ table.T).reshape(6, 6, 6, 6)
     for x in range(5):
@@ -34,7 +34,7 @@ class Stopped(Exception):
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    train.train_shapes(whole, SHORT)
+    loop.train_shapes(whole, SHORT)
     batch = shapes.batch
 
     def stops(seed, step, image_size):
@@ -44,21 +44,21 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(shapes, "batch", stops)
-        train.train_shapes(parts, SHORT, state_every=2)
+        loop.train_shapes(parts, SHORT, state_every=2)
     state = tmp_path / "parts.safetensors.state"
     assert state.exists() and not parts.exists()
     with pytest.raises(miniclip.InputError, match="an unfinished training lies there"):
-        train.train_shapes(parts, SHORT)
+        loop.train_shapes(parts, SHORT)
     with pytest.raises(miniclip.InputError, match="another recipe"):
-        train.train_shapes(parts, train.Recipe(steps=5), resume=True)
-    train.train_shapes(parts, SHORT, resume=True)
+        loop.train_shapes(parts, loop.Recipe(steps=5), resume=True)
+    loop.train_shapes(parts, SHORT, resume=True)
     assert same_files(parts, whole)
     assert not state.exists()
 
 
 def test_the_seed_decides(tmp_path):
     for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        train.train_shapes(tmp_path / name, train.Recipe(steps=0, seed=seed))
+        loop.train_shapes(tmp_path / name, loop.Recipe(steps=0, seed=seed))
     assert same_files(tmp_path / "a", tmp_path / "b")
     first, other = (safetensors.read(tmp_path / name)[0]["visual.projection.weight"] for name in "ac")
     assert not np.array_equal(first, other)
@@ -71,8 +71,8 @@ def test_a_short_training_learns_something(tmp_path):
         with torch.no_grad():
             return contrastive_loss(model(images, model.tokenize(captions))[0], ops=model.ops).item()
 
-    trained = train.train_shapes(tmp_path / "m.safetensors", train.Recipe(steps=40, warmup=10))
-    start = params.tree_map(torch.from_numpy, train.init_params(trained.config, np.random.default_rng(0)))
+    trained = loop.train_shapes(tmp_path / "m.safetensors", loop.Recipe(steps=40, warmup=10))
+    start = params.tree_map(torch.from_numpy, loop.init_params(trained.config, np.random.default_rng(0)))
     untrained = miniclip.CLIP(trained.config, start, trained.ops, tokenizer=trained.tokenizer)
     assert loss(trained) < loss(untrained) - 0.8
     loaded, preprocess = miniclip.load(tmp_path / "m.safetensors")

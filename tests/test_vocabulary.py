@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from miniclip import InputError, Tokenizer, vocabulary
+from miniclip import InputError, Tokenizer
+from miniclip.fetch import vocabulary
 
 NAME = "bpe_simple_vocab_16e6.txt.gz"
 

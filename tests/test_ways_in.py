@@ -10,7 +10,8 @@ import transformers
 from PIL import Image
 
 import miniclip
-from miniclip import clip, hf, vocabulary
+from miniclip import clip, hf
+from miniclip.fetch import vocabulary
 
 PAGE = Path(__file__).parent.parent / "docs" / "migrating.md"
 PICTURE = "weights/example.png"

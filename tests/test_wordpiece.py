@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from miniclip import InputError
-from miniclip.bert_unicode import CHANGED, LOWER, STARTERS, UNASSIGNED
-from miniclip.wordpiece import WordPiece, split
+from miniclip.tokenizers.bert_unicode import CHANGED, LOWER, STARTERS, UNASSIGNED
+from miniclip.tokenizers.wordpiece import WordPiece, split
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [

@@ -20,8 +20,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import miniclip
-from miniclip import Tokenizer, tokenizer, vocabulary
-from miniclip.data import shapes
+from miniclip import Tokenizer, tokenizer
+from miniclip.fetch import vocabulary
+from miniclip.train import shapes
 from miniclip.viz import tokens as draw
 
 model, preprocess = miniclip.load("shapes", backend="numpy")

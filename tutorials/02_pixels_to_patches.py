@@ -19,9 +19,10 @@ import numpy as np
 
 import miniclip
 from miniclip import image as preprocessing
-from miniclip import pictures, weights
-from miniclip.data import shapes
+from miniclip import weights
 from miniclip.ops import numpy_conv, numpy_ops
+from miniclip.runtime import pictures
+from miniclip.train import shapes
 from miniclip.viz import pixels as draw
 
 rng = np.random.default_rng(0)

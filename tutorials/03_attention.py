@@ -19,7 +19,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import miniclip
-from miniclip.config import PRESETS, TextConfig, VisionConfig
+from miniclip.config import TextConfig, VisionConfig
+from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops
 from miniclip.viz import attention as draw
 

@@ -24,10 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import miniclip
-from miniclip.data import shapes
 from miniclip.ops import numpy_ops
 from miniclip.params import tree_map
 from miniclip.towers import transformer, vit
+from miniclip.train import shapes
 from miniclip.viz import block as draw
 
 rng = np.random.default_rng(0)

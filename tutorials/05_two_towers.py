@@ -21,11 +21,11 @@ import numpy as np
 
 import miniclip
 from miniclip import params
-from miniclip.config import PRESETS
-from miniclip.data import shapes
+from miniclip.families.clip.presets import PRESETS
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
 from miniclip.towers import text, transformer, vit
+from miniclip.train import shapes
 from miniclip.viz import towers as draw
 
 rng = np.random.default_rng(0)

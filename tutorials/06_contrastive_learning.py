@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 import miniclip
-from miniclip import train, zero_shot
+from miniclip import zero_shot
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
-from miniclip.data import shapes
 from miniclip.image import Preprocess
 from miniclip.loss import contrastive_loss, contrastive_loss_gradient
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops, torch_ops
 from miniclip.tokenizer import Tokenizer
+from miniclip.train import loop, shapes
 from miniclip.viz import learning as draw
 
 torch.set_num_threads(1)  # sums in one order, however many cores there are
@@ -255,7 +255,7 @@ assert np.allclose(x.grad, G, atol=1e-15)
 # %% [markdown]
 # ## A small CLIP, from scratch
 #
-# Now for real. `miniclip.data.shapes` draws pictures: a shape of some colour at any place, on grounds of many kinds.
+# Now for real. `miniclip.train.shapes` draws pictures: a shape of some colour at any place, on grounds of many kinds.
 # With ten colours and eight shapes there are eighty pairs of a colour and a shape. A quarter of them is **held out**:
 # no such picture is drawn, no such caption written. Every batch has each of the other $N = 60$ once, newly drawn each
 # time, with its caption: "a red circle".
@@ -287,8 +287,8 @@ tokenizer = Tokenizer.train(captions, vocab_size=600)
 image_tower = VisionConfig(image_size=48, patch_size=8, width=96, layers=3, heads=3, mlp_width=384)
 text_tower = TextConfig(context_length=8, vocab_size=len(tokenizer), width=96, layers=1, heads=3, mlp_width=384)
 config = CLIPConfig(visual=image_tower, text=text_tower, embed_dim=96)
-model = CLIP(config, train.init_params(config, np.random.default_rng(0)), torch_ops, tokenizer=tokenizer)
-print(inspect.getsource(train.fit))
+model = CLIP(config, loop.init_params(config, np.random.default_rng(0)), torch_ops, tokenizer=tokenizer)
+print(inspect.getsource(loop.fit))
 
 # %% [markdown]
 # Each step draws a batch, sends it through both towers, takes the loss, and has torch carry its gradient back to
@@ -312,9 +312,9 @@ def right(model, pictures, truth):
 
 
 some = draw_pictures(shapes.PAIRS, np.random.default_rng(1))  # (80, C, 48, 48)
-recipe = train.Recipe(steps=1000, muon_learning_rate=0.01, warmup=50)
+recipe = loop.Recipe(steps=1000, muon_learning_rate=0.01, warmup=50)
 losses, scales, found = [], [], {}
-for step, loss in train.fit(model, draw_batch, recipe):
+for step, loss in loop.fit(model, draw_batch, recipe):
     losses.append(loss)
     scales.append(math.exp(model.logit_scale.item()))
     if step % 20 == 19:

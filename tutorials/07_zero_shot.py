@@ -18,10 +18,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import miniclip
-from miniclip import vocabulary, zero_shot
-from miniclip.checkpoints import hub
-from miniclip.data import shapes
+from miniclip import zero_shot
+from miniclip.fetch import hub, vocabulary
 from miniclip.ops import numpy_ops
+from miniclip.runtime import caches
+from miniclip.train import shapes
 from miniclip.viz import similarity_matrix
 from miniclip.viz import zero_shot as draw
 from miniclip.weights import DIRECTORY
@@ -350,9 +351,9 @@ assert other > same > 0.99
 
 # %%
 weights = hub.find_model("ViT-B/32")  # looks, fetches nothing
-if weights and vocabulary.find() and (hub.cache_directory() / "CLIP.png").is_file():
+if weights and vocabulary.find() and (caches.cache_directory() / "CLIP.png").is_file():
     official, prepare = miniclip.load(weights, backend="numpy")
-    image = prepare(hub.cache_directory() / "CLIP.png")[None]  # (1, C, 224, 224)
+    image = prepare(caches.cache_directory() / "CLIP.png")[None]  # (1, C, 224, 224)
     p = naive_classify(official, image, ["a diagram", "a dog", "a cat"])[0]
     print("computed from the pixels, with the official weights:", p)
 else:

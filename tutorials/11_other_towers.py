@@ -21,15 +21,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from miniclip import params
-from miniclip.align import ALIGN
-from miniclip.checkpoints import batch_norm
-from miniclip.config import ALIGN_BASE, PRESETS, ALIGNConfig, BertConfig, EfficientNetConfig
-from miniclip.data import shapes
+from miniclip.families import batch_norm
+from miniclip.families.align.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.model import ALIGN
+from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops
+from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.towers import bert, efficientnet, resnet, transformer
+from miniclip.train import shapes
 from miniclip.viz import attention as draw_attention
 from miniclip.viz import other_towers as draw
-from miniclip.wordpiece import WordPiece
 
 rng = np.random.default_rng(0)
 

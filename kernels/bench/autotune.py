@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from miniclip.bench import records, session
 from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import gpu_timing, oracle, records, session
+from miniclip.kernels.bench import gpu_timing, oracle
 from miniclip.kernels.bench.cases import KERNELS, describe, input_sets
 
 SECONDS = 240  # unless others are asked for

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from miniclip.kernels.bench.timing import ROUNDS, Clock, medians
+from miniclip.bench.timing import ROUNDS, Clock, medians
 
 CALLS = 10  # at least, in one sample of a kernel
 

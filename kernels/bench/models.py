@@ -13,16 +13,18 @@ from typing import NamedTuple
 
 import torch
 
-from miniclip import ops, params, processor
-from miniclip.align import ALIGN
+from miniclip import families, ops, params
+from miniclip.bench import records, session, timing
+from miniclip.bench.work import work
 from miniclip.checkpoints import huggingface
-from miniclip.checkpoints.readers import read_json
-from miniclip.config import ALIGN_BASE, PRESETS, ALIGNConfig, BertConfig, VisionConfig, pair
+from miniclip.config import VisionConfig, pair
 from miniclip.errors import InputError
-from miniclip.kernels.bench import gpu_timing, records, session, timing
-from miniclip.kernels.bench.work import work
-from miniclip.model import CLIP
-from miniclip.wordpiece import LONGEST
+from miniclip.families.align.config import ALIGN_BASE
+from miniclip.families.clip.presets import PRESETS
+from miniclip.formats import read_json
+from miniclip.kernels.bench import gpu_timing
+from miniclip.kernels.bench.report import RESULTS
+from miniclip.runtime import cpu
 
 OURS = {"cuda": "triton", "cpu": "numpy"}  # what backend="auto" takes
 DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
@@ -67,7 +69,7 @@ def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, config
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no CUDA GPU: pass --device cpu to compare the backends that run without one")
-    directory = records.writable(out)
+    directory = records.writable(out or RESULTS)
     chosen = session.select(cases(device, towers, batches), only, lambda case: case.name.split())
     most = max(case.batch for case in chosen)
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
@@ -76,7 +78,7 @@ def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, config
     with torch.no_grad():
         facts = {
             "dtype": DTYPES[device],
-            "device": torch.cuda.get_device_name() if device == "cuda" else processor.name(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else cpu.name(),
             "versions": records.versions(),
             "date": records.today(),
             "ceilings": gpu_timing.ceilings(getattr(torch, DTYPES[device])) if device == "cuda" else None,
@@ -129,9 +131,10 @@ def measure(case, config, prepared, rounds, facts):
 
 
 def alone(config, tower):
-    """A model of one tower, as transformers has it: ALIGN's texts have no projection there."""
+    """A model of one tower, as transformers has it: some text towers have no projection there."""
     config = dataclasses.replace(config, **{"text" if tower == "visual" else "visual": None})
-    return dataclasses.replace(config, embed_dim=None) if isinstance(config.text, BertConfig) else config
+    projected = tower == "visual" or families.of(config).huggingface.TEXT_PROJECTION
+    return config if projected else dataclasses.replace(config, embed_dim=None)
 
 
 # --------------------------------------------------------------------------- the same model, several times
@@ -143,7 +146,7 @@ def prepare(config, tower, device, most, compiled):
     inputs: `most` random pictures or texts; reference (most, E): float32's features of them, an ndarray of float64.
     """
     config = alone(config, tower)
-    kind = ALIGN if isinstance(config, ALIGNConfig) else CLIP
+    kind = families.of(config).model
     dtype = DTYPES[device]
     torch.manual_seed(0)
     flat = {name: _draw(name, shape, device) for name, shape in params.flatten(config.shapes()).items()}
@@ -189,10 +192,8 @@ def _draw(name, shape, device):
 def _inputs(config, tower, count, device):
     if tower == "visual":
         return torch.randn(count, config.visual.channels, *pair(config.visual.image_size), device=device)
-    if isinstance(config.text, BertConfig):
-        return torch.randint(1, config.text.vocab_size, (count, LONGEST), device=device)
     end = config.text.vocab_size - 1  # the highest id ends a text, as long as a text can be
-    tokens = torch.randint(end, (count, config.text.context_length), device=device)
+    tokens = torch.randint(1, end, (count, config.text.text_length), device=device)
     tokens[:, -1] = end
     return tokens
 

@@ -1,14 +1,12 @@
 """`miniclip bench report`: the newest records as tables and pictures, beside the targets that they are held to."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-from miniclip.errors import InputError
-from miniclip.files import write_atomically
-from miniclip.kernels.bench import records
+from miniclip.bench import markdown, records
 
 README = Path(__file__).parents[1] / "README.md"
+RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 DEVICE, DTYPE = "H200", "bfloat16"  # that the targets are for
 HOW = (
@@ -58,10 +56,10 @@ def section(found, pictures=()):
     rows = [_target_row(target, measured(target, found)) for target in TARGETS]
     if not found:
         head = f"Nothing has been measured yet. The targets, on an {DEVICE} in {DTYPE}, all of them unmeasured:"
-        return "\n\n".join([head, table(["what", "target"], [row[:2] for row in rows]), HOW])
+        return "\n\n".join([head, markdown.table(["what", "target"], [row[:2] for row in rows]), HOW])
     parts = [
         f"The targets, on an {DEVICE} in {DTYPE}:",
-        table(["what", "target", "measured", "reached"], rows),
+        markdown.table(["what", "target", "measured", "reached"], rows),
         *(f"![{shown}]({path})" for shown, path in pictures),
     ]
     head = ["what", "shape", "dtype", "time", "rate", "of the limit", "against", "ratio"]
@@ -69,7 +67,7 @@ def section(found, pictures=()):
         rows = [r for r in found if r["device"] == device]
         newest = max(rows, key=lambda r: r["date"])
         parts += [f"### {device}", f"{records.stamp(newest)}. Ratios are to the fastest peer of the same run."]
-        parts.append(table(head, [_row(r) for r in rows]))
+        parts.append(markdown.table(head, [_row(r) for r in rows]))
     return "\n\n".join([*parts, HOW])
 
 
@@ -78,26 +76,17 @@ def _target_row(target, value):
     goal = f"{target.least:.0%} of the limit" if share else f"{target.least:.2f}x {target.against}"
     found = "" if value is None else f"{value:.1%}" if share else f"{value:.3f}x"  # so that a near miss shows
     reached = "not measured" if value is None else "yes" if value >= target.least else "no"
-    return [f"{target.name}, {shape(target.shape)}", f"at least {goal}", found, reached]
+    return [f"{target.name}, {markdown.shape(target.shape)}", f"at least {goal}", found, reached]
 
 
 def _row(r):
-    what = [r["name"], shape(r["shape"]), r["dtype"]]
+    what = [r["name"], markdown.shape(r["shape"]), r["dtype"]]
     if r["value"] is None:
         return [*what, "failed", *4 * [""]]
     share = f"{r['share_of_limit']:.0%}" if r["share_of_limit"] else ""
     ratio = f"{r['ratio_to_best_peer']:.2f}x" if r["best_peer"] else ""
     rate = f"{r['value']:,.0f} {r['unit']}"
     return [*what, f"{r['times'][r['ours']]:,.1f} µs", rate, share, r["best_peer"] or "no peer ran", ratio]
-
-
-def shape(shape):
-    """{name: size} as people read it."""
-    return ", ".join(name if value is True else f"{name} = {value:,}" for name, value in shape.items())
-
-
-def table(head, rows):
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 # ------------------------------------------------------------------------------------------- pictures
@@ -187,26 +176,7 @@ def _models(figure, found):
 def write(found, directory=None, readme=README):
     """Draw the pictures in `directory` (None: the package's own) and put tables and pictures between the markers.
 
-    -> False where there is no matplotlib: then it is tables alone. InputError where the markers are not in `readme`.
+    Returns False if there is no matplotlib: then it is tables alone. Raises InputError if `readme` has no markers.
     """
-    return fill(readme, (BEGIN, END), lambda: draw(found, records.writable(directory)), lambda p: section(found, p))
-
-
-def fill(readme, markers, draw, section):
-    """Put section([(what is shown, path from the README)]) of the pictures that draw() makes between two markers.
-
-    -> False without matplotlib: then there are none. InputError where the markers are not there.
-    """
-    readme = Path(readme)
-    text = readme.read_text() if readme.exists() else ""
-    before, begin, rest = text.partition(markers[0])
-    _, end, after = rest.partition(markers[1])
-    if not begin or not end:
-        raise InputError(f"{readme} has no {' and '.join(markers)}, which results are written between")
-    try:
-        pictures, complete = draw(), True
-    except ImportError:
-        pictures, complete = [], False
-    links = [(shown, Path(os.path.relpath(path, readme.parent)).as_posix()) for shown, path in pictures]
-    write_atomically(readme, f"{before}{begin}\n{section(links)}\n{end}{after}".encode())
-    return complete
+    directory = records.writable(directory or RESULTS)
+    return markdown.fill(readme, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))

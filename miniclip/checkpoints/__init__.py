@@ -1,10 +1,9 @@
 """Models in files: read into a configuration, a parameter tree under miniclip's names, and a vocabulary.
 
-    a reader gives name -> array · names are recognised and renamed · the configuration is read or inferred ·
-    the parameters are held against its shapes
+    a format's reader gives name -> array · names are recognised and renamed · the configuration is read or inferred ·
+    the parameters are checked against its shapes
 
-Formats: `safetensors`, `torch_files` (with `pickles`), told apart in `readers`. Sources: `huggingface`, `openai`,
-`open_clip`, with their `names`. `hub` knows which file is meant by a name; `download` and `network` fetch it.
+Sources: `huggingface`, `openai`, `open_clip`, and miniclip's own files, here. `infer` reads a configuration off shapes.
 """
 
 import dataclasses
@@ -14,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip import params
-from miniclip.checkpoints import huggingface, names, open_clip, openai, positions, safetensors
-from miniclip.checkpoints.readers import read
-from miniclip.config import CLIPConfig, infer_config
+from miniclip import families, params
+from miniclip.checkpoints import huggingface, open_clip, openai
+from miniclip.checkpoints.infer import infer_config
+from miniclip.config import CLIPConfig
 from miniclip.errors import InputError
+from miniclip.families import names
+from miniclip.families.clip.huggingface import NAMES
+from miniclip.formats import read, safetensors
 from miniclip.tokenizer import Tokenizer
-from miniclip.wordpiece import WordPiece
 
 WRITTEN = ("float16", "float32", "float64")  # NumPy has no bfloat16
 
@@ -53,7 +54,7 @@ def load(
         raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, its model {config.text.vocab_size}")
     tree = params.unflatten(flat)
     if image_size is not None:
-        config, tree = positions.with_image_size(config, tree, image_size)
+        config, tree = families.with_image_size(config, tree, image_size)
     return config, tree, tokenizer
 
 
@@ -80,22 +81,20 @@ def _load_file(path, dtype, activation):
     elif not told and (path.parent / "config.json").exists():
         return huggingface.load(path.parent, tensors)
     else:
-        flat = names.rename(tensors, names.HUGGING_FACE)
+        flat = names.rename(tensors, NAMES)
     try:
         if "config" in metadata:
-            config = CLIPConfig.from_dict(json.loads(metadata["config"]))
+            config = families.from_dict(json.loads(metadata["config"]))
         else:
             config = infer_config({name: x.shape for name, x in flat.items()})
-        tokenizer = _tokenizer(metadata)
+        tokenizer = _tokenizer(families.of(config).tokenizer, metadata)
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
     return config if told else _with_activation(config, activation, path), flat, tokenizer
 
 
-def _tokenizer(metadata):
-    if "merges" in metadata:
-        return Tokenizer(tuple(line.split()) for line in metadata["merges"].splitlines())
-    return WordPiece(metadata["pieces"].split("\n")) if "pieces" in metadata else None
+def _tokenizer(kind, metadata):
+    return kind.from_lines(metadata[kind.LINES].split("\n")) if kind.LINES in metadata else None
 
 
 def _with_activation(config, activation, path):
@@ -135,10 +134,8 @@ def save(
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(WRITTEN)}")
     tensors = {name: np.asarray(x, dtype) for name, x in params.flatten(tree).items()}
     metadata = {"format": "miniclip", "config": json.dumps(config.to_dict())}
-    if isinstance(tokenizer, WordPiece):
-        metadata["pieces"] = "\n".join(tokenizer.decoder.values())
-    elif tokenizer is not None:
-        metadata["merges"] = "\n".join(map(" ".join, tokenizer.merges))
+    if tokenizer is not None:
+        metadata[tokenizer.LINES] = "\n".join(tokenizer.lines())
     safetensors.write(path, tensors, metadata)
 
 

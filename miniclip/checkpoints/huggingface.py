@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from miniclip import params
-from miniclip.checkpoints import huggingface_align, huggingface_clip, names, safetensors
-from miniclip.checkpoints.readers import read, read_json
-from miniclip.config import ALIGNConfig, check_kept
+from miniclip.checkpoints.infer import check_kept
 from miniclip.errors import InputError
-from miniclip.files import atomic_directory, write_json
+from miniclip.families import FAMILIES, names, of
+from miniclip.formats import read, read_json, safetensors
+from miniclip.runtime.files import atomic_directory, write_json
 
-FAMILIES = {kind: family for family in (huggingface_clip, huggingface_align) for kind in family.MODEL_TYPES}
+MODEL_TYPES = {kind: family.huggingface for family in FAMILIES for kind in family.huggingface.MODEL_TYPES}
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # before transformers 5, and since
 
 
@@ -29,7 +29,7 @@ def load(directory, tensors=None, *, dtype=None):
         raise InputError(
             f"{directory / 'config.json'}: not the configuration of a CLIP or an ALIGN: {error}"
         ) from error
-    family = FAMILIES[source["model_type"]]
+    family = MODEL_TYPES[source["model_type"]]
     for path, found in settings.items():
         if config.visual:
             check_settings(path, found, family.preprocessor(config.visual))
@@ -47,14 +47,9 @@ def load(directory, tensors=None, *, dtype=None):
 def config_from(source, settings=None):
     """The contents of a config.json, and those of an image processor's -> CLIPConfig or ALIGNConfig."""
     kind = source.get("model_type")
-    if kind not in FAMILIES:
-        raise InputError(f"its model_type is {kind!r}, expected one of {', '.join(FAMILIES)}")
-    return FAMILIES[kind].config_from(source, settings)
-
-
-def family_of(config):
-    """The module with transformers' names for a CLIPConfig or an ALIGNConfig."""
-    return huggingface_align if isinstance(config, ALIGNConfig) else huggingface_clip
+    if kind not in MODEL_TYPES:
+        raise InputError(f"its model_type is {kind!r}, expected one of {', '.join(MODEL_TYPES)}")
+    return MODEL_TYPES[kind].config_from(source, settings)
 
 
 def _settings(path):
@@ -112,7 +107,7 @@ def save(directory, config, tree, tokenizer=None):
     With a tokenizer, CLIPProcessor and AlignProcessor load from there too. Raises InputError for what transformers has
     no name for, and where the directory exists.
     """
-    family = family_of(config)
+    family = of(config).huggingface
     with atomic_directory(directory) as temporary:
         save_model(temporary, config, tree, family.config_to(config))
         if config.visual:
@@ -126,7 +121,7 @@ def save_model(directory, config, tree, source):
 
     Raises InputError, before anything is written, where `source` does not describe `config`.
     """
-    family = family_of(config)
+    family = of(config).huggingface
     check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")
     tensors = family.undo(names.restore(params.flatten(tree), family.NAMES), source)
     safetensors.write(Path(directory) / WEIGHTS[0], tensors, {"format": "pt"})

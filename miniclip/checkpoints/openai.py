@@ -1,13 +1,14 @@
-"""OpenAI's checkpoints: TorchScript archives and state dicts of clip/model.py, whose names OpenCLIP has taken over."""
+"""OpenAI's checkpoints: TorchScript archives and state dicts of clip/model.py."""
 
 import dataclasses
 
 import numpy as np
 
-from miniclip import params
-from miniclip.checkpoints import batch_norm, names, torch_files
-from miniclip.config import ResNetConfig, check_kept, infer_config
+from miniclip import families, params
+from miniclip.checkpoints.infer import check_kept, infer_config
 from miniclip.errors import InputError
+from miniclip.families.clip import openai
+from miniclip.formats import torch_files
 
 # Beside the weights of OpenAI's own archives; clip/model.py, build_model, drops them too. OpenCLIP has none of them.
 MARKS = {"input_resolution", "context_length", "vocab_size"}
@@ -24,26 +25,13 @@ def is_marked(tensors):
 
 
 def rename(tensors, source):
-    """{OpenAI's name: array} -> {our name: array}, BatchNorms folded into their convolutions; empties `tensors`.
-
-    Raises InputError naming the `source` for BatchNorms that cannot be.
-    """
+    """{OpenAI's name: array} -> {our name: array}; empties `tensors`. Raises InputError naming the `source`."""
     for name in MARKS & tensors.keys():
         del tensors[name]
-    if "visual.layer1.0.conv1.weight" in tensors:
-        try:
-            return names.rename(batch_norm.fold(tensors), names.OPENAI_RESNET)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
-    return names.rename(tensors, names.OPENAI)
-
-
-def restore(config, tree):
-    """The inverse of `rename`: a parameter tree -> {OpenAI's name: array}; BatchNorms add the convolutions' biases."""
-    flat = params.flatten(tree)
-    if isinstance(config.visual, ResNetConfig):
-        return batch_norm.unfold(names.restore(flat, names.OPENAI_RESNET))
-    return names.restore(flat, names.OPENAI)
+    try:
+        return openai.rename(tensors)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def save(path, config, tree, tokenizer=None):
@@ -58,11 +46,14 @@ def save(path, config, tree, tokenizer=None):
         "context_length": config.text.context_length,
         "vocab_size": config.text.vocab_size,
     }
-    torch_files.write(path, {**restore(config, tree), **{name: np.asarray(n) for name, n in marks.items()}})
+    torch_files.write(path, {**openai.restore(config, tree), **{name: np.asarray(n) for name, n in marks.items()}})
 
 
 def check_whole(config, library):
-    """InputError where a model lacks a tower or the projections."""
+    """InputError for a family that a library does not have, and for a model without a tower or the projections."""
+    family = families.of(config)
+    if not family.open_clip:
+        raise InputError(f"{library} cannot express {family.name} models: convert to miniclip or hf")
     if not (config.visual and config.text and config.embed_dim):
         raise InputError(
             f"{library} has no models of one tower alone, or without projections: convert to miniclip or hf"

@@ -1,6 +1,6 @@
 """transformers' configurations: its names for what `miniclip.config` says, its defaults for what is not given.
 
-The names, and what they mean here, stand in `checkpoints.huggingface_clip` and `huggingface_align`.
+The names, and what they mean here, are in the families' `huggingface` modules.
 """
 
 import copy
@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
-from miniclip import api, checkpoints
+from miniclip import api, checkpoints, families
 from miniclip.checkpoints import huggingface
-from miniclip.checkpoints.readers import read_json
 from miniclip.errors import InputError
-from miniclip.files import write_json
+from miniclip.formats import read_json
+from miniclip.runtime.files import write_json
 
 
 class PreTrainedConfig:
@@ -24,15 +24,15 @@ class PreTrainedConfig:
     def __init__(self, **settings):
         settings = {name: value for name, value in settings.items() if name != "model_type"}
         plain = {name: _plain(value) for name, value in settings.items()}
-        source = huggingface.family_of(self._ours(plain)).config_to(self._ours(plain))
+        source = families.of(self._ours(plain)).huggingface.config_to(self._ours(plain))
         completed = {name: source[name] for name in source.keys() - {"model_type", "architectures"}}
         settings = {**completed, **self.others, **settings}
         # As JSON has them, which knows no tuples.
         self.__dict__.update({name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()})
 
-    def ours(self):
-        """The CLIPConfig or ALIGNConfig of `miniclip.config` that this describes."""
-        return self._ours(self.to_dict())
+    def ours(self, architecture=None):
+        """miniclip's configuration of the model that this describes; `architecture` is the name of its class."""
+        return self._ours(self.to_dict() | ({"architectures": [architecture]} if architecture else {}))
 
     def _ours(self, settings):
         try:
@@ -85,7 +85,7 @@ def _source(path):
     if (path / "config.json").exists():
         return read_json(path / "config.json")
     config = checkpoints.load(path)[0]
-    return huggingface.family_of(config).config_to(config)
+    return families.of(config).huggingface.config_to(config)
 
 
 class _TowerConfig(PreTrainedConfig):
@@ -96,7 +96,7 @@ class _TowerConfig(PreTrainedConfig):
     def _selected(cls, source, path):
         if source.get("model_type") == cls.whole:
             shared = {name: source[name] for name in ("projection_dim",) if name in source}
-            # As in `huggingface_clip.config_from`: older files have what their author set in a "_dict".
+            # As in CLIP's `config_from`: older files have what their author set in a "_dict".
             tower = source.get(f"{cls.part}_dict") or source.get(cls.part) or {}
             source = {**tower, **shared, "model_type": cls.model_type}
         return super()._selected(source, path)

@@ -12,14 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miniclip import api, ops, params
-from miniclip.align import ALIGN
-from miniclip.checkpoints import huggingface, positions
-from miniclip.config import ALIGNConfig, EfficientNetConfig, pair
+from miniclip import api, families, ops, params
+from miniclip.checkpoints import huggingface
+from miniclip.config import pair
 from miniclip.errors import InputError
 from miniclip.hf.outputs import ModelOutput, check_options, given, taken
 from miniclip.loss import contrastive_loss
-from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
 from miniclip.towers import bert, efficientnet, text, vit
 
@@ -56,12 +54,13 @@ class PreTrainedModel:
     config_class: type
     tower: str | None = None  # "visual" or "text", None for both
     projected = True  # whether its features are in the space that pictures and texts share
+    any_size = False  # whether pictures may have other sizes without being asked for
 
     def __init__(self, config, model=None, *, backend="auto", device=None, dtype=None):
         if not isinstance(config, self.config_class):
             raise InputError(f"{type(self).__name__} takes a {self.config_class.__name__}, not {config!r}")
         self.config = config
-        self.model = model or _random(config, self.projected, ops.select(backend, device), device, dtype)
+        self.model = model or _random(type(self), config, ops.select(backend, device), device, dtype)
         self._resized = {}
 
     @classmethod
@@ -138,35 +137,34 @@ class PreTrainedModel:
         model = self._of_size(np.shape(pixel_values)[-2:], interpolate_pos_encoding)
         return functools.partial(model.encode_image, taken(pixel_values, model.ops))
 
-    def _encode_text(self, input_ids, attention_mask=None, token_type_ids=None):
+    def _encode_text(self, input_ids, attention_mask=None, *others):
         """The same for texts."""
         check_present(input_ids=input_ids)
         try:
-            tokens, options = np.asarray(taken(input_ids, numpy_ops)), {}
+            tokens = np.asarray(taken(input_ids, numpy_ops))
         except ValueError as error:
             raise InputError("input_ids has rows of different lengths: pad them") from error
+        lengths = None
         if attention_mask is not None:
-            options["lengths"] = _lengths(np.asarray(taken(attention_mask, numpy_ops)), tokens)
-        if isinstance(self.model, ALIGN):
-            # Without a mask nothing is taken for padding (modeling_align.py, AlignTextModel).
-            options.setdefault("lengths", np.full(len(tokens), tokens.shape[-1]))
-            options["token_types"] = taken(token_type_ids, self.model.ops)
-        elif attention_mask is not None:
-            ends = text.end_of_text(tokens, self.model.config.text.eot_token_id)
-            if (ends >= options["lengths"]).any():
-                raise InputError("attention_mask hides where a text ends: it has to be 1 up to the end-of-text token")
-        return functools.partial(self.model.encode_text, tokens, **options)
+            lengths = _lengths(np.asarray(taken(attention_mask, numpy_ops)), tokens)
+        return functools.partial(self.model.encode_text, tokens, **self._text_options(tokens, lengths, *others))
+
+    def _text_options(self, tokens, lengths):
+        """What `encode_text` takes beside tokens (B, T): lengths (B,), or None without an attention_mask."""
+        ends = text.end_of_text(tokens, self.model.config.text.eot_token_id)
+        if lengths is not None and (ends >= lengths).any():
+            raise InputError("attention_mask hides where a text ends: it must be 1 up to the end-of-text token")
+        return {"lengths": lengths}
 
     def _of_size(self, size, interpolate):
         """The model for pictures (height, width)."""
         config, size = self.model.config, tuple(size)
-        flexible = interpolate or isinstance(config.visual, EfficientNetConfig)
-        if not flexible or len(size) != 2 or size == pair(config.visual.image_size):
+        if not (interpolate or self.any_size) or len(size) != 2 or size == pair(config.visual.image_size):
             return self.model
         if size not in self._resized:
             alone = dataclasses.replace(config, text=None)
             tree = params.tree_map(self.model.ops.to_numpy, {"visual": self.model.params["visual"]})
-            self._resized[size] = _rebuilt(self.model, *positions.with_image_size(alone, tree, size))
+            self._resized[size] = _rebuilt(self.model, *families.with_image_size(alone, tree, size))
         return self._resized[size]
 
 
@@ -228,7 +226,7 @@ def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
         config,
         tree,
         backend or model.ops,
-        tokenizer=model.tokenizer,
+        tokenizer=lambda: model.tokenizer,
         device=model.device if device is None else device,
         dtype=model.dtype if dtype is None else dtype,
         batch_invariant=model.batch_invariant,
@@ -238,17 +236,15 @@ def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
 def _alone(model, tower):
     """One tower, without its projection."""
     config = dataclasses.replace(model.config, **{"visual": None, "text": None, tower: getattr(model.config, tower)})
-    if not isinstance(config.visual, EfficientNetConfig):  # that has none
+    if "projection" in model.params[tower]:
         config = dataclasses.replace(config, embed_dim=None)
     branch = {name: x for name, x in model.params[tower].items() if name != "projection"}
     return _rebuilt(model, config, {tower: branch})
 
 
-def _random(config, projected, backend, device, dtype):
-    """Normal numbers, of deviation `config.initializer_range`, for all weights but norms, and biases of 0."""
-    ours, deviation = config.ours(), getattr(config, "initializer_range", 0.02)  # a CLIPConfig has none
-    if not projected and not isinstance(ours, ALIGNConfig):
-        ours = dataclasses.replace(ours, embed_dim=None)
+def _random(kind, config, backend, device, dtype):
+    """Normal numbers, of deviation `config.initializer_range`, for all weights except norms, and biases of 0."""
+    ours, deviation = config.ours(kind.__name__), getattr(config, "initializer_range", 0.02)  # a CLIPConfig has none
     rng, flat = np.random.default_rng(), {}
     for name, shape in params.flatten(ours.shapes()).items():
         if name == ours.scale:
@@ -259,8 +255,8 @@ def _random(config, projected, backend, device, dtype):
             flat[name] = np.ones(shape, np.float32)
         else:
             flat[name] = deviation * rng.standard_normal(shape, dtype=np.float32)
-    kind = ALIGN if isinstance(ours, ALIGNConfig) else CLIP
-    return kind(ours, params.unflatten(flat), backend, device=device, dtype=api.dtype_name(dtype, backend))
+    model = families.of(ours).model
+    return model(ours, params.unflatten(flat), backend, device=device, dtype=api.dtype_name(dtype, backend))
 
 
 # ----------------------------------------------------------------------------------------------------- the models

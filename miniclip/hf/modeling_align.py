@@ -1,11 +1,24 @@
 """transformers' ALIGN models; what they have in common with CLIP's stands in `modeling`."""
 
+import numpy as np
+
 from miniclip.hf.configuration import AlignConfig, AlignTextConfig, AlignVisionConfig
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
-from miniclip.hf.outputs import given
+from miniclip.hf.outputs import given, taken
 
 
-class AlignVisionModel(TowerModel):
+class AlignInputs:
+    """How ALIGN takes its inputs, unlike CLIP."""
+
+    any_size = True
+
+    def _text_options(self, tokens, lengths, token_type_ids=None):
+        if lengths is None:  # nothing is treated as padding (modeling_align.py, AlignTextModel)
+            lengths = np.full(len(tokens), tokens.shape[-1])
+        return {"lengths": lengths, "token_types": taken(token_type_ids, self.model.ops)}
+
+
+class AlignVisionModel(AlignInputs, TowerModel):
     """transformers' AlignVisionModel. It has no attention, and so no attention weights to give."""
 
     config_class, tower, projected = AlignVisionConfig, "visual", False
@@ -14,7 +27,7 @@ class AlignVisionModel(TowerModel):
         return self._seen(self._encode_image(pixel_values), pixel_values, **look)
 
 
-class AlignTextModel(TowerModel):
+class AlignTextModel(AlignInputs, TowerModel):
     """transformers' AlignTextModel, a BERT; without an `attention_mask` no token is taken for padding."""
 
     config_class, tower, projected = AlignTextConfig, "text", False
@@ -26,7 +39,7 @@ class AlignTextModel(TowerModel):
         return self._seen(self._encode_text(input_ids, attention_mask, token_type_ids), input_ids, **look)
 
 
-class AlignModel(WholeModel):
+class AlignModel(AlignInputs, WholeModel):
     """transformers' AlignModel; without an `attention_mask` no token is taken for padding."""
 
     config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel

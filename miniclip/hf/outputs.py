@@ -88,7 +88,7 @@ def _package(x):
 
 def taken(x, ops):
     """Arrays and tensors as a backend takes them: those of torch as ndarrays where it is another."""
-    if is_tensor(x) and ops.NAME not in ("torch", "triton"):
+    if is_tensor(x) and not ops.TENSORS:
         from miniclip.ops import torch_ops
 
         return torch_ops.to_numpy(x)
@@ -101,7 +101,7 @@ def given(ops, example):
     Arrays of JAX, for those who put some in, stay such.
     """
     if is_tensor(example):
-        if ops.NAME in ("torch", "triton"):
+        if ops.TENSORS:
             return lambda x: x
         import torch
 

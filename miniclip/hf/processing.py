@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip import api, checkpoints
-from miniclip.checkpoints import huggingface, huggingface_align, huggingface_clip
-from miniclip.checkpoints.readers import read_json
+from miniclip import api, checkpoints, families
+from miniclip.checkpoints import huggingface
 from miniclip.config import square
 from miniclip.errors import InputError
-from miniclip.files import write_json
+from miniclip.families.align import huggingface as align_huggingface
+from miniclip.families.align.image import AlignPreprocess
+from miniclip.families.clip import huggingface as clip_huggingface
+from miniclip.formats import read_json
 from miniclip.hf.outputs import check_options, converted, is_tensor, taken
 from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
 from miniclip.image import Preprocess
-from miniclip.image_align import AlignPreprocess
 from miniclip.ops import numpy_ops
-from miniclip.wordpiece import LONGEST
+from miniclip.runtime.files import write_json
+from miniclip.tokenizers.wordpiece import LONGEST
 
 
 class ImageProcessor:
@@ -61,9 +63,9 @@ class ImageProcessor:
                 except InputError as error:
                     raise InputError(f"{path / file}: {error}") from error
         config = checkpoints.load(path)[0]
-        if config.visual is None or huggingface.family_of(config) is not cls.family:
+        if config.visual is None or families.of(config).huggingface is not cls.family:
             raise InputError(f"{path}: is no model whose pictures a {cls.__name__} prepares")
-        return cls(**{**cls.family.preprocessor(api.preprocess_of(config.visual)), **settings})
+        return cls(**{**cls.family.preprocessor(api.preprocess_of(config)), **settings})
 
     def save_pretrained(self, directory, **options):
         """Write preprocessor_config.json into a directory, which is made if it is not there."""
@@ -101,7 +103,7 @@ def _side(settings, name, default):
 class CLIPImageProcessor(ImageProcessor):
     """transformers' CLIPImageProcessor: `crop_size` is the size of the pictures, 224 where it is not given."""
 
-    family = huggingface_clip
+    family = clip_huggingface
 
     @staticmethod
     def _prepare(settings):
@@ -111,7 +113,7 @@ class CLIPImageProcessor(ImageProcessor):
 class EfficientNetImageProcessor(ImageProcessor):
     """transformers' EfficientNetImageProcessor with ALIGN's settings: pictures are resized to `size`, then cropped."""
 
-    family = huggingface_align
+    family = align_huggingface
 
     @staticmethod
     def _prepare(settings):

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip import api, checkpoints, vocabulary
-from miniclip.checkpoints import huggingface_align, huggingface_clip
-from miniclip.checkpoints.readers import read_json
+from miniclip import api, checkpoints
 from miniclip.errors import InputError
+from miniclip.families.align import huggingface as align_huggingface
+from miniclip.families.clip import huggingface as clip_huggingface
+from miniclip.fetch import vocabulary
+from miniclip.formats import read_json
 from miniclip.hf.outputs import check_options, converted, is_tensor
 from miniclip.tokenizer import Tokenizer
-from miniclip.wordpiece import WordPiece
+from miniclip.tokenizers.wordpiece import WordPiece
 
 ANY_LENGTH = int(1e30)  # a text may have as many tokens where nothing else is said
 PADDING = {
@@ -303,7 +305,7 @@ class CLIPTokenizer(PreTrainedTokenizer):
     Without files it has the official vocabulary, or that of a miniclip.Tokenizer given as `tokenizer`.
     """
 
-    family, wraps = huggingface_clip, Tokenizer
+    family, wraps = clip_huggingface, Tokenizer
     model_input_names = ("input_ids", "attention_mask")
     second_type = 0
 
@@ -326,7 +328,7 @@ class CLIPTokenizer(PreTrainedTokenizer):
 class BertTokenizer(PreTrainedTokenizer):
     """transformers' BertTokenizer, ALIGN's: `vocab_file` is vocab.txt; else a miniclip WordPiece as `tokenizer`."""
 
-    family, wraps = huggingface_align, WordPiece
+    family, wraps = align_huggingface, WordPiece
     model_input_names = ("input_ids", "token_type_ids", "attention_mask")
     second_type = 1
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from miniclip.errors import InputError
-from miniclip.files import write_atomically
 from miniclip.learn import skeletons
+from miniclip.runtime.files import write_atomically
 
 FILE = ".progress.json"
 

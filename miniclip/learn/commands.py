@@ -5,12 +5,10 @@ import json
 from pathlib import Path
 
 from miniclip.errors import InputError
-from miniclip.files import write_atomically
+from miniclip.runtime.files import write_atomically
 
 
-def add_parser(commands):
-    """Add `learn` to the commands of miniclip."""
-    learn = commands.add_parser("learn", help="write CLIP's functions yourself, held to the library's own laws")
+def add_arguments(learn):
     steps = learn.add_subparsers(required=True, metavar="STEP")
 
     step = steps.add_parser("list", help="the exercises, their points, and about how long they take")

@@ -4,8 +4,8 @@ import dataclasses
 import types
 
 import miniclip
-from miniclip.data import shapes
 from miniclip.learn import copies, grading
+from miniclip.train import shapes
 
 PICTURES = 200
 MODULES = ("tokenizer", "ops.numpy_ops", "towers.transformer", "towers.vit", "towers.text", "model", "zero_shot")

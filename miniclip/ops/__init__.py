@@ -74,3 +74,9 @@ def _has_gpu():
         return False
     count = ctypes.c_uint(0)
     return library.nvmlInit_v2() == 0 and library.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def refuse_batch_invariant(wanted: bool, backend: str) -> None:
+    """InputError if somebody wants what only the numpy backend can give."""
+    if wanted:
+        raise InputError(f"batch_invariant needs the numpy backend, which {backend} is not: pass backend='numpy'")

@@ -18,9 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from miniclip.ops import refuse_batch_invariant
+
 NAME = "jax"
 DTYPES = ("float32", "float16", "bfloat16")
-LENGTH_STEP = 16  # every other length is compiled anew
+LENGTH_STEP = 16  # every other length is compiled again
+TENSORS = False
 PRECISION = "highest"  # else GPUs multiply float32 as tf32 and TPUs as bfloat16, off by a part in a thousand
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
@@ -45,7 +48,8 @@ def to_numpy(x):
     return np.array(x, np.float32 if x.dtype == jnp.bfloat16 else None)  # a copy: JAX's own memory is read-only
 
 
-def capture(function, parameters):
+def capture(function, parameters, *, batch_invariant=False):
+    refuse_batch_invariant(batch_invariant, NAME)
     compiled = jax.jit(function)  # once for each shape of batch
 
     def run(*batches, trace=None, **options):
@@ -69,7 +73,7 @@ def embed(tokens, table):
     return jnp.take(table, tokens, axis=0)  # (B, T, D), NaN where there is no such id: compiled code cannot raise
 
 
-def pool(x, index):
+def gather(x, index):
     return x[jnp.arange(len(x)), index]  # (B, D)
 
 

@@ -1,6 +1,6 @@
-"""The reference, continued: functions of numbers that CLIP's own forward does without. `numpy_ops` exports them.
+"""The reference, continued: activations that OpenAI's CLIP does not need. `numpy_ops` exports them.
 
-Builds on nothing but NumPy. CLIP's quick-GELU and softmax stand in `numpy_ops` itself.
+Builds on NumPy alone. CLIP's own quick-GELU and softmax are in `numpy_ops`.
 """
 
 import math
@@ -14,7 +14,7 @@ def relu(x):
 
 
 def sigmoid(x):
-    """σ(x) = 1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2, of which the second cannot overflow; any shape."""
+    """σ(x) = 1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2; the second form cannot overflow; any shape."""
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
@@ -34,7 +34,7 @@ def gelu(x):
 
 
 def log_softmax(x):
-    """log_softmax(x)_i = x_i - log Σ_j exp(x_j) over the last axis; any shape. What training needs, see `loss`."""
+    """log_softmax(x)_i = x_i - log Σ_j exp(x_j) over the last axis; any shape. Training needs it, see `loss`."""
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
@@ -44,11 +44,11 @@ _ERF_GRID = np.array([math.erf(i / _ERF_STEPS) for i in range(6 * _ERF_STEPS + 1
 
 
 def _erf(x):
-    """erf, which NumPy lacks: math.erf on a grid, and between its points the Taylor series of third order.
+    """erf, which NumPy does not have: math.erf on a grid, and the third-order Taylor series between its points.
 
     erf(g + h) ≈ erf(g) + 2/√π · exp(-g²) · (h - g·h² + (2g² - 1)·h³/3), off by less than 2e-13 for |h| ≤ 1/1024.
     """
-    size = np.fmin(np.abs(x), 6)  # and 6 for NaN, which has no place on the grid
+    size = np.fmin(np.abs(x), 6)  # NaN becomes 6, which is on the grid
     nearest = np.rint(size * _ERF_STEPS).astype(np.int32)
     g = nearest.astype(x.dtype) / _ERF_STEPS
     h = size - g

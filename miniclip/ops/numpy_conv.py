@@ -1,8 +1,7 @@
 """The reference, continued: what a convolutional tower needs beside the operations of `numpy_ops`, which exports these.
 
-Builds on nothing but NumPy. Wiring and parameters live in `miniclip.towers`, in `resnet` and `efficientnet`. BatchNorm
-is no operation: when a model only computes features it is one more factor and one more bias, see
-`miniclip.checkpoints.batch_norm`.
+Builds on NumPy alone. Wiring and parameters are in `miniclip.towers`, in `resnet` and `efficientnet`. There is no
+BatchNorm: when a model only computes features it is one more factor and one more bias, see `families.batch_norm`.
 """
 
 import numpy as np
@@ -11,41 +10,36 @@ from numpy.lib.stride_tricks import sliding_window_view
 COLUMNS = 1 << 18  # numbers laid out at a time: what stays in a processor core's own cache
 
 
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
-    """activation(x ⋆ weight + bias + residual); bias, residual and activation only if given.
+def convolve(x, weight, stride, padding, groups):
+    """x ⋆ weight, what `numpy_ops.conv2d` computes before it adds anything (a cross-correlation, as everywhere).
 
     (x ⋆ weight)[b, o, r, s] = Σ_c Σ_i Σ_j weight[o, c, i, j] · x[b, c, r·stride + i - padding, s·stride + j - padding]
 
     x (B, C, height, width), zeros around it, `padding` on each side or (above and left, below and right) · weight
-    (O, C/groups, k, k) · bias (O,) · residual (B, O, Gy, Gx) · activation a name in `ACTIVATIONS`; returns
-    (B, O, Gy, Gx) with G = (height + padding - k) // stride + 1, and so of the width. `groups` parts of the channels,
-    in order, are convolved each by itself; with as many groups as channels that is a depthwise convolution.
+    (O, C/groups, k, k); returns (B, O, Gy, Gx) with G = (height + padding - k) // stride + 1, and the same for the
+    width. The channels are in `groups` parts, in order, and each part is convolved by itself: with as many groups as
+    channels that is a depthwise convolution.
 
-    One matrix product a group: each k x k window is laid out as a column, "im2col" (Chellapilla et al., High
-    Performance Convolutional Neural Networks, 2006, sec. 3). Columns take k² times the memory of the channels, so there
-    are never more than those of one picture, nor of more groups than fit in the cache; for k = 1 they are the picture.
+    One matrix product a group: each k x k window becomes a column, "im2col" (Chellapilla et al., High Performance
+    Convolutional Neural Networks, 2006, sec. 3). Columns take k² times the memory of the channels, so there are never
+    more than those of one picture, and only of as many groups as fit in the cache; for k = 1 they are the picture.
     """
-    from miniclip.ops.numpy_ops import ACTIVATIONS  # not above: that file imports this one
-
     k = weight.shape[-1]
     x = _pad(x, padding)
+    # every window of every channel, without a copy
     windows = sliding_window_view(x, (k, k), axis=(2, 3))[:, :, ::stride, ::stride]  # (B, C, Gy, Gx, k, k), a view
     windows = windows.transpose(0, 1, 4, 5, 2, 3)  # (B, C, k, k, Gy, Gx)
     B, C, _, _, Gy, Gx = windows.shape
     weight = weight.reshape(groups, len(weight) // groups, -1)  # (groups, O/groups, C/groups·k·k)
     windows = windows.reshape(B, groups, C // groups, k, k, Gy, Gx)  # still a view
+    # picture by picture, some groups at a time: windows become columns, and a product does the rest
     step = max(1, COLUMNS // (weight.shape[-1] * Gy * Gx))
     x = np.empty((B, *weight.shape[:2], Gy * Gx), np.result_type(x, weight))
     for out, picture in zip(x, windows):
         for part in (slice(g, g + step) for g in range(0, groups, step)):
-            shape = (-1, weight.shape[-1], Gy * Gx)
-            np.matmul(weight[part], picture[part].reshape(shape), out=out[part])  # reshaping copies, but for k = 1
-    x = x.reshape(B, groups * x.shape[2], Gy, Gx)  # (B, O, Gy, Gx)
-    if bias is not None:
-        x += bias[:, None, None]
-    if residual is not None:
-        x += residual
-    return x if activation is None else ACTIVATIONS[activation](x)
+            columns = picture[part].reshape(-1, weight.shape[-1], Gy * Gx)  # this copies, except for k = 1
+            np.matmul(weight[part], columns, out=out[part])
+    return x.reshape(B, groups * x.shape[2], Gy, Gx)  # (B, O, Gy, Gx)
 
 
 def _pad(x, padding):

@@ -1,7 +1,8 @@
 """The reference: every operation of CLIP, step by step, in plain NumPy.
 
-Builds on NumPy; other activations, what convolutional towers need, and how a batch is cut stand in files beside it.
-`torch_ops` exports the same names with the same signatures; the towers call whichever of them they are handed as `ops`.
+Three files beside it continue it: `numpy_activations` (other activations), `numpy_conv` (what convolutional towers
+need) and `runtime.chunks` (how a batch is shared by the cores). The other backends, such as `torch_ops`, export the
+same names with the same signatures. The towers get one of them as `ops`, and call it.
 
 One alphabet for shapes, here and everywhere:
     B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
@@ -15,29 +16,33 @@ import numpy as np
 
 from miniclip.ops import numpy_activations
 from miniclip.ops.numpy_activations import gelu, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
-from miniclip.ops.numpy_chunks import in_chunks
-from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
+from miniclip.ops.numpy_conv import avg_pool2d, convolve, global_avg_pool2d, grid_tokens  # noqa: F401
+from miniclip.runtime.chunks import in_chunks
 
 NAME = "numpy"
 DTYPES = ("float32", "float64")  # that it computes in
 LENGTH_STEP = 1  # a batch of texts is cut to a multiple of so many tokens
+TENSORS = False  # whether its arrays are torch's tensors
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 
 
 def asarray(x, *, device=None, dtype=None):
-    """Hand `x` to this backend: an ndarray of `dtype` (the name of one, None: as it is), copied only if it must be."""
+    """`x` as this backend's array: an ndarray of `dtype` (a name; None: as it is), copied only if it must be."""
     return np.asarray(x, dtype)
 
 
 def to_numpy(x):
-    """Take `x` back from this backend as an ndarray."""
+    """This backend's array `x` as an ndarray."""
     return x
 
 
-def capture(function, parameters):
-    """function(*batches, **parameters) -> the same function of batches alone, as fast as a backend can make it."""
-    return in_chunks(functools.partial(function, **parameters))
+def capture(function, parameters, *, batch_invariant=False):
+    """function(*batches, **parameters) -> the same function of batches alone, as fast as a backend can make it.
+
+    With `batch_invariant` each result is the same bit for bit in any batch. Raises InputError if a backend cannot.
+    """
+    return in_chunks(functools.partial(function, **parameters), batch_invariant)
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
@@ -50,26 +55,29 @@ def patch_embed(images, weight, class_token, position_embedding):
 
     images (B, C, height, width) float · weight (D, C, P, P) · class_token (D,) · position_embedding (T, D)
     returns (B, T, D) with T = 1 + Gy·Gx, G = height // P and width // P; CLIP's projection has no bias.
-    Equal to a convolution of kernel P and stride P, whose patches do not overlap: a matrix product is enough.
+    It is a convolution of kernel P and stride P: the patches do not overlap, so a matrix product is enough.
     """
     B, C, height, width = images.shape
     D, _, P, _ = weight.shape
-    Gy, Gx = height // P, width // P  # a rest narrower than a patch is not seen
+    Gy, Gx = height // P, width // P  # pixels beyond the last whole patch are not seen
+    # cut each picture into a grid of patches, one patch a row
     x = images[:, :, : Gy * P, : Gx * P].reshape(B, C, Gy, P, Gx, P)
     x = x.transpose(0, 2, 4, 1, 3, 5)  # (B, Gy, Gx, C, P, P)
     x = x.reshape(B, Gy * Gx, C * P * P)
+    # project every patch
     x = linear(x, weight.reshape(D, -1))  # (B, Gy·Gx, D)
+    # the class token first, then add positions
     x = np.concatenate([np.broadcast_to(class_token, (B, 1, D)), x], axis=1)  # (B, T, D)
     return x + position_embedding  # (B, T, D)
 
 
 def embed(tokens, table):
-    """Look tokens up: tokens (B, T) int, table (V, D) -> (B, T, D)."""
+    """The table's row for each token: tokens (B, T) int, table (V, D) -> (B, T, D)."""
     return table[tokens]
 
 
-def pool(x, index):
-    """Keep one token of each sequence: x (B, T, ...), index (B,) int or one for all -> (B, ...), x[b, index[b]]."""
+def gather(x, index):
+    """One token of each sequence, x[b, index[b]]: x (B, T, ...), index (B,) int or one for all -> (B, ...)."""
     return x[np.arange(len(x)), index]
 
 
@@ -88,9 +96,10 @@ def softmax(x):
 def quick_gelu(x):
     """quick_gelu(x) = x · σ(1.702 x), what OpenAI's models were trained with (clip/model.py, QuickGELU); any shape.
 
-    Off from the exact GELU by up to 0.0203 (at |x| ≈ 2.27): never swap one for the other.
+    It differs from the exact GELU by up to 0.0203 (at |x| ≈ 2.27): never use one instead of the other.
     """
-    gate = np.tanh(0.851 * x)  # σ(z) = (1 + tanh(z/2)) / 2 cannot overflow, as exp(-z) does
+    # plain: x * sigmoid(1.702 * x), with σ(z) = (1 + tanh(z/2)) / 2, which cannot overflow; in place, to save memory
+    gate = np.tanh(0.851 * x)
     gate *= 0.5
     gate += 0.5
     gate *= x
@@ -108,8 +117,9 @@ def linear(x, weight, bias=None, *, activation=None):
 
     x (..., in) · weight (out, in) · bias (out,) · activation a name in `ACTIVATIONS`; returns (..., out).
     """
-    rows = x.reshape(-1, x.shape[-1])  # (N, in): one product for the whole batch
-    x = (weight @ rows.T).T.reshape(*x.shape[:-1], len(weight))  # (..., out), the order that BLAS is faster in
+    # plain: x @ weight.T. One product for the whole batch, in the order that BLAS computes faster
+    rows = x.reshape(-1, x.shape[-1])  # (N, in)
+    x = (weight @ rows.T).T.reshape(*x.shape[:-1], len(weight))  # (..., out)
     if bias is not None:
         x += bias
     return x if activation is None else ACTIVATIONS[activation](x)
@@ -120,9 +130,10 @@ def layer_norm(x, weight, bias, *, eps):
 
     x (..., D) · weight, bias (D,); var is the biased one, over D; both float32 or wider; returns (..., D) of x's dtype.
     """
-    wide = x.astype(np.result_type(x, np.float32), copy=False)  # float16 would overflow in the squares
+    wide = x.astype(np.result_type(x, np.float32), copy=False)  # squares of float16 would overflow
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)  # (..., 1)
+    # plain: centred / sqrt(variance + eps) * weight + bias; in place, to save memory
     centred /= np.sqrt(variance + eps)
     centred *= weight
     centred += bias
@@ -139,14 +150,16 @@ def attention_weights(q, k, *, causal=False, lengths=None):
     """softmax(q kᵀ / √K + mask): how much of each key every query takes (Attention Is All You Need, eq. 1).
 
     q (B, Tq, H, K) · k (B, Tk, H, K), strided views welcome · causal: query i sees keys 0..i ·
-    lengths (B,) int: only the first lengths[b] ≥ 1 keys of sequence b are there, the rest is padding
+    lengths (B,) int: sequence b has only lengths[b] ≥ 1 keys, the keys after them are padding
     returns (B, H, Tq, Tk), rows summing to one.
     """
     Tq, Tk, K = q.shape[1], k.shape[1], q.shape[3]
+    # every query times every key, head by head
     q = q.transpose(0, 2, 1, 3)  # (B, H, Tq, K)
     k = k.transpose(0, 2, 3, 1)  # (B, H, K, Tk)
     scores = q @ k  # (B, H, Tq, Tk)
     scores /= math.sqrt(K)
+    # hide the keys after each query, then padding: exp(-∞) = 0
     if causal:
         scores = np.where(np.tri(Tq, Tk, dtype=bool), scores, -np.inf)
     if lengths is not None:
@@ -164,6 +177,22 @@ def attention(q, k, v, *, causal=False, lengths=None):
     weights = attention_weights(q, k, causal=causal, lengths=lengths)  # (B, H, Tq, Tk)
     x = weights @ v.transpose(0, 2, 1, 3)  # (B, H, Tq, K)
     return x.transpose(0, 2, 1, 3)  # (B, Tq, H, K)
+
+
+# --------------------------------------------------------------------- what a convolutional tower is made of
+
+
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
+    """activation(x ⋆ weight + bias + residual), the last three only if given; `numpy_conv.convolve` has the ⋆.
+
+    x (B, C, height, width) · weight (O, C/groups, k, k) · bias (O,) · residual (B, O, Gy, Gx), as is what it returns.
+    """
+    x = convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
+    if bias is not None:
+        x += bias[:, None, None]
+    if residual is not None:
+        x += residual
+    return x if activation is None else ACTIVATIONS[activation](x)
 
 
 # ------------------------------------------------------------------------------------- the shared space

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from miniclip.ops import refuse_batch_invariant
+
 NAME = "torch"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 LENGTH_STEP = 1
+TENSORS = True
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 
@@ -31,7 +34,8 @@ def to_numpy(x):
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def capture(function, parameters):
+def capture(function, parameters, *, batch_invariant=False):
+    refuse_batch_invariant(batch_invariant, NAME)
     return functools.partial(function, **parameters)
 
 
@@ -49,7 +53,7 @@ def embed(tokens, table):
     return F.embedding(tokens, table)  # (B, T, D)
 
 
-def pool(x, index):
+def gather(x, index):
     return x[torch.arange(len(x), device=x.device), index]  # (B, D)
 
 

@@ -41,7 +41,7 @@ def block(ops, x, ln_1, attention, ln_2, mlp, *, config, lengths, keep, trace):
     mask = {"lengths": lengths, "keep": keep}
     update = transformer.self_attention(ops, x, **attention, heads=config.heads, **mask, trace=trace)
     if keep is not None:
-        x = ops.pool(x, keep)[:, None]  # (B, 1, D)
+        x = ops.gather(x, keep)[:, None]  # (B, 1, D)
     _, x = ops.add_layer_norm(x, update, **ln_1, eps=config.eps)
     if trace:
         trace("attention", x)

@@ -9,20 +9,23 @@ from miniclip.towers import transformer
 def encode_text(
     ops, tokens, end, embed, position_embedding, blocks, ln_final, projection=None, *, config, lengths=None, trace=None
 ):
-    """tokens (B, T) int, each text's end (B,) int -> features (B, E), not normalised; (B, D) without a projection.
+    """tokens (B, T) int, the place of each text's end (B,) int -> features (B, E), not normalised.
 
-    `trace(name, value)` sees "embeddings", each block's stages, "ln_final" (B, T, D) and "features"; only what it sees
-    behind a text's end depends on `lengths`, (B,) int, behind which there is padding.
+    Without a projection (B, D). `lengths` (B,) int: tokens after so many are padding, which no feature depends on.
+    `trace(name, value)` sees "embeddings", what `transformer` shows of each block, "ln_final" (B, T, D), "features".
     """
     see = trace or transformer.untraced
+    # what each token means, and where it is
     x = ops.embed(tokens, **embed) + position_embedding[: tokens.shape[1]]  # (B, T, D)
     see("embeddings", x)
-    keep = None if trace else end  # no other position is looked at
+    # each token sees those before it: the last one, end-of-text, has seen the whole text, and is the only one needed
+    keep = None if trace else end
     x = transformer.transformer(ops, x, blocks, config=config, causal=True, lengths=lengths, keep=keep, trace=trace)
-    x = ops.layer_norm(x, **ln_final, eps=config.eps)  # (B, T, D) for those who look inside, else (B, D)
+    x = ops.layer_norm(x, **ln_final, eps=config.eps)  # (B, D), with a trace (B, T, D)
     see("ln_final", x)
     if trace:
-        x = ops.pool(x, end)  # (B, D)
+        x = ops.gather(x, end)  # (B, D)
+    # into the space that pictures and texts share
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)
     see("features", x)
@@ -30,18 +33,18 @@ def encode_text(
 
 
 def end_of_text(tokens, eot_token_id=None):
-    """Where each text ends: tokens (B, T) -> (B,) int, the first `eot_token_id`, or without one the highest id.
+    """Where each text ends: tokens (B, T) -> (B,) int, the first `eot_token_id`; if that is None, the highest id.
 
-    OpenAI's models take the highest id, which end-of-text has in their vocabulary. Hugging Face's configurations
-    name the id (modeling_clip.py, CLIPTextTransformer), and a text without it is pooled at position 0.
+    OpenAI's models take the highest id: end-of-text is the last in their vocabulary. Hugging Face's configurations
+    name the id, and the end of a text without it is position 0 (modeling_clip.py, CLIPTextTransformer).
     """
     return (tokens if eot_token_id is None else (tokens == eot_token_id) * 1).argmax(-1)
 
 
 def length(end, step=1):
-    """How many positions a batch needs: attention is causal, nothing behind a text's end reaches its feature.
+    """How many tokens of a batch are needed: nothing after a text's end reaches its feature.
 
-    end (B,) -> the last one's, and it too, rounded up to a multiple of `step`.
+    end (B,) -> the number up to the last end, rounded up to a multiple of `step`.
     """
     return -(-(1 + end.max(initial=0)) // step) * step
 

@@ -1,33 +1,33 @@
-"""The transformer that both towers share: a stack of pre-norm residual blocks.
+"""The transformer that both towers share: a stack of residual blocks, each with layer norm before its halves.
 
-Builds on the operations it is handed as `ops`; `vit` and `text` put pixels or tokens in and take a feature out.
-Parameters are nested dicts whose keys are the argument names of the function that uses them.
+Builds on the operations it is given as `ops`; `vit` and `text` turn pixels or tokens into x and x into a feature.
+Parameters are nested dicts whose keys are the argument names of the function that uses them: `**p` hands them over.
 """
 
 
 def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None, trace=None):
     """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
 
-    `config` has heads, activation and eps. Tokens behind `lengths` (B,), if given, are padding. `keep`, (B,) int or one
-    for all, is the token that goes on: the last block computes no other, beyond keys and values. `trace(name, value)`,
-    if given, sees of block i "blocks.i.attention_weights" (B, H, T, T), which a `trace` with an attribute `attentions`
-    of False is spared, and the residual stream (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp".
+    config   has heads, activation and eps
+    lengths  (B,) int: tokens after so many are padding
+    keep     (B,) int, or one number for all: the only token that is needed. The last block computes no other one,
+             except keys and values
+    trace    trace(name, value) sees of block i "blocks.i.attention_weights" (B, H, T, T), unless its attribute
+             `attentions` is False, and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp"
     """
-    update = None
     for i, p in enumerate(blocks):
         see = trace and within(f"blocks.{i}", trace)
-        kept = keep if i == len(blocks) - 1 else None
-        x, update = block(ops, x, update, **p, config=config, causal=causal, lengths=lengths, keep=kept, trace=see)
-    x = x + update
-    return x if keep is None else x[:, 0]
+        only = keep if i == len(blocks) - 1 else None
+        x = block(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=only, trace=see)  # (B, T, D)
+    return x if keep is None else x[:, 0]  # (B, D)
 
 
 def untraced(name, value):
-    """What stands in for `trace` where nobody looks inside."""
+    """The `trace` that does nothing."""
 
 
 def within(part, trace):
-    """A `trace` for one part of a model, whose names it completes."""
+    """A `trace` for one part of a model: it puts the part before each name."""
 
     def see(name, value):
         trace(f"{part}.{name}", value)
@@ -36,52 +36,53 @@ def within(part, trace):
     return see
 
 
-def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
-    """x + attention(ln_1(x)), then x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
+def block(ops, x, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
+    """x = x + attention(ln_1(x)), then x = x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
 
-    Layer norm stands before each half, as in GPT-2, and the residual stream itself is never normalised. Each half's
-    result is added together with the norm that follows, one pass over memory on a GPU: `update` is what the block
-    before has left to add, None at the first, and the block returns x and what it leaves to add itself.
+    Layer norm comes before each half, as in GPT-2: x itself, the residual stream, is never normalised.
     """
-    eps = config.eps
-    x, y = (x, ops.layer_norm(x, **ln_1, eps=eps)) if update is None else ops.add_layer_norm(x, update, **ln_1, eps=eps)
-    mask = {"causal": causal, "lengths": lengths}
-    update = self_attention(ops, y, **attention, heads=config.heads, **mask, keep=keep, trace=trace)
+    # x = x + attention(ln_1(x)): tokens look at each other
+    y = ops.layer_norm(x, **ln_1, eps=config.eps)
+    y = self_attention(ops, y, **attention, heads=config.heads, causal=causal, lengths=lengths, keep=keep, trace=trace)
     if keep is not None:
-        x = ops.pool(x, keep)[:, None]  # (B, 1, D)
-    x, y = ops.add_layer_norm(x, update, **ln_2, eps=eps)
+        x = ops.gather(x, keep)[:, None]  # (B, 1, D)
+    x, y = ops.add_layer_norm(x, y, **ln_2, eps=config.eps)  # x + y, and y = ln_2(x + y): one pass over memory on a GPU
     if trace:
         trace("attention", x)
-    update = feed_forward(ops, y, **mlp, activation=config.activation)
+    # x = x + mlp(ln_2(x)): each token by itself
+    x = x + feed_forward(ops, y, **mlp, activation=config.activation)
     if trace:
-        trace("mlp", x + update)
-    return x, update
+        trace("mlp", x)
+    return x
 
 
 def self_attention(ops, x, qkv, out, *, heads, causal=False, lengths=None, keep=None, trace=None):
-    """Queries, keys and values in one product, attention in every head, one more product.
+    """Every token collects values from the tokens it looks at, in each head: x (B, T, D) -> (B, T, D).
 
-    x (B, T, D) -> (B, T, D), or (B, 1, D) where `keep` says whose query alone is asked.
+    With `keep` only that token looks: (B, 1, D).
     """
     B, T, D = x.shape
+    # queries, keys and values of all heads in one product
     packed = ops.linear(x, **qkv).reshape(B, T, 3, heads, D // heads)  # (B, T, 3, H, K)
-    q, k, v = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]  # (B, T, H, K) views
+    q, k, v = packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]  # (B, T, H, K) each, views
     if trace and trace.attentions:
         trace("attention_weights", ops.attention_weights(q, k, causal=causal, lengths=lengths))
     if keep is not None:
-        q = ops.pool(q, keep)[:, None]  # (B, 1, H, K)
-        causal, lengths = False, keep + 1 if causal else lengths  # it sees the keys up to its own
+        q = ops.gather(q, keep)[:, None]  # (B, 1, H, K)
+        causal, lengths = False, keep + 1 if causal else lengths  # causal: it sees the keys up to its own
     x = ops.attention(q, k, v, causal=causal, lengths=lengths)  # (B, T or 1, H, K)
-    return ops.linear(x.reshape(B, q.shape[1], D), **out)  # the heads side by side
+    # the heads side by side, mixed by one more product
+    return ops.linear(x.reshape(B, q.shape[1], D), **out)
 
 
 def feed_forward(ops, x, fc, proj, *, activation):
-    """proj(activation(fc(x))), each token by itself: (B, T, D) -> (B, T, D)."""
-    return ops.linear(ops.linear(x, **fc, activation=activation), **proj)  # by way of (B, T, M)
+    """proj(activation(fc(x))), the MLP: (B, T, D) -> (B, T, D)."""
+    x = ops.linear(x, **fc, activation=activation)  # (B, T, M)
+    return ops.linear(x, **proj)  # (B, T, D)
 
 
 def shapes(config):
-    """The blocks' parameter tree with shapes for leaves; `config` has layers, width D and mlp_width."""
+    """The blocks' parameter tree with shapes for leaves; `config` has layers, width D and mlp_width M."""
     D, M = config.width, config.mlp_width
     norm = {"weight": (D,), "bias": (D,)}
     return [

@@ -1,26 +1,30 @@
-"""CLIP's image tower, a Vision Transformer: pixels to tokens, a transformer, the class token's feature.
+"""CLIP's image tower, a Vision Transformer: pixels become tokens, one of them becomes the feature.
 
-(Learning Transferable Visual Models, sec. 2.4; clip/model.py, VisionTransformer.) Unlike the original ViT it
-normalises once more before the first block.
+(Learning Transferable Visual Models, sec. 2.4; clip/model.py, VisionTransformer.) Unlike the original ViT it has one
+more layer norm, before the first block.
 """
 
 from miniclip.towers import transformer
 
 
 def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=None, *, config, trace=None):
-    """images (B, C, height, width) -> features (B, E), not normalised; (B, D) where there is no projection.
+    """images (B, C, height, width) -> features (B, E), not normalised; (B, D) if there is no projection.
 
-    `trace(name, value)` sees "embeddings", "ln_pre", each block's stages, "ln_post" and "features".
+    `trace(name, value)` sees "embeddings", "ln_pre", what `transformer` shows of each block, "ln_post" and "features".
     """
     see = trace or transformer.untraced
+    # patches and the class token become tokens, with their positions
     x = ops.patch_embed(images, **patch_embed)  # (B, T, D)
     see("embeddings", x)
     x = ops.layer_norm(x, **ln_pre, eps=config.eps)
     see("ln_pre", x)
-    keep = None if trace else 0  # only the class token goes on
-    x = transformer.transformer(ops, x, blocks, config=config, keep=keep, trace=trace)
-    x = ops.layer_norm(x[:, 0] if trace else x, **ln_post, eps=config.eps)  # (B, D)
+    # all tokens see each other; of the last block's only the class token is needed, unless somebody looks inside
+    x = transformer.transformer(ops, x, blocks, config=config, keep=None if trace else 0, trace=trace)
+    if trace:
+        x = x[:, 0]  # (B, D)
+    x = ops.layer_norm(x, **ln_post, eps=config.eps)  # (B, D)
     see("ln_post", x)
+    # into the space that pictures and texts share
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)
     see("features", x)

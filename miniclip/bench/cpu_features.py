@@ -1,0 +1,207 @@
+"""Cases of `bench cpu`: pictures and texts to features, by encoders that are there and from nothing.
+
+Peers are transformers' CLIPModel, the same in ONNX Runtime, and our own backend on torch.
+"""
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from miniclip import api
+from miniclip.bench import captions, session
+from miniclip.bench.measurement import OURS, TRANSFORMERS, Measurement, array
+from miniclip.bench.work import work
+from miniclip.fetch import vocabulary
+
+ON_TORCH = "miniclip on torch"
+BATCH = 32  # captions that a peer pads to the longest among them
+
+# ------------------------------------------------------------------------------------ pictures to features
+
+
+def encode_image(model, *, B, dtype):
+    images = _images(model, B)
+    reference = _reference(model, images)
+    builders = {
+        ON_TORCH: lambda: _ours(model, "torch", dtype, images),
+        TRANSFORMERS: lambda: _transformers_vision(model, dtype, images),
+    }
+    if dtype == "float32":
+        builders = {OURS: lambda: _ours(model, "numpy", dtype, images), **builders}
+        builders["ONNX Runtime"] = lambda: _onnx_runtime(model, images)
+    flops, _ = work(replace(model.config, text=None), "visual", B)
+    return Measurement(builders, _alike(reference, dtype), B, "pictures/s", flops)
+
+
+def _images(model, B):
+    return np.random.default_rng(0).standard_normal((B, 3, *[model.config.visual.image_size] * 2), np.float32)
+
+
+def _reference(model, images):
+    """transformers' features in float32; where it is not installed, ours."""
+    try:
+        return array(_transformers_vision(model, "float32", images)())
+    except ImportError:
+        return api.load(model.path, "numpy")[0].encode_image(images)
+
+
+def _alike(reference, dtype):
+    def check(name, features):
+        session.compare(array(features), reference, dtype)
+
+    return check
+
+
+def _ours(model, backend, dtype, images):
+    encoder, _ = api.load(model.path, backend, dtype=dtype)
+    images = encoder.ops.asarray(images, dtype=dtype)
+    return lambda: encoder.encode_image(images)
+
+
+def _transformers(model, dtype):
+    """transformers' CLIPModel with the same weights, and nothing of what it prints while it loads."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    loaded = transformers.CLIPModel.from_pretrained(model.path, dtype=getattr(torch, dtype))
+    return loaded.eval().requires_grad_(False)
+
+
+def _features(output):
+    """What get_image_features and get_text_features give: since version 5 wrapped in an output."""
+    return getattr(output, "pooler_output", output)
+
+
+def _transformers_vision(model, dtype, images):
+    import torch
+
+    theirs = _transformers(model, dtype)
+    images = torch.from_numpy(images).to(getattr(torch, dtype))
+    return lambda: _features(theirs.get_image_features(pixel_values=images))
+
+
+def _onnx_runtime(model, images):
+    """transformers' model as torch exports it, with all of ONNX Runtime's optimisations, which are its default."""
+    import onnxruntime
+    import torch
+
+    path = model.scratch / "vision.onnx"
+    if not path.exists():
+        theirs = _transformers(model, "float32")
+
+        class Features(torch.nn.Module):
+            def forward(self, images):
+                return _features(theirs.get_image_features(pixel_values=images))
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's age, and of every branch
+            names = {"input_names": ["images"], "output_names": ["features"], "dynamic_axes": {"images": {0: "B"}}}
+            torch.onnx.export(Features(), (torch.from_numpy(images[:1]),), path, dynamo=False, **names)
+    runtime = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda: runtime.run(None, {"images": images})[0]
+
+
+# --------------------------------------------------------------------------------------- texts to features
+
+
+def encode_text(model, *, texts, dtype, T=None):
+    """Captions as long as they are, or with T all of so many tokens."""
+    tokenizer, config = vocabulary.official_tokenizer(), model.config
+    tokens = tokenizer.tokenize(captions.make(texts, tokenizer))  # (texts, 77)
+    if T is not None:
+        words = tokens[(tokens > 0) & (tokens < tokenizer.start_id)]
+        tokens = np.resize(words, (texts, T))
+        tokens[:, 0], tokens[:, -1] = tokenizer.start_id, tokenizer.end_id
+    lengths = tokens.argmax(-1) + 1
+    encoder, _ = api.load(model.path, "numpy")
+    padded = {f"{TRANSFORMERS}, padded to the longest of {BATCH}": None, f"{TRANSFORMERS}, padded to 77": 77}
+    if T is not None:
+        padded = {TRANSFORMERS: None}
+    peers = {name: lambda to=to: _transformers_text(model, tokens, lengths, to) for name, to in padded.items()}
+    try:
+        reference = array(_transformers_text(model, tokens, lengths)())
+    except ImportError:
+        reference = encoder.encode_text(tokens)
+    alone = [replace(config, visual=None, text=replace(config.text, context_length=int(n))) for n in lengths]
+    flops = float(sum(work(one, "text", 1)[0] for one in alone))
+    builders = {OURS: lambda: lambda: encoder.encode_text(tokens), **peers}
+    return Measurement(builders, _alike(reference, dtype), texts, "texts/s", flops)
+
+
+def _transformers_text(model, tokens, lengths, T=None):
+    """Batches of `BATCH`, each padded to T or to its longest text, with the mask that transformers' tokenizer makes."""
+    import torch
+
+    theirs = _transformers(model, "float32")
+    batches = []
+    for start in range(0, len(tokens), BATCH):
+        rows = slice(start, start + BATCH)
+        ids = torch.from_numpy(tokens[rows, : T or lengths[rows].max()]).long()
+        batches.append({"input_ids": ids, "attention_mask": (ids > 0).long()})
+    return lambda: torch.cat([_features(theirs.get_text_features(**batch)) for batch in batches])
+
+
+# -------------------------------------------------------------------------------- from nothing to an answer
+
+
+def load(model, *, dtype):
+    def check(name, loaded):
+        pass  # what it computes, `first_picture` looks at
+
+    builders = {
+        OURS: lambda: lambda: api.load(model.path, "numpy"),
+        TRANSFORMERS: lambda: lambda: _transformers(model, dtype),
+    }
+    size = sum(path.stat().st_size for path in model.path.glob("*.safetensors"))
+    taken = int(_python(MEMORY, model.path)) if sys.platform == "linux" else None
+    return Measurement(builders, check, 1, "models/s", facts={"size": size, "memory": taken})
+
+
+def first_picture(model, *, dtype):
+    picture, images = model.scratch / "picture.npy", _images(model, 1)
+    np.save(picture, images)
+    reference = _reference(model, images)
+
+    def check(name, answer):
+        session.compare(np.array(json.loads(answer.splitlines()[-1])), reference, dtype)
+
+    programs = {OURS: FIRST_PICTURE, TRANSFORMERS: THEIR_FIRST_PICTURE}
+    builders = {name: lambda code=code: lambda: _python(code, model.path, picture) for name, code in programs.items()}
+    return Measurement(builders, check, 1, "starts/s")
+
+
+MEMORY = """
+import re, sys, miniclip
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+before = peak()
+model = miniclip.load(sys.argv[1], backend="numpy")
+print(peak() - before)
+"""
+FIRST_PICTURE = """
+import sys, miniclip, numpy
+model, _ = miniclip.load(sys.argv[1], backend="numpy")
+print(model.encode_image(numpy.load(sys.argv[2])).tolist())
+"""
+THEIR_FIRST_PICTURE = """
+import sys, numpy, torch
+from transformers import CLIPModel
+model = CLIPModel.from_pretrained(sys.argv[1])
+with torch.no_grad():
+    features = model.get_image_features(pixel_values=torch.from_numpy(numpy.load(sys.argv[2])))
+print(getattr(features, "pooler_output", features).tolist())
+"""
+
+
+def _python(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return done.stdout

@@ -1,0 +1,153 @@
+"""Cases of `bench cpu`: what comes before a model, texts to tokens and files to pictures.
+
+Peers are OpenAI's own tokenizer and preprocessing, and Hugging Face's tokenizer.
+"""
+
+import importlib.util
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from miniclip import api
+from miniclip.bench import captions, session
+from miniclip.bench.measurement import OFFICIAL, OURS, Measurement, array
+from miniclip.families.clip import huggingface as clip_huggingface
+from miniclip.fetch import vocabulary
+from miniclip.image import MEAN, STD
+from miniclip.tokenizer import Tokenizer
+
+ONE_CORE = "miniclip, one core"
+CORPORA = 36  # of new captions: more than there are calls, so that none comes twice
+
+# ------------------------------------------------------------------------------------------ texts to tokens
+
+
+def tokenize(model, *, texts, dtype, new=False):
+    """The same captions again and again; with `new` others in every call, the same for all providers."""
+    ours = vocabulary.official_tokenizer()
+    corpora = [captions.make(texts, ours, seed) for seed in range(CORPORA if new else 1)]
+    try:
+        expected = _official_tokenizer()(corpora[0])
+    except ImportError:
+        expected = list(map(ours.encode, corpora[0]))
+
+    def check(name, ids):
+        equal = sum(a == b for a, b in zip(ids, expected)) / texts
+        if equal < (1 if name == OURS else 0.9):  # others do not mend encodings, nor undo escapes
+            raise session.WrongAnswer(f"it is wrong: the ids of {1 - equal:.1%} of the texts are not the official ones")
+
+    def builder(build):
+        def call():
+            encode, corpus = build(), itertools.cycle(corpora)
+            return lambda: encode(next(corpus))
+
+        return call
+
+    def ours_anew():
+        encode = Tokenizer(ours.merges).encode  # knows no word yet
+        return lambda corpus: [encode(text) for text in corpus]
+
+    builders = {OURS: ours_anew, "tokenizers": lambda: _rust(model, ours), OFFICIAL: _official_tokenizer}
+    builders = {name: builder(build) for name, build in builders.items()}
+    return Measurement(builders, check, texts, "texts/s")
+
+
+def _official_tokenizer():
+    """OpenAI's SimpleTokenizer, by its path: its package cannot be imported without torchvision."""
+    package = importlib.util.find_spec("clip")
+    if package is None:
+        raise ImportError("openai-clip is not installed")
+    path = Path(package.submodule_search_locations[0], "simple_tokenizer.py")
+    spec = importlib.util.spec_from_file_location("official_tokenizer", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    encode = module.SimpleTokenizer().encode
+    return lambda corpus: [encode(text) for text in corpus]
+
+
+def _rust(model, ours):
+    """Hugging Face's tokenizer of CLIP's vocabulary, its fastest call, without start and end."""
+    import transformers
+
+    directory = model.scratch / "vocabulary"
+    directory.mkdir(exist_ok=True)
+    clip_huggingface.save_tokenizer(directory, ours, 77)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    theirs = transformers.CLIPTokenizerFast.from_pretrained(directory).backend_tokenizer
+    return lambda corpus: [encoding.ids for encoding in theirs.encode_batch_fast(corpus, add_special_tokens=False)]
+
+
+# ---------------------------------------------------------------------------------------- files to pictures
+
+
+def preprocess(model, *, files, megapixels, dtype):
+    size = model.config.visual.image_size
+    paths = [photograph(model.scratch / f"{megapixels}-{i}.jpg", megapixels, i) for i in range(files)]
+    ours = api.preprocess_of(model.config)
+    try:
+        expected = list(map(array, _official_preprocess(paths, size)()))
+    except ImportError:
+        expected = ours(paths)
+
+    def check(name, pictures):
+        if not np.array_equal(list(map(array, pictures)), expected):
+            raise session.WrongAnswer("it is wrong: the pixels differ")
+
+    builders = {
+        OURS: lambda: lambda: ours(paths),
+        ONE_CORE: lambda: _on_one_core(lambda: ours(paths)),
+        f"{OFFICIAL}, one core": lambda: _on_one_core(_official_preprocess(paths, size)),
+    }
+    return Measurement(builders, check, files, "pictures/s")
+
+
+def _on_one_core(call):
+    def run():
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})
+        try:
+            return call()
+        finally:
+            os.sched_setaffinity(0, cores)
+
+    os.sched_getaffinity(0)  # only Linux has it: elsewhere this is not measured
+    return run
+
+
+def photograph(path, megapixels, seed):
+    """Write a picture of 4:3 as a camera might: large shapes, fine grain. Returns the path."""
+    rng, height = np.random.default_rng(seed), round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    width = height * 4 // 3
+    shapes = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((width, height), Image.BICUBIC)
+    grain = rng.integers(-8, 9, (height, width, 1), np.int16)
+    Image.fromarray((np.asarray(shapes) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return path
+
+
+def _official_preprocess(paths, size):
+    """clip/clip.py, _transform, as torchvision computes it: Resize, CenterCrop, RGB, ToTensor, Normalize."""
+    import torch
+
+    mean, std = (torch.tensor(x)[:, None, None] for x in (MEAN, STD))
+
+    def one(path):
+        image = Image.open(path)
+        short = min(image.size)
+        image = image.resize([int(size * side / short) for side in image.size], Image.BICUBIC)
+        left, top = (round((side - size) / 2) for side in image.size)
+        image = image.crop((left, top, left + size, top + size)).convert("RGB")
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+        return x.sub_(mean).div_(std)
+
+    def run():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # on one core two would wait for each other
+        try:
+            return [one(path) for path in paths]
+        finally:
+            torch.set_num_threads(threads)
+
+    return run

@@ -1,0 +1,36 @@
+"""Records as Markdown: tables, and pages that have a part between two markers."""
+
+import os
+from pathlib import Path
+
+from miniclip.errors import InputError
+from miniclip.runtime.files import write_atomically
+
+
+def shape(shape):
+    """{name: size} as people read it."""
+    return ", ".join(name if value is True else f"{name} = {value:,}" for name, value in shape.items())
+
+
+def table(head, rows):
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def fill(page, markers, draw, section):
+    """Put section([(what is shown, path from the page)]) of the pictures that draw() makes between two markers.
+
+    Returns False without matplotlib: then there are no pictures. Raises InputError if the page has no markers.
+    """
+    page = Path(page)
+    text = page.read_text() if page.exists() else ""
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
+    if not begin or not end:
+        raise InputError(f"{page} has no {' and '.join(markers)}, which results are written between")
+    try:
+        pictures, complete = draw(), True
+    except ImportError:
+        pictures, complete = [], False
+    links = [(shown, Path(os.path.relpath(path, page.parent)).as_posix()) for shown, path in pictures]
+    write_atomically(page, f"{before}{begin}\n{section(links)}\n{end}{after}".encode())
+    return complete

@@ -1,0 +1,43 @@
+"""The work that a tower's features take at least: floating-point operations, and numbers moved."""
+
+import math
+
+from miniclip import params
+from miniclip.config import pair
+from miniclip.towers import efficientnet
+
+
+def work(config, tower, batch):
+    """(FLOPs, numbers moved) that a tower's features need: all parameters and inputs once; intermediates need not move.
+
+    Of the last block only one token is computed, except keys and values.
+    """
+    c = getattr(config, tower)
+    if c.tower is efficientnet:
+        return _work_of_convolutions(config, batch)
+    D, M, E = c.width, c.mlp_width, config.embed_dim or 0
+    if tower == "visual":
+        T, pixels = math.prod(c.grid) + 1, c.channels * math.prod(pair(c.image_size))
+        first = 2 * (T - 1) * D * c.channels * c.patch_size**2
+    else:
+        T, pixels, first = c.text_length, 0, 0
+    pairs = T * (T + 1) // 2 if c.causal else T * T  # of tokens that see each other
+    block = 2 * T * (4 * D * D + 2 * D * M) + 4 * pairs * D
+    last = 2 * T * 2 * D * D + 2 * (2 * D * D + 2 * D * M) + 4 * T * D
+    shapes = params.flatten(config.shapes()[tower])
+    weights = sum(math.prod(shape) for name, shape in shapes.items() if name != "embed.table")
+    rows = 0 if tower == "visual" else batch * T * D  # of the table
+    return batch * (first + (c.layers - 1) * block + last + 2 * D * E), weights + rows + batch * (pixels + (E or D))
+
+
+def _work_of_convolutions(config, batch):
+    """The same of an EfficientNet, whose activations and means are not counted."""
+    c = config.visual
+    W, cells = efficientnet.scaled(efficientnet.STEM, c), [(n - 2) // 2 + 1 for n in pair(c.image_size)]
+    adds = math.prod(cells) * W * c.channels * 9
+    for C, N, S, O, k, stride, padding, _ in efficientnet.layout(c):  # noqa: E741
+        adds += math.prod(cells) * C * N * (N > C) + 2 * N * S
+        cells = [(n + sum(padding) - k) // stride + 1 for n in cells]
+        adds += math.prod(cells) * (N * k * k + N * O)
+    weights = sum(math.prod(shape) for shape in params.flatten(config.shapes()["visual"]).values())
+    return 2 * batch * adds, weights + batch * (c.channels * math.prod(pair(c.image_size)) + c.width)

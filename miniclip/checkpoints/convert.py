@@ -1,0 +1,50 @@
+"""A model from one form to another, by way of miniclip's own names."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from miniclip import checkpoints, params
+from miniclip.errors import InputError
+from miniclip.families.clip.presets import VOCABULARY
+from miniclip.tokenizer import Tokenizer
+
+
+def convert(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    to: str,
+    *,
+    dtype: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    activation: str | None = None,
+    official: Callable[[], Tokenizer | None] = lambda: None,
+) -> str | None:
+    """Read a model and write it in another form; returns why no vocabulary was written, or None.
+
+    to        a key of `checkpoints.WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory,
+              whole or not at all
+    dtype     the floating type to store, None: as they are; `image_size` and `activation` as in `load`
+    official  gives the official Tokenizer if it is on this machine: Hugging Face's directories have a copy
+
+    Raises InputError for what cannot be read, and for what the form cannot express.
+    """
+    if to not in checkpoints.WRITERS:
+        raise InputError(f"there is no form {to!r}; choose one of {', '.join(checkpoints.WRITERS)}")
+    if dtype not in (None, *checkpoints.WRITTEN):
+        raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
+    config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
+    lacking = None
+    if config.text and tokenizer is None and to == "hf":
+        if config.text.vocab_size != VOCABULARY:
+            ids = config.text.vocab_size
+            lacking = f"this model came without one, and its {ids} ids are not the official {VOCABULARY}"
+        else:
+            tokenizer = official()
+            lacking = None if tokenizer else "the official one is not on this machine; miniclip download vocabulary"
+    if tokenizer and len(tokenizer) != VOCABULARY and to in ("openai", "open_clip"):
+        raise InputError(f"{source}: has a vocabulary of its own, which the form {to!r} cannot express")
+    tree = params.tree_map(lambda x: np.asarray(x, dtype), tree)
+    checkpoints.WRITERS[to](destination, config, tree, tokenizer=tokenizer)
+    return lacking

@@ -1,0 +1,81 @@
+"""A configuration from parameter shapes, for files that come without one; and what a library cannot express of one."""
+
+import itertools
+
+from miniclip import params
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.errors import InputError
+
+PROJECTIONS = ("visual.projection.weight", "visual.attention_pool.out.weight", "text.projection.weight")
+
+
+WIDEST = 1024  # of OpenAI's Vision Transformers. OpenCLIP's ViT-H, g and bigG are wider, with heads of 80, 88 and 104
+
+
+def check_kept(config: CLIPConfig, kept: CLIPConfig, library: str):
+    """InputError that lists what `library` would take to be otherwise, where `kept` is what it makes of `config`."""
+    if kept == config:
+        return
+    ours, theirs = params.flatten(config.to_dict()), params.flatten(kept.to_dict())
+    lost = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    lost = [f"{name} {ours.get(name)}, not {theirs.get(name)}" for name in lost]
+    raise InputError(f"{library} has no way to say that this model has {'; '.join(lost)}")
+
+
+def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
+    """The configuration behind a model's parameters: {flat name: shape} -> CLIPConfig.
+
+    Widths, depths, patch and picture size are read off the shapes; heads are one per 64 channels, activation,
+    eps and the end-of-text rule OpenAI's, which no shape tells (clip/model.py, build_model). Raises InputError for
+    other parameters than a CLIP's, and for image towers wider than any of OpenAI's: those have other heads.
+    """
+    shapes = {name: tuple(shape) for name, shape in shapes.items()}
+    visual = text = None
+    try:
+        if any(name.startswith("visual.stem.") for name in shapes):
+            visual = _resnet(shapes)
+        elif any(name.startswith("visual.") for name in shapes):
+            D, C, P, _ = _sides(shapes, "visual.patch_embed.weight", 4)
+            T, _ = _sides(shapes, "visual.patch_embed.position_embedding", 2)
+            if D > WIDEST:
+                raise ValueError(f"how many heads an image tower of width {D} has, only a configuration tells")
+            visual = VisionConfig(
+                image_size=round((T - 1) ** 0.5) * P, patch_size=P, channels=C, **_transformer(shapes, "visual.", D)
+            )
+        if any(name.startswith("text.") for name in shapes):
+            V, D = _sides(shapes, "text.embed.table", 2)
+            T, _ = _sides(shapes, "text.position_embedding", 2)
+            text = TextConfig(context_length=T, vocab_size=V, **_transformer(shapes, "text.", D))
+        if visual is text is None:
+            raise KeyError("visual.patch_embed.weight")
+        projections = [_sides(shapes, name, 2)[0] for name in PROJECTIONS if name in shapes]
+    except KeyError as error:
+        raise InputError(f"not the parameters of a CLIP: there is no {error}") from error
+    except (ValueError, TypeError) as error:  # shapes with other sides than a CLIP's
+        raise InputError(f"not the parameters of a CLIP: {error}") from error
+    return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
+
+
+def _sides(shapes, name, count):
+    if len(shapes[name]) != count:
+        raise ValueError(f"{name} is {shapes[name]}, expected {count} sides")
+    return shapes[name]
+
+
+def _resnet(shapes):
+    _, C, _, _ = _sides(shapes, "visual.stem.0.weight", 4)
+    W, _, _, _ = _sides(shapes, "visual.stages.0.0.conv1.weight", 4)
+    T, _ = _sides(shapes, "visual.attention_pool.position_embedding", 2)
+    layers = tuple(_count(shapes, f"visual.stages.{s}.{{}}.conv1.weight") for s in range(4))
+    return ResNetConfig(round((T - 1) ** 0.5) * 32, W, layers, heads=max(1, 32 * W // 64), channels=C)
+
+
+def _count(shapes, name):
+    """How many there are of a name with "{}" for 0, 1, 2 ..."""
+    return next(i for i in itertools.count() if name.format(i) not in shapes)
+
+
+def _transformer(shapes, prefix, width):
+    layers = _count(shapes, prefix + "blocks.{}.mlp.fc.weight")
+    mlp_width, _ = _sides(shapes, f"{prefix}blocks.0.mlp.fc.weight", 2)
+    return {"width": width, "layers": layers, "heads": max(1, width // 64), "mlp_width": mlp_width}

@@ -1,0 +1,103 @@
+"""`miniclip bench`: how fast it is here, and what has been recorded."""
+
+import importlib
+import json
+import sys
+
+from miniclip.cli.arguments import natural
+from miniclip.errors import InputError
+
+
+def add_arguments(command):
+    benches = command.add_subparsers(required=True, metavar="BENCH")
+    for name, what, function in [
+        ("kernels", "each kernel on this GPU, against its peers and the hardware's limits", bench_kernels),
+        ("models", "whole encoders, against torch and transformers", bench_models),
+    ]:
+        command = benches.add_parser(name, help=what, description=f"Measure {what}: answers first, then times.")
+        command.set_defaults(command=function)
+        command.add_argument("--only", metavar="NAME", help="one kernel or model, such as attention or ViT-B/32")
+        _add_common(command, "kernels/bench/results")
+        if name == "models":
+            command.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(default: %(default)s)")
+            continue
+        instead = command.add_mutually_exclusive_group()
+        instead.add_argument("--ladder", action="store_true", help="the versions of each kernel, instead of peers")
+        instead.add_argument(
+            "--autotune", nargs="?", const=None, default=False, metavar="FILE",
+            help="find the fastest tiles and add them to FILE (default: in the cache); --seconds is 240 if not given",
+        )  # fmt: skip
+
+    command = benches.add_parser(
+        "cpu", help="files to features on this processor, against transformers, ONNX Runtime and official code",
+        description="Measure this processor: answers first, then times, in turns with the peers that are installed. It "
+        "takes about ten minutes. Run nothing else meanwhile.",
+    )  # fmt: skip
+    command.set_defaults(command=bench_cpu)
+    command.add_argument("--only", metavar="NAME", help="one case, such as tokenize or preprocess")
+    _add_common(command, "miniclip/bench/results")
+    command.add_argument("--json", action="store_true", help="print the records as JSON at the end, and nothing else")
+
+    command = benches.add_parser("report", help="what has been recorded, newest of each")
+    command.set_defaults(command=bench_report)
+    command.add_argument("--cpu", action="store_true", help="what bench cpu recorded, instead of kernels and models")
+    command.add_argument(
+        "--results", metavar="DIR", help="where records are (default: kernels/bench/results, miniclip/bench/results)"
+    )
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--json", action="store_true", help="print JSON")
+    instead.add_argument(
+        "--write",
+        action="store_true",
+        help="put them into kernels/README.md, or with --cpu into docs/cpu.md and README.md",
+    )
+
+
+def _add_common(command, results):
+    command.add_argument("--quick", action="store_true", help="take fewer samples")
+    command.add_argument("--seconds", type=natural, metavar="N", help="begin no case after so many")
+    command.add_argument("--out", metavar="DIR", help=f"where records go (default: {results})")
+
+
+def bench_kernels(options):
+    kernels = _bench("kernels")
+    shared = {name: getattr(options, name) for name in ("only", "quick", "seconds", "out", "ladder")}
+    kernels.run(**shared, tune=options.autotune is not False, tuned_path=options.autotune or None)
+
+
+def bench_models(options):
+    names = ("only", "quick", "seconds", "out", "device")
+    _bench("models").run(**{name: getattr(options, name) for name in names})
+
+
+def bench_cpu(options):
+    from miniclip.bench import cpu
+
+    shared = {name: getattr(options, name) for name in ("only", "quick", "seconds", "out")}
+    cpu.run(**shared, as_json=options.json)
+
+
+def _bench(name):
+    """A module of miniclip.kernels.bench: it imports torch and triton, which only its command needs."""
+    try:
+        return importlib.import_module(f"miniclip.kernels.bench.{name}")
+    except ImportError as error:
+        raise InputError(
+            f"bench {name} needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[gpu]'"
+        ) from error
+
+
+def bench_report(options):
+    from miniclip.bench import records, report_cpu
+    from miniclip.kernels.bench import report
+
+    tables = report_cpu if options.cpu else report
+    found = records.read(options.results or tables.RESULTS)
+    if options.json:
+        print(json.dumps([records.reported(record) for record in found], indent=1))
+    elif not options.write:
+        print(tables.section(found))
+    elif not tables.write(found, options.results):
+        print(
+            "no pictures are drawn without matplotlib: in the checkout, pip install -e '.[tutorials]'", file=sys.stderr
+        )

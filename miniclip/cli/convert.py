@@ -1,0 +1,36 @@
+"""`miniclip convert`: a model from one form to another."""
+
+import sys
+
+from miniclip import api, checkpoints
+from miniclip.checkpoints.convert import convert
+from miniclip.cli.arguments import MODEL, add_activation, natural
+from miniclip.fetch import vocabulary
+
+
+def add_arguments(command):
+    command.set_defaults(command=convert_model)
+    command.add_argument("source", metavar="SRC", help=MODEL)
+    command.add_argument(
+        "destination", metavar="DST", help="a .safetensors file (miniclip), a .pt file (openai), or a new directory"
+    )
+    command.add_argument("--to", required=True, choices=checkpoints.WRITERS)
+    command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the type to store (default: as they are)")
+    command.add_argument("--image-size", type=natural, nargs="+", metavar="N", help="a side, or height and width")
+    add_activation(command)
+
+
+def convert_model(options):
+    size = options.image_size
+    lacking = convert(
+        api.find(options.source),
+        options.destination,
+        options.to,
+        dtype=options.dtype,
+        image_size=size and (size[0] if len(size) == 1 else tuple(size)),
+        activation=options.activation,
+        official=vocabulary.official_tokenizer_here,
+    )
+    print(f"written to {options.destination}")
+    if options.to == "hf" and lacking:
+        print(f"without a vocabulary: {lacking}", file=sys.stderr)

@@ -1,0 +1,33 @@
+"""`miniclip info`: what a model is made of."""
+
+import json
+import math
+
+from miniclip import api, checkpoints, params
+from miniclip.cli.arguments import MODEL, add_activation, add_json
+
+
+def add_arguments(command):
+    command.set_defaults(command=info)
+    command.add_argument("model", metavar="MODEL", help=MODEL)
+    add_activation(command)
+    add_json(command)
+
+
+def info(options):
+    config, _, _ = checkpoints.load(api.find(options.model), activation=options.activation)
+    shapes = params.flatten(config.shapes())
+    counts = {
+        tower: sum(math.prod(shape) for shape in params.flatten(branch).values())
+        for tower, branch in config.shapes().items()
+    }
+    if options.json:
+        print(json.dumps({"config": config.to_dict(), "parameters": counts, "shapes": shapes}, indent=2))
+        return
+    for name, part in config.to_dict().items():
+        print(f"{name}: " + (", ".join(f"{k} {v}" for k, v in part.items()) if isinstance(part, dict) else f"{part}"))
+    counts["all"] = sum(counts.values())
+    print("parameters: " + ", ".join(f"{tower} {n:,}" for tower, n in counts.items()))
+    width = max(map(len, shapes))
+    for name, shape in shapes.items():
+        print(f"  {name:<{width}}  {shape}")

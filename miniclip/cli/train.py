@@ -1,0 +1,33 @@
+"""`miniclip train`: train the built-in model again."""
+
+import dataclasses
+
+from miniclip import api
+from miniclip.cli.arguments import natural
+from miniclip.errors import InputError
+from miniclip.train import evaluation
+
+
+def add_arguments(command):
+    command.set_defaults(command=train)
+    command.add_argument("name", choices=["shapes"])
+    command.add_argument("--out", default="shapes.safetensors", metavar="FILE", help="(default: %(default)s)")
+    command.add_argument("--steps", type=natural, help="fewer for a try")
+    command.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
+    command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
+
+
+def train(options):
+    try:
+        from miniclip.train import loop  # imports torch, which only this command needs
+    except ImportError as error:
+        raise InputError(
+            f"training needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[train]'"
+        ) from error
+
+    recipe = loop.Recipe(seed=options.seed)
+    if options.steps is not None:
+        recipe = dataclasses.replace(recipe, steps=options.steps)
+    loop.train_shapes(options.out, recipe, resume=options.resume)
+    print(f"written to {options.out}\n")
+    print(evaluation.table(evaluation.evaluate(*api.load(options.out))))

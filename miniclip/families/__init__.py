@@ -1,0 +1,50 @@
+"""Families of models: CLIP, ALIGN. A family is a record; a new one is a folder here and a line in `FAMILIES`."""
+
+from typing import Any
+
+import numpy as np
+
+from miniclip.config import CLIPConfig, square
+from miniclip.errors import InputError
+from miniclip.families import align, clip
+from miniclip.families.record import Family
+
+FAMILIES: tuple[Family, ...] = (clip.FAMILY, align.FAMILY)
+
+
+def of(config: CLIPConfig) -> Family:
+    """The family of a configuration."""
+    return next(family for family in FAMILIES if family.name == config.family)
+
+
+def from_dict(values: dict[str, Any]) -> CLIPConfig:
+    """The inverse of `config.to_dict`, for all families. Raises InputError for what is no configuration.
+
+    Files from before miniclip 0.2 do not name their family: then it is the first whose fields these are.
+    """
+    name, errors = values.get("family"), []
+    for family in FAMILIES:
+        if name in (None, family.name):
+            try:
+                return family.config.from_dict(values)
+            except InputError as error:
+                errors.append(error)
+    known = ", ".join(family.name for family in FAMILIES)
+    raise errors[0] if errors else InputError(f"the family is {name!r}, expected one of {known}")
+
+
+def with_image_size(config: CLIPConfig, tree: dict[str, Any], image_size: int | tuple[int, int]):
+    """(config, parameter tree) -> the same two for pictures of `image_size`, pixels of a side or (height, width).
+
+    Raises InputError for sizes that no picture or no patches can have, and for a model without an image tower.
+    """
+    if config.visual is None:
+        raise InputError("image_size is given, but there is no image tower")
+    return of(config).with_image_size(config, tree, square(_plain(image_size)))
+
+
+def _plain(size):
+    """A size without NumPy's integers and without lists."""
+    if isinstance(size, (tuple, list)):
+        return tuple(map(_plain, size))
+    return int(size) if isinstance(size, np.integer) else size

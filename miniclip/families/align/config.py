@@ -1,0 +1,146 @@
+"""What makes one ALIGN different from another: an EfficientNet for pictures, a BERT for texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import ClassVar
+
+from miniclip.config import CLIPConfig, check_activation, check_image_size, check_integers, check_transformer, pair
+from miniclip.errors import InputError
+from miniclip.tokenizers.wordpiece import LONGEST
+from miniclip.towers import bert, efficientnet
+
+# Blocks, channels behind them, kernel, stride and expansion of each stage of the smallest EfficientNet (table 1).
+EFFICIENTNET_B0 = (
+    (1, 16, 3, 1, 1),
+    (2, 24, 3, 2, 6),
+    (2, 40, 5, 2, 6),
+    (3, 80, 3, 2, 6),
+    (3, 112, 5, 1, 6),
+    (4, 192, 5, 2, 6),
+    (1, 320, 3, 1, 6),
+)
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """An EfficientNet: the `stages` of a small one, scaled in width and depth.
+
+    In pixels: `image_size`, (height, width) or a square's side, is the middle of what pictures are resized to,
+    `resized`. Channels are rounded to multiples of `depth_divisor`; squeezing leaves `squeeze_ratio` of a block's
+    channels. Blocks, counted from 0, whose stride is 2 are padded above and left by one cell less than below and right,
+    but for those in `square_padding`.
+    """
+
+    image_size: int | tuple[int, int]
+    resized: int | tuple[int, int]
+    width_coefficient: float
+    depth_coefficient: float
+    depth_divisor: int = 8
+    stages: tuple[tuple[int, int, int, int, int], ...] = EFFICIENTNET_B0
+    squeeze_ratio: float = 0.25
+    square_padding: tuple[int, ...] = ()
+    channels: int = 3
+    activation: str = "silu"
+
+    tower: ClassVar[ModuleType] = efficientnet
+
+    def __post_init__(self):
+        check_integers(self)
+        check_activation(self)
+        check_image_size(self.image_size)
+        check_image_size(self.resized)
+        if any(inner > outer for inner, outer in zip(pair(self.image_size), pair(self.resized))):
+            raise InputError(f"image_size is {self.image_size!r}, more than pictures are resized to, {self.resized!r}")
+        for name, most in (("width_coefficient", 100), ("depth_coefficient", 100), ("squeeze_ratio", 1)):
+            value = getattr(self, name)
+            if not (type(value) in (int, float) and 0 < value <= most):
+                raise InputError(f"{name} is {value!r}, expected a number above 0 and up to {most}")
+        if not self.stages or not all(_is_stage(stage) for stage in self.stages):
+            raise InputError(
+                f"stages is {self.stages!r}, expected for each its blocks, channels, kernel (odd), stride (1 or 2) and "
+                f"expansion"
+            )
+        blocks = sum(efficientnet.depths(self))
+        if blocks > 1000:
+            raise InputError(f"depth_coefficient and stages make {blocks:,} blocks, expected at most 1000")
+        if len(self.square_padding) > blocks or not all(type(block) is int for block in self.square_padding):
+            raise InputError(f"square_padding is {self.square_padding!r}, expected numbers of blocks")
+        if 0 in self.grid:
+            raise InputError(f"image_size is {self.image_size!r}, too small for the strides of this network")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells (down, across) of the last grid, of which the feature is the mean."""
+        return tuple(efficientnet.grid(self, size) for size in pair(self.image_size))
+
+    @property
+    def width(self) -> int:
+        """The width of the features."""
+        return efficientnet.layout(self)[-1].O
+
+
+def _is_stage(stage):
+    if not (isinstance(stage, tuple) and len(stage) == 5 and all(type(n) is int and 0 < n < 1 << 16 for n in stage)):
+        return False
+    repeats, _, kernel, stride, expansion = stage
+    return repeats <= 100 and kernel % 2 == 1 and stride <= 2 and expansion <= 100
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """BERT: a transformer whose tokens see each other both ways, but not `pad_token_id` behind a text's end.
+
+    Two texts in a row would have different `token_types`. `pooler`: whether there is one, which no feature depends on.
+    """
+
+    context_length: int
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    token_types: int = 2
+    pooler: bool = True
+    pad_token_id: int = 0
+    activation: str = "gelu"
+    eps: float = 1e-12
+
+    tower: ClassVar[ModuleType] = bert
+    causal: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_transformer(self, but=("pad_token_id",))
+        if not (type(self.pad_token_id) is int and 0 <= self.pad_token_id < self.vocab_size):
+            raise InputError(f"pad_token_id is {self.pad_token_id!r}, expected an id below {self.vocab_size}")
+
+    @property
+    def text_length(self) -> int:
+        """How many tokens a text gets if nothing else is asked for: as many as ALIGN was trained with."""
+        return min(LONGEST, self.context_length)
+
+
+@dataclass(frozen=True)
+class ALIGNConfig(CLIPConfig):
+    """The same for ALIGN, whose pictures have no projection: `embed_dim` is that of the texts, to the same width."""
+
+    visual: EfficientNetConfig | None
+    text: BertConfig | None
+
+    family: ClassVar[str] = "align"
+    scale: ClassVar[str] = "temperature"
+    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (EfficientNetConfig,), "text": (BertConfig,)}
+
+    def __post_init__(self):
+        if self.visual and self.embed_dim != self.visual.width:
+            raise InputError(
+                f"embed_dim is {self.embed_dim!r}, but the image tower's features are {self.visual.width} wide"
+            )
+
+
+# kakaobrain/align-base, whose image tower is an EfficientNet-B7.
+ALIGN_BASE = ALIGNConfig(
+    EfficientNetConfig(289, resized=346, width_coefficient=2.0, depth_coefficient=3.1),
+    BertConfig(context_length=512, vocab_size=30522, width=768, layers=12, heads=12, mlp_width=3072),
+    embed_dim=640,
+)

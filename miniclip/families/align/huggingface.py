@@ -1,0 +1,262 @@
+"""transformers' ALIGN, part for part: what `huggingface` reads and writes around the weights."""
+
+import dataclasses
+import re
+
+from miniclip.config import pair, square
+from miniclip.errors import InputError
+from miniclip.families import batch_norm, names
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.image import SCALE
+from miniclip.formats import read_json
+from miniclip.runtime.files import write_json
+from miniclip.tokenizers.wordpiece import CLS, LONGEST, MASK, PAD, SEP, UNK, WordPiece
+from miniclip.towers.efficientnet import STEM
+
+TEXT_PROJECTION = False  # transformers' class for the text tower alone does not project
+MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
+EPS = 1e-3  # of BatchNorms, where no file tells
+RESIZED = 346 / 289  # of what pictures are resized to, the part that is kept, where no file tells
+
+_TEXT_BLOCK = {
+    "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention.out": ("attention.output.dense",),
+    "ln_1": ("attention.output.LayerNorm",),
+    "mlp.fc": ("intermediate.dense",),
+    "mlp.proj": ("output.dense",),
+    "ln_2": ("output.LayerNorm",),
+}
+_IMAGE_BLOCK = {
+    "expand": ("expansion.expand_conv",),
+    "depthwise": ("depthwise_conv.depthwise_conv",),
+    "squeeze": ("squeeze_excite.reduce",),
+    "excite": ("squeeze_excite.expand",),
+    "project": ("projection.project_conv",),
+}
+
+# transformers, modeling_align.py. BatchNorms have been folded (`batch_norm`).
+NAMES = {
+    **names.modules("visual.", "vision_model.embeddings.", {"stem": ("convolution",)}),
+    **names.modules("visual.blocks.{}.", "vision_model.encoder.blocks.{}.", _IMAGE_BLOCK),
+    "text.embed.table": ("text_model.embeddings.word_embeddings.weight",),
+    "text.position_embedding": ("text_model.embeddings.position_embeddings.weight",),
+    "text.type_embedding": ("text_model.embeddings.token_type_embeddings.weight",),
+    **names.modules("text.", "text_model.embeddings.", {"ln_embed": ("LayerNorm",)}),
+    **names.modules("text.blocks.{}.", "text_model.encoder.layer.{}.", _TEXT_BLOCK),
+    **names.modules("text.", "text_model.", {"pooler": ("pooler.dense",)}),
+    **names.modules("text.", "", {"projection": ("text_projection",)}),
+    "temperature": ("temperature",),
+}
+
+# What the name of a convolution ends with, and the name of its BatchNorm.
+BATCH_NORMS = (
+    ("convolution", "batchnorm"),
+    ("expand_conv", "expand_bn"),
+    ("depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"),
+    ("project_conv", "project_bn"),
+)
+
+# Ours of transformers' names for the activations that both know.
+ACTIVATIONS = {"swish": "silu"}
+
+
+def config_from(source, settings=None):
+    """The contents of a config.json -> ALIGNConfig; what it leaves out has transformers' default (AlignConfig).
+
+    `settings`, those of the image processor, say how large pictures are.
+    """
+    kind, settings = source["model_type"], settings or {}
+    if kind == "align_vision_model":
+        visual = _vision(source, settings)
+        return ALIGNConfig(visual, text=None, embed_dim=visual.width)
+    if kind == "align_text_model":
+        return ALIGNConfig(visual=None, text=_text(source), embed_dim=None)
+    visual, text = (source.get(f"{tower}_config") or {} for tower in ("vision", "text"))
+    return ALIGNConfig(_vision(visual, settings), _text(text), source.get("projection_dim", 640))
+
+
+def _vision(source, settings):
+    crop = settings.get("crop_size") if settings.get("do_center_crop", True) else None
+    size = square(_sides(crop) or _sides(source.get("image_size", 600)))
+    resized = _sides(settings.get("size")) or tuple(round(side * RESIZED) for side in pair(size))
+    out = source.get("out_channels", (16, 24, 40, 80, 112, 192, 320))
+    incoming = source.get("in_channels", (32, 16, 24, 40, 80, 112, 192))
+    if [*incoming] != [STEM, *out[:-1]]:
+        raise InputError(f"in_channels is {incoming}, expected {STEM} and out_channels {out} without the last")
+    eps = source.get("batch_norm_eps", EPS)
+    if not (isinstance(eps, float) and 0 <= eps < 1):
+        raise InputError(f"batch_norm_eps is {eps!r}, expected a small float")
+    if source.get("pooling_type", "mean") != "mean":
+        raise InputError(f"pooling_type is {source['pooling_type']!r}, expected mean")
+    table = zip(
+        source.get("num_block_repeats", (1, 2, 2, 3, 3, 4, 1)),
+        out,
+        source.get("kernel_sizes", (3, 3, 5, 3, 5, 5, 3)),
+        source.get("strides", (1, 2, 2, 2, 1, 2, 1)),
+        source.get("expand_ratios", (1, 6, 6, 6, 6, 6, 6)),
+        strict=True,
+    )
+    activation = source.get("hidden_act", "swish")
+    return EfficientNetConfig(
+        image_size=size,
+        resized=square(resized),
+        width_coefficient=source.get("width_coefficient", 2.0),
+        depth_coefficient=source.get("depth_coefficient", 3.1),
+        depth_divisor=source.get("depth_divisor", 8),
+        stages=tuple(table),
+        squeeze_ratio=source.get("squeeze_expansion_ratio", 0.25),
+        square_padding=tuple(source.get("depthwise_padding", ())),
+        channels=source.get("num_channels", 3),
+        activation=ACTIVATIONS.get(activation, activation),
+    )
+
+
+def _sides(size):
+    """(height, width) of a size as transformers has it, None for None."""
+    if isinstance(size, dict):
+        return size["height"], size["width"]
+    return size and pair(tuple(size) if isinstance(size, list) else size)
+
+
+def _text(source):
+    return BertConfig(
+        context_length=source.get("max_position_embeddings", 512),
+        vocab_size=source.get("vocab_size", 30522),
+        width=source.get("hidden_size", 768),
+        layers=source.get("num_hidden_layers", 12),
+        heads=source.get("num_attention_heads", 12),
+        mlp_width=source.get("intermediate_size", 3072),
+        token_types=source.get("type_vocab_size", 2),
+        pad_token_id=source.get("pad_token_id", 0),
+        activation=source.get("hidden_act", "gelu"),
+        eps=source.get("layer_norm_eps", 1e-12),
+    )
+
+
+def config_to(config):
+    """ALIGNConfig -> the contents of a config.json; the inverse of `config_from`, but for what `preprocessor` says."""
+    towers = {}
+    if config.visual:
+        towers["vision_config"] = _vision_to(config.visual)
+    if config.text:
+        towers["text_config"] = _text_to(config.text)
+    if len(towers) == 2:
+        return {"model_type": "align", "architectures": ["AlignModel"], "projection_dim": config.embed_dim, **towers}
+    (source,) = towers.values()
+    return {**source, "architectures": ["AlignVisionModel" if config.visual else "AlignTextModel"]}
+
+
+def _vision_to(visual):
+    repeats, out, kernels, strides, expansions = zip(*visual.stages)
+    return {
+        "model_type": "align_vision_model",
+        "image_size": visual.image_size,
+        "num_channels": visual.channels,
+        "width_coefficient": visual.width_coefficient,
+        "depth_coefficient": visual.depth_coefficient,
+        "depth_divisor": visual.depth_divisor,
+        "in_channels": [STEM, *out[:-1]],
+        "out_channels": out,
+        "kernel_sizes": kernels,
+        "strides": strides,
+        "num_block_repeats": repeats,
+        "expand_ratios": expansions,
+        "squeeze_expansion_ratio": visual.squeeze_ratio,
+        "depthwise_padding": visual.square_padding,
+        "hidden_act": {ours: theirs for theirs, ours in ACTIVATIONS.items()}.get(visual.activation, visual.activation),
+        "hidden_dim": max(visual.width, *visual.grid),  # theirs is the side of a pool that takes the whole grid
+        "batch_norm_eps": EPS,
+    }
+
+
+def _text_to(text):
+    return {
+        "model_type": "align_text_model",
+        "max_position_embeddings": text.context_length,
+        "vocab_size": text.vocab_size,
+        "hidden_size": text.width,
+        "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads,
+        "intermediate_size": text.mlp_width,
+        "type_vocab_size": text.token_types,
+        "pad_token_id": text.pad_token_id,
+        "hidden_act": text.activation,
+        "layer_norm_eps": text.eps,
+    }
+
+
+def preprocessor(visual):
+    """The settings of transformers' image processor that does what `AlignPreprocess` does with its sizes."""
+    sizes = {"size": visual.resized, "crop_size": visual.image_size}
+    return {
+        "image_processor_type": "EfficientNetImageProcessor",
+        **{name: dict(zip(("height", "width"), pair(size))) for name, size in sizes.items()},
+        "resample": 2,  # Pillow's number for bilinear
+        "rescale_factor": SCALE,
+        **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "rescale_offset"), True),
+        **dict.fromkeys(("do_normalize", "include_top"), False),
+    }
+
+
+def prepare(tensors, source):
+    return batch_norm.fold(tensors, BATCH_NORMS, _eps(source))
+
+
+def _eps(source):
+    return (source.get("vision_config") or source).get("batch_norm_eps", EPS)
+
+
+def undo(tensors, source):
+    tensors = batch_norm.unfold(tensors, BATCH_NORMS, _eps(source))
+    if "temperature" in tensors:
+        return tensors
+    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # of one tower
+
+
+def fit(config, flat):
+    """The configuration does not say whether there is a pooler."""
+    if config.text is None:
+        return config
+    return dataclasses.replace(config, text=dataclasses.replace(config.text, pooler="text.pooler.weight" in flat))
+
+
+def load_tokenizer(directory, vocab_size):
+    """The WordPiece tokenizer of vocab.txt, or of tokenizer.json; None without both."""
+    path, settings = directory / "vocab.txt", directory / "tokenizer_config.json"
+    if settings.exists() and read_json(settings).get("do_lower_case") is False:
+        raise InputError(f"{settings}: is for a vocabulary with capitals, and ALIGN's has none")
+    if path.exists():
+        return WordPiece.load(path)
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+        if (content.get("normalizer") or {}).get("lowercase") is False:
+            raise ValueError("it is one with capitals, and ALIGN's has none")
+        vocabulary = content["model"]["vocab"]
+        return WordPiece(sorted(vocabulary, key=vocabulary.__getitem__))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: has no vocabulary of word pieces: {error}") from error
+
+
+SPECIAL = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
+
+
+def save_vocabulary(directory, tokenizer, prefix=""):
+    """Returns the paths of what was written."""
+    path = directory / f"{prefix}vocab.txt"
+    tokenizer.save(path)
+    return (path,)
+
+
+def save_tokenizer(directory, tokenizer, context_length):
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "model_max_length": min(context_length, LONGEST),
+        "do_lower_case": True,
+        **SPECIAL,
+    }
+    path = directory / "tokenizer_config.json"
+    write_json(path, settings)
+    return path, *save_vocabulary(directory, tokenizer)

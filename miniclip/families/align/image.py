@@ -1,0 +1,31 @@
+"""From a picture to the array that ALIGN's image tower reads: exactly as transformers prepares it.
+
+(transformers, image_processing_pil_efficientnet.py, with the settings of kakaobrain/align-base.) Unlike CLIP's,
+pictures are squashed to a square whatever their shape, and run from -1 to 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from miniclip.config import pair
+from miniclip.image import Preprocess
+from miniclip.runtime import pictures
+
+SCALE = 1 / 127.5  # pixels to 0..2, from which 1 is taken
+
+
+@dataclass(frozen=True)
+class AlignPreprocess(Preprocess):
+    """As `Preprocess`, from and to the same; pictures are resized to `resized`, and their middle is kept."""
+
+    resized: int | tuple[int, int] = 346
+
+    def _prepare(self, picture, name, out):
+        (height, width), sides = pair(self.image_size), pair(self.resized)
+        image = pictures.open_picture(picture, name).convert("RGB")
+        pixels = np.asarray(image.resize(sides[::-1], Image.Resampling.BILINEAR))  # (346, 346, 3)
+        top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+        pixels = pixels[top : top + height, left : left + width].transpose(2, 0, 1)  # (3, height, width)
+        np.subtract((pixels * SCALE).astype(np.float32), np.float32(1), out=out)

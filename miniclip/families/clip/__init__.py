@@ -1,0 +1,24 @@
+"""CLIP as a family: what is its own beside `config`, `model`, `image` and `tokenizer`, which are read first."""
+
+from miniclip.config import CLIPConfig
+from miniclip.families.clip import huggingface, open_clip, positions
+from miniclip.families.record import Family
+from miniclip.image import Preprocess
+from miniclip.model import CLIP
+from miniclip.tokenizer import Tokenizer
+
+
+def preprocess(visual, asarray):
+    return Preprocess(visual.image_size, asarray)
+
+
+FAMILY = Family(
+    name="clip",
+    config=CLIPConfig,
+    model=CLIP,
+    preprocess=preprocess,
+    tokenizer=Tokenizer,
+    with_image_size=positions.with_image_size,
+    huggingface=huggingface,
+    open_clip=open_clip,
+)

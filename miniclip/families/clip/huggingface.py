@@ -1,0 +1,194 @@
+"""transformers' CLIP, part for part: what `huggingface` reads and writes around the weights."""
+
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.errors import InputError
+from miniclip.families import names
+from miniclip.formats import read_json
+from miniclip.image import MEAN, STD
+from miniclip.runtime.files import write_json
+from miniclip.tokenizer import END, START, Tokenizer
+
+MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
+TOWERS = ("vision", "text")
+TEXT_PROJECTION = True  # transformers has a class for the text tower alone that projects
+
+_BLOCK = {
+    "ln_1": ("layer_norm1",),
+    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.out": ("self_attn.out_proj",),
+    "ln_2": ("layer_norm2",),
+    "mlp.fc": ("mlp.fc1",),
+    "mlp.proj": ("mlp.fc2",),
+}
+
+# transformers, modeling_clip.py. "pre_layrnorm" is their spelling.
+NAMES = {
+    "visual.patch_embed.weight": ("vision_model.embeddings.patch_embedding.weight",),
+    "visual.patch_embed.class_token": ("vision_model.embeddings.class_embedding",),
+    "visual.patch_embed.position_embedding": ("vision_model.embeddings.position_embedding.weight",),
+    **names.modules("visual.", "vision_model.", {"ln_pre": ("pre_layrnorm",), "ln_post": ("post_layernorm",)}),
+    **names.modules("visual.blocks.{}.", "vision_model.encoder.layers.{}.", _BLOCK),
+    "visual.projection.weight": ("visual_projection.weight",),
+    "text.embed.table": ("text_model.embeddings.token_embedding.weight",),
+    "text.position_embedding": ("text_model.embeddings.position_embedding.weight",),
+    **names.modules("text.blocks.{}.", "text_model.encoder.layers.{}.", _BLOCK),
+    **names.modules("text.", "text_model.", {"ln_final": ("final_layer_norm",)}),
+    "text.projection.weight": ("text_projection.weight",),
+    "logit_scale": ("logit_scale",),
+}
+
+
+def config_from(source, settings=None):
+    """The contents of a config.json -> CLIPConfig; what it leaves out has transformers' default (CLIPConfig).
+
+    `settings` of the image processor say nothing more.
+    """
+    kind = source["model_type"]
+    if kind == "clip_vision_model":
+        return CLIPConfig(visual=_vision(source), text=None, embed_dim=_projection(source))
+    if kind == "clip_text_model":
+        return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
+    # Older files have what their author set in a "_dict" beside the configuration, and it takes precedence whole.
+    vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
+    return CLIPConfig(visual=_vision(vision), text=_text(text), embed_dim=source.get("projection_dim", 512))
+
+
+def _projection(source):
+    """The towers' bare classes, CLIPVisionModel and CLIPTextModel, have no projection."""
+    bare = any(name in ("CLIPVisionModel", "CLIPTextModel") for name in source.get("architectures") or [])
+    return None if bare else source.get("projection_dim", 512)
+
+
+def _vision(source):
+    return VisionConfig(
+        image_size=source.get("image_size", 224),
+        patch_size=source.get("patch_size", 32),
+        channels=source.get("num_channels", 3),
+        **_transformer(source, width=768, heads=12, mlp_width=3072),
+    )
+
+
+def _text(source):
+    end = source.get("eos_token_id", 49407)
+    return TextConfig(
+        context_length=source.get("max_position_embeddings", 77),
+        vocab_size=source.get("vocab_size", 49408),
+        # OpenAI's models were first converted with a wrong 2: there the highest id ends a text (modeling_clip.py).
+        eot_token_id=None if end == 2 else end,
+        **_transformer(source, width=512, heads=8, mlp_width=2048),
+    )
+
+
+def _transformer(source, width, heads, mlp_width):
+    return {
+        "width": source.get("hidden_size", width),
+        "layers": source.get("num_hidden_layers", 12),
+        "heads": source.get("num_attention_heads", heads),
+        "mlp_width": source.get("intermediate_size", mlp_width),
+        "activation": source.get("hidden_act", "quick_gelu"),
+        "eps": source.get("layer_norm_eps", 1e-5),
+    }
+
+
+def config_to(config):
+    """CLIPConfig -> the contents of a config.json; the inverse of `config_from`."""
+    visual, text = config.visual, config.text
+    if (visual and type(visual) is not VisionConfig) or (visual and type(visual.image_size) is not int):
+        raise InputError("transformers' CLIP knows Vision Transformers for square pictures only")
+    towers = {}
+    if visual:
+        towers["vision_config"] = {
+            "model_type": "clip_vision_model",
+            "image_size": visual.image_size,
+            "patch_size": visual.patch_size,
+            "num_channels": visual.channels,
+            **_transformer_to(visual),
+        }
+    if text:
+        towers["text_config"] = {
+            "model_type": "clip_text_model",
+            "max_position_embeddings": text.context_length,
+            "vocab_size": text.vocab_size,
+            # Their sign for the highest id; see `_text`.
+            "eos_token_id": 2 if text.eot_token_id is None else text.eot_token_id,
+            **_transformer_to(text),
+        }
+    if visual and text:
+        shared = {} if config.embed_dim is None else {"projection_dim": config.embed_dim}
+        return {"model_type": "clip", "architectures": ["CLIPModel"], **shared, **towers}
+    (source,) = towers.values()
+    architecture = "CLIPVisionModel" if visual else "CLIPTextModel"
+    if config.embed_dim is not None:
+        source["projection_dim"] = config.embed_dim
+        architecture += "WithProjection"
+    return {**source, "architectures": [architecture]}
+
+
+def _transformer_to(tower):
+    return {
+        "hidden_size": tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "intermediate_size": tower.mlp_width,
+        "hidden_act": tower.activation,
+        "layer_norm_eps": tower.eps,
+    }
+
+
+def preprocessor(visual):
+    """The settings of transformers' image processor that does what `image.Preprocess` does with its `image_size`."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": visual.image_size},
+        "crop_size": {"height": visual.image_size, "width": visual.image_size},
+        "image_mean": [*MEAN],
+        "image_std": [*STD],
+        "resample": 3,  # Pillow's number for bicubic
+        "rescale_factor": 1 / 255,
+        **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
+    }
+
+
+def prepare(tensors, source):
+    """Nothing has to be done to the weights before they are renamed, nor after (`undo`)."""
+    return tensors
+
+
+undo = prepare
+
+
+def fit(config, flat):
+    """The configuration says all: what of it depends on the weights."""
+    return config
+
+
+def load_tokenizer(directory, vocab_size):
+    """The Tokenizer of merges.txt, or of tokenizer.json, which is all that transformers 5 writes; None without both."""
+    merges, path = directory / "merges.txt", directory / "tokenizer.json"
+    if merges.exists():
+        return Tokenizer.load(merges, vocab_size)
+    if not path.exists():
+        return None
+    try:
+        pairs = read_json(path)["model"]["merges"]
+        return Tokenizer(tuple(pair.split() if isinstance(pair, str) else pair) for pair in pairs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: has no merges of a byte-level BPE: {error}") from error
+
+
+SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+
+
+def save_vocabulary(directory, tokenizer, prefix=""):
+    """Returns the paths of what was written."""
+    vocabulary, merges = directory / f"{prefix}vocab.json", directory / f"{prefix}merges.txt"
+    write_json(vocabulary, tokenizer.encoder)
+    tokenizer.save(merges)
+    return vocabulary, merges
+
+
+def save_tokenizer(directory, tokenizer, context_length):
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, **SPECIAL}
+    path = directory / "tokenizer_config.json"
+    write_json(path, settings)
+    return path, *save_vocabulary(directory, tokenizer)

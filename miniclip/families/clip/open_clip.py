@@ -1,0 +1,92 @@
+"""OpenCLIP's CLIP, part for part: what `checkpoints.open_clip` reads and writes beside the weights."""
+
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig, square
+from miniclip.errors import InputError
+from miniclip.families.clip.openai import restore  # noqa: F401  OpenCLIP has OpenAI's names
+from miniclip.families.clip.presets import VOCABULARY
+from miniclip.image import MEAN, STD
+
+# Settings that leave what the model computes as it is, and what others must be if they are there and say anything.
+IDLE = {"patch_dropout", "output_tokens", "pad_id", "eos_id", "patch_size", "attn_pooler_queries", "attn_pooler_heads"}
+ONLY = {"pos_embed_type": "learnable", "proj_type": "linear"}
+PREPROCESSING = {"mode": "RGB", "mean": [*MEAN], "std": [*STD], "interpolation": "bicubic", "resize_mode": "shortest"}
+
+
+def check_preprocessing(source):
+    """InputError for a preprocess_cfg that prepares pictures differently from `image.Preprocess`."""
+    _expect(source, set(), {**PREPROCESSING, "fill_color": 0, "size": None})
+
+
+def config_from(source):
+    """OpenCLIP's model_cfg -> CLIPConfig; what it leaves out has OpenCLIP's default (open_clip/model.py)."""
+    _expect(source, {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"})
+    activation = "quick_gelu" if source.get("quick_gelu") else "gelu"
+    return CLIPConfig(
+        visual=_vision(source["vision_cfg"], activation),
+        text=_text(source["text_cfg"], activation),
+        embed_dim=source["embed_dim"],
+    )
+
+
+def _vision(source, activation):
+    _expect(source, {"layers", "width", "head_width", "mlp_ratio", "image_size"}, {**ONLY, "pool_type": "tok"})
+    width, head_width = source.get("width", 768), source.get("head_width", 64)
+    layers, image_size = source.get("layers", 12), source.get("image_size", 224)
+    image_size = square(tuple(image_size) if isinstance(image_size, list) else image_size)
+    if isinstance(layers, list):
+        return ResNetConfig(image_size, width, tuple(layers), heads=width * 32 // head_width)
+    return VisionConfig(
+        image_size=image_size,
+        patch_size=source.get("patch_size", 16),
+        width=width,
+        layers=layers,
+        heads=width // head_width,
+        mlp_width=int(width * source.get("mlp_ratio", 4.0)),
+        activation=activation,
+    )
+
+
+def _text(source, activation):
+    known = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+    _expect(source, known, {**ONLY, "pool_type": "argmax"})
+    width = source.get("width", 512)
+    return TextConfig(
+        context_length=source.get("context_length", 77),
+        vocab_size=source.get("vocab_size", VOCABULARY),
+        width=width,
+        layers=source.get("layers", 12),
+        heads=source.get("heads", 8),
+        mlp_width=int(width * source.get("mlp_ratio", 4.0)),
+        activation=activation,
+    )
+
+
+def _expect(source, known, only=None):
+    """InputError for settings that are neither `known`, nor idle, nor what `only` says they must be, nor off."""
+    for name, value in source.items():
+        if name not in known | IDLE and value and value != (only or {}).get(name):
+            raise InputError(f"miniclip does not know its setting {name} = {value!r}")
+
+
+def config_to(config):
+    """CLIPConfig -> OpenCLIP's model_cfg; the inverse of `config_from` where it has one."""
+    visual, text = config.visual, config.text
+    source = {"image_size": visual.image_size, "layers": visual.layers, "width": visual.width}
+    if isinstance(visual, ResNetConfig):
+        source["head_width"] = visual.width * 32 // visual.heads
+    else:
+        source["head_width"] = visual.width // visual.heads
+        source |= {"mlp_ratio": _mlp_ratio(visual), "patch_size": visual.patch_size}
+    names = ("context_length", "vocab_size", "width", "heads", "layers")
+    return {
+        "embed_dim": config.embed_dim,
+        "quick_gelu": text.activation == "quick_gelu",
+        "vision_cfg": source,
+        "text_cfg": {**{name: getattr(text, name) for name in names}, "mlp_ratio": _mlp_ratio(text)},
+    }
+
+
+def _mlp_ratio(tower):
+    """What times the width, truncated, is the MLP's width: their quotient, but where that falls short by rounding."""
+    ratio = tower.mlp_width / tower.width
+    return ratio if int(tower.width * ratio) == tower.mlp_width else (tower.mlp_width + 0.5) / tower.width

@@ -1,0 +1,81 @@
+"""The names of OpenAI's clip/model.py for CLIP's parameters, which OpenCLIP uses too."""
+
+from miniclip import params
+from miniclip.config import ResNetConfig
+from miniclip.families import batch_norm, names
+
+_OPENAI_BLOCK = {
+    "ln_1": ("ln_1",),
+    "attention.out": ("attn.out_proj",),
+    "ln_2": ("ln_2",),
+    "mlp.fc": ("mlp.c_fc",),
+    "mlp.proj": ("mlp.c_proj",),
+}
+
+
+def _openai_blocks(ours, theirs):
+    return {
+        **names.modules(ours, theirs, _OPENAI_BLOCK),
+        f"{ours}attention.qkv.weight": (f"{theirs}attn.in_proj_weight",),
+        f"{ours}attention.qkv.bias": (f"{theirs}attn.in_proj_bias",),
+    }
+
+
+# OpenAI's clip/model.py, and OpenCLIP's model.py after it. BatchNorms have been folded (`batch_norm`).
+OPENAI = {
+    "visual.patch_embed.weight": ("visual.conv1.weight",),
+    "visual.patch_embed.class_token": ("visual.class_embedding",),
+    "visual.patch_embed.position_embedding": ("visual.positional_embedding",),
+    **names.modules("visual.", "visual.", {"ln_pre": ("ln_pre",), "ln_post": ("ln_post",)}),
+    **_openai_blocks("visual.blocks.{}.", "visual.transformer.resblocks.{}."),
+    "visual.projection.weight": ("visual.proj",),
+    "text.embed.table": ("token_embedding.weight",),
+    "text.position_embedding": ("positional_embedding",),
+    **_openai_blocks("text.blocks.{}.", "transformer.resblocks.{}."),
+    **names.modules("text.", "", {"ln_final": ("ln_final",)}),
+    "text.projection.weight": ("text_projection",),
+    "logit_scale": ("logit_scale",),
+}
+
+# The same, but for an image tower that is a ModifiedResNet: its stages are numbered from 1.
+OPENAI_RESNET = {
+    **{ours: theirs for ours, theirs in OPENAI.items() if not ours.startswith("visual.")},
+    **names.modules("visual.stem.", "visual.conv", {str(i): (f"{i + 1}",) for i in range(3)}),
+    **{
+        name: theirs
+        for stage in range(4)
+        for name, theirs in names.modules(
+            f"visual.stages.{stage}.{{}}.",
+            f"visual.layer{stage + 1}.{{}}.",
+            {"conv1": ("conv1",), "conv2": ("conv2",), "conv3": ("conv3",), "downsample": ("downsample.0",)},
+        ).items()
+    },
+    **names.modules(
+        "visual.attention_pool.",
+        "visual.attnpool.",
+        {"q": ("q_proj",), "k": ("k_proj",), "v": ("v_proj",), "out": ("c_proj",)},
+    ),
+    "visual.attention_pool.position_embedding": ("visual.attnpool.positional_embedding",),
+}
+
+# What the name of a convolution ends with, and the name of its BatchNorm.
+BATCH_NORMS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
+EPS = 1e-5  # of BatchNorms: torch's default, which OpenAI's models keep
+
+
+def rename(tensors):
+    """{OpenAI's name: array} -> {our name: array}, BatchNorms folded into their convolutions; empties `tensors`.
+
+    Raises InputError for BatchNorms that cannot be folded.
+    """
+    if "visual.layer1.0.conv1.weight" in tensors:
+        return names.rename(batch_norm.fold(tensors, BATCH_NORMS, EPS), OPENAI_RESNET)
+    return names.rename(tensors, OPENAI)
+
+
+def restore(config, tree):
+    """The inverse of `rename`: a parameter tree -> {OpenAI's name: array}; BatchNorms add the convolutions' biases."""
+    flat = params.flatten(tree)
+    if isinstance(config.visual, ResNetConfig):
+        return batch_norm.unfold(names.restore(flat, OPENAI_RESNET), BATCH_NORMS, EPS)
+    return names.restore(flat, OPENAI)

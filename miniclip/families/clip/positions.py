@@ -1,0 +1,48 @@
+"""A model for pictures of another size: its position embeddings, a picture themselves, are interpolated."""
+
+import dataclasses
+
+import numpy as np
+
+
+def with_image_size(config, tree, image_size):
+    """`families.with_image_size` for CLIP: everything except the position embeddings is shared with what was given."""
+    visual = dataclasses.replace(config.visual, image_size=image_size)
+    parameters = dict(tree["visual"])
+    # The one branch that has positions: patch_embed of a Vision Transformer, attention_pool of a ResNet.
+    branch = next(name for name, x in parameters.items() if isinstance(x, dict) and "position_embedding" in x)
+    position_embedding = interpolate(parameters[branch]["position_embedding"], config.visual.grid, visual.grid)
+    parameters[branch] = {**parameters[branch], "position_embedding": position_embedding}
+    return dataclasses.replace(config, visual=visual), {**tree, "visual": parameters}
+
+
+def interpolate(position_embedding, old, new):
+    """Position embeddings of another grid: (1 + Gy·Gx, D), grids (down, across) -> (1 + Gy'·Gx', D).
+
+    The first is the class token's, which has no place. As transformers does it with `interpolate_pos_encoding`
+    (modeling_clip.py; torch's bicubic interpolation), in float64.
+    """
+    D = position_embedding.shape[1]
+    grid = position_embedding[1:].reshape(*old, D).astype(np.float64)  # (Gy, Gx, D)
+    down, across = map(_bicubic, old, new)  # (Gy', Gy), (Gx', Gx)
+    grid = np.einsum("ay,bx,yxd->abd", down, across, grid, optimize=True)  # (Gy', Gx', D)
+    grid = grid.reshape(-1, D).astype(position_embedding.dtype)
+    return np.concatenate([position_embedding[:1], grid])  # (1 + Gy'·Gx', D)
+
+
+def _bicubic(old, new):
+    """Bicubic interpolation of `old` points to `new` as a matrix (new, old), whose rows sum to one.
+
+    By the distance d of their centres, with a = -3/4 (Keys 1981, eq. 15, where it is -1/2; torch takes this one):
+        w(d) = (a+2) |d|³ - (a+3) |d|² + 1 for |d| ≤ 1,  a |d|³ - 5a |d|² + 8a |d| - 4a for |d| < 2,  else 0
+    Beyond the edge the last point is repeated.
+    """
+    a = -0.75
+    centre = (np.arange(new) + 0.5) * old / new - 0.5  # of the new points, among the old
+    near = np.floor(centre).astype(int)[:, None] + np.arange(-1, 3)  # (new, 4)
+    d = np.abs(centre[:, None] - near)
+    inner = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    outer = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new)[:, None], near.clip(0, old - 1)), np.where(d <= 1, inner, outer))
+    return matrix

@@ -1,0 +1,66 @@
+"""Other libraries' names for parameters, and ours: renaming by a table, in both directions.
+
+A table has our flat names as keys and theirs as values, one table for each source; it is in the family's folder.
+"{}" means a block's number. If ours is one array and theirs are several, the value has several names: they are joined
+along the first axis, in that order.
+"""
+
+import re
+
+import numpy as np
+
+
+def modules(ours, theirs, modules):
+    """A table's lines for weights and biases: `modules` {our name: their names}, with prefixes `ours` and `theirs`."""
+    return {
+        f"{ours}{module}.{kind}": tuple(f"{theirs}{name}.{kind}" for name in names)
+        for module, names in modules.items()
+        for kind in ("weight", "bias")
+    }
+
+
+# Kept there as (in, out), to be multiplied from the right.
+TRANSPOSED = ("visual.proj", "text_projection")
+
+# Stored, but no parameters: numbers 0, 1, 2 ... in older versions of transformers, masks, counters of the training.
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids", "attn_mask", "num_batches_tracked")
+
+
+NUMBERS = re.compile(r"\.(\d+)(?=\.)")  # the second dot may belong to the next number
+
+
+def rename(tensors, table):
+    """{their name: array} -> {our name: array}; names that the table does not know stay as they are.
+
+    What is renamed is taken out of `tensors`. Arrays are handed on, not copied, but for those that are joined; what
+    cannot be joined stays as it is, too.
+    """
+    blocks = {number for name in tensors for number in NUMBERS.findall(name)}
+    renamed = {}
+    for ours, theirs in table.items():
+        for block in blocks if "{}" in ours else [""]:
+            names = [source.format(block) for source in theirs]
+            parts = [tensors[name] for name in names if name in tensors]
+            if len(parts) == len(names) and _can_be_joined(parts):
+                x = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                renamed[ours.format(block)] = x.T if theirs[0] in TRANSPOSED else x
+                for name in names:
+                    del tensors[name]
+    return renamed | {name: x for name, x in tensors.items() if not name.endswith(BUFFERS)}
+
+
+def _can_be_joined(parts):
+    return len(parts) == 1 or (len({x.shape for x in parts}) == 1 and parts[0].ndim > 0)
+
+
+def restore(flat, table):
+    """The inverse of `rename`: {our name: array} -> {their name: array}, in the table's order."""
+    blocks = sorted({int(number) for name in flat for number in NUMBERS.findall(name)})
+    restored = {}
+    for ours, theirs in table.items():
+        for block in blocks if "{}" in ours else [""]:
+            x = flat.get(ours.format(block))
+            if x is not None:
+                parts = np.split(x, len(theirs)) if len(theirs) > 1 else [x.T if theirs[0] in TRANSPOSED else x]
+                restored |= {name.format(block): part for name, part in zip(theirs, parts)}
+    return restored

@@ -1,0 +1,186 @@
+"""Which file is meant by a name, and where it lies: the manifest's files, and repositories on Hugging Face's hub.
+
+What is not on this machine is fetched by `download`, imported where it is needed so that `import miniclip` stays fast.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from miniclip.checkpoints import huggingface, open_clip
+from miniclip.errors import InputError
+from miniclip.runtime import caches
+from miniclip.runtime.files import write_atomically
+from miniclip.weights import DIRECTORY, manifest
+
+REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
+# Beside weights and configuration, in this order.
+COMPANIONS = ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json", *huggingface.PREPROCESSORS)
+
+
+# ------------------------------------------------------------------------------------------ files of the manifest
+
+
+def model(name, root=None, *, check=False):
+    """The Path of one of the manifest's models, fetched if it is not on this machine. Raises InputError.
+
+    `check`: not only the size of a file that is found has to be right, but its sum.
+    """
+    entry = manifest()["models"][name]
+    if "repository" in entry:
+        return snapshot(entry["repository"], root)
+    found = find_model(name, root, check=check)
+    if found is None and "urls" not in entry:
+        raise InputError(f"{DIRECTORY / entry['file']}: is damaged or not there: install miniclip again")
+    return found or file(entry, root)
+
+
+def find_model(name, root=None, *, check=False):
+    """The same if it is on this machine, else None.
+
+    It is part of miniclip, or in `root`; without that in the cache, or in the one of OpenAI's package, which checks.
+    """
+    entry = manifest()["models"][name]
+    if "repository" in entry:
+        return find_snapshot(entry["repository"], root)
+    if "urls" not in entry:
+        places = [DIRECTORY]
+    elif root is None and (home := caches.home()):
+        places = [caches.cache_directory(), home / ".cache" / "clip"]
+    else:
+        places = [_directory(root)]
+    is_it = _is_right if check else _is_whole
+    return next((place / entry["file"] for place in places if is_it(place / entry["file"], entry)), None)
+
+
+def file(entry, root=None):
+    """The Path of the file that an entry of the manifest describes: in `root` (None: the cache), fetched if need be.
+
+    One of another size or sum than the entry says is cut off, damaged or another, and is replaced. Raises InputError.
+    """
+    path = _directory(root) / entry["file"]
+    if not _is_right(path, entry):
+        from miniclip.fetch import download
+
+        download.fetch(entry["urls"], path, download.Expected(entry["bytes"], entry["sha256"]))
+    return path
+
+
+def _directory(root):
+    return caches.cache_directory() if root is None else Path(root)
+
+
+def _is_whole(path, entry):
+    return path.is_file() and path.stat().st_size == entry["bytes"]
+
+
+def _is_right(path, entry):
+    from miniclip.fetch import download
+
+    return download.Expected(entry["bytes"], entry["sha256"]).fits(path)
+
+
+# ------------------------------------------------------------------------------------------------ Hugging Face's hub
+
+
+def snapshot(repo_id, root=None):
+    """The directory with the files of a CLIP on Hugging Face's hub: repo_id "owner/name", its newest version.
+
+    It is looked for in `root`; without one in Hugging Face's own cache and in miniclip's, which is laid out alike. Else
+    it is fetched there; a version that is found is not asked for anew. $HF_ENDPOINT names another hub, $HF_TOKEN is
+    sent along. Raises InputError.
+    """
+    found = find_snapshot(repo_id, root)
+    if found is not None:
+        return found
+    from miniclip.fetch import download
+
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    token = os.environ.get("HF_TOKEN")
+    closed = f"{repo_id} does not exist, or is private or gated: HF_TOKEN has to hold a token that may read it"
+    ask = {
+        "headers": {"Authorization": f"Bearer {token}"} if token else {},
+        "explain": {404: f"there is no {repo_id}", 401: closed, 403: closed},
+    }
+    listing = f"{endpoint}/api/models/{repo_id}?blobs=true"
+    commit, files = _parse(download.shown(listing), download.read(listing, **ask))
+    names = _chosen(files)
+    if not names:
+        raise InputError(
+            f"{download.shown(endpoint)}/{repo_id} has no CLIP in a form that miniclip knows: weights beside a "
+            f"config.json of transformers or an open_clip_config.json"
+        )
+    place = _repository(_directory(root), repo_id)
+    for name in names:
+        url, path = f"{endpoint}/{repo_id}/resolve/{commit}/{name}", place / "snapshots" / commit / name
+        download.fetch([url], path, download.Expected(**files[name]), **ask)
+    (place / "refs").mkdir(exist_ok=True)
+    write_atomically(place / "refs" / "main", commit.encode())
+    return place / "snapshots" / commit
+
+
+def find_snapshot(repo_id, root=None):
+    """The same if it is on this machine, with all its files, else None."""
+    for hub in (*_their_hub(), caches.cache_directory()) if root is None else (Path(root),):
+        place = _repository(hub, repo_id)
+        try:
+            directory = place / "snapshots" / (place / "refs" / "main").read_text().strip()
+            if _chosen([path.name for path in directory.iterdir() if path.exists()]):
+                return directory
+        except (OSError, ValueError):  # not there, not for us to read, or not a name
+            continue
+    return None
+
+
+def _their_hub():
+    """[Hugging Face's own cache], [] where there is no place for one."""
+    cache = caches.user_cache()
+    home = os.environ.get("HF_HOME") or (cache and cache / "huggingface")
+    theirs = os.environ.get("HF_HUB_CACHE") or (home and Path(home, "hub"))
+    return [Path(os.path.expanduser(theirs))] if theirs else []
+
+
+def _repository(hub, repo_id):
+    return hub / f"models--{repo_id.replace('/', '--')}"
+
+
+def _parse(url, content):
+    """Hugging Face's listing of a repository -> (commit, {file name: what `download.Expected` takes})."""
+    try:
+        listing = json.loads(content)
+        if not re.fullmatch(r"[0-9a-f]{40}", listing["sha"]):
+            raise ValueError("sha")
+        return listing["sha"], {entry["rfilename"]: _expected(entry) for entry in listing["siblings"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{url}: not a listing of a model's files: {error!r}") from error
+
+
+def _expected(entry):
+    """Large files are listed with their SHA-256, small ones with git's."""
+    if entry.get("lfs"):
+        return {"size": int(entry["lfs"]["size"]), "sha256": str(entry["lfs"]["sha256"])}
+    return {"size": int(entry["size"]), "git_blob": str(entry["blobId"])}
+
+
+def _chosen(names):
+    """Those of a repository's files that a CLIP is loaded from, in one format; the configuration, its key, last.
+
+    The formats in the order in which `checkpoints.load` looks for them in a directory.
+    """
+    for config, formats in ((open_clip.CONFIG, open_clip.WEIGHTS), ("config.json", huggingface.WEIGHTS)):
+        weights = next(filter(None, (_weights(names, name) for name in formats)), None)
+        if config in names and weights:
+            return [*weights, *(name for name in COMPANIONS if name in names), config]
+    return []
+
+
+def _weights(names, name):
+    """[name] if it is among `names`, else its index and all of its pieces: model-00001-of-00002.safetensors."""
+    if name in names:
+        return [name]
+    stem, suffix = name.split(".")
+    pieces = sorted(filter(re.compile(rf"{stem}-\d{{5}}-of-\d{{5}}\.{suffix}").fullmatch, names))
+    index = f"{name}.index.json"
+    whole = index in names and all(f"-of-{len(pieces):05}." in piece for piece in pieces)
+    return [*pieces, index] if pieces and whole else []

@@ -1,0 +1,67 @@
+"""Where the official vocabulary is: OpenAI's bpe_simple_vocab_16e6.txt.gz is not part of this package."""
+
+import functools
+import importlib.util
+import os
+from pathlib import Path
+
+from miniclip.errors import InputError
+from miniclip.families.clip.presets import VOCABULARY
+from miniclip.fetch import hub
+from miniclip.runtime import caches
+from miniclip.tokenizer import Tokenizer
+from miniclip.weights import manifest
+
+
+def find(path=None):
+    """The vocabulary's Path if it is on this machine, else None.
+
+    In this order: `path`, $MINICLIP_VOCAB, miniclip's cache, an installed `clip` package (openai-clip). Raises
+    InputError if one of the first two names a file that is not there.
+    """
+    for given, source in ((path, "the vocabulary"), (os.environ.get("MINICLIP_VOCAB"), "$MINICLIP_VOCAB")):
+        if given:
+            if not Path(given).is_file():
+                raise InputError(f"{source}: no such file: {given}")
+            return Path(given)
+    name = manifest()["vocabulary"]["file"]
+    try:
+        package = importlib.util.find_spec("clip")  # looks, imports nothing
+    except ValueError:  # something called clip was put together by hand
+        package = None
+    places = [caches.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def tokenizer_of_size(vocab_size):
+    """The official Tokenizer for a model that came without its own; InputError where the sizes differ."""
+    if vocab_size != VOCABULARY:
+        raise InputError(
+            f"this model came without its vocabulary, and {vocab_size} ids are not the official {VOCABULARY}: "
+            f"set model.tokenizer = Tokenizer.load(path)"
+        )
+    return official_tokenizer()
+
+
+def official_tokenizer(path=None):
+    """The official vocabulary's Tokenizer, from `path` or as `find` says, fetched into the cache if it is nowhere."""
+    return _load(find(path) or fetch())
+
+
+def official_tokenizer_here():
+    """The same if the vocabulary is on this machine, else None."""
+    path = find()
+    return path and _load(path)
+
+
+def fetch(root=None):
+    """The vocabulary's Path in `root` (None: the cache), fetched if it is not there. Raises InputError."""
+    try:
+        return hub.file(manifest()["vocabulary"], root)
+    except InputError as error:
+        raise InputError(f"{error}; $MINICLIP_VOCAB may name a copy of the vocabulary") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path):
+    return Tokenizer.load(path, VOCABULARY)

@@ -1,0 +1,78 @@
+"""The safetensors format: a header of names, types and shapes, then the arrays, read by mapping the file.
+
+    8 bytes: length N of the header, little-endian · N bytes: JSON {name: {dtype, shape, data_offsets}} · the data
+(https://github.com/huggingface/safetensors, format section). Reading is our own, because mapped arrays cost no memory
+until they are touched; writing is the safetensors package's.
+"""
+
+import itertools
+import json
+import math
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from miniclip.errors import InputError
+from miniclip.formats.arrays import BFLOAT16, FileOfNumbers
+from miniclip.runtime.files import atomic
+
+DTYPES = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": BFLOAT16,
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+def begins(head):
+    """Whether the first bytes of a file are those of a safetensors file: a length, and JSON."""
+    return head[8:9] == b"{"
+
+
+def read(path, dtype=None):
+    """({name: array}, metadata); floating arrays as `dtype` (None: as they are, but bfloat16 as float32).
+
+    Arrays that are not converted are views of the mapped file, private to this process when written to. Raises
+    InputError naming the file for anything that is not safetensors.
+    """
+    file = FileOfNumbers(path)
+    try:
+        start = 8 + int.from_bytes(file.bytes[:8], "little")
+        if start > len(file.bytes):
+            raise ValueError(f"its header should have {start - 8} bytes, but the file ends before")
+        header = json.loads(file.bytes[8:start])
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are not all strings")
+        places = sorted(entry["data_offsets"] for entry in header.values())
+        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(places)):
+            raise ValueError("its tensors overlap")
+        return {name: _array(file, start, dtype, name, **entry) for name, entry in header.items()}, metadata
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+
+
+def _array(file, start, wanted, name, dtype, shape, data_offsets):
+    if dtype not in DTYPES:
+        raise ValueError(f"{name} is of type {dtype}, which miniclip does not read")
+    if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in [*shape, *data_offsets]):
+        raise ValueError(f"{name} has shape {shape} and offsets {data_offsets}")
+    begin, end = data_offsets
+    size = math.prod(shape) * DTYPES[dtype].itemsize
+    if end - begin != size or start + end > len(file.bytes):
+        raise ValueError(
+            f"{name} {shape} needs {size} bytes, its place is {begin} to {end} of {len(file.bytes) - start}"
+        )
+    return file.array(start + begin, math.prod(shape), DTYPES[dtype], wanted).reshape(shape)
+
+
+def write(path, tensors, metadata=None):
+    """Write {name: array} and {str: str} metadata, whole or not at all."""
+    with atomic(path) as temporary:
+        save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, temporary, metadata)

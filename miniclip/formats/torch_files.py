@@ -1,0 +1,282 @@
+"""PyTorch's files, without PyTorch: a zip archive of one pickle and the bytes of its tensors, each stored as it is.
+
+    NAME/data.pkl   a state dict, or a TorchScript module's attributes; of a tensor its file, offset, size and strides
+    NAME/data/0 …   the numbers                                               (torch/serialization.py, _save and _load)
+
+Nothing in a file is run: what its pickle may be made of stands in `_find`. TorchScript's code, beside it, is not read.
+"""
+
+import functools
+import math
+import pickle
+import struct
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from miniclip.errors import InputError
+from miniclip.formats.arrays import BFLOAT16, FileOfNumbers
+from miniclip.formats.pickles import Maker, Module, loads
+from miniclip.runtime.files import atomic
+
+STORAGES = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": BFLOAT16,
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+MOST_PICKLE = 1 << 21  # bytes; that of the largest CLIP has some hundred thousand
+MOST_DIMENSIONS = 8  # of a tensor; no CLIP's has more than four
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # how torch's files began before version 1.6
+NESTED = ("state_dict", "model_state_dict", "model")  # where training checkpoints keep the model
+PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # put before every name by what a model was wrapped in
+
+
+def begins(head):
+    """Whether the first bytes of a file are those of one of PyTorch's."""
+    return head.startswith((LEGACY, b"PK\3\4"))
+
+
+def read(path, dtype=None):
+    """{name: array} of a file by `torch.save` or `torch.jit.save`; floating arrays as `dtype` (None: as they are).
+
+    Mapped where nothing is converted; views keep their strides and what they share. A state dict may lie in a training
+    checkpoint, whose other numbers are not read. Raises InputError naming the file for anything else, and for what is
+    not data.
+    """
+    file = FileOfNumbers(path)
+    if file.bytes[: len(LEGACY)] == LEGACY:
+        raise InputError(f"{path}: has the format of PyTorch before 1.6: torch.load it and torch.save it again")
+    try:
+        tensors = _flat(_Archive(file).load(dtype), MOST_EXPANDED * len(file.bytes))
+        return {name: tensor.array() for name, tensor in tensors.items()}
+    except Refused as error:
+        raise InputError(f"{path}: {error}") from error
+    except (
+        *(ValueError, TypeError, LookupError, OverflowError),
+        *(struct.error, zipfile.BadZipFile, NotImplementedError),  # zipfile's
+    ) as error:
+        raise InputError(f"{path}: not a PyTorch file, or a damaged one: {error}") from error
+
+
+class Refused(ValueError):
+    """A file holds more than data."""
+
+
+class _Storage:
+    """Numbers of a file, in a row: `read` gives them, and is called when a tensor that is wanted has some of them."""
+
+    def __init__(self, count, dtype, read):
+        self.count, self.dtype, self.read = count, dtype, read
+
+    @functools.cached_property
+    def numbers(self):
+        return self.read()  # (count,)
+
+
+class _Tensor(NamedTuple):
+    """A view of a storage, offset and strides in numbers."""
+
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def nbytes(self):
+        return math.prod(self.size) * self.storage.dtype.itemsize
+
+    def array(self):
+        numbers = self.storage.numbers
+        steps = [step * numbers.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.size, steps)
+
+
+class _Archive:
+    """The entries of a zip archive that are stored as they are, where they lie in the file."""
+
+    def __init__(self, file):
+        self.file = file
+        with zipfile.ZipFile(file.path) as archive:
+            entries = archive.infolist()
+        self.entries = {entry.filename: entry for entry in entries}
+        if len(self.entries) < len(entries) or sum(entry.compress_size for entry in entries) > len(file.bytes):
+            raise ValueError("its entries overlap, or several have one name")
+        pickles = [name for name in self.entries if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            raise ValueError(f"it has {len(pickles)} entries named */data.pkl, expected one")
+        self.folder = pickles[0].removesuffix("data.pkl")
+
+    def place(self, name):
+        """(begin, size) of an entry's bytes."""
+        name = self.folder + name
+        if name not in self.entries:
+            raise ValueError(f"it has no entry {name}")
+        entry = self.entries[name]
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
+            raise ValueError(f"its entry {name} is compressed, which torch.save never does")
+        header = self.file.bytes[entry.header_offset : entry.header_offset + 30]
+        signature, name_length, extra_length = struct.unpack("<4s22xHH", header)
+        begin = entry.header_offset + 30 + name_length + extra_length
+        if signature != b"PK\3\4" or begin + entry.file_size > len(self.file.bytes):
+            raise ValueError(f"its entry {name} is not where the directory says")
+        return begin, entry.file_size
+
+    def load(self, dtype):
+        begin, size = self.place("data.pkl")
+        if size > MOST_PICKLE:
+            raise ValueError(f"its pickle has {size:,} bytes, more than any model needs")
+        if self.folder + "byteorder" in self.entries:
+            start, length = self.place("byteorder")
+            if self.file.bytes[start : start + length] != b"little":
+                raise ValueError("it was written on a big-endian machine: load it with torch and save it again")
+        storages = {}
+
+        def storage(what):
+            kind, stored, key, _, count = what
+            if kind != "storage" or not isinstance(stored, np.dtype) or type(key) is not str or type(count) is not int:
+                raise ValueError("its pickle refers to something outside of it that is no storage")
+            if key not in storages:
+                begin, size = self.place(f"data/{key}")
+                if not 0 <= count * stored.itemsize <= size:
+                    raise ValueError(f"its storage {key} should have {count} numbers, but has {size} bytes")
+                storages[key] = _Storage(count, stored, functools.partial(self.file.array, begin, count, stored, dtype))
+            return storages[key]
+
+        return loads(self.file.bytes[begin : begin + size], _find, storage)
+
+
+def _find(module, name):
+    """What stands for a global that a pickle names."""
+    if type(module) is not str or type(name) is not str:
+        raise TypeError("its pickle names a global by something else than strings")
+    if module == "torch" and name in STORAGES:
+        return STORAGES[name]
+    if module.startswith("__torch__"):
+        return Maker(Module)
+    if (module, name) not in MAKERS:
+        raise Refused(
+            f"holds {module}.{name}, and of a file nothing is taken but tensors, dicts, lists, numbers and "
+            f"strings, lest it run code: save the model's state_dict() and nothing else"
+        )
+    return Maker(MAKERS[module, name])
+
+
+def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
+    """A view of a storage; whether it wants gradients does not matter."""
+    if not (isinstance(storage, _Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
+        raise ValueError("its pickle makes a tensor that has no storage or no shape")
+    if len(size) > MOST_DIMENSIONS:
+        raise ValueError(f"its pickle makes a tensor of {len(size)} dimensions, expected at most {MOST_DIMENSIONS}")
+    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
+        raise ValueError("its pickle makes a tensor whose offset, size and stride are not all natural numbers")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    if 0 not in size and last >= storage.count:
+        raise ValueError(f"a tensor of size {size} reads number {last} of a storage that has {storage.count}")
+    return _Tensor(storage, offset, size, stride)
+
+
+MAKERS = {
+    ("collections", "OrderedDict"): lambda: {},
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
+    ("torch.jit._pickle", "build_intlist"): lambda items: items,
+    ("torch.jit._pickle", "build_doublelist"): lambda items: items,
+    ("torch.jit._pickle", "build_boollist"): lambda items: items,
+    ("torch.jit._pickle", "build_tensorlist"): lambda items: items,
+    ("torch.jit._pickle", "restore_type_tag"): lambda value, _: value,
+}
+
+MOST_EXPANDED = 16  # times the file's size: a view may repeat numbers without end
+MOST_VISITED, MOST_NAME = 100_000, 1_000  # attributes, characters: a module may be part of several, and of itself
+
+
+def _flat(tree, most_bytes):
+    """What was unpickled -> {name: _Tensor}; what is no tensor falls away."""
+    for _ in NESTED:
+        inner = [tree[key] for key in NESTED if isinstance(tree, dict) and isinstance(tree.get(key), dict)]
+        tree = inner[0] if inner else tree
+    if isinstance(tree, Module):
+        tree = tree.attributes
+    if not isinstance(tree, dict):
+        kind = "tensor" if isinstance(tree, _Tensor) else type(tree).__name__
+        raise ValueError(f"it holds a {kind}, expected a dict of tensors")
+    flat, branches, visited, total = {}, [("", tree)], 0, 0
+    while branches:
+        prefix, branch = branches.pop()
+        visited += len(branch) + 1
+        for key, value in branch.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, Module):
+                branches.append((f"{name}.", value.attributes))
+            elif isinstance(value, _Tensor):
+                flat[name] = value
+                total += value.nbytes
+            if visited > MOST_VISITED or total > most_bytes or len(name) > MOST_NAME:
+                raise ValueError("it would become many times as large as it is")
+    while shared := [prefix for prefix in PREFIXES if flat and all(name.startswith(prefix) for name in flat)]:
+        flat = {name.removeprefix(shared[0]): x for name, x in flat.items()}
+    return flat
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def write(path, tensors):
+    """Write {name: array} as `torch.save` writes a state dict, whole or not at all."""
+    names = {dtype: name for name, dtype in STORAGES.items()}
+    arrays = {name: np.asarray(x, order="C") for name, x in tensors.items()}
+    for name, x in arrays.items():
+        if x.dtype not in names:
+            raise InputError(f"{path}: {name} is of {x.dtype}, which PyTorch's files have no name for")
+    described = [
+        _data(name) + _tensor_pickle(str(key), names[x.dtype], x.shape) for key, (name, x) in enumerate(arrays.items())
+    ]
+    content = (
+        pickle.PROTO + b"\2" + pickle.EMPTY_DICT + pickle.MARK + b"".join(described) + pickle.SETITEMS + pickle.STOP
+    )
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, data in [("data.pkl", content), ("byteorder", b"little"), ("version", b"3\n")]:
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+        for key, x in enumerate(arrays.values()):
+            entry = zipfile.ZipInfo(f"archive/data/{key}")
+            # Between its header and its bytes, as torch.save does it: mapped arrays lie at multiples of 64.
+            fill = -(archive.fp.tell() + 30 + len(entry.filename) + 4) % 64
+            entry.extra = struct.pack(f"<2sH{fill}x", b"FB", fill)
+            archive.writestr(entry, x.tobytes())
+
+
+def _tensor_pickle(key, storage, shape):
+    """The instructions that make a tensor: _rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks)."""
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    persistent = _tuple(_data("storage"), _global(f"torch {storage}"), *map(_data, (key, "cpu", math.prod(shape))))
+    arguments = (
+        persistent + pickle.BINPERSID,
+        *map(_data, (0, shape, tuple(strides), False)),
+        _call("collections OrderedDict"),
+    )
+    return _call("torch._utils _rebuild_tensor_v2", *arguments)
+
+
+def _data(value):
+    return pickle.dumps(value, 2)[2:-1]  # without the protocol and the stop
+
+
+def _global(name):
+    return pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n"
+
+
+def _tuple(*items):
+    return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+
+def _call(name, *arguments):
+    return _global(name) + _tuple(*arguments) + pickle.REDUCE

@@ -1,0 +1,23 @@
+"""Ids of words that are kept: words repeat."""
+
+
+class Cache(dict):
+    """{text: function(text)} of short texts, computed when it is first asked for.
+
+    It is emptied when it has `size` texts, so that memory does not grow. (functools.lru_cache, which remembers what was
+    used last, takes twice the time.)
+    """
+
+    LONGEST = 64  # characters of what is kept
+
+    def __init__(self, function, size=1 << 16):
+        super().__init__()
+        self.function, self.size = function, size
+
+    def __missing__(self, text):
+        ids = self.function(text)
+        if len(self) >= self.size:
+            self.clear()
+        if len(text) <= self.LONGEST:
+            self[text] = ids
+        return ids

@@ -1,0 +1,137 @@
+"""ALIGN's tokenizer: BERT's WordPiece, from text to ids and back.
+
+Four steps: clean the text, split it into words, take accents and capitals off, and cut each word into the longest
+pieces that the vocabulary has (BERT, sec. 3; google-research/bert, tokenization.py). Equal to transformers'
+BertTokenizer for uncased vocabularies, whose oddities with rarer characters stand in `bert_unicode`.
+"""
+
+import functools
+import os
+from collections.abc import Iterable
+
+import regex
+
+from miniclip.errors import InputError
+from miniclip.runtime.files import open_regular, write_atomically
+from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers.bert_unicode import category, decompose, lower
+from miniclip.tokenizers.cache import Cache
+
+PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+CONTINUES = "##"  # what a piece begins with that is not the first of its word
+JOINED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")  # to what is before (tokenizers, decoders/wordpiece.rs)
+LONGEST_WORD = 100  # characters; a longer word is unknown
+LONGEST = 64  # tokens of a text that ALIGN was trained with
+
+# What is written without spaces: each character is a word (the blocks of CJK ideographs; that 2b820 to 2b91f are
+# missing is tokenizers').
+CHINESE = regex.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b920-\U0002ceaf"
+    "\U0002f800-\U0002fa1f]"
+)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def clean(character):
+    """A character without what only clutters a text: controls vanish, any space is one, Chinese stands alone."""
+    if character in "\t\n\r" or (character.isspace() and category(character) != "Cc"):
+        return " "
+    if character in "\0\ufffd" or category(character) in ("Cc", "Cf", "Co", "Cs"):
+        return ""
+    return f" {character} " if CHINESE.match(character) else character
+
+
+def is_punctuation(character):
+    """What stands alone: Unicode's punctuation, and of ASCII all that is neither letter, digit nor space."""
+    if character < "\x7f":
+        return character >= "!" and not character.isalnum()
+    return category(character).startswith("P")
+
+
+def split(text):
+    """Clean a text and cut it into words, lower case and without accents: "Élan, vital" -> ["elan", ",", "vital"]."""
+    text = decompose("".join(map(clean, text)))
+    text = "".join(lower(character) for character in text if category(character) != "Mn")
+    text = "".join(f" {character} " if is_punctuation(character) else character for character in text)
+    return text.split()
+
+
+class WordPiece:
+    """Encodes texts with a vocabulary of pieces, whose places are their ids. Safe to share between threads.
+
+    Raises InputError for a vocabulary without [PAD], [UNK], [CLS] and [SEP].
+    """
+
+    LINES = "pieces"  # what miniclip's own files call `lines`
+
+    def __init__(self, pieces: Iterable[str]):
+        self.decoder = dict(enumerate(pieces))
+        self.encoder = {piece: id for id, piece in self.decoder.items()}
+        missing = [piece for piece in (PAD, UNK, CLS, SEP) if piece not in self.encoder]
+        if missing:
+            raise InputError(f"not a vocabulary of word pieces: there is no {', '.join(missing)}")
+        self.pad_id, self.unknown_id, self.start_id, self.end_id = map(self.encoder.get, (PAD, UNK, CLS, SEP))
+        special = [piece for piece in (PAD, UNK, CLS, SEP, MASK) if piece in self.encoder]
+        self._special = regex.compile(f"({'|'.join(map(regex.escape, special))})")
+        self._words = Cache(self._longest_pieces)
+
+    def __reduce__(self):
+        return WordPiece, (list(self.decoder.values()),)  # the cache cannot be pickled
+
+    def __len__(self):
+        """The size V of the vocabulary."""
+        return len(self.decoder)
+
+    def encode(self, text: str) -> list[int]:
+        """A text's ids, without [CLS] and [SEP]; where such a name stands in the text itself, it becomes its id."""
+        ids = []
+        for i, part in enumerate(self._special.split(text)):
+            ids += [self.encoder[part]] if i % 2 else [id for word in split(part) for id in self._words[word]]
+        return ids
+
+    def _longest_pieces(self, word):
+        """Greedily from the left the longest piece that fits; [UNK] for the whole word where none does."""
+        ids, start = [], 0
+        while start < len(word) <= LONGEST_WORD:
+            ends = range(len(word), start, -1)
+            pieces = ((end, CONTINUES * (start > 0) + word[start:end]) for end in ends)
+            start, piece = next(((end, piece) for end, piece in pieces if piece in self.encoder), (len(word), UNK))
+            if piece == UNK:
+                return (self.unknown_id,)
+            ids.append(self.encoder[piece])
+        return tuple(ids) if ids else (self.unknown_id,)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids to text, pieces joined to words and words parted by spaces, but for none before those in `JOINED`.
+
+        Close to what went in, but lower case and without accents. Raises InputError for an unknown id.
+        """
+        try:
+            pieces = [self.decoder[int(id)] for id in ids]
+        except KeyError as error:
+            raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
+        spaced = [piece if piece.startswith(JOINED) else f" {piece}".replace(f" {CONTINUES}", "") for piece in pieces]
+        return "".join(pieces[:1] + spaced[1:])
+
+    tokenize = Tokenizer.tokenize  # it asks for encode, start_id, end_id and pad_id, and for nothing else
+
+    def lines(self) -> list[str]:
+        """The pieces as text, one a line, in the order of their ids: what `from_lines` reads."""
+        return [*self.decoder.values()]
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[str]) -> "WordPiece":
+        return cls(lines)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the pieces as text, one a line, in the order of their ids: BERT's vocab.txt."""
+        write_atomically(path, "".join(f"{piece}\n" for piece in self.decoder.values()).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "WordPiece":
+        """Read a vocab.txt. Raises InputError naming the file where it is not one."""
+        try:
+            with open_regular(path) as file:
+                return cls(file.read().decode().replace("\r\n", "\n").removesuffix("\n").split("\n"))
+        except (OSError, ValueError) as error:  # InputError and UnicodeDecodeError are ValueErrors
+            raise InputError(f"{path}: cannot be read as a vocabulary of word pieces: {error}") from error
