@@ -26,11 +26,12 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip import params, processor
-from miniclip.config import PRESETS
-from miniclip.kernels.bench import records, timing
-from miniclip.kernels.bench.work import work
+from miniclip import params
+from miniclip.bench import records, timing
+from miniclip.bench.work import work
+from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops
+from miniclip.runtime import cpu
 from miniclip.towers import vit
 from miniclip.viz import roofline as draw
 
@@ -166,7 +167,7 @@ assert costs["fc"] == (2 * rows * W * D, 4 * (rows * D + W * D + W + rows * W))
 # One thing first. All that follows runs on **one core**. NumPy spreads a matrix product over all cores and does
 # everything else on one, which would compare the two on different machines. The library does likewise: it cuts a
 # batch, and each core takes its part through the whole tower alone
-# ([`numpy_chunks.py`](../../miniclip/ops/numpy_chunks.py)).
+# ([`chunks.py`](../../miniclip/runtime/chunks.py)).
 
 # %%
 
@@ -202,8 +203,8 @@ def stopwatch():
 
 
 def on_one_core(run):
-    with processor.one_blas_thread():
-        processor.limit_this_thread()
+    with cpu.one_blas_thread():
+        cpu.limit_this_thread()
         return run()
 
 
@@ -223,7 +224,7 @@ for _ in range(10):
     profiles.append((time.perf_counter() - start, noted))
 whole, noted = min(profiles, key=lambda profile: profile[0])
 
-print(f"one picture in {1e3 * whole:.0f} ms on one core of {processor.name()}")
+print(f"one picture in {1e3 * whole:.0f} ms on one core of {cpu.name()}")
 assert np.allclose(features, vit.encode_image(numpy_ops, images, **tree, config=config), atol=1e-4)
 
 # %% [markdown]
@@ -369,7 +370,7 @@ for what, (flops, moved) in costs.items():
     assert rate <= roof(intensity)
     points.setdefault(", ".join(products) if what in products else what, []).append((intensity, rate))
 
-cpu = f"one core of {processor.name()}, float32"
+cpu = f"one core of {cpu.name()}, float32"
 draw.rooflines([(cpu, "", peak, bandwidth, points)])
 plt.show()
 
