@@ -37,7 +37,7 @@ tutorials: .venv/tutorials
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 docs: .venv/docs
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
