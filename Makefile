@@ -56,8 +56,8 @@ gpu:
 	@$(PYTHON) -c "import sys, hypothesis, pytest; from miniclip.kernels.device import why_not; sys.exit(why_not())"
 	@failed=0; \
 	timeout 170 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
-		tests/test_kernels.py tests/test_kernels_memory.py tests/test_graphs.py tests/test_ops.py \
-		tests/test_ops_convolutions.py tests/test_backends.py || failed=1; \
+		tests/kernels/test_kernels.py tests/kernels/test_memory.py tests/kernels/test_graphs.py tests/ops/test_ops.py \
+		tests/ops/test_ops_convolutions.py tests/ops/test_backends.py || failed=1; \
 	timeout 140 $(PYTHON) -m miniclip bench kernels --seconds 100 || failed=1; \
 	timeout 150 $(PYTHON) -m miniclip bench models --seconds 90 || failed=1; \
 	timeout 20 $(PYTHON) -m miniclip bench report --write || failed=1; \

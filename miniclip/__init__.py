@@ -59,21 +59,17 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _import_from_checkout(name: str) -> None:
-    """Import the folder beside this one that installs as miniclip.NAME, unless miniclip is installed."""
-    folder = Path(__file__).parents[1] / name
-    if (Path(__file__).parent / name).exists() or not (folder / "__init__.py").exists():
-        return
-    places = [str(folder)]
-    spec = importlib.util.spec_from_file_location(
-        f"miniclip.{name}", folder / "__init__.py", submodule_search_locations=places
-    )
-    if spec is None or spec.loader is None:
-        return
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"miniclip.{name}"] = globals()[name] = module
-    spec.loader.exec_module(module)
+class _Checkout:
+    """Finds miniclip.kernels and miniclip.weights, which in a checkout are beside this folder and not in it."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        folder = Path(__file__).parents[1] / name.rpartition(".")[2]
+        if name in ("miniclip.kernels", "miniclip.weights"):
+            init = folder / "__init__.py"
+            return importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(folder)])
+        return None
 
 
-for _name in ("kernels", "weights"):
-    _import_from_checkout(_name)
+if not (Path(__file__).parent / "weights").exists():  # installing from a wheel puts them here
+    sys.meta_path.insert(0, _Checkout)  # type: ignore[arg-type]

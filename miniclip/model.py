@@ -44,7 +44,7 @@ class CLIP:
         batch_invariant: bool = False,
     ):
         self.config, self.ops, self._tokenizer = config, ops, tokenizer
-        self.dtype, self.batch_invariant = dtype, batch_invariant
+        self.backend, self.dtype, self.batch_invariant = ops.NAME, dtype, batch_invariant
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
         first = next(iter(parameter_tree.flatten(self.params).values()))
         self.device = getattr(first, "device", None)  # pictures and texts go there too; JAX's tracers have no device
@@ -121,11 +121,6 @@ class CLIP:
         if "logit_scale" not in self.params:
             raise InputError("one tower alone has no logit_scale: load the whole model")
         return self.params["logit_scale"]
-
-    @property
-    def backend(self) -> str:
-        """The backend's name: "numpy", "torch", ..."""
-        return self.ops.NAME
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:

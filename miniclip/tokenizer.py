@@ -90,8 +90,7 @@ class Tokenizer:
         self.merges = list(merges)
         symbols = [*BYTE_SYMBOLS.values()]
         symbols += [symbol + END_OF_WORD for symbol in symbols]
-        symbols += map("".join, self.merges)
-        symbols += [START, END]
+        symbols += [*map("".join, self.merges), START, END]
         self.decoder = dict(enumerate(symbols))
         self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of two alike the later id
         for pair in self.merges:
@@ -162,9 +161,9 @@ class Tokenizer:
         return batch
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, with spaces between words: what went in, but cleaned and in lower case (as the official one).
+        """Ids to text, cleaned and in lower case. Bytes that are not UTF-8, as of half a character, become U+FFFD.
 
-        Bytes that are not UTF-8, for example of half a character, become U+FFFD. Raises InputError for an unknown id.
+        Raises InputError for an unknown id.
         """
         try:
             text = "".join(self.decoder[int(id)] for id in ids)

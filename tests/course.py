@@ -6,11 +6,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from miniclip.kernels.device import INTERPRETING
 from miniclip.learn import catalogue, skeletons
 
-ROOT = Path(__file__).parent.parent
 COURSE = ROOT / "miniclip" / "learn"
 EXERCISES = {exercise.id: exercise for exercise in catalogue.exercises()}
 needs_interpreter = pytest.mark.skipif(not INTERPRETING, reason="the course runs kernels in the interpreter")

@@ -104,11 +104,18 @@ def test_an_efficientnet_that_would_take_for_ever_to_lay_out_is_refused_before_t
         )
 
 
-@pytest.mark.parametrize("change", [{"layers": None}, {"layers": 4}, {"patch_size": 32}])
-def test_a_tower_of_neither_kind_is_refused(change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": None}, "layers is None, expected the numbers of blocks in 4 stages"),
+        ({"layers": 4}, "layers is 4, expected the numbers of blocks in 4 stages"),
+        ({"patch_size": 32}, "not a miniclip configuration"),
+    ],
+)
+def test_a_tower_of_neither_kind_is_refused(change, message):
     values = RESNET.to_dict()
     values["visual"] |= change
-    with pytest.raises(miniclip.InputError, match="not a miniclip configuration"):
+    with pytest.raises(miniclip.InputError, match=message):
         CLIPConfig.from_dict(values)
 
 

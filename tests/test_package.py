@@ -8,8 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from checkout import ROOT
 
 
 def test_importing_miniclip_loads_no_heavy_package():
@@ -17,6 +16,29 @@ def test_importing_miniclip_loads_no_heavy_package():
     code = f"import sys, miniclip, miniclip.hf; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def loaded_by(statement):
+    """The modules of miniclip that are loaded after a statement, in a new process."""
+    code = f"import sys; {statement}; print(*[name for name in sys.modules if name.partition('.')[0] == 'miniclip'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_importing_miniclip_loads_no_rooms_before_they_are_used():
+    assert set(loaded_by("import miniclip")) <= {"miniclip", "miniclip._version"}
+    assert "miniclip.checkpoints" in loaded_by("import miniclip; miniclip.load")
+
+
+def test_the_model_imports_little():
+    """What a reader of the seven files may have to look into."""
+    assert len(loaded_by("import miniclip.model")) <= 25
+
+
+def test_help_imports_no_numpy():
+    code = "import sys; from miniclip import cli\ntry: cli.main(['--help'])\nfinally: print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
 
 
 def test_classifying_on_numpy_loads_no_torch():

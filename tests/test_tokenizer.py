@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import miniclip
 from miniclip import InputError, Tokenizer
 from miniclip.tokenizer import PLAIN, clean, split
-from miniclip.tokenizers.batch import Cache
+from miniclip.tokenizers.cache import Cache
 
 START, END = 49406, 49407
 FIXED = 2 * 256 + 2  # ids without any merge: 256 bytes, 256 bytes that end a word, start and end

@@ -173,7 +173,7 @@ def test_what_a_tutorial_defines_is_short_and_not_the_librarys(tutorial):
         most = LONGEST_KERNEL if node.decorator_list else LONGEST
         assert node.end_lineno - node.lineno + 1 <= most, node.name
     assert "assert " in source and "plt.show()" in source
-    assert ".subplots(" not in source  # what draws stands in miniclip.viz
+    assert ".subplots(" not in source  # functions that draw are in miniclip.viz
 
 
 @each_tutorial

@@ -1,19 +1,20 @@
 """The ways in that users know: the examples of docs/migrating.md as they are, against the libraries they come from."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from checkout import ROOT
 from PIL import Image
 
 import miniclip
 from miniclip import clip, hf
+from miniclip.families.clip.presets import VOCABULARY
 from miniclip.fetch import vocabulary
 
-PAGE = Path(__file__).parent.parent / "docs" / "migrating.md"
+PAGE = ROOT / "docs" / "migrating.md"
 PICTURE = "weights/example.png"
 
 
@@ -40,7 +41,7 @@ def run(code, **replaced):
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory, official_model, save_torchscript):
     """(OpenAI's model, the TorchScript archive of it)."""
-    official = official_model(16, 64, 2, 64, 16, 77, vocabulary.SIZE, 64, 1, 2)
+    official = official_model(16, 64, 2, 64, 16, 77, VOCABULARY, 64, 1, 2)
     path = tmp_path_factory.mktemp("archive") / "m.pt"
     save_torchscript(official, path)
     return official.float(), path

@@ -27,7 +27,7 @@ from miniclip.families.align.model import ALIGN
 from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops
 from miniclip.tokenizers.wordpiece import WordPiece
-from miniclip.towers import bert, efficientnet, resnet, transformer
+from miniclip.towers import bert, efficientnet, resnet, tracing
 from miniclip.train import shapes
 from miniclip.viz import attention as draw_attention
 from miniclip.viz import other_towers as draw
@@ -484,7 +484,7 @@ def gflops(config, E):
     ops, flops = counting()
     weights = params.tree_map(lambda shape: np.broadcast_to(np.float32(0), shape), config.tower.shapes(config, E))
     image = np.zeros((1, 3, config.image_size, config.image_size), np.float32)  # (1, C, height, width)
-    config.tower.encode_image(ops, image, **weights, config=config, trace=transformer.untraced)
+    config.tower.encode_image(ops, image, **weights, config=config, trace=tracing.untraced)
     return sum(flops) / 1e9
 
 

@@ -39,7 +39,7 @@ make demo                                     # an environment with miniclip its
 . .venv/bin/activate
 pip install -c constraints.txt matplotlib     # all that most of them need besides
 pip install -c constraints.txt -e ".[gpu]"    # for 06, 12 and 13: torch, and Triton
-python tutorials/03_attention.py              # runs one, and shows its pictures where there is a screen
+python tutorials/03_attention.py              # runs one, and shows its pictures if there is a screen
 make test-tutorials                           # runs all, and says how long each took
 make tutorials                                # runs all, and makes the pages and the notebooks again
 ```

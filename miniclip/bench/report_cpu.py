@@ -63,7 +63,7 @@ def _row(r):
 
 
 def rate(r, time):
-    """What is done in a second, or how long it takes where there is one thing to do."""
+    """What is done in a second, or how long it takes if there is one thing to do."""
     count = r["value"] * r["times"][r["ours"]] / 1e6
     if not r["shape"]:
         return f"{time / 1e3:,.0f} ms"

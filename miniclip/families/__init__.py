@@ -22,6 +22,8 @@ def from_dict(values: dict[str, Any]) -> CLIPConfig:
 
     Files from before miniclip 0.2 do not name their family: then it is the first whose fields these are.
     """
+    if not isinstance(values, dict):
+        raise InputError(f"not a miniclip configuration: {values!r}")
     name, errors = values.get("family"), []
     for family in FAMILIES:
         if name in (None, family.name):

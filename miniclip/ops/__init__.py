@@ -79,4 +79,4 @@ def _has_gpu():
 def refuse_batch_invariant(wanted: bool, backend: str) -> None:
     """InputError if somebody wants what only the numpy backend can give."""
     if wanted:
-        raise InputError(f"batch_invariant needs the numpy backend, which {backend} is not: pass backend='numpy'")
+        raise InputError(f"batch_invariant works on the numpy backend, not on {backend}: pass backend='numpy'")

@@ -1,8 +1,7 @@
 """The reference: every operation of CLIP, step by step, in plain NumPy.
 
-Three files beside it continue it: `numpy_activations` (other activations), `numpy_conv` (what convolutional towers
-need) and `runtime.chunks` (how a batch is shared by the cores). The other backends, such as `torch_ops`, export the
-same names with the same signatures. The towers get one of them as `ops`, and call it.
+It continues in `numpy_activations`, `numpy_conv` (for convolutional towers) and `runtime.chunks` (cores). The other
+backends, such as `torch_ops`, export the same names with the same signatures; the towers get one of them as `ops`.
 
 One alphabet for shapes, here and everywhere:
     B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
@@ -14,9 +13,9 @@ import math
 
 import numpy as np
 
-from miniclip.ops import numpy_activations
+from miniclip.ops import numpy_activations, numpy_conv
 from miniclip.ops.numpy_activations import gelu, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
-from miniclip.ops.numpy_conv import avg_pool2d, convolve, global_avg_pool2d, grid_tokens  # noqa: F401
+from miniclip.ops.numpy_conv import avg_pool2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.runtime.chunks import in_chunks
 
 NAME = "numpy"
@@ -187,7 +186,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
 
     x (B, C, height, width) · weight (O, C/groups, k, k) · bias (O,) · residual (B, O, Gy, Gx), as is what it returns.
     """
-    x = convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
+    x = numpy_conv.convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
     if bias is not None:
         x += bias[:, None, None]
     if residual is not None:

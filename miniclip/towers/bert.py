@@ -4,7 +4,7 @@
 behind each residual sum, as the first transformer did, where CLIP's normalise before.
 """
 
-from miniclip.towers import transformer
+from miniclip.towers import tracing, transformer
 
 
 def encode_text(
@@ -18,14 +18,14 @@ def encode_text(
     and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp", then "pooler", where there is one, which
     no feature depends on, and "features".
     """
-    see = trace or transformer.untraced
+    see = trace or tracing.untraced
     types = type_embedding[0] if token_types is None else ops.embed(token_types, type_embedding)  # (D,) or (B, T, D)
     x = ops.embed(tokens, **embed) + types + position_embedding[: tokens.shape[1]]  # (B, T, D)
     x = ops.layer_norm(x, **ln_embed, eps=config.eps)
     see("embeddings", x)
     for i, p in enumerate(blocks):
         keep = 0 if i == len(blocks) - 1 and not trace else None  # no other position is looked at
-        within = trace and transformer.within(f"blocks.{i}", trace)
+        within = trace and tracing.within(f"blocks.{i}", trace)
         x = block(ops, x, **p, config=config, lengths=end + 1, keep=keep, trace=within)
     x = x[:, 0]  # (B, D)
     if trace and pooler is not None:

@@ -9,7 +9,7 @@ here it has a weight and a bias, into which `checkpoints.batch_norm` has folded 
 import math
 from typing import NamedTuple
 
-from miniclip.towers.transformer import untraced
+from miniclip.towers.tracing import untraced
 
 
 def encode_image(ops, images, stem, blocks, *, config, trace=None):

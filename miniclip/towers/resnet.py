@@ -10,7 +10,7 @@ W is `config.width`, the channels behind the stem; the last grid has 32·W chann
 
 import math
 
-from miniclip.towers.transformer import untraced
+from miniclip.towers.tracing import untraced
 
 
 def encode_image(ops, images, stem, stages, attention_pool, *, config, trace=None):

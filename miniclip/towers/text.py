@@ -3,7 +3,7 @@
 (Learning Transferable Visual Models, sec. 2.4; clip/model.py, CLIP.encode_text.)
 """
 
-from miniclip.towers import transformer
+from miniclip.towers import tracing, transformer
 
 
 def encode_text(
@@ -14,7 +14,7 @@ def encode_text(
     Without a projection (B, D). `lengths` (B,) int: tokens after so many are padding, which no feature depends on.
     `trace(name, value)` sees "embeddings", what `transformer` shows of each block, "ln_final" (B, T, D), "features".
     """
-    see = trace or transformer.untraced
+    see = trace or tracing.untraced
     # what each token means, and where it is
     x = ops.embed(tokens, **embed) + position_embedding[: tokens.shape[1]]  # (B, T, D)
     see("embeddings", x)
@@ -42,10 +42,7 @@ def end_of_text(tokens, eot_token_id=None):
 
 
 def length(end, step=1):
-    """How many tokens of a batch are needed: nothing after a text's end reaches its feature.
-
-    end (B,) -> the number up to the last end, rounded up to a multiple of `step`.
-    """
+    """How many tokens a batch needs, rounded up to a multiple of `step`: nothing after the last end, (B,), counts."""
     return -(-(1 + end.max(initial=0)) // step) * step
 
 

@@ -4,6 +4,8 @@ Builds on the operations it is given as `ops`; `vit` and `text` turn pixels or t
 Parameters are nested dicts whose keys are the argument names of the function that uses them: `**p` hands them over.
 """
 
+from miniclip.towers import tracing
+
 
 def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None, trace=None):
     """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
@@ -16,24 +18,10 @@ def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None
              `attentions` is False, and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp"
     """
     for i, p in enumerate(blocks):
-        see = trace and within(f"blocks.{i}", trace)
+        see = trace and tracing.within(f"blocks.{i}", trace)
         only = keep if i == len(blocks) - 1 else None
         x = block(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=only, trace=see)  # (B, T, D)
     return x if keep is None else x[:, 0]  # (B, D)
-
-
-def untraced(name, value):
-    """The `trace` that does nothing."""
-
-
-def within(part, trace):
-    """A `trace` for one part of a model: it puts the part before each name."""
-
-    def see(name, value):
-        trace(f"{part}.{name}", value)
-
-    see.attentions = getattr(trace, "attentions", True)
-    return see
 
 
 def block(ops, x, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):

@@ -4,7 +4,7 @@
 more layer norm, before the first block.
 """
 
-from miniclip.towers import transformer
+from miniclip.towers import tracing, transformer
 
 
 def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=None, *, config, trace=None):
@@ -12,7 +12,7 @@ def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=N
 
     `trace(name, value)` sees "embeddings", "ln_pre", what `transformer` shows of each block, "ln_post" and "features".
     """
-    see = trace or transformer.untraced
+    see = trace or tracing.untraced
     # patches and the class token become tokens, with their positions
     x = ops.patch_embed(images, **patch_embed)  # (B, T, D)
     see("embeddings", x)

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from miniclip.viz import ORANGE, WIDTH, styled
+from miniclip.viz.style import ORANGE, WIDTH, styled
 
 
 @styled

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz import BLUE, GREY, ORANGE, WIDTH, styled
+from miniclip.viz.style import BLUE, GREY, ORANGE, WIDTH, styled
 
 
 @styled

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from miniclip.viz import BLUE, GREY, ORANGE, RED, WIDTH, styled
+from miniclip.viz.style import BLUE, GREY, ORANGE, RED, WIDTH, styled
 
 LIGHT = "#d9d9d9"  # of what is not there
 

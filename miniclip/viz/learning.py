@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from miniclip.viz import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, styled
+from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, styled
 
 
 @styled

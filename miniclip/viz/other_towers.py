@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz import BLUE, GREEN, ORANGE, WIDTH, styled
+from miniclip.viz.style import BLUE, GREEN, ORANGE, WIDTH, styled
 
 
 @styled

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, WIDTH, styled
+from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, WIDTH, styled
 
 MARKERS = "osD^vphX"
 COLOURS = plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, "#7a5a3a", "#d96fae", "#1f9aa8"])

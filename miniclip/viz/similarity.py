@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz import styled
+from miniclip.viz.style import styled
 
 
 @styled

@@ -4,7 +4,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 
-from miniclip.viz import BLUE, GREY, WIDTH, styled
+from miniclip.viz.style import BLUE, GREY, WIDTH, styled
 
 END_OF_WORD = "</w>"
 DARK = "#555555"  # of small print

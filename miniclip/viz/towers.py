@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from miniclip.viz import BLUE, GREEN, GREY, ORANGE, WIDTH, styled
+from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, WIDTH, styled
 
 TINTS = ("#cfe0f3", "#f8ddc2")  # of blue and orange, to write on
 

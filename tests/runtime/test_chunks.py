@@ -4,10 +4,10 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,7 +198,7 @@ def test_a_convolutional_tower_is_batch_invariant():
 def test_other_backends_do_not_offer_it(backend):
     if backend == "jax":
         pytest.importorskip("jax")
-    with pytest.raises(miniclip.InputError, match=rf"batch_invariant .* not by {backend}: pass backend='numpy'"):
+    with pytest.raises(miniclip.InputError, match=rf"batch_invariant .* not on {backend}: pass backend='numpy'"):
         miniclip.load("shapes", backend=backend, batch_invariant=True)
 
 
@@ -234,7 +234,7 @@ def test_threads_that_encode_at_a_time_leave_blas_as_it_was(two_threads, model):
 def test_a_thread_may_encode_when_the_main_one_has_ended():
     code = """
 import threading, time, numpy, miniclip
-from miniclip import processor
+from miniclip.runtime import cpu
 model, preprocess = miniclip.load("shapes", backend="numpy")
 cpu.blas_threads = cpu.cores = lambda: 2
 
@@ -244,6 +244,5 @@ def later():
 
 threading.Thread(target=later).start()
 """
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "(9, 128)", done.stderr

@@ -3,17 +3,17 @@
 import hashlib
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from PIL import Image, ImageColor, ImageDraw
 
 import miniclip
 from miniclip import checkpoints, params, weights, zero_shot
 from miniclip.train import evaluation, shapes
 
-PAGE = Path(__file__).parent.parent / "docs" / "built-in-model.md"
+PAGE = ROOT / "docs" / "built-in-model.md"
 
 
 def test_a_quarter_of_the_pairs_is_held_out_and_no_colour_or_shape_is():

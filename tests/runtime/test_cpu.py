@@ -55,7 +55,7 @@ def test_the_last_one_out_takes_the_limit_back(two_threads):
 def test_a_child_of_a_process_that_is_inside_has_all_threads():
     code = """
 import os, miniclip
-from miniclip import processor
+from miniclip.runtime import cpu
 cpu._set_threads([2])
 with cpu.one_blas_thread():
     if os.fork() == 0:
@@ -169,7 +169,8 @@ def test_where_it_cannot_start_anew_it_goes_on(machine, monkeypatch):
 def test_a_restarted_program_does_what_it_was_asked_for():
     code = """
 import sys
-from miniclip import cli, processor
+from miniclip import cli
+from miniclip.runtime import cpu
 cpu.slow_kernel = lambda: "Haswell" if cpu.CORETYPE not in cpu.os.environ else None
 sys.argv = ["miniclip", "info", "nothing"]
 sys.orig_argv[1:] = ["-c", "import os, sys; print(os.environ['OPENBLAS_CORETYPE'], sys.argv[1:]); sys.exit(7)", "info"]

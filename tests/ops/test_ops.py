@@ -33,6 +33,10 @@ def test_backends_export_the_same_names_with_the_same_signatures(backend):
     ours, reference = functions(select(backend)), functions(numpy_ops)
     assert {n: inspect.signature(f) for n, f in ours.items()} == {n: inspect.signature(f) for n, f in reference.items()}
     assert select(backend).ACTIVATIONS.keys() == numpy_ops.ACTIVATIONS.keys()
+    constants = [
+        {name: type(x) for name, x in vars(ops).items() if name.isupper()} for ops in (select(backend), numpy_ops)
+    ]
+    assert constants[0].items() >= constants[1].items()
 
 
 def test_every_reference_operation_says_what_it_computes():
@@ -122,7 +126,7 @@ def test_embed_looks_rows_up_and_pool_picks_a_token(ops, seed, batch, length, vo
     index = rng.integers(0, length, batch)
     embedded = run(ops, "embed", tokens, table)
     np.testing.assert_array_equal(embedded, [[table[token] for token in row] for row in tokens])
-    np.testing.assert_array_equal(run(ops, "pool", embedded, index), [table[row[i]] for row, i in zip(tokens, index)])
+    np.testing.assert_array_equal(run(ops, "gather", embedded, index), [table[row[i]] for row, i in zip(tokens, index)])
 
 
 # -------------------------------------------------------------------------------------------- activations

@@ -14,6 +14,7 @@ from miniclip import checkpoints, params
 from miniclip.checkpoints import huggingface
 from miniclip.checkpoints.infer import infer_config
 from miniclip.families import names
+from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.formats import safetensors as files
 
 
@@ -42,10 +43,10 @@ def directory(tmp_path_factory):
 
 def test_every_canonical_name_is_hit_exactly_once():
     theirs = official_model().state_dict()
-    hits = names.rename({name: x.numpy() for name, x in theirs.items()}, names.HUGGING_FACE)
+    hits = names.rename({name: x.numpy() for name, x in theirs.items()}, clip_huggingface.NAMES)
     config = huggingface.config_from(official_model().config.to_dict())
     assert hits.keys() == params.flatten(config.shapes()).keys()
-    sources = [s for value in names.HUGGING_FACE.values() for s in (value if isinstance(value, tuple) else (value,))]
+    sources = [source for value in clip_huggingface.NAMES.values() for source in value]
     assert len(sources) == len(set(sources))
     assert sum(x.size for x in hits.values()) == sum(x.numel() for x in theirs.values())
 

@@ -1,5 +1,7 @@
 """BatchNorms folded into convolutions and out of them again: the same function, and nothing lost on the way back."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import miniclip
-from miniclip.families.batch_norm import EPS, fold, unfold
+from miniclip.families import batch_norm
+from miniclip.families.clip.openai import BATCH_NORMS, EPS
 
 # A convolution's name and its BatchNorm's, of each kind that OpenAI's ResNets have.
 PAIRS = [
@@ -17,6 +20,7 @@ PAIRS = [
     ("visual.layer4.12.conv2", "visual.layer4.12.bn2"),
     ("visual.layer1.0.downsample.0", "visual.layer1.0.downsample.1"),
 ]
+fold, unfold = (partial(function, endings=BATCH_NORMS, eps=EPS) for function in (batch_norm.fold, batch_norm.unfold))
 each_pair = pytest.mark.parametrize(("conv", "norm"), PAIRS)
 
 

@@ -16,6 +16,7 @@ from miniclip import CLIP, params
 from miniclip.checkpoints.infer import infer_config
 from miniclip.config import CLIPConfig, ResNetConfig, TextConfig
 from miniclip.families import batch_norm, names
+from miniclip.families.clip import openai
 from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops, select
 from miniclip.towers import resnet
@@ -68,7 +69,7 @@ def build(module, config, embed_dim):
 def fold(official):
     """The parameters of an official model, flat, under our names."""
     tensors = {name: x.numpy() for name, x in official.state_dict().items()}
-    return names.rename(batch_norm.fold(tensors), names.OPENAI_RESNET)
+    return names.rename(batch_norm.fold(tensors, openai.BATCH_NORMS, openai.EPS), openai.OPENAI_RESNET)
 
 
 def config_of(structure):
@@ -171,7 +172,7 @@ def test_every_official_parameter_is_hit_exactly_once(pair):
     flat = fold(official)
     assert {name: x.shape for name, x in flat.items()} == params.flatten(config.shapes())
     folded = batch_norm.fold({name: x.numpy() for name, x in official.state_dict().items()})
-    restored = names.restore(flat, names.OPENAI_RESNET)
+    restored = names.restore(flat, openai.OPENAI_RESNET)
     assert restored.keys() == folded.keys()
     assert all(np.array_equal(restored[name], x) for name, x in folded.items())
 
@@ -181,7 +182,7 @@ def test_openais_model_loads_what_was_unfolded_and_computes_the_same(pair, modul
     images = pictures(config)
     with torch.no_grad():
         before = official.float().encode_image(torch.from_numpy(images)).numpy()
-    unfolded = batch_norm.unfold(names.restore(fold(official), names.OPENAI_RESNET))
+    unfolded = batch_norm.unfold(names.restore(fold(official), openai.OPENAI_RESNET), openai.BATCH_NORMS, openai.EPS)
     other = build(module, config.visual, config.embed_dim)
     other.load_state_dict({name: torch.from_numpy(x) for name, x in unfolded.items()})
     with torch.no_grad():
@@ -202,7 +203,8 @@ def test_presets_build_the_official_models(module, name):
     assert official.visual.attnpool.num_heads == visual.heads
     theirs = {name: tuple(x.shape) for name, x in official.named_parameters()}
     flat = params.flatten(config.shapes())
-    empty = batch_norm.unfold(names.restore({n: np.empty(s, np.uint8) for n, s in flat.items()}, names.OPENAI_RESNET))
+    empty = names.restore({name: np.empty(shape, np.uint8) for name, shape in flat.items()}, openai.OPENAI_RESNET)
+    empty = batch_norm.unfold(empty, openai.BATCH_NORMS, openai.EPS)
     assert {name: x.shape for name, x in empty.items() if name in theirs} == theirs
     assert empty.keys() - theirs.keys() == {name for name, _ in official.named_buffers()}
     assert infer_config(flat) == config

@@ -5,10 +5,10 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 
 import miniclip
 from miniclip import checkpoints
@@ -201,7 +201,7 @@ def test_another_preprocessing_is_refused_by_name(change, saved, tmp_path):
 
 def test_the_example_of_the_page_runs_with_another_import(tmp_path, relative_error):
     """docs/migrating.md's, on a model that OpenCLIP saved; OpenCLIP encodes the same pictures and texts."""
-    page = (Path(__file__).parent.parent / "docs" / "migrating.md").read_text()
+    page = (ROOT / "docs" / "migrating.md").read_text()
     (code,) = re.findall(r"```python\n([^`]*instead of: import open_clip\n.*?)```", page, re.DOTALL)
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
     config, arrays = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}, tmp_path / "arrays.npz"

@@ -152,7 +152,7 @@ def test_first_steps_compile(capability):
 
 WHOLE_MODEL = """
 import dataclasses, torch
-from miniclip.config import PRESETS
+from miniclip.families.clip.presets import PRESETS
 from miniclip.kernels import offline, triton_ops as ops
 from miniclip.params import tree_map
 from miniclip.towers import text
@@ -173,7 +173,7 @@ for name in {names}:
 """
 WHOLE_ALIGN = """
 import torch
-from miniclip.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.kernels import offline, triton_ops as ops
 from miniclip.params import tree_map
 from miniclip.towers import bert, efficientnet

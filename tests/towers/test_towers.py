@@ -18,6 +18,7 @@ from transformers import (
 import miniclip
 from miniclip import params
 from miniclip.families import names
+from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.families.clip.presets import PRESETS
 
 # vision: width, MLP width, heads, layers, picture, patch, activation · text: likewise, length, vocabulary, end
@@ -199,7 +200,7 @@ def test_tokens_behind_the_end_change_nothing(ours):
 
 def test_shapes_are_those_of_the_official_parameters(pair, ours):
     official = {name: x.numpy() for name, x in pair[0].state_dict().items()}
-    renamed = names.rename(official, names.HUGGING_FACE)
+    renamed = names.rename(official, clip_huggingface.NAMES)
     assert {name: x.shape for name, x in renamed.items()} == params.flatten(ours.config.shapes())
 
 

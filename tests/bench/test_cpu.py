@@ -15,9 +15,9 @@ from miniclip.bench import captions, cpu, cpu_features, cpu_inputs, records, rep
 from miniclip.bench.session import WrongAnswer
 from miniclip.cli import main
 from miniclip.fetch.vocabulary import official_tokenizer
+from miniclip.runtime import cpu as runtime_cpu
 from miniclip.tokenizer import PLAIN
 
-ROOT = Path(__file__).parents[1]
 TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)
 SMALL = {"B": 3, "texts": 40, "files": 2, "megapixels": 0.1, "T": 77, "new": True}
 CASES = [case._replace(shape={name: SMALL[name] for name in case.shape}, needs=()) for case in cpu.CASES]
@@ -113,7 +113,7 @@ def test_new_texts_are_other_ones_in_every_call(model):
 
 
 def test_a_processor_that_lacks_a_type_is_not_asked_for_it(model, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cpu.processor, "_cpuinfo", lambda: {"flags": "avx2"})
+    monkeypatch.setattr(runtime_cpu, "_cpuinfo", lambda: {"flags": "avx2"})
     seen = []
     monkeypatch.setattr(cpu.session, "run", lambda cases, *others: seen.extend(cases))
     cpu.run(out=tmp_path, config=TINY)

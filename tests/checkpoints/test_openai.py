@@ -12,8 +12,10 @@ import miniclip
 from miniclip import checkpoints, params
 from miniclip.checkpoints import openai
 from miniclip.checkpoints.convert import convert
+from miniclip.checkpoints.infer import infer_config
 from miniclip.config import ResNetConfig, TextConfig, VisionConfig
 from miniclip.families import names
+from miniclip.families.clip import openai as openai_names
 from miniclip.families.clip.presets import PRESETS
 
 VIT = (16, 40, 2, 64, 8, 11, 100, 64, 1, 2)
@@ -153,12 +155,12 @@ def test_a_state_dict_loads_as_its_archive(sizes, tmp_path, official_model, save
 
 @pytest.mark.parametrize("sizes", [VIT, RESNET], ids=["vit", "resnet"])
 def test_every_canonical_name_is_hit_exactly_once(sizes, official_model):
-    table = names.OPENAI if sizes is VIT else names.OPENAI_RESNET
+    table = openai_names.OPENAI if sizes is VIT else openai_names.OPENAI_RESNET
     sources = [name for theirs in table.values() for name in theirs]
     assert len(sources) == len(set(sources))
     tensors = {name: x.numpy() for name, x in official_model(*sizes).state_dict().items()}
     flat = openai.rename(dict(tensors), "the official model")
-    config = miniclip.config.infer_config({name: x.shape for name, x in flat.items()})
+    config = infer_config({name: x.shape for name, x in flat.items()})
     assert {name: x.shape for name, x in flat.items()} == params.flatten(config.shapes())
     assert names.rename(names.restore(flat, table), table).keys() == flat.keys()
 
