@@ -226,7 +226,7 @@ def test_the_readme_says_what_was_recorded():
     written = text.partition(report_cpu.BEGIN)[2].partition(report_cpu.END)[0].strip()
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", written)
     assert pictures and all((ROOT / path).exists() for _, path in pictures)
-    assert written == report_cpu.section(records.read(records.CPU), pictures)
+    assert written == report_cpu.section(records.read(report_cpu.RESULTS), pictures)
 
 
 def test_the_report_of_the_cpu_is_asked_for(tmp_path, capsys):
