@@ -20,6 +20,7 @@ test-official: .venv/test
 lint: .venv/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/lint
 	$(BIN)/ruff check --fix .

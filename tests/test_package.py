@@ -61,13 +61,23 @@ def test_a_checkout_on_the_path_works_without_installing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The names in a wheel built from a copy of the sources, so that no leftovers of other builds go in."""
-    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheel"))
+def wheel(source, tmp_path_factory):
+    return wheel_of(source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the sources, without what other builds have left in them."""
+    source = tmp_path_factory.mktemp("source")
     for name in ("miniclip", "kernels", "weights"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    return source
+
+
+def wheel_of(source, target):
+    """The names in the wheel that is built from a folder or from an sdist."""
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", target, source]
     subprocess.run(build, check=True, capture_output=True)
     (path,) = target.glob("*.whl")
@@ -100,6 +110,13 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
         "miniclip/weights/shapes.safetensors",
         "miniclip/weights/example.png",
     }
+
+
+def test_the_sdist_builds_the_same_wheel(wheel, source, tmp_path):
+    code = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=source, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    assert wheel_of(sdist, tmp_path) == wheel
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
