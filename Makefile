@@ -34,7 +34,8 @@ test-tutorials: .venv/test
 tutorials: .venv/tutorials
 	$(BIN)/python tutorials/render.py
 
-# The site of docs/ and of all pages beside it, in build/site: begin with index.html. Neither torch nor a network is needed.
+# The site of docs/ and of all pages beside it, in build/site: begin with index.html, or for the search with
+# python -m http.server -d build/site. Neither torch nor a network is needed.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 docs: .venv/docs
