@@ -166,6 +166,7 @@ class ModelConfig:
     family: ClassVar[str]
     scale: ClassVar[str]  # the one parameter beside the towers
     towers: ClassVar[dict[str, Sequence[type]]]  # what `visual` and `text` may be
+    tokenizer: ClassVar[str]  # the class of its vocabulary
 
     def shapes(self) -> dict[str, Any]:
         """The model's parameter tree with shapes for leaves."""
@@ -207,6 +208,7 @@ class CLIPConfig(ModelConfig):
     family: ClassVar[str] = "clip"
     scale: ClassVar[str] = "logit_scale"
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
+    tokenizer: ClassVar[str] = "Tokenizer"
 
 
 def _tower(kinds, values):
