@@ -134,7 +134,7 @@ class CLIP:
         config = self._tower("text")
         if self.tokenizer is None:
             raise InputError(
-                f"this model came without its vocabulary: set model.tokenizer = {self.config.tokenizer}.load(path)"
+                f"it came without its vocabulary: set model.tokenizer = {self.config.tokenizer}.load(path)"
             )
         length = config.text_length if context_length is None else context_length
         return self.tokenizer.tokenize(texts, length, truncate)
