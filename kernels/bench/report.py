@@ -1,4 +1,4 @@
-"""`miniclip bench report`: the newest records as tables and pictures, beside the targets that they are held to."""
+"""`miniclip bench report`: the newest records as tables and pictures, and the targets that were measured."""
 
 import os
 from pathlib import Path
@@ -10,17 +10,17 @@ from miniclip.kernels.bench import records
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-DEVICE, DTYPE = "H200", "bfloat16"  # that the targets are for
+DEVICE, DTYPE = "H200", "bfloat16"  # of the targets
 HOW = (
-    "`make gpu`, on a machine with an NVIDIA GPU, measures what 8 minutes allow and writes this section again; "
-    "`miniclip bench kernels` and `miniclip bench models` take their time and measure all."
+    "`make gpu`, on a machine with an NVIDIA GPU, measures for 8 minutes and writes this section again; "
+    "`miniclip bench kernels` and `miniclip bench models` measure everything, which takes longer."
 )
 
 
 class Target(NamedTuple):
     name: str
     shape: dict
-    against: str  # a provider, "the best peer", or "the limit": then a share of it
+    against: str  # a provider, "the best peer", or "the limit" (`least` is then a share of it)
     least: float
 
 
@@ -39,7 +39,7 @@ TARGETS = [
 
 
 def measured(target, found):
-    """What the records say of a target, the share or the ratio; None where nobody has measured it."""
+    """The share or the ratio that the records have for a target; None if nobody has measured it."""
     for r in found:
         if (r["name"], r["shape"], r["dtype"]) == (target.name, target.shape, DTYPE) and DEVICE in r["device"]:
             if target.against == "the limit":
@@ -54,16 +54,17 @@ def measured(target, found):
 
 
 def section(found, pictures=()):
-    """What stands between the markers, in Markdown; pictures: [(what it shows, its path from the README)]."""
-    rows = [_target_row(target, measured(target, found)) for target in TARGETS]
+    """The text between the markers, in Markdown; pictures: [(what it shows, its path from the README)].
+
+    Only targets that were measured are in it.
+    """
     if not found:
-        head = f"Nothing has been measured yet. The targets, on an {DEVICE} in {DTYPE}, all of them unmeasured:"
-        return "\n\n".join([head, table(["what", "target"], [row[:2] for row in rows]), HOW])
-    parts = [
-        f"The targets, on an {DEVICE} in {DTYPE}:",
-        table(["what", "target", "measured", "reached"], rows),
-        *(f"![{shown}]({path})" for shown, path in pictures),
-    ]
+        return f"Nothing has been measured yet. {HOW}"
+    parts = []
+    rows = [_target_row(target, measured(target, found)) for target in TARGETS if measured(target, found) is not None]
+    if rows:
+        parts += [f"The targets, on an {DEVICE} in {DTYPE}:", table(["what", "target", "measured", "reached"], rows)]
+    parts += [f"![{shown}]({path})" for shown, path in pictures]
     head = ["what", "shape", "dtype", "time", "rate", "of the limit", "against", "ratio"]
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device]
@@ -76,9 +77,13 @@ def section(found, pictures=()):
 def _target_row(target, value):
     share = target.against == "the limit"
     goal = f"{target.least:.0%} of the limit" if share else f"{target.least:.2f}x {target.against}"
-    found = "" if value is None else f"{value:.1%}" if share else f"{value:.3f}x"  # so that a near miss shows
-    reached = "not measured" if value is None else "yes" if value >= target.least else "no"
-    return [f"{target.name}, {shape(target.shape)}", f"at least {goal}", found, reached]
+    found = f"{value:.1%}" if share else f"{value:.3f}x"  # so many digits that a near miss shows
+    return [
+        f"{target.name}, {shape(target.shape)}",
+        f"at least {goal}",
+        found,
+        "yes" if value >= target.least else "no",
+    ]
 
 
 def _row(r):
@@ -92,7 +97,7 @@ def _row(r):
 
 
 def shape(shape):
-    """{name: size} as people read it."""
+    """{name: size} as text: "B = 256, T = 50"."""
     return ", ".join(name if value is True else f"{name} = {value:,}" for name, value in shape.items())
 
 
@@ -104,7 +109,7 @@ def table(head, rows):
 
 
 def draw(found, directory):
-    """Pictures of the records, <device>-<what>.png in `directory`; -> [(what it shows, path)]. Needs matplotlib."""
+    """Draw the records, <device>-<what>.png in `directory`: -> [(what it shows, path)]. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     drawn = []
@@ -131,7 +136,7 @@ def _of(found, **shape):
 
 
 def _lines(axes, found, across, height):
-    """A line for each provider, ours first and boldest: height(record, provider's time) over shape[across]."""
+    """Draw height(record, provider's time) over shape[across]: a line for each provider, ours first and boldest."""
     found = sorted(found, key=lambda r: r["shape"][across])
     ours, ticks = found[0]["ours"], [r["shape"][across] for r in found]
     for name in dict.fromkeys([ours, *(name for r in found for name in r["times"])]):
@@ -175,7 +180,7 @@ def _models(figure, found):
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    for axes in panels:  # those that are left over
+    for axes in panels:  # the panels without a model
         axes.set_axis_off()
     lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
@@ -185,24 +190,24 @@ def _models(figure, found):
 
 
 def write(found, directory=None, readme=README):
-    """Draw the pictures in `directory` (None: the package's own) and put tables and pictures between the markers.
+    """Draw the pictures in `directory` (None: the package's own) and write tables and pictures between the markers.
 
-    -> False where there is no matplotlib: then it is tables alone. InputError where the markers are not in `readme`.
+    Returns False without matplotlib: then there are only tables. Raises InputError if `readme` has no markers.
     """
     return fill(readme, (BEGIN, END), lambda: draw(found, records.writable(directory)), lambda p: section(found, p))
 
 
 def fill(readme, markers, draw, section):
-    """Put section([(what is shown, path from the README)]) of the pictures that draw() makes between two markers.
+    """Write section([(what is shown, path from the README)]), of the pictures that draw() makes, between two markers.
 
-    -> False without matplotlib: then there are none. InputError where the markers are not there.
+    Returns False without matplotlib: then there are no pictures. Raises InputError if the markers are not there.
     """
     readme = Path(readme)
     text = readme.read_text() if readme.exists() else ""
     before, begin, rest = text.partition(markers[0])
     _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise InputError(f"{readme} has no {' and '.join(markers)}, which results are written between")
+        raise InputError(f"{readme} has no {' and '.join(markers)}: results are written between these two lines")
     try:
         pictures, complete = draw(), True
     except ImportError:
