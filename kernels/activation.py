@@ -91,7 +91,7 @@ def tiles(M, N, dtype):
 
 
 def key(M, N, dtype):
-    """What a tuned configuration is found by."""
+    """The key that a tuned configuration is recorded under."""
     return {"N": N, "dtype": str(dtype)[6:], "large": M >= 4096}
 
 

@@ -323,7 +323,7 @@ def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
 
 
 def key(Tq, Tk, K, dtype, causal, batch):
-    """What a tuned configuration is found by."""
+    """The key that a tuned configuration is recorded under."""
     return {"Tq": Tq, "Tk": Tk, "K": K, "dtype": str(dtype)[6:], "causal": causal, "large": batch >= 16}
 
 

@@ -12,7 +12,7 @@ import threading
 
 import torch
 
-MOST_ROWS = 64  # of a batch that is recorded: computing a larger one takes longer than launching it
+MOST_ROWS = 64  # of a batch that is recorded: computing a larger one mostly takes longer than launching it
 MOST_GRAPHS = 64  # kept for each function: as many as texts have sizes and lengths
 
 

@@ -21,7 +21,9 @@ class Kernel(NamedTuple):
 
     ours: Callable
     plain: Callable  # torch's own: in float64 it is the oracle, in the same dtype the measure of our error
-    inputs: Callable  # (new, **shape) -> {argument: tensor or option}; new(*shape) makes a tensor of normal numbers
+    # (new, **shape) -> {argument: tensor or option}. new(*shape) makes a tensor of normal numbers, in guarded memory or
+    # on a GPU; inputs of another size change them in place, as new(D).mul_(0.1) does.
+    inputs: Callable
     rows: tuple  # the arguments that have one row for each row of the result
     work: Callable  # (**shape) -> (FLOPs of matrix products, numbers read and written at least)
     small: tuple  # shapes that the interpreter computes in a second and that fill no tile: tested
@@ -29,7 +31,7 @@ class Kernel(NamedTuple):
     compiled: tuple = ()  # shapes that are compiled only
     peers: dict = {}  # noqa: RUF012 {name: call}: what is measured beside `plain`
     tuned: str = ""  # the name in tuned.json of what `candidates` and `key` are for; "": tiles are not tuned
-    key: Callable | None = None  # (dtype=, **shape) -> what a tuned configuration is found by
+    key: Callable | None = None  # (dtype=, **shape) -> the key that a tuned configuration is recorded under
     candidates: Callable | None = None  # () -> the configurations to measure
 
     @property

@@ -84,7 +84,7 @@ def tiles(M, D, dtype):
 
 
 def key(M, D, dtype):
-    """What a tuned configuration is found by."""
+    """The key that a tuned configuration is recorded under."""
     return {"D": D, "dtype": str(dtype)[6:], "large": M >= 4096}
 
 

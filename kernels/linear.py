@@ -129,7 +129,7 @@ def pays(M, N, K, dtype):
 
 
 def key(M, N, K, dtype):
-    """What a tuned configuration is found by."""
+    """The key that a tuned configuration is recorded under."""
     return {"M": triton.next_power_of_2(M), "N": N, "K": K, "dtype": str(dtype)[6:]}
 
 

@@ -2,5 +2,6 @@
 
 from miniclip.kernels import activation, attention, layer_norm, linear, patch_embed, similarity
 
-FILES = (attention, layer_norm, activation, linear, patch_embed, similarity)  # in the order in which they are measured
+# In the order in which they are measured.
+FILES = (attention, layer_norm, activation, linear, patch_embed, similarity)
 KERNELS = {name: kernel for file in FILES for name, kernel in file.KERNELS.items()}

@@ -41,9 +41,10 @@ few = settings(max_examples=25 if DEVICE == "cpu" else 10)
 # ---------------------------------------------------------------------------- every kernel of the table
 
 EVERY = [(name, shape) for name, kernel in KERNELS.items() for shape in kernel.small]
+TWO_DTYPES = [torch.float32, DTYPES[-1]]  # on a GPU each is compiled, which takes its time
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+@pytest.mark.parametrize("dtype", TWO_DTYPES, ids=lambda dtype: str(dtype)[6:])
 @pytest.mark.parametrize(("name", "shape"), EVERY, ids=[ladder.describe(*case) for case in EVERY])
 def test_every_version_of_every_kernel(name, shape, dtype):
     kernel, seeds = KERNELS[name], itertools.count()
@@ -69,7 +70,8 @@ def test_the_table_has_every_file_with_kernels():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.rpartition(".")[2])
 def test_the_versions_in_a_files_header_are_those_that_are_accepted(file):
     count = max(kernel.ours.versions for kernel in file.KERNELS.values())
-    assert re.findall(r"^    (\d)  \S", file.__doc__, re.MULTILINE) == [str(i) for i in range(1, count + 1)]
+    listed = re.findall(r"^    (\d)  \S", file.__doc__, re.MULTILINE)
+    assert listed == [str(i) for i in range(1, count + 1)] or (count == 1 and not listed)
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="it would print times, of larger shapes")
