@@ -158,7 +158,8 @@ def test_all_kernels_at_clips_shapes_are_measured():
     assert {(case.kernel, str(case.shape)) for case in cases.CASES if case.dtype == "bfloat16"} >= {
         (name, str(shape)) for name, kernel in cases.KERNELS.items() for shape in kernel.clip
     }
-    assert {case.kernel for case in cases.CASES} >= {"attention", "layer_norm", "linear", "patch_embed", "similarity"}
+    ends, norms, gelus = {"patch_embed", "similarity"}, {"layer_norm", "add_layer_norm"}, {"quick_gelu", "gelu"}
+    assert {case.kernel for case in cases.CASES} >= {"attention", "linear", *ends, *norms, *gelus}
 
 
 @on_the_cpu
