@@ -381,7 +381,7 @@ plt.show()
 # pairs by heart, instead of colour and shape separately.
 #
 # Do not expect more of this model. It has seen only large shapes, one in each picture, and one way of naming them.
-# The [README](../../README.md) shows the limit even of the built-in model: two objects in one picture.
+# Even [the built-in model](../../docs/built-in-model.md) fails with two objects in one picture.
 #
 # **Now you.** `miniclip learn start course` writes the exercises. `contrastive_loss` and `contrastive_gradient`
 # belong to this page: see [the course](../../miniclip/learn/README.md). And try this here: let a batch have only one

@@ -273,12 +273,12 @@ assert one > 0.1 and two < 1e-4
 # `@triton.jit` turns a function into an object that can be launched; the function itself is its `.fn`.
 
 # %%
-for kernel in (library._normalise, library._rows):
+for kernel in (library._normalise, library._rows_kernel):
     print(inspect.getsource(kernel.fn))
 
 # %% [markdown]
 # The arithmetic, `_normalise`, is the same as ours, for several rows at once: hence the two axes. For a float32 row
-# it subtracts the mean twice, since the first sum was rounded. `x_row` is the distance between the beginnings of
+# it subtracts the mean twice, since the first sum was rounded. `stride_xm` is the distance between the beginnings of
 # rows, which need not be adjacent; `tl.int64` is for offsets beyond $2^{31}$. `update_ptr is not None` is decided
 # when the kernel is compiled: with an update $u$, the residual sum $x + u$ and its norm are one kernel.
 #

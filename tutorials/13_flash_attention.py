@@ -289,13 +289,13 @@ assert np.allclose(forgotten[14], share * exact[14], rtol=0, atol=1e-12) and sha
 # used by default. Here is a step of it, for $N$ keys:
 
 # %%
-print(inspect.getsource(library._keys.fn))
+print(inspect.getsource(library._inner_step.fn))
 
 # %% [markdown]
 # It is the body of our loop with three differences. It uses powers of two instead of $e$, since the hardware has an
-# instruction for them: `scale` includes $\log_2 e$. `k_t` and `v_t` are the distances between tokens, so that
-# queries, keys and values are read directly from one packed product. And `MASKED` is a constant: a tile that is known
-# to be whole is compiled without masks.
+# instruction for them: `qk_scale` includes $\log_2 e$. `stride_kt` and `stride_vt` are the distances between tokens,
+# so that queries, keys and values are read directly from one packed product. And `MASKED` is a constant: a tile that
+# is known to be full is compiled without masks.
 
 # %%
 gaps = {}
@@ -327,9 +327,9 @@ def edges(T, version):
     sizes = device.choose(library.TILES, T)  # the interpreter uses the sizes for an H100 or H200
     config = library.tiles(T, T, K, torch.float16, False, False, config=sizes)
     both = []
-    for size, rest in ((config["BLOCK_M"], config["REST_M"]), (config["BLOCK_N"], config["REST_N"])):
+    for size, tail in ((config["BLOCK_M"], config["TAIL_M"]), (config["BLOCK_N"], config["TAIL_N"])):
         whole = np.arange(0, T + 1, size)
-        both.append(whole if T % size == 0 else np.append(whole, whole[-1] + (rest if version == 4 else size)))
+        both.append(whole if T % size == 0 else np.append(whole, whole[-1] + (tail if version == 4 else size)))
     return both
 
 

@@ -1,23 +1,26 @@
-"""Makes pages of tutorials: `python tutorials/render.py [NAME...]`, or `make tutorials` for all of them.
+"""Makes pages and notebooks of tutorials: `python tutorials/render.py [NAME...]`, or `make tutorials` for all.
 
 A tutorial is a script whose comments are Markdown ("percent format"). It is run as a notebook; its text, code, output
-and pictures become a page in `rendered/`. The page contains the hash of its script, so that a test finds stale pages.
-The index is made from the headers of the scripts.
+and pictures become a page in `rendered/` and a notebook in `notebooks/`. Both contain the hash of their source, so that
+a test finds stale ones. The index is made from the headers of the scripts.
 """
 
+import argparse
+import base64
 import hashlib
 import io
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 RENDERED = HERE / "rendered"
+NOTEBOOKS = HERE / "notebooks"
 INDEX = HERE / "README.md"
-LARGEST = 300_000  # bytes that a page and its pictures may have
+LARGEST = 300_000  # bytes that a page with its pictures may have, and a notebook
+PAGE_LINK = re.compile(r"(?<=\]\()(\d\d_\w+)\.md")  # a link from one page to another
 HEADER = re.compile(
     r"# %% \[markdown\] # (?P<title>\d\d · .+?) - \*\*Builds\*\*: (?P<builds>.+?)\."
     r" - \*\*Time\*\*: (?P<seconds>\d+) s on 2 cores\. - \*\*Needs\*\*: (?P<needs>.+?)\. - \*\*Before\*\*: "
@@ -28,8 +31,9 @@ INTRODUCTION = """\
 
 CLIP from its bytes to its kernels, in steps that each take an hour to read. Each step builds a naive version in plain
 loops, then checks that the library's version agrees with it, then shows it in a trained model. Each page is a script
-that runs by itself and checks every number in its text. For exercises with a grader, which applies the same laws as
-the library's tests, see [the course](../miniclip/learn/README.md).
+that runs by itself and checks every number in its text. Each is also a notebook with its outputs, in `notebooks/`. For
+exercises with a grader, which applies the same laws as the library's tests, see
+[the course](../miniclip/learn/README.md).
 
 ```
 make demo                                     # an environment with miniclip itself
@@ -38,7 +42,7 @@ pip install -c constraints.txt matplotlib     # enough for most of them
 pip install -c constraints.txt -e ".[gpu]"    # for 06, 12 and 13: torch, and Triton
 python tutorials/03_attention.py              # runs one, and shows its pictures if there is a screen
 make test-tutorials                           # runs all, and prints how long each took
-make tutorials                                # runs all, and makes the pages again
+make tutorials                                # runs all, and makes the pages and the notebooks again
 ```
 
 Numbers 08 to 10 do not exist yet: retrieval, probe and fine-tune, explain."""
@@ -63,15 +67,32 @@ class Tutorial:
         return RENDERED / f"{self.name}.md"
 
     @property
+    def notebook(self):
+        return NOTEBOOKS / f"{self.name}.ipynb"
+
+    @property
     def pictures(self):
         """The pictures of its page, in order; the index shows the last."""
         return sorted(RENDERED.glob(f"{self.name}_*.png"), key=lambda path: int(path.stem.rpartition("_")[2]))
 
     @property
+    def digest(self):
+        """The SHA-256 of the source, which the page and the notebook contain."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @property
     def stamp(self):
         """The first line of the page: the script that it was made from, and its hash."""
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return f"<!-- made by `make tutorials` from {self.path.name}, SHA-256 {digest} -->\n"
+        return f"<!-- made by `make tutorials` from {self.path.name}, SHA-256 {self.digest} -->\n"
+
+    @property
+    def metadata(self):
+        """The notebook's metadata: its language, and the script that it was made from; nothing about this machine."""
+        return {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            "miniclip": {"made_by": "make tutorials", "source": self.path.name, "sha256": self.digest},
+        }
 
 
 def tutorials():
@@ -87,11 +108,46 @@ def _read(path):
     return Tutorial(path, fields["title"].strip(), fields["builds"], int(fields["seconds"]), fields["needs"])
 
 
-def render(tutorial):
-    """Run a tutorial as a notebook, write its page and pictures. If its code raises, nothing is written."""
+def render(tutorial, rendered=RENDERED, notebooks=NOTEBOOKS):
+    """Run a tutorial as a notebook; write its page and pictures into `rendered`, the notebook into `notebooks`.
+
+    Raises the error of its code, if there is one, and writes nothing.
+    """
+    import nbformat
+    from nbconvert import MarkdownExporter
+
+    notebook = _execute(tutorial)
+    body, resources = MarkdownExporter().from_notebook_node(notebook)
+    pictures = [name for name in resources["outputs"] if name.endswith(".png")]
+    for path in rendered.glob(f"{tutorial.name}_*.png"):
+        path.unlink()
+    for number, name in enumerate(pictures, 1):
+        file = f"{tutorial.name}_{number}.png"
+        body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
+        (rendered / file).write_bytes(resources["outputs"][name])
+    body = re.sub(r"(```python\n)\n+", r"\1", body)  # blank lines before a function
+    made = f"made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as a script"
+    other = f"[as a notebook](../notebooks/{tutorial.notebook.name})"
+    page = [tutorial.stamp + body.strip("\n"), "", f"*This page is {made}; the same {other}.*", ""]
+    (rendered / tutorial.page.name).write_text("\n".join(page), encoding="utf-8")
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = PAGE_LINK.sub(r"\1.ipynb", cell.source)
+    other = f"[as a page](../rendered/{tutorial.page.name})"
+    notebook.cells.append(nbformat.v4.new_markdown_cell(f"*This notebook is {made}; the same {other}.*"))
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id, cell.metadata = str(number), {}  # by default a random id, and the time that the cell took
+    notebook.metadata = tutorial.metadata
+    nbformat.validate(notebook)
+    text = nbformat.writes(notebook, version=4, ensure_ascii=False) + "\n"
+    (notebooks / tutorial.notebook.name).write_text(text, encoding="utf-8")
+
+
+def _execute(tutorial):
+    """The notebook of a tutorial with its outputs and small pictures. Raises the error of its code, if any."""
     import jupytext
     from nbclient import NotebookClient
-    from nbconvert import MarkdownExporter
     from traitlets.config import Config
 
     os.environ.pop("MPLBACKEND", None)  # pictures go into the notebook
@@ -106,19 +162,10 @@ def render(tutorial):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise ValueError(f"{tutorial.path}: a cell wrote to stderr: {output['text']}")
-    body, resources = MarkdownExporter().from_notebook_node(notebook)
-    pictures = [name for name in resources["outputs"] if name.endswith(".png")]
-    for path in tutorial.pictures:
-        path.unlink()
-    for number, name in enumerate(pictures, 1):
-        file = f"{tutorial.name}_{number}.png"
-        body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
-        (RENDERED / file).write_bytes(_small(resources["outputs"][name]))
-    body = re.sub(r"(```python\n)\n+", r"\1", body)  # blank lines before a function
-    source = (
-        f"*This page is made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as a script.*"
-    )
-    tutorial.page.write_text("\n".join([tutorial.stamp + body.strip("\n"), "", source, ""]), encoding="utf-8")
+            if "image/png" in output.get("data", {}):
+                small = _small(base64.b64decode(output["data"]["image/png"]))
+                output["data"], output["metadata"] = {"image/png": base64.b64encode(small).decode()}, {}
+    return notebook
 
 
 def _small(png):
@@ -155,8 +202,20 @@ def choose(names):
     return [tutorial for name, tutorial in everything.items() if not names or name in names]
 
 
-if __name__ == "__main__":
-    for tutorial in choose(sys.argv[1:]):
+def main():
+    parser = argparse.ArgumentParser(description="Run tutorials; write their pages and notebooks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as 03_attention (default: all)")
+    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="output folder (default: beside the scripts)")
+    options = parser.parse_args()
+    folders = [options.out / folder.name for folder in (RENDERED, NOTEBOOKS)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for tutorial in choose(options.names):
         print(tutorial.name, flush=True)
-        render(tutorial)
-    INDEX.write_text(index(tutorials()), encoding="utf-8")
+        render(tutorial, *folders)
+    if options.out == HERE:
+        INDEX.write_text(index(tutorials()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
