@@ -96,7 +96,7 @@ assert np.allclose(naive_weights(300, 60, bicubic).sum(axis=1), 1)  # an area of
 # %% [markdown]
 # Why such effort? We could take the **nearest** source pixel for each new pixel, and skip the other 24. Here is the
 # effect on rings that become finer outwards: at the distance $r$ from the middle, one ring is $240 / r$ pixels wide.
-# To show a ring takes two new pixels, one for its dark part and one for its bright part, and those are 10 old ones.
+# Showing a ring takes two new pixels, one for its dark part and one for its bright part, and those are 10 old ones.
 # So beyond $r = 24$ the right result is plain grey. We measure contrast as the standard deviation of the grey levels.
 
 # %%

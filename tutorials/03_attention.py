@@ -245,7 +245,8 @@ assert one.shape == (B, 1, H, K) and np.allclose(one, padded[:, 4:5])
 # ## Where a trained model looks
 #
 # The built-in model reads "a red heart left of a blue star". Every tower takes `trace`, a function that is called
-# with the name and the value of each stage. One stage is the attention weights of the second and last text block.
+# with the name and the value of each stage. The attention weights of the second and last text block are one of these
+# stages.
 
 # %%
 model, preprocess = miniclip.load("shapes", backend="numpy")

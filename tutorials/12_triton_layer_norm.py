@@ -185,9 +185,8 @@ assert np.allclose([mean, variance], [x[0].double().mean(), x[0].double().var(co
 
 # %% [markdown]
 # **The mask of a load.** Without it the program reads past the end of its row. Usually that is the next row: ordinary
-# numbers, and a mean that is wrong but looks right. So we put the row into memory filled with NaN, "not a number",
-# which makes every sum NaN that it enters. The library's own tests do this: a kernel that reads outside its data
-# gives NaN.
+# numbers, and a mean that is wrong but looks right. So we put the row into memory filled with NaN, "not a number":
+# every sum with a NaN is NaN. The library's own tests do this: a kernel that reads outside its data gives NaN.
 
 # %%
 print(f"read on into the next row: mean {moments(x[0], 'load')[0]:.3f}")

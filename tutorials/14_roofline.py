@@ -416,7 +416,7 @@ for M, (flops, moved) in series.items():
 # %% [markdown]
 # This is why batches are fast: with one row the arithmetic units wait while the weights are read. (If a point in the
 # middle is low: the library that computes NumPy's `@` rearranges the matrices before it multiplies them, and that
-# takes little time only if there are many rows. The roof shows what is possible, not what a program reaches.)
+# pays off only for many rows. The roof shows what is possible, not what a program reaches.)
 #
 # On a GPU the ridge is much further to the right, and more of CLIP's operations are on its left.
 # [`kernels/README.md`](../../kernels/README.md) expects 790 TFLOP/s and 4.3 TB/s of an H200 in 16 bit. How many

@@ -205,7 +205,7 @@ def choose(names):
 def main():
     parser = argparse.ArgumentParser(description="Run tutorials; write their pages and notebooks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as 03_attention (default: all)")
-    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="output folder (default: beside the scripts)")
+    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="folder for both (default: here)")
     options = parser.parse_args()
     folders = [options.out / folder.name for folder in (RENDERED, NOTEBOOKS)]
     for folder in folders:
