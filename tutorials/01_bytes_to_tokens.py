@@ -183,7 +183,7 @@ assert len(byte_symbols) == len({*byte_symbols.values()}) == 256 and len("é".en
 # %%
 counts = Counter(word for caption in captions for word in tokenizer.split(tokenizer.clean(caption)))
 words = {naive_symbols(word): count for word, count in counts.items()}
-merges = naive_train(words, 510)  # at most: room for 1,024 ids in all
+merges = naive_train(words, 510)  # at most 510 merges: 1,024 ids in all
 assert merges == model.tokenizer.merges and tokenizer.FIXED + 510 == 1024
 
 lengths = [sum(len(symbols) * count for symbols, count in words.items())]  # of the whole text, in symbols

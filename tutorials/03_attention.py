@@ -81,7 +81,7 @@ print(inspect.getsource(numpy_ops.softmax))
 print("ours:", numpy_ops.softmax(np.array([89, 88, 0], np.float32)).round(3))
 
 s = rng.standard_normal((4, 9))
-assert np.allclose(naive_softmax(s), numpy_ops.softmax(s))  # the same where the naive one works
+assert np.allclose(naive_softmax(s), numpy_ops.softmax(s))  # the same if nothing overflows
 
 # %% [markdown]
 # ## One head

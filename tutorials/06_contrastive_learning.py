@@ -270,7 +270,7 @@ N = len(captions)
 
 
 def draw_pictures(pairs, rng):
-    """P pairs -> pictures (P, C, 48, 48), each of a shape that reaches 0.36 of a side or more from its centre."""
+    """P pairs -> pictures (P, C, 48, 48), each with a shape of at least 0.36 sides from centre to rim."""
     return prepare([shapes.draw(shapes.one_object(rng, pair, smallest=0.36), rng) for pair in pairs])
 
 

@@ -193,7 +193,7 @@ e_crowded = np.stack([zero_shot.class_embeddings(model, every, [template]) for t
 numbers = [1, 2, 4, 8, 16, 32]
 curves, lines = {}, []
 for name, e in (("plain templates", e_plain), ("templates that say too much", e_crowded)):
-    tried = []  # of each m, 40 accuracies
+    tried = []  # 40 accuracies for each m
     for m in (m for m in numbers if m <= len(e)):
         chosen = [rng.choice(len(e), m, replace=False) for _ in range(40)]
         tried.append([hit_rate(numpy_ops.l2_normalize(e[rows].mean(axis=0))) for rows in chosen])
@@ -246,7 +246,7 @@ assert np.allclose(e_crowded.mean(axis=0), c + a, atol=1e-6)
 assert bare - crowd > no_rest - crowd > 2 * (bare - no_rest) > 0.03
 
 p, without_b = (numpy_ops.softmax(math.exp(model.logit_scale) * f @ e.T) for e in (e_crowded[0], e_crowded[0] - b[0]))
-assert np.allclose(p, without_b, atol=1e-4)  # (400, 80): with what the first template adds to all labels, and without
+assert np.allclose(p, without_b, atol=1e-4)  # (400, 80): b[0] changes no probability
 
 left = {m: np.square([r[rng.choice(80, m)].mean(axis=0) for _ in range(200)]).sum(axis=-1).mean() for m in (1, 2, 4, 8)}
 print("rest that m templates leave:", {m: round(float(value), 4) for m, value in left.items()})

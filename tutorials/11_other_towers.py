@@ -425,7 +425,7 @@ def size(tree):
 
 
 def folded_away(visual):
-    """One for each channel of a convolution that had a BatchNorm."""
+    """The number of channels of all convolutions that had a BatchNorm."""
     without = ("squeeze", "excite", "patch_embed")
     flat = params.flatten(visual)
     return sum(flat[name][0] for name in flat if len(flat[name]) == 4 and not any(part in name for part in without))

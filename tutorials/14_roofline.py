@@ -240,7 +240,7 @@ assert sum(done.values()) == work(PRESETS["ViT-B/32"], "visual", len(images))[0]
 groups = {"linear": ["linear"], "attention": ["attention"], "norms and sums": ["layer_norm", "add_layer_norm"]}
 groups |= {"quick-GELU": ["quick_gelu"], "patch embedding": ["patch_embed"]}
 seconds, flops = (np.array([sum(noted[n][i] for n in group) for group in groups.values()]) for i in (0, 1))  # (5,) each
-seconds, flops = np.append(seconds, whole - seconds.sum()), np.append(flops, 0)  # (6,) each: and all the rest
+seconds, flops = np.append(seconds, whole - seconds.sum()), np.append(flops, 0)  # (6,) each: with the rest of the time
 draw.profile([*groups, "the rest"], flops / flops.sum(), seconds / whole, "one picture, ViT-B/32, one core")
 plt.show()
 
