@@ -13,12 +13,10 @@ def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None
     if given, sees of block i "blocks.i.attention_weights" (B, H, T, T), which a `trace` with an attribute `attentions`
     of False is spared, and the residual stream (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp".
     """
-    update = None
     for i, p in enumerate(blocks):
         see = trace and within(f"blocks.{i}", trace)
         kept = keep if i == len(blocks) - 1 else None
-        x, update = block(ops, x, update, **p, config=config, causal=causal, lengths=lengths, keep=kept, trace=see)
-    x = x + update
+        x = block(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=kept, trace=see)
     return x if keep is None else x[:, 0]
 
 
@@ -36,26 +34,23 @@ def within(part, trace):
     return see
 
 
-def block(ops, x, update, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
+def block(ops, x, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
     """x + attention(ln_1(x)), then x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
 
-    Layer norm stands before each half, as in GPT-2, and the residual stream itself is never normalised. Each half's
-    result is added together with the norm that follows, one pass over memory on a GPU: `update` is what the block
-    before has left to add, None at the first, and the block returns x and what it leaves to add itself.
+    Layer norm comes before each half, as in GPT-2, and the residual stream itself is never normalised.
     """
-    eps = config.eps
-    x, y = (x, ops.layer_norm(x, **ln_1, eps=eps)) if update is None else ops.add_layer_norm(x, update, **ln_1, eps=eps)
+    y = ops.layer_norm(x, **ln_1, eps=config.eps)
     mask = {"causal": causal, "lengths": lengths}
-    update = self_attention(ops, y, **attention, heads=config.heads, **mask, keep=keep, trace=trace)
+    y = self_attention(ops, y, **attention, heads=config.heads, **mask, keep=keep, trace=trace)
     if keep is not None:
         x = ops.pool(x, keep)[:, None]  # (B, 1, D)
-    x, y = ops.add_layer_norm(x, update, **ln_2, eps=eps)
+    x, y = ops.add_layer_norm(x, y, **ln_2, eps=config.eps)  # x + y, and its norm: one kernel on a GPU
     if trace:
         trace("attention", x)
-    update = feed_forward(ops, y, **mlp, activation=config.activation)
+    x = x + feed_forward(ops, y, **mlp, activation=config.activation)
     if trace:
-        trace("mlp", x + update)
-    return x, update
+        trace("mlp", x)
+    return x
 
 
 def self_attention(ops, x, qkv, out, *, heads, causal=False, lengths=None, keep=None, trace=None):
