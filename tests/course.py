@@ -28,7 +28,7 @@ each_exercise = pytest.mark.parametrize(
 def solution(exercise):
     """The reference as a student's file: its own skeleton with the reference's body."""
     source = Path(importlib.util.find_spec(exercise.module).origin).read_text()
-    function = skeletons._find(ast.parse(source), exercise.function)
+    function = skeletons.find(ast.parse(source), exercise.function)
     body = "".join(source.splitlines(keepends=True)[function.body[0].end_lineno : function.end_lineno])
     body = textwrap.indent(textwrap.dedent(body), "    ")
     # What of the reference's is not for students to import, they have to write themselves.

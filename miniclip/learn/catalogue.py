@@ -16,10 +16,11 @@ TRACKS = ("numpy", "triton")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A common mistake: `edits` of the reference's module make it, and a function that has it "behaves as if ..."."""
+    """A common mistake; a function that has it "behaves as if ...". `mistakes` says what the other fields mean."""
 
     as_if: str
-    edits: tuple[tuple[str, str], ...]
+    edits: tuple[tuple[str, str], ...] = ()
+    instead: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Exercise:
     needs: tuple[str, ...] = ()
     file: str = ""  # the exercise whose file it shares; else its own
     imports: tuple[str, ...] = ()  # of the target's module, beyond what the reference itself uses
+    plain: str = ""  # a body that is edited instead of the reference's
 
     @property
     def module(self):
@@ -48,6 +50,11 @@ class Exercise:
     def function(self):
         """The target's name in there, "function" or "class.method"."""
         return self.target.partition(":")[2]
+
+    @property
+    def name(self):
+        """The same without a class: what a student's function is called."""
+        return self.function.rpartition(".")[2]
 
     def path(self, directory):
         """The file in which it is done."""
@@ -62,7 +69,7 @@ def exercises():
 
 
 def _exercise(mutants, hints, needs=(), imports=(), **fields):
-    mutants = tuple(Mutant(m["as_if"], tuple(map(tuple, m["edits"]))) for m in mutants)
+    mutants = tuple(Mutant(**{**m, "edits": tuple(map(tuple, m.get("edits", [])))}) for m in mutants)
     return Exercise(mutants=mutants, hints=tuple(hints), needs=tuple(needs), imports=tuple(imports), **fields)
 
 

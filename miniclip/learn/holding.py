@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip.learn import copies, laws
+from miniclip.learn import copies, laws, mistakes
 
 CASES = {"numpy": 5, "triton": 2}  # that each law is tried on; the interpreter takes its time
 
@@ -82,7 +82,9 @@ def behaves_as(exercise, verdicts, values, seed=0):
 
 @functools.cache
 def _held(exercise, mutant, seed):
-    return hold(exercise, copies.copy(exercise.module, mutant.edits), seed)
+    module = copies.copy(exercise.module)
+    copies.put(module, exercise.function, mistakes.function(exercise, mutant))
+    return hold(exercise, module, seed)
 
 
 def _says_enough(values):

@@ -50,9 +50,8 @@ def start(directory, exercises):
 
 def skeleton(exercise):
     """The source of a file in which an exercise is done."""
-    source = Path(importlib.util.find_spec(exercise.module).origin).read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    function = _find(tree, exercise.function)
+    source = _path(exercise).read_text(encoding="utf-8")
+    tree, function = ast.parse(source), reference(exercise)
     header = f'"""{exercise.title}. (miniclip learn check DIRECTORY {exercise.id}; tutorial {exercise.tutorial})"""\n'
     imports = "".join(f"\n{group}\n" for group in _imports(exercise, tree, function))
     return f"{header}{imports}\n\n{_without_body(source, function)}"
@@ -60,14 +59,23 @@ def skeleton(exercise):
 
 def line_of(exercise):
     """Where the reference stands: (path, line)."""
-    path = Path(importlib.util.find_spec(exercise.module).origin)
-    return path, _find(ast.parse(path.read_text(encoding="utf-8")), exercise.function).lineno
+    return _path(exercise), reference(exercise).lineno
 
 
-def _find(tree, name):
+def reference(exercise):
+    """The syntax tree of the function that the reference has."""
+    return find(ast.parse(_path(exercise).read_text(encoding="utf-8")), exercise.function)
+
+
+def find(tree, name):
+    """The definition in a module's tree, "function" or "class.method"."""
     for part in name.split("."):
         (tree,) = (node for node in tree.body if getattr(node, "name", None) == part)
     return tree
+
+
+def _path(exercise):
+    return Path(importlib.util.find_spec(exercise.module).origin)
 
 
 def _imports(exercise, tree, function):
