@@ -34,11 +34,11 @@ def add_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 
 @device.launches()
-def add(x, y, *, out=None, BLOCK=64):
+def add(x, y, *, out=None, BLOCK=64, kernel=add_kernel):
     """x + y: tensors (n,) float32, contiguous -> (n,), written to `out` if given."""
     out = torch.empty_like(x) if out is None else out
     n = len(x)
-    add_kernel[(triton.cdiv(n, BLOCK),)](x, y, out, n, BLOCK=BLOCK)
+    kernel[(triton.cdiv(n, BLOCK),)](x, y, out, n, BLOCK=BLOCK)
     return out
 
 
@@ -54,11 +54,11 @@ def quick_gelu_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 
 @device.launches()
-def quick_gelu(x, *, out=None, BLOCK=64):
+def quick_gelu(x, *, out=None, BLOCK=64, kernel=quick_gelu_kernel):
     """`numpy_ops.quick_gelu` of a tensor (n,) float32, contiguous -> (n,), written to `out` if given."""
     out = torch.empty_like(x) if out is None else out
     n = len(x)
-    quick_gelu_kernel[(triton.cdiv(n, BLOCK),)](x, out, n, BLOCK=BLOCK)
+    kernel[(triton.cdiv(n, BLOCK),)](x, out, n, BLOCK=BLOCK)
     return out
 
 
@@ -77,11 +77,11 @@ def softmax_kernel(x_ptr, out_ptr, row_stride, N, BLOCK: tl.constexpr):
 
 
 @device.launches()
-def softmax(x, *, out=None, BLOCK=None):
+def softmax(x, *, out=None, BLOCK=None, kernel=softmax_kernel):
     """`numpy_ops.softmax` of rows that may lie apart: (rows, N) float32 -> (rows, N), written to `out` if given."""
     rows, N = x.shape
     out = torch.empty(rows, N, dtype=x.dtype, device=x.device) if out is None else out
-    softmax_kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
+    kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
     return out
 
 
@@ -104,7 +104,7 @@ def layer_norm_kernel(x_ptr, weight_ptr, bias_ptr, out_ptr, row_stride, D, eps, 
 
 
 @device.launches()
-def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None):
+def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None, kernel=layer_norm_kernel):
     """`numpy_ops.layer_norm` of rows that may lie apart, written to `out` if given.
 
     x (rows, D), weight and bias (D,), float32 -> (rows, D).
@@ -112,7 +112,7 @@ def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None):
     rows, D = x.shape
     out = torch.empty(rows, D, dtype=x.dtype, device=x.device) if out is None else out
     BLOCK = BLOCK or triton.next_power_of_2(D)
-    layer_norm_kernel[(rows,)](x, weight, bias, out, x.stride(0), D, eps, BLOCK=BLOCK)
+    kernel[(rows,)](x, weight, bias, out, x.stride(0), D, eps, BLOCK=BLOCK)
     return out
 
 
@@ -152,10 +152,10 @@ def flash_attention_kernel(
 
 
 @device.launches()
-def flash_attention(q, k, v, *, out=None, BLOCK_M=16, BLOCK_N=16):
+def flash_attention(q, k, v, *, out=None, BLOCK_M=16, BLOCK_N=16, kernel=flash_attention_kernel):
     """`numpy_ops.attention` of one head: q, k, v (T, K) float32, contiguous -> (T, K), written to `out` if given."""
     T, K = q.shape
     out = torch.empty_like(q) if out is None else out
     grid = (triton.cdiv(T, BLOCK_M),)
-    flash_attention_kernel[grid](q, k, v, out, T, 1 / math.sqrt(K), K=K, BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
+    kernel[grid](q, k, v, out, T, 1 / math.sqrt(K), K=K, BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
     return out

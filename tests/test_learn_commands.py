@@ -6,12 +6,14 @@ import time
 import types
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 from course import EXERCISES, each_exercise, solution, write
 
 from miniclip import cli
 from miniclip.errors import InputError
 from miniclip.learn import attempts, grading, payoff, skeletons
+from miniclip.ops import numpy_ops
 
 # -------------------------------------------------------------------------------------------------- what a student sees
 
@@ -251,6 +253,14 @@ def test_the_payoff_shows_what_a_mistake_costs(tmp_path):
     write(tmp_path, softmax, "import numpy as np\ndef softmax(x): return np.ones_like(x) / x.shape[-1]\n")
     write(tmp_path, weights, solution(weights))
     assert payoff.accuracy([softmax, weights], tmp_path) < 0.5
+
+
+def test_functions_that_are_joined_call_each_other_and_change_no_module():
+    before = dict(vars(numpy_ops))
+    ops = payoff.joined(numpy_ops, {"softmax": np.zeros_like})
+    ones = np.ones((1, 2, 1, 4))
+    assert ops.attention(ones, ones, ones).max() == 0 and numpy_ops.attention(ones, ones, ones).min() == 1
+    assert vars(numpy_ops) == before
 
 
 def test_the_payoff_takes_only_what_is_done_and_unchanged(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 exercises.toml   what there is to write: data
 catalogue.py     reads it
-copies.py        a module of the library with a student's function, or a mistake, in it
+mistakes.py      a function of the library with a mistake in it
 laws/            what must be true of each function
 skeletons.py     `miniclip learn start`: signature and docstring of the reference, no body
 holding.py       one function held to its laws, and the mistake that it behaves like

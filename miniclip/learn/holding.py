@@ -1,6 +1,7 @@
 """A function held to its laws: which of them hold, and which common mistake it behaves like."""
 
 import functools
+import importlib
 import traceback
 import zlib
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip.learn import copies, laws, mistakes
+from miniclip.learn import laws, mistakes
 
 CASES = {"numpy": 5, "triton": 2}  # that each law is tried on; the interpreter takes its time
 
@@ -27,8 +28,19 @@ class Unusable(Exception):
     """Of what a student's file has, or gives: its text says what is wrong with it."""
 
 
-def hold(exercise, module, seed=0, path=None):
-    """Hold a module to an exercise's laws -> (verdicts, values): a verdict a law, and a list a law of what it gave."""
+def reference(exercise):
+    """The library's own function; of a class, it takes the class or an instance first."""
+    place = importlib.import_module(exercise.module)
+    for name in exercise.function.split("."):
+        place = vars(place)[name]
+    return getattr(place, "__func__", place)
+
+
+def hold(exercise, function, seed=0, path=None):
+    """Hold a function to an exercise's laws -> (verdicts, values), one of each a law: `values` lists what it gave."""
+    if exercise.track == "triton":  # laws call what launches the kernel
+        launch = vars(importlib.import_module(exercise.module))[exercise.name.removesuffix("_kernel")]
+        function = functools.partial(launch, kernel=function)
     verdicts, values = [], []
     for law in laws.of(exercise):
         message, given = None, []
@@ -36,7 +48,7 @@ def hold(exercise, module, seed=0, path=None):
             rng = np.random.default_rng([seed, zlib.crc32(f"{exercise.id} {law.__name__}".encode()), case])
             try:
                 with np.errstate(all="ignore"):
-                    for got, want in list(law(module, rng)):
+                    for got, want in list(law(function, rng)):
                         message = message or laws.difference(got, want)
                         given.append(got)
             except Exception as error:
@@ -82,9 +94,7 @@ def behaves_as(exercise, verdicts, values, seed=0):
 
 @functools.cache
 def _held(exercise, mutant, seed):
-    module = copies.copy(exercise.module)
-    copies.put(module, exercise.function, mistakes.function(exercise, mutant))
-    return hold(exercise, module, seed)
+    return hold(exercise, mistakes.function(exercise, mutant), seed)
 
 
 def _says_enough(values):

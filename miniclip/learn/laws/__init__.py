@@ -1,7 +1,7 @@
 """What must be true of every function that is written here, the library's and the students' alike.
 
-A law is a generator `law(module, rng)`: it draws inputs from `rng` (numpy.random.Generator), calls a function of the
-module, and yields pairs (what it got, what it must be). Its docstring says what it holds a function to. Numbers must
+A law is a generator `law(function, rng)`: it draws inputs from `rng` (numpy.random.Generator), calls the function, and
+yields pairs (what it got, what it must be). Its docstring says what it holds a function to. Numbers must
 agree within 1e-5 of the largest one that is expected, what float32 allows after sums of a few hundred terms; where
 zeros are expected, exactly.
 """
