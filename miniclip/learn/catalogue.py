@@ -16,7 +16,7 @@ TRACKS = ("numpy", "triton")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A common mistake; a function that has it "behaves as if ...". `mistakes` says what the other fields mean."""
+    """A common mistake: a function that makes it "behaves as if ...". `mistakes` explains the other fields."""
 
     as_if: str
     edits: tuple[tuple[str, str], ...] = ()
@@ -25,7 +25,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function to write: `target` is where the reference has it, `needs` are the exercises to do before."""
+    """A function to write. `target` is where the reference is, `needs` are the exercises to do first."""
 
     id: str
     title: str
@@ -37,7 +37,7 @@ class Exercise:
     hints: tuple[str, str, str]
     mutants: tuple[Mutant, ...]
     needs: tuple[str, ...] = ()
-    file: str = ""  # the exercise whose file it shares; else its own
+    file: str = ""  # the exercise whose file it continues; empty: it has its own
     imports: tuple[str, ...] = ()  # of the target's module, beyond what the reference itself uses
     plain: str = ""  # a body that is edited instead of the reference's
 
@@ -48,7 +48,7 @@ class Exercise:
 
     @property
     def function(self):
-        """The target's name in there, "function" or "class.method"."""
+        """The target's name in its module, "function" or "class.method"."""
         return self.target.partition(":")[2]
 
     @property
@@ -57,12 +57,12 @@ class Exercise:
         return self.function.rpartition(".")[2]
 
     def path(self, directory):
-        """The file in which it is done."""
+        """The file that the student writes."""
         return Path(directory) / f"{self.file or self.id}.py"
 
 
 def exercises():
-    """All of them, in order."""
+    """All exercises, in order."""
     with open(Path(__file__).parent / "exercises.toml", "rb") as file:
         entries = tomllib.load(file)["exercise"]
     return [_exercise(**entry) for entry in entries]
@@ -74,7 +74,7 @@ def _exercise(mutants, hints, needs=(), imports=(), **fields):
 
 
 def choose(ids=None, tracks=TRACKS):
-    """Those of the given ids, or of the given tracks, in the catalogue's order. Raises InputError for an unknown id."""
+    """The exercises with the given ids, else of the given tracks, in order. Raises InputError for an unknown id."""
     everything = exercises()
     if not ids:
         return [exercise for exercise in everything if exercise.track in tracks]

@@ -3,7 +3,7 @@
 An edit is a pattern and its replacement, each one expression or statement of Python. The pattern is compared with the
 function's tree, so comments, docstrings, line breaks, parentheses and quotes make no difference. It must fit once.
 
-    _x     a name that begins with an underscore fits any expression; where it is repeated, the same one again
+    _x     a name that begins with an underscore fits any expression; repeated, the same one
     ...    at the end of a call's arguments fits the rest of them
 
 In the replacement they mean what they fitted: "_x - _x.max()" -> "_x", "f(_x, ...)" -> "f(2 * _x, ..., causal=True)".
@@ -63,7 +63,7 @@ def _is_rest(node):
 
 
 def _fit(pattern, node, fits):
-    """Whether a tree is what a pattern says; `fits` gets what the pattern's names and dots stand for."""
+    """Whether a tree fits a pattern; `fits` gets what the pattern's `_x` and `...` fit."""
     if isinstance(pattern, ast.Name) and pattern.id.startswith("_"):
         return isinstance(node, ast.expr) and ast.unparse(fits.setdefault(pattern.id, node)) == ast.unparse(node)
     if type(pattern) is not type(node):
@@ -81,7 +81,7 @@ def _fit(pattern, node, fits):
 
 
 class _Fill(ast.NodeTransformer):
-    """Puts what was fitted where a replacement's names and dots are."""
+    """Fills a replacement in: puts what was fitted instead of `_x` and `...`."""
 
     def __init__(self, fits):
         self.fits = fits
@@ -98,7 +98,7 @@ class _Fill(ast.NodeTransformer):
 
 
 class _Replace(ast.NodeTransformer):
-    """Puts statements, or one expression, where `node` is."""
+    """Replaces `node` by statements or by one expression."""
 
     def __init__(self, node, pieces):
         self.node, self.pieces = node, pieces

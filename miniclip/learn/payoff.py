@@ -1,4 +1,4 @@
-"""What the exercises are for: the built-in model with a student's functions instead of its own."""
+"""What the exercises lead to: the built-in model with a student's functions instead of its own."""
 
 import dataclasses
 import types
@@ -17,14 +17,14 @@ MODULES = [module.__name__ for module in (numpy_ops, transformer, vit, text)]
 
 
 def inference(exercises):
-    """Those whose functions have a part in naming a picture."""
+    """The exercises whose functions run when the model names a picture."""
     return [e for e in exercises if (e.module in MODULES or e.name in ("encode", "class_embeddings")) and not e.file]
 
 
 def accuracy(exercises=(), directory=None):
-    """How many of 200 pictures of held-out pairs are named right among 80 labels, 0 to 1, by the built-in model.
+    """The share of 200 pictures of held-out pairs that the built-in model names right among 80 labels, 0 to 1.
 
-    The functions of the given exercises are those of the directory's files, all others the library's.
+    The given exercises' functions come from the files in the directory, all others from the library.
     """
     theirs = {e.name: grading.load(e.path(directory), e.name) for e in exercises}
     activations = {name: theirs.get(name, function) for name, function in numpy_ops.ACTIVATIONS.items()}

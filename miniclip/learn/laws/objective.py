@@ -1,4 +1,4 @@
-"""The laws of what CLIP is trained for, and of what that is good for: the loss, its gradient, zero-shot classes."""
+"""The laws of the loss, of its gradient, and of zero-shot classification."""
 
 import math
 import zlib
@@ -29,21 +29,21 @@ def the_loss_is_the_mean_of_two_cross_entropies(contrastive_loss, rng):
 
 @law("contrastive_loss")
 def equal_logits_cost_the_logarithm_of_the_batch(contrastive_loss, rng):
-    """where all logits are equal, it is log B: the price of guessing"""
+    """if all logits are equal, it is log B: the loss of guessing"""
     B = int(rng.integers(2, 30))
     yield float(contrastive_loss(np.full((B, B), float(rng.normal())))), math.log(B)
 
 
 @law("contrastive_loss")
 def the_loss_is_fair_to_both_sides(contrastive_loss, rng):
-    """pictures and texts exchanged, it stays the same"""
+    """it stays the same if pictures and texts are exchanged"""
     logits = normal(rng, 6, 6, scale=3)
     yield float(contrastive_loss(logits.T)), exact_loss(logits)
 
 
 @law("contrastive_loss")
 def the_loss_survives_large_logits(contrastive_loss, rng):
-    """logits of several thousand overflow nothing"""
+    """logits of several thousand do not overflow"""
     logits = normal(rng, 4, 4, scale=3000)
     yield float(contrastive_loss(logits)), exact_loss(logits)
 
@@ -68,14 +68,14 @@ def exact_gradient(logits, label_smoothing=0.0, step=1e-5):
 
 @law("contrastive_gradient")
 def the_gradient_is_that_of_finite_differences(contrastive_loss_gradient, rng):
-    """logit by logit, by how much the loss rises where that logit does"""
+    """for each logit, how fast the loss rises with it"""
     logits = rng.standard_normal((4, 4))
     yield contrastive_loss_gradient(logits), exact_gradient(logits)
 
 
 @law("contrastive_gradient")
 def the_gradient_sums_to_zero(contrastive_loss_gradient, rng):
-    """raising all logits alike changes no probability, and so not the loss"""
+    """adding the same number to all logits changes no probability, so the gradient sums to zero"""
     gradient = contrastive_loss_gradient(rng.standard_normal((6, 6)))
     yield 1 + float(np.sum(gradient)), 1.0
     yield bool((np.diag(gradient) < 0).all() and np.sum(gradient > 0) == 30), True  # partners are pulled, others pushed
@@ -83,14 +83,14 @@ def the_gradient_sums_to_zero(contrastive_loss_gradient, rng):
 
 @law("contrastive_gradient")
 def the_gradient_vanishes_where_all_is_right(contrastive_loss_gradient, rng):
-    """where each picture has found its text there is nothing left to do"""
+    """if each picture has found its text, the gradient is zero"""
     gradient = contrastive_loss_gradient(1000 * np.eye(5) + rng.standard_normal((5, 5)))
     yield gradient, np.zeros((5, 5))
 
 
 @law("contrastive_gradient")
 def the_gradient_of_smoothed_labels(contrastive_loss_gradient, rng):
-    """label_smoothing: the targets change, and with them the gradient"""
+    """label_smoothing changes the targets, and so the gradient"""
     logits = rng.standard_normal((4, 4))
     yield contrastive_loss_gradient(logits, label_smoothing=0.1), exact_gradient(logits, 0.1)
 
@@ -99,7 +99,7 @@ def the_gradient_of_smoothed_labels(contrastive_loss_gradient, rng):
 
 
 class Dictionary:
-    """Stands in for a model: it has a random direction, of any length, for every text that it is asked for."""
+    """A substitute for a model: every text has a random embedding, of any length."""
 
     ops = numpy_ops
 
@@ -160,6 +160,6 @@ def the_label_alone_is_the_template_that_need_not_be_told(class_embeddings, rng)
 
 @law("zero_shot")
 def what_makes_no_sense_is_refused(class_embeddings, rng):
-    """InputError for a template without {}, for no labels, and for a text in the place of a list"""
+    """InputError for a template without {}, for no labels, and for a text instead of a list"""
     for arguments in [(LABELS, ["a photo"]), ([], ["{}"]), ("cat", ["{}"]), (LABELS, "{}")]:
         yield raised(class_embeddings, Dictionary(rng), *arguments), "InputError"

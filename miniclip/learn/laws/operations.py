@@ -1,4 +1,4 @@
-"""The laws of `numpy_ops`, whatever backend has them."""
+"""The laws of the operations in `numpy_ops`, for any backend."""
 
 import math
 
@@ -11,7 +11,7 @@ from miniclip.learn.laws import law, normal
 
 @law("softmax")
 def weights_are_positive_and_sum_to_one(softmax, rng):
-    """what comes out is not negative, and sums to one along the last axis"""
+    """the results are not negative and sum to one along the last axis"""
     p = softmax(normal(rng, 4, 9, scale=3))
     yield bool((p >= 0).all()), True
     yield p.sum(-1), np.ones(4)
@@ -35,7 +35,7 @@ def softmax_ignores_shifts(softmax, rng):
 
 @law("softmax")
 def softmax_survives_large_numbers(softmax, rng):
-    """large numbers overflow nothing: the largest takes all, in every row"""
+    """large numbers do not overflow: in every row the largest takes all"""
     x = rng.permuted(np.tile(np.arange(7, dtype=np.float32), (3, 1)), axis=1) * 1000  # (3, 7)
     x[0] -= 1e6  # rows of very different size
     yield softmax(x), (x == x.max(-1, keepdims=True)).astype(np.float64)
@@ -43,7 +43,7 @@ def softmax_survives_large_numbers(softmax, rng):
 
 @law("softmax")
 def softmax_leaves_its_input(softmax, rng):
-    """the array that is given is not written into"""
+    """the input is not changed"""
     x = normal(rng, 4, 5)
     given = x.copy()
     softmax(given)
@@ -77,7 +77,7 @@ def quick_gelu_at_the_ends(quick_gelu, rng):
 
 @law("quick_gelu")
 def quick_gelu_leaves_its_input(quick_gelu, rng):
-    """the array that is given is not written into"""
+    """the input is not changed"""
     x = normal(rng, 4, 5)
     given = x.copy()
     quick_gelu(given)
@@ -129,7 +129,7 @@ def layer_norm_ignores_shift_and_scale(layer_norm, rng):
 
 @law("layer_norm")
 def eps_stands_below_the_root(layer_norm, rng):
-    """where all numbers are small, eps decides: it is added to the variance, not to its root"""
+    """if all numbers are small, eps decides: it is added to the variance, not to its square root"""
     x, weight, bias = _norm_inputs(rng, 3, 16, scale=1e-2)
     yield layer_norm(x, weight, bias, eps=1e-2), exact_layer_norm(x, weight, bias, 1e-2)
 
@@ -146,7 +146,7 @@ def layer_norm_of_float16(layer_norm, rng):
 
 @law("layer_norm")
 def layer_norm_leaves_its_inputs(layer_norm, rng):
-    """the arrays that are given are not written into"""
+    """the inputs are not changed"""
     arguments = _norm_inputs(rng, 3, 8)
     given = [x.copy() for x in arguments]
     layer_norm(*given, eps=1e-5)
@@ -169,7 +169,7 @@ def strided_convolution(images, weight):
 
 
 def _patches(rng, rest=0):
-    """images, weight, class token, positions; `rest` pixels at the right and below do not make a patch."""
+    """images, weight, class token, positions; `rest` pixels at the right and at the bottom are no whole patch."""
     P = int(rng.integers(max(2, rest + 1), 5))
     Gy, Gx = rng.permutation([2, 3])
     C, D, T = 3, 5, 1 + Gy * Gx
@@ -179,7 +179,7 @@ def _patches(rng, rest=0):
 
 @law("patch_embed")
 def patch_embedding_is_a_strided_convolution(patch_embed, rng):
-    """behind the class token, token t is the dot product of patch t with each filter, patches row by row"""
+    """after the class token, token t is the dot product of patch t with each filter, patches row by row"""
     images, weight, class_token, positions = _patches(rng)
     tokens = patch_embed(images, weight, class_token, 0 * positions)
     yield tokens[:, 1:], strided_convolution(images, weight)
@@ -195,7 +195,7 @@ def the_class_token_comes_first(patch_embed, rng):
 
 @law("patch_embed")
 def every_token_has_its_position(patch_embed, rng):
-    """of black pictures nothing is left but positions"""
+    """black pictures become the positions alone"""
     images, weight, class_token, positions = _patches(rng)
     tokens = patch_embed(0 * images, weight, 0 * class_token, positions)
     yield tokens, np.stack([positions] * len(images))
@@ -203,7 +203,7 @@ def every_token_has_its_position(patch_embed, rng):
 
 @law("patch_embed")
 def a_rest_narrower_than_a_patch_is_not_seen(patch_embed, rng):
-    """pixels at the right and below that do not make a whole patch change nothing"""
+    """pixels at the right and at the bottom that are no whole patch change nothing"""
     images, weight, class_token, positions = _patches(rng, rest=1)
     tokens = patch_embed(images, weight, class_token, 0 * positions)
     yield tokens[:, 1:], strided_convolution(images[:, :, :-1, :-1], weight)
@@ -245,7 +245,7 @@ def weights_are_softmax_of_scaled_scores(attention_weights, rng):
 
 @law("attention_weights")
 def every_query_gives_away_one(attention_weights, rng):
-    """the weights are right, and each query's sum to one, also where there are more keys than queries, or fewer"""
+    """each query's weights are right and sum to one, also with more keys than queries, or fewer"""
     for Tq, Tk in [(3, 6), (6, 3), (1, 4)]:
         q, k, _ = heads(rng, Tq, Tk)
         weights = attention_weights(q, k)
@@ -255,7 +255,7 @@ def every_query_gives_away_one(attention_weights, rng):
 
 @law("attention_weights")
 def shuffled_keys_have_shuffled_weights(attention_weights, rng):
-    """without a mask the order of the keys says nothing: shuffle them, and their weights are shuffled alike"""
+    """without a mask the order of the keys does not matter: shuffled keys have the same weights, shuffled"""
     q, k, _ = heads(rng, 4, 6)
     order = rng.permutation(6)
     yield attention_weights(q, k[:, order]), attention_weights(q, k)[..., order]
@@ -272,7 +272,7 @@ def heads_are_apart(attention_weights, rng):
 
 @law("causal_mask")
 def no_query_looks_ahead(attention_weights, rng):
-    """causal: query i takes exactly nothing of the keys behind i"""
+    """causal: query i gives the keys after i a weight of exactly 0"""
     q, k, _ = heads(rng, 6)
     ahead = np.triu(attention_weights(q, k, causal=True), k=1)
     yield ahead, np.zeros(ahead.shape)
@@ -280,7 +280,7 @@ def no_query_looks_ahead(attention_weights, rng):
 
 @law("causal_mask")
 def masked_weights_still_sum_to_one(attention_weights, rng):
-    """causal: what a query does see shares out one whole, as if there were no other keys"""
+    """causal: the weights of the keys that a query sees sum to one, as if there were no other keys"""
     q, k, _ = heads(rng, 6)
     weights = attention_weights(q, k, causal=True)
     yield weights.sum(-1), np.ones(weights.shape[:-1])
@@ -289,7 +289,7 @@ def masked_weights_still_sum_to_one(attention_weights, rng):
 
 @law("causal_mask")
 def the_future_changes_nothing(attention_weights, rng):
-    """causal: change a key, and the weights of earlier queries stay the same to the last bit"""
+    """causal: change a key, and the weights of earlier queries stay the same, bit for bit"""
     q, k, _ = heads(rng, 6)
     at = int(rng.integers(1, 6))
     before = attention_weights(q, k, causal=True)
@@ -300,7 +300,7 @@ def the_future_changes_nothing(attention_weights, rng):
 
 @law("causal_mask")
 def padding_takes_nothing(attention_weights, rng):
-    """lengths: keys from lengths[b] on have a weight of exactly 0 in sequence b, the others share out one whole"""
+    """lengths: keys from lengths[b] on have a weight of exactly 0 in sequence b, all others sum to one"""
     q, k, _ = heads(rng, 4, 6)
     lengths = rng.permutation(np.arange(1, 7))[:2]
     k[np.arange(6) >= lengths[:, None]] = 1e3
@@ -334,7 +334,7 @@ def attention_is_permutation_equivariant(attention, rng):
 
 @law("attention")
 def equal_values_stay_what_they_are(attention, rng):
-    """a mean of values that are all the same is that value, whatever the weights"""
+    """if all values are the same, the result is that value, for any weights"""
     q, k, v = heads(rng)
     v[:] = v[:, :1]
     yield attention(q, k, v), v
@@ -342,7 +342,7 @@ def equal_values_stay_what_they_are(attention, rng):
 
 @law("attention")
 def causal_outputs_do_not_see_the_future(attention, rng):
-    """causal: change token i, and the outputs before i stay the same to the last bit"""
+    """causal: change token i, and the outputs before i stay the same, bit for bit"""
     q, k, v = heads(rng, 6)
     at = int(rng.integers(1, 6))
     before = attention(q, k, v, causal=True)
@@ -356,7 +356,7 @@ def causal_outputs_do_not_see_the_future(attention, rng):
 
 @law("attention")
 def padding_behind_lengths_changes_nothing(attention, rng):
-    """lengths: as if the keys and values behind them were not there"""
+    """lengths: keys and values after them change nothing"""
     q, k, v = heads(rng, 6)
     length = int(rng.integers(1, 6))
     short = attention(q, k[:, :length], v[:, :length])

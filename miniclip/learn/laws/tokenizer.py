@@ -16,7 +16,7 @@ def text(rng, words=30):
 
 @law("bpe_train")
 def every_merge_is_the_most_frequent_pair(train, rng):
-    """each merge joins the pair that occurs most often by then, the alphabetically first of equals"""
+    """each merge joins the pair that is the most frequent at that point; of equals, the alphabetically first"""
     texts = [text(rng), text(rng)]
     words = [symbols_of(word) for t in texts for word in split(clean(t))]  # as often as they occur
     for pair in train(Tokenizer, texts, FIXED + 12).merges:
@@ -27,7 +27,7 @@ def every_merge_is_the_most_frequent_pair(train, rng):
 
 @law("bpe_train")
 def a_vocabulary_has_the_size_that_is_asked_for(train, rng):
-    """bytes, start, end and merges together are vocab_size"""
+    """there are vocab_size ids in all: bytes, start, end and merges"""
     merges = int(rng.integers(0, 9))
     tokenizer = train(Tokenizer, [text(rng)], FIXED + merges)
     yield len(tokenizer), FIXED + merges
@@ -43,25 +43,25 @@ def words_count_as_often_as_they_occur(train, rng):
 
 @law("bpe_train")
 def it_ends_when_no_pair_occurs_twice(train, rng):
-    """it stops early where nothing is left that occurs twice"""
+    """it stops early if no pair occurs twice"""
     yield train(Tokenizer, ["ab ab cd"], FIXED + 50).merges, [("a", "b</w>")]
     yield train(Tokenizer, [], FIXED + 50).merges, []
 
 
 @law("bpe_train")
 def pairs_do_not_cross_words(train, rng):
-    """words are apart, and start and end are no words"""
+    """no pair crosses a word's end, and start and end are not words"""
     yield train(Tokenizer, ["a b a b a b", f"{START} {END}", f"{START} {END}"], FIXED + 5).merges, []
 
 
 @law("bpe_train")
 def too_small_a_vocabulary_is_refused(train, rng):
-    """InputError where not even bytes, start and end have room"""
+    """InputError if vocab_size is too small for bytes, start and end"""
     yield raised(train, Tokenizer, ["a"], FIXED - 1), "InputError"
 
 
 def naive_ids(tokenizer, given):
-    """Merge by merge in the order in which they were learned, over the whole text."""
+    """All merges, in the order of training, over the whole text."""
     words = [symbols_of(word) for word in split(clean(given))]
     for pair in tokenizer.merges:
         words = [merge(symbols, pair) for symbols in words]
@@ -74,7 +74,7 @@ def _trained(rng):
 
 @law("bpe_encode")
 def merges_apply_in_the_order_in_which_they_were_learned(encode, rng):
-    """of all pairs in a word the one that was merged first in training is merged first"""
+    """in each word, the pair that was merged first in training is merged first"""
     tokenizer = _trained(rng)
     given = text(rng, 12)
     yield encode(tokenizer, given), naive_ids(tokenizer, given)
@@ -97,7 +97,7 @@ def texts_are_cleaned_first(encode, rng):
 
 @law("bpe_encode")
 def decoding_gives_the_text_back(encode, rng):
-    """decode(encode(text)) is the text, a space behind each word, any Unicode included"""
+    """decode(encode(text)) is the text with a space after each word, for any Unicode"""
     tokenizer = _trained(rng)
     given = f"{text(rng, 4)} größe 日本語 😀"
     yield tokenizer.decode(encode(tokenizer, given)).split(), given.split()
@@ -105,7 +105,7 @@ def decoding_gives_the_text_back(encode, rng):
 
 @law("bpe_encode")
 def nothing_has_no_tokens(encode, rng):
-    """an empty text has none, and ids are whole numbers in a list"""
+    """an empty text has no ids, and ids are a list of int"""
     tokenizer = _trained(rng)
     yield encode(tokenizer, ""), []
     yield {type(id) for id in encode(tokenizer, text(rng, 3))}, {int}
@@ -113,6 +113,6 @@ def nothing_has_no_tokens(encode, rng):
 
 @law("bpe_encode")
 def specials_in_a_text_are_recognised(encode, rng):
-    """a <|endoftext|> that stands in the text becomes the id of that name (official)"""
+    """a <|endoftext|> in the text becomes the id of that name (official)"""
     tokenizer = _trained(rng)
     yield encode(tokenizer, f"ba {END}"), [*naive_ids(tokenizer, "ba"), tokenizer.end_id]

@@ -43,14 +43,14 @@ def exact_self_attention(x, p, heads, **mask):
 
 @law("self_attention")
 def self_attention_is_its_formula(self_attention, rng):
-    """q, k and v are the thirds of one product, each head has K numbers of each, and heads come out side by side"""
+    """q, k and v are the thirds of one product, each head has K numbers of each, and the heads are concatenated"""
     x, p = _attention_inputs(rng)
     yield self_attention(ops, x, **p, heads=3), exact_self_attention(x, p, 3)
 
 
 @law("self_attention")
 def one_head_is_a_case_like_others(self_attention, rng):
-    """with one head, and with heads of width 1"""
+    """it also holds with one head, and with heads of width 1"""
     x, p = _attention_inputs(rng)
     for heads in (1, 12):
         yield self_attention(ops, x, **p, heads=heads), exact_self_attention(x, p, heads)
@@ -58,7 +58,7 @@ def one_head_is_a_case_like_others(self_attention, rng):
 
 @law("self_attention")
 def masks_are_handed_on(self_attention, rng):
-    """causal and lengths reach the attention"""
+    """causal and lengths are passed on to the attention"""
     x, p = _attention_inputs(rng)
     yield self_attention(ops, x, **p, heads=3, causal=True), exact_self_attention(x, p, 3, causal=True)
     lengths = rng.integers(1, 5, 2)
@@ -67,7 +67,7 @@ def masks_are_handed_on(self_attention, rng):
 
 @law("self_attention")
 def keep_asks_one_query(self_attention, rng):
-    """keep: (B, 1, D), what the whole result has at that token, causal or not, one token for all or one for each"""
+    """keep: (B, 1, D), the whole result at that token, causal or not, one token for all or one for each"""
     x, p = _attention_inputs(rng)
     for keep, causal in [(0, False), (rng.integers(0, 5, 2), False), (rng.integers(0, 5, 2), True)]:
         whole = exact_self_attention(x, p, 3, causal=causal)
@@ -76,7 +76,7 @@ def keep_asks_one_query(self_attention, rng):
 
 
 class Trace(dict):
-    """A `trace` that keeps what it is called with."""
+    """A `trace` that records its calls."""
 
     attentions = True
     __call__ = dict.__setitem__
@@ -144,7 +144,7 @@ def the_second_half_alone(block, rng):
 
 @law("block")
 def a_block_hands_its_masks_on(block, rng):
-    """causal and lengths reach the attention"""
+    """causal and lengths are passed on to the attention"""
     x, p = _block_inputs(rng)
     for mask in ({"causal": True}, {"lengths": rng.integers(1, 5, 2)}):
         yield block(ops, x, **p, config=config(), **{**REST, **mask}), exact_block(x, p, **mask)
@@ -152,7 +152,7 @@ def a_block_hands_its_masks_on(block, rng):
 
 @law("block")
 def a_block_keeps_one_token(block, rng):
-    """keep: (B, 1, D), what the whole result has at that token"""
+    """keep: (B, 1, D), the whole result at that token"""
     x, p = _block_inputs(rng)
     keep = rng.integers(0, 5, 2)
     kept = block(ops, x, **p, config=config(), **{**REST, "keep": keep})
@@ -161,7 +161,7 @@ def a_block_keeps_one_token(block, rng):
 
 @law("block")
 def a_trace_sees_both_halves(block, rng):
-    """trace, if given, is handed on, and then called with "attention" and x after it, with "mlp" and x after that"""
+    """trace, if given, is passed on, then called with "attention" and x after the first half, then "mlp" and x"""
     (x, p), seen = _block_inputs(rng), Trace()
     block(ops, x, **p, config=config(), **{**REST, "trace": seen})
     y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
@@ -188,14 +188,14 @@ def exact_vit(images, p, c):
 
 @law("vit")
 def the_feature_is_the_class_tokens(encode_image, rng):
-    """patch_embed, ln_pre, the blocks; of the class token ln_post and the projection: (B, E)"""
+    """patch_embed, ln_pre, the blocks; then ln_post and the projection of the class token: (B, E)"""
     images, p, c = _vit_inputs(rng)
     yield encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0] @ p["projection"]["weight"].T
 
 
 @law("vit")
 def without_a_projection(encode_image, rng):
-    """projection None: (B, D), what ln_post gives"""
+    """without a projection: (B, D), the result of ln_post"""
     images, p, c = _vit_inputs(rng)
     p["projection"] = None
     yield encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0]
@@ -211,7 +211,7 @@ def pictures_know_nothing_of_each_other(encode_image, rng):
 
 @law("vit")
 def the_configuration_counts(encode_image, rng):
-    """heads, activation and eps are the configuration's"""
+    """heads, activation and eps are read from the configuration"""
     images, p, _ = _vit_inputs(rng)
     for c in (config(eps=0.1), config(heads=2), config(activation="relu")):
         whole = vit.encode_image(ops, images, **p, config=c)
@@ -220,7 +220,7 @@ def the_configuration_counts(encode_image, rng):
 
 @law("vit")
 def a_trace_sees_every_stage(encode_image, rng):
-    """trace is called with "embeddings", "ln_pre", what each block tells, "ln_post" and "features", in this order"""
+    """trace is called with "embeddings", "ln_pre", each block's stages, "ln_post" and "features", in this order"""
     images, p, c = _vit_inputs(rng)
     seen = {}
     features = encode_image(ops, images, **p, config=c, trace=seen.__setitem__)
@@ -234,7 +234,7 @@ def a_trace_sees_every_stage(encode_image, rng):
 
 
 def _texts(rng, end):
-    """Texts of different lengths, (3, 9): ids below `end`, then `end`, then zeros; and where each has its end."""
+    """Texts of different lengths, (3, 9): ids below `end`, then `end`, then zeros; and the position of each end."""
     ends = rng.permutation(np.arange(1, 8))[:3]
     tokens = rng.integers(1, end, (3, 9))
     tokens[np.arange(9) > ends[:, None]] = 0
@@ -244,14 +244,14 @@ def _texts(rng, end):
 
 @law("text_pooling")
 def a_text_ends_at_its_highest_id(end_of_text, rng):
-    """without eot_token_id: where the highest id stands, for each text its own place"""
+    """without eot_token_id: the position of the highest id, for each text"""
     tokens, ends = _texts(rng, 500)
     yield list(map(int, end_of_text(tokens))), ends.tolist()
 
 
 @law("text_pooling")
 def a_text_ends_at_the_id_that_is_named(end_of_text, rng):
-    """with eot_token_id: where that id stands, though others are higher"""
+    """with eot_token_id: the position of that id, even if others are higher"""
     tokens, ends = _texts(rng, 500)
     tokens[tokens == 499] = 498
     tokens[tokens == 500] = 2
@@ -261,7 +261,7 @@ def a_text_ends_at_the_id_that_is_named(end_of_text, rng):
 
 @law("text_pooling")
 def the_first_of_several_ends_counts(end_of_text, rng):
-    """padding may be ends as well, as Hugging Face's is: the first one counts"""
+    """if the padding has the same id, as Hugging Face's has, the first one counts"""
     tokens, ends = _texts(rng, 500)
     tokens[np.arange(9) > ends[:, None]] = 500
     yield list(map(int, end_of_text(tokens))), ends.tolist()
@@ -270,6 +270,6 @@ def the_first_of_several_ends_counts(end_of_text, rng):
 
 @law("text_pooling")
 def a_text_without_its_end(end_of_text, rng):
-    """a text in which eot_token_id does not stand is pooled at position 0, as Hugging Face does it"""
+    """a text without eot_token_id is pooled at position 0, as in Hugging Face"""
     tokens, _ = _texts(rng, 500)
     yield list(map(int, end_of_text(tokens, 501))), [0, 0, 0]
