@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from course import EXERCISES, each_exercise, solution, write
+from course import EXERCISES, each_exercise, mistaken, solution, write
 
 from miniclip import cli
 from miniclip.errors import InputError
@@ -171,8 +171,8 @@ def test_an_exercise_brings_the_file_that_it_goes_on_in(tmp_path, capsys):
     assert cli.main(["learn", "start", str(tmp_path), "causal_mask"]) == 0
     assert (tmp_path / "attention_weights.py").is_file()
     assert f"causal_mask continues in {tmp_path / 'attention_weights.py'}" in capsys.readouterr().out
-    unscaled = solution(EXERCISES["attention_weights"]).replace("    scores /= math.sqrt(K)\n", "")
-    write(tmp_path, EXERCISES["attention_weights"], unscaled)
+    weights = EXERCISES["attention_weights"]
+    write(tmp_path, weights, mistaken(weights, weights.mutants[0].as_if))
     assert cli.main(["learn", "check", str(tmp_path)]) == 1
     assert "causal_mask:" not in capsys.readouterr().out  # it waits until its file's first exercise is done
 
@@ -180,10 +180,10 @@ def test_an_exercise_brings_the_file_that_it_goes_on_in(tmp_path, capsys):
 def test_two_mistakes_at_once_are_told_one_after_the_other(tmp_path):
     """eps outside the root, and statistics in float16, too: no known mistake gives all of that."""
     norm = EXERCISES["layer_norm"]
-    source = solution(norm).replace("np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)")
-    write(tmp_path, norm, source.replace("x.astype(np.result_type(x, np.float32), copy=False)", "x"))
+    outside, narrow = norm.mutants[1].as_if, norm.mutants[-1].as_if
+    write(tmp_path, norm, mistaken(norm, outside, narrow))
     result = grading.grade(norm, tmp_path)
-    assert result.behaves_as == "eps were added outside the root; and something else is wrong, too"
+    assert result.behaves_as == f"{outside}; and something else is wrong, too"
 
 
 # -------------------------------------------------------------------------------------------------- for those who grade
@@ -191,8 +191,8 @@ def test_two_mistakes_at_once_are_told_one_after_the_other(tmp_path):
 
 def test_graders_get_json_and_junit_and_leave_nothing_behind(tmp_path, capsys):
     write(tmp_path, EXERCISES["softmax"], solution(EXERCISES["softmax"]))
-    half = solution(EXERCISES["attention_weights"]).replace("    scores /= math.sqrt(K)\n", "")
-    write(tmp_path, EXERCISES["attention_weights"], half)
+    weights = EXERCISES["attention_weights"]
+    write(tmp_path, weights, mistaken(weights, weights.mutants[0].as_if))
     junit = tmp_path.parent / f"{tmp_path.name}.xml"
     ids = ["softmax", "attention_weights", "layer_norm"]
     command = ["learn", "check", str(tmp_path), *ids, "--seed", "5", "--json", "--junit", str(junit)]
