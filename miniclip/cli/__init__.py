@@ -20,7 +20,7 @@ COMMANDS = {
     "convert": ("a model from one form to another", "miniclip.cli.convert"),
     "download": ("fetch models before they are needed, and say where they are", "miniclip.cli.download"),
     "doctor": ("what this machine has: versions, BLAS, GPU, caches, vocabulary", "miniclip.cli.doctor"),
-    "learn": ("write CLIP's functions yourself, checked by the library's own laws", "miniclip.learn.commands"),
+    "learn": ("write CLIP's functions yourself, checked against the library's own laws", "miniclip.learn.commands"),
     "bench": ("how fast it is here, and what has been recorded", "miniclip.cli.bench"),
 }
 

@@ -36,16 +36,19 @@ def _encode(model, images):
     return model.ops.to_numpy(model.ops.l2_normalize(model.encode_image(images)))
 
 
-def _cosines(model, images):
+def _cosines(model, images, classes=class_embeddings):
     """Of each picture with each label in `LABELS`: (n, 80)."""
-    return _encode(model, images) @ model.ops.to_numpy(class_embeddings(model, LABELS)).T
+    return _encode(model, images) @ model.ops.to_numpy(classes(model, LABELS)).T
 
 
-def one_object(model, preprocess, pairs, pictures):
-    """(accuracy, chance, pictures): top-1 among the labels of all pairs, on pictures of the given ones."""
+def one_object(model, preprocess, pairs, pictures, *, classes=class_embeddings):
+    """(accuracy, chance, pictures): top-1 among the labels of all pairs, on pictures of the given ones.
+
+    classes  what makes embeddings of labels, if not `zero_shot.class_embeddings`
+    """
     rng = np.random.default_rng([SEED, len(pairs)])
     scenes = [shapes.one_object(rng, pairs[rng.integers(len(pairs))]) for _ in range(pictures)]
-    best = _cosines(model, _draw(scenes, preprocess, rng)).argmax(-1)
+    best = _cosines(model, _draw(scenes, preprocess, rng), classes).argmax(-1)
     truth = [shapes.PAIRS.index((thing.colour, thing.shape)) for (thing,) in scenes]
     return float(np.mean(best == truth)), 1 / len(LABELS), pictures
 
