@@ -33,11 +33,8 @@ def solution(exercise):
     body = "".join(source.splitlines(keepends=True)[function.body[0].end_lineno : function.end_lineno])
     body = textwrap.indent(textwrap.dedent(body), "    ")
     # What of the reference's is not for students to import, they have to write themselves.
-    names = {
-        node.id
-        for node in ast.walk(function)
-        if isinstance(node, ast.Name) and node.id.startswith("_") and node.id != "_"
-    }
+    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    names = {name for name in names if name.startswith("_") and name != "_"}
     private = "".join(f"from {exercise.module} import {name}\n" for name in sorted(names))
     private += f"from {exercise.module} import *\n" if exercise.id == "bpe_encode" else ""
     return private + skeletons.skeleton(exercise).replace("    raise NotImplementedError\n", body)
