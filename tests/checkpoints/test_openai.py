@@ -237,7 +237,7 @@ def test_openais_own_code_loads_what_we_write(sizes, tmp_path, official_model, s
     state = torch.load(tmp_path / "m.pt", weights_only=True)
     built = official_model.module.build_model(dict(state))  # halves the weights
     assert built.visual.input_resolution == sizes[1]
-    built.float().load_state_dict({name: x for name, x in state.items() if name not in openai.MARKS})
+    built.float().load_state_dict({name: x for name, x in state.items() if name not in openai.SIZES})
     images, tokens = map(torch.from_numpy, batch(sizes))
     with torch.no_grad():
         assert relative_error(built.encode_image(images), official.encode_image(images)) < 1e-5
