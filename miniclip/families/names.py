@@ -11,7 +11,7 @@ import numpy as np
 
 
 def modules(ours, theirs, modules):
-    """A table's lines for weights and biases: `modules` is {our name: their names}, with prefixes `ours` and `theirs`."""
+    """A table's lines for weights and biases: `modules` {our name: their names}, with prefixes `ours` and `theirs`."""
     return {
         f"{ours}{module}.{kind}": tuple(f"{theirs}{name}.{kind}" for name in names)
         for module, names in modules.items()

@@ -249,7 +249,7 @@ def write(path, tensors):
         for key, x in enumerate(arrays.values()):
             entry = zipfile.ZipInfo(f"archive/data/{key}")
             # Padding between header and bytes, as torch.save adds it, so that mapped arrays begin at multiples of 64.
-            fill = -(archive.fp.tell() + 30 + len(entry.filename) + 4) % 64
+            fill = -(archive.start_dir + 30 + len(entry.filename) + 4) % 64
             entry.extra = struct.pack(f"<2sH{fill}x", b"FB", fill)
             archive.writestr(entry, x.tobytes())
 
