@@ -167,8 +167,8 @@ def _expected(entry):
 def _chosen(names):
     """The files of a repository that a CLIP is loaded from, in one format, or [].
 
-    Formats are tried in the order in which `checkpoints.load` looks for them in a directory. The configuration is the
-    last file: a directory that has it is complete.
+    Formats have the same order as in `checkpoints.load`. The configuration is the last file: a directory that has it
+    is complete.
     """
     for config, formats in ((open_clip.CONFIG, open_clip.WEIGHTS), ("config.json", huggingface.WEIGHTS)):
         weights = next(filter(None, (_weights(names, name) for name in formats)), None)

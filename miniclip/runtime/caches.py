@@ -1,4 +1,4 @@
-"""The directories in which this machine keeps files that were fetched or measured."""
+"""The directories for files that were fetched or measured on this machine."""
 
 import os
 from pathlib import Path

@@ -186,7 +186,7 @@ def _text_to(text):
 
 
 def preprocessor(visual):
-    """The settings with which transformers' image processor prepares pictures like `AlignPreprocess`."""
+    """Settings that make transformers' image processor prepare pictures like `AlignPreprocess`."""
     sizes = {"size": visual.resized, "crop_size": visual.image_size}
     return {
         "image_processor_type": "EfficientNetImageProcessor",

@@ -137,7 +137,7 @@ def _transformer_to(tower):
 
 
 def preprocessor(visual):
-    """The settings with which transformers' image processor prepares pictures like `image.Preprocess`."""
+    """Settings that make transformers' image processor prepare pictures like `image.Preprocess`."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": visual.image_size},
