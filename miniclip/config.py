@@ -153,19 +153,20 @@ def check_image_size(size):
 
 
 @dataclass(frozen=True)
-class CLIPConfig:
-    """Two towers and the width of the space they share; a tower alone leaves the other None.
+class ModelConfig:
+    """Two towers and the width of the space they share: what every family's configuration has.
 
-    `embed_dim` None: no projection, features have their tower's own width.
+    A tower alone leaves the other None. `embed_dim` None: no projection, features have their tower's own width.
     """
 
-    visual: VisionConfig | ResNetConfig | None
-    text: TextConfig | None
+    visual: Any
+    text: Any
     embed_dim: int | None
 
-    family: ClassVar[str] = "clip"
-    scale: ClassVar[str] = "logit_scale"  # the one parameter beside the towers
-    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
+    family: ClassVar[str]
+    scale: ClassVar[str]  # the one parameter beside the towers
+    towers: ClassVar[dict[str, Sequence[type]]]  # what `visual` and `text` may be
+    tokenizer: ClassVar[str]  # the class of its vocabulary
 
     def shapes(self) -> dict[str, Any]:
         """The model's parameter tree with shapes for leaves."""
@@ -183,7 +184,7 @@ class CLIPConfig:
         return {"family": self.family, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "CLIPConfig":
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """The inverse of `to_dict`, for this family (`families.from_dict` finds the family).
 
         Raises InputError for another family and for unknown, missing or impossible values.
@@ -195,6 +196,19 @@ class CLIPConfig:
             return cls(**towers, embed_dim=values["embed_dim"])
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"not a miniclip configuration: {error}") from error
+
+
+@dataclass(frozen=True)
+class CLIPConfig(ModelConfig):
+    """CLIP's: a Vision Transformer or a ResNet for pictures, a causal transformer for texts."""
+
+    visual: VisionConfig | ResNetConfig | None
+    text: TextConfig | None
+
+    family: ClassVar[str] = "clip"
+    scale: ClassVar[str] = "logit_scale"
+    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
+    tokenizer: ClassVar[str] = "Tokenizer"
 
 
 def _tower(kinds, values):

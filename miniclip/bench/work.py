@@ -8,9 +8,9 @@ from miniclip.towers import efficientnet
 
 
 def work(config, tower, batch):
-    """(FLOPs, numbers moved) that a tower's features need: all parameters and inputs once; intermediates need not move.
+    """(FLOPs, numbers moved) that a tower's features need: parameters and inputs once; intermediates need not move.
 
-    Of the last block only one token is computed, except keys and values.
+    The last block computes only one token, and all keys and values.
     """
     c = getattr(config, tower)
     if c.tower is efficientnet:
@@ -31,7 +31,7 @@ def work(config, tower, batch):
 
 
 def _work_of_convolutions(config, batch):
-    """The same of an EfficientNet, whose activations and means are not counted."""
+    """The same for an EfficientNet; its activations and means are not counted."""
     c = config.visual
     W, cells = efficientnet.scaled(efficientnet.STEM, c), [(n - 2) // 2 + 1 for n in pair(c.image_size)]
     adds = math.prod(cells) * W * c.channels * 9

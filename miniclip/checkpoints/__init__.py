@@ -17,7 +17,7 @@ import numpy as np
 from miniclip import families, params
 from miniclip.checkpoints import huggingface, open_clip, openai
 from miniclip.checkpoints.infer import infer_config
-from miniclip.config import CLIPConfig
+from miniclip.config import ModelConfig
 from miniclip.errors import InputError
 from miniclip.families import names
 from miniclip.families.clip.huggingface import NAMES
@@ -33,8 +33,8 @@ def load(
     dtype: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
-) -> tuple[CLIPConfig, dict, Tokenizer | None]:
-    """A weights file, or a Hugging Face or OpenCLIP directory -> (CLIPConfig, parameter tree, Tokenizer or None).
+) -> tuple[ModelConfig, dict, Tokenizer | None]:
+    """A weights file, or a Hugging Face or OpenCLIP directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
     dtype       the type of floating arrays; None keeps theirs, except that bfloat16 becomes float32. Arrays that need
                 no conversion are memory-mapped, not read
@@ -119,7 +119,7 @@ def _activations(config):
 
 def save(
     path: str | os.PathLike,
-    config: CLIPConfig,
+    config: ModelConfig,
     tree: dict,
     *,
     tokenizer: Tokenizer | None = None,
@@ -127,7 +127,7 @@ def save(
 ) -> None:
     """Write a model to one safetensors file under miniclip's own names, with everything needed to load it again.
 
-    config CLIPConfig · tree its parameters, ndarrays · tokenizer is stored if given (a model without one uses the
+    config ModelConfig · tree its parameters, ndarrays · tokenizer is stored if given (a model without one uses the
     official vocabulary) · dtype the name of the floating type to store, None to keep the arrays' own.
     """
     params.check(tree, config.shapes(), "the parameters to save")

@@ -49,7 +49,7 @@ def add_arguments(command):
     instead.add_argument(
         "--write",
         action="store_true",
-        help="put them into kernels/README.md, or with --cpu into docs/cpu.md",
+        help="put them into kernels/README.md, or with --cpu into docs/cpu.md and README.md",
     )
 
 
@@ -92,7 +92,7 @@ def bench_report(options):
     from miniclip.kernels.bench import report
 
     tables = report_cpu if options.cpu else report
-    found = records.read(options.results or tables.RESULTS)
+    found = records.read(options.results or tables.RESULTS, missing_ok=not options.results)
     if options.json:
         print(json.dumps([records.reported(record) for record in found], indent=1))
     elif not options.write:

@@ -88,7 +88,7 @@ def _package(x):
 
 def taken(x, ops):
     """Arrays and tensors as a backend takes them: those of torch as ndarrays where it is another."""
-    if is_tensor(x) and not ops.TENSORS:
+    if is_tensor(x) and "torch" not in ops.PACKAGES:
         from miniclip.ops import torch_ops
 
         return torch_ops.to_numpy(x)
@@ -100,14 +100,12 @@ def given(ops, example):
 
     Arrays of JAX, for those who put some in, stay such.
     """
+    if _package(example) in ops.PACKAGES:
+        return lambda x: x
     if is_tensor(example):
-        if ops.TENSORS:
-            return lambda x: x
         import torch
 
         return lambda x: torch.from_numpy(np.asarray(ops.to_numpy(x)))
-    if ops.NAME == "jax" and _package(example) in ("jax", "jaxlib"):
-        return lambda x: x
     return ops.to_numpy
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from miniclip.config import CLIPConfig, check_activation, check_image_size, check_integers, check_transformer, pair
+from miniclip.config import ModelConfig, check_activation, check_image_size, check_integers, check_transformer, pair
 from miniclip.errors import InputError
 from miniclip.tokenizers.wordpiece import LONGEST
 from miniclip.towers import bert, efficientnet
@@ -122,7 +122,7 @@ class BertConfig:
 
 
 @dataclass(frozen=True)
-class ALIGNConfig(CLIPConfig):
+class ALIGNConfig(ModelConfig):
     """As CLIPConfig, but only texts are projected: `embed_dim` is also the width of the image tower's features."""
 
     visual: EfficientNetConfig | None
@@ -131,6 +131,7 @@ class ALIGNConfig(CLIPConfig):
     family: ClassVar[str] = "align"
     scale: ClassVar[str] = "temperature"
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (EfficientNetConfig,), "text": (BertConfig,)}
+    tokenizer: ClassVar[str] = "WordPiece"
 
     def __post_init__(self):
         if self.visual and self.embed_dim != self.visual.width:
