@@ -61,7 +61,7 @@ def check_whole(config, library):
 
 
 def with_highest_id(config):
-    """The configuration with OpenAI's rule, that the highest id ends a text, if its own end id is the highest."""
+    """The configuration with OpenAI's rule (the highest id ends a text), if its `eot_token_id` is the highest."""
     text = config.text
     if text and text.eot_token_id == text.vocab_size - 1:
         return dataclasses.replace(config, text=dataclasses.replace(text, eot_token_id=None))

@@ -63,8 +63,8 @@ class Expected:
 def fetch(urls, path, expected, *, headers=None, explain=None):
     """Fetch a file to `path` from the first of `urls` that has it, unless it is already there; returns the Path.
 
-    If the connection breaks, NAME.part keeps what has come, and the next call resumes there. headers and explain as in
-    `network.ask`. Raises InputError that names each address and its fault, or the fault of the directory; `path` is
+    If the connection breaks, NAME.part keeps the bytes so far, and the next call resumes there. headers and explain as
+    in `network.ask`. Raises InputError that names each address and its fault, or the fault of the directory; `path` is
     then unchanged. With MINICLIP_OFFLINE=1 the network is not used.
     """
     path = Path(path)

@@ -121,7 +121,7 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
 def _instructions(data):
     """Yield (name, argument) of each instruction of a pickle.
 
-    GLOBAL's argument, two names, is read as lines of text. Other arguments of this kind are skipped: no instruction
+    GLOBAL's argument, two names, is read as lines of text. Other arguments of this kind are not read: no instruction
     that builds data has them after protocol 1, and `pickletools` would parse them as Python source and emit warnings.
     """
     file = io.BytesIO(data)

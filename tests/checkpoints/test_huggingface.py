@@ -110,7 +110,7 @@ def change_config(directory, target, change):
     return target
 
 
-def test_what_a_config_leaves_out_has_transformers_defaults():
+def test_missing_values_of_a_config_have_transformers_defaults():
     from transformers import CLIPConfig as OfficialConfig
 
     ours = huggingface.config_from({"model_type": "clip"})

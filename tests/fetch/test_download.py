@@ -616,7 +616,7 @@ def test_of_many_threads_one_downloads(server, arrived, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_a_killed_process_leaves_what_came_and_blocks_nobody(server, get, arrived, tmp_path):
+def test_a_killed_process_leaves_its_part_and_no_lock(server, get, arrived, tmp_path):
     server.script["/file"] = [Answer(stall=300_000)]
     part = tmp_path / "cache" / "file.part"
     with worker(f"{server.url}/file", tmp_path / "cache" / "file") as process:

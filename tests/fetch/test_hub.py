@@ -187,7 +187,7 @@ def test_a_file_of_another_size_in_the_cache_is_fetched_again(home, server, mani
         api.find("ViT-B/32")
 
 
-def test_what_is_here_needs_no_network(home, server, manifest, monkeypatch):
+def test_files_on_this_machine_need_no_network(home, server, manifest, monkeypatch):
     monkeypatch.setenv("MINICLIP_OFFLINE", "1")
     path = put(home / "cache" / "CLIP.png", manifest["CLIP.png"])
     assert hub.file(weights.manifest()["test_files"]["CLIP.png"]) == path and server.asked == []

@@ -56,7 +56,7 @@ def refused(path, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "lie", "expected"),
+    ("name", "changes", "expected"),
     [
         ("data/0", {"header_offset": 1}, "data/0 is not where"),
         ("data/0", {"header_offset": 1 << 40}, "requires a buffer"),
@@ -79,9 +79,9 @@ def refused(path, expected):
         ("version", {"create_version": 255, "extract_version": 255}, "version"),
     ],
 )
-def test_what_a_directory_of_entries_says_is_not_believed(name, lie, expected, archive):
+def test_wrong_directories_of_entries_are_refused(name, changes, expected, archive):
     with zipfile.ZipFile(archive, "a") as file:
-        for field, value in lie.items():
+        for field, value in changes.items():
             setattr(file.getinfo(f"x/{name}"), field, value)
         file.comment = b""  # the directory is written again
     refused(archive, expected)
@@ -205,7 +205,7 @@ def entry(begin, end, shape, dtype="F32"):
     ],
     ids=range(16),
 )
-def test_what_a_safetensors_header_says_is_not_believed(header, expected, tmp_path):
+def test_wrong_safetensors_headers_are_refused(header, expected, tmp_path):
     content = header if isinstance(header, bytes) else json.dumps(header).encode()
     (tmp_path / "x.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(100))
     with pytest.raises(miniclip.InputError, match=rf"^{tmp_path}/x\.safetensors: .*{expected}") as error:

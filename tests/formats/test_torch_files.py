@@ -100,7 +100,7 @@ def test_every_type_and_shape_is_read_and_written(stored, shape, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [None, "float64"])
-def test_views_share_what_they_share_in_torch(dtype, tmp_path):
+def test_views_share_memory_as_in_torch(dtype, tmp_path):
     x = torch.arange(12.0).reshape(3, 4)
     torch.save({"x": x, "row": x[1], "turned": x.T, "tied": x, "other": x.clone()}, tmp_path / "x.pt")
     ours = torch_files.read(tmp_path / "x.pt", dtype)

@@ -115,7 +115,7 @@ def test_a_row_that_fails_is_an_error_and_blas_gets_its_threads_back(two_threads
     assert np.array_equal(run(np.arange(1, 40)), 1 / np.arange(1, 40))
 
 
-# ------------------------------------------------------------------------------------------ where it cuts
+# ------------------------------------------------------------------------------------- the sizes of chunks
 
 
 @given(lengths=st.lists(st.integers(1, 77), min_size=1, max_size=60), cores=st.integers(1, 5), invariant=st.booleans())

@@ -166,7 +166,7 @@ def test_a_program_that_cannot_restart_continues(machine, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="os.execve is another thing there")
-def test_a_restarted_program_does_what_it_was_asked_for():
+def test_a_restarted_program_runs_the_same_command():
     code = """
 import sys
 from miniclip import cli
@@ -187,7 +187,7 @@ def test_with_an_unknown_processor_nothing_is_done(monkeypatch):
     assert cpu.slow_kernel() is None and cpu.name()
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells")
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has /proc/cpuinfo")
 def test_the_processor_is_described_as_linux_describes_it():
     cpuinfo = Path("/proc/cpuinfo").read_text()
     assert f": {cpu.name()}\n" in cpuinfo

@@ -117,7 +117,7 @@ def test_children_of_its_holder_do_not_keep_a_lock(tmp_path):
     assert in_time and files_in(tmp_path) == []
 
 
-def test_where_there_is_no_fcntl_windows_own_lock_is_waited_for(tmp_path, monkeypatch):
+def test_without_fcntl_a_windows_lock_is_waited_for(tmp_path, monkeypatch):
     asked = []
 
     def locking(descriptor, mode, count):

@@ -91,7 +91,7 @@ def _is_stage(stage):
 class BertConfig:
     """BERT: a transformer whose tokens attend in both directions, but not to the padding after a text's end.
 
-    `token_types` is the number of types: BERT marks two texts in a row by different ones. `pooler` is whether the
+    `token_types` is the number of types: BERT gives the two texts of a pair different ones. `pooler` is whether the
     weights have one; no feature depends on it.
     """
 
