@@ -90,7 +90,7 @@ def test_a_converted_model_classifies_the_same(pictures, tmp_path, to):
         (["absent.pt", "--to", "hf"], "absent.pt: no such file"),
         (["shapes", "--to", "hf", "--image-size", "48", "64"], "square pictures"),
         (["shapes", "--to", "miniclip", "--image-size", "3"], "do not fit a picture"),
-        (["shapes", "--to", "miniclip", "--activation", "gelu"], "says itself that its activation is not gelu"),
+        (["shapes", "--to", "miniclip", "--activation", "gelu"], "the file states its activation, and it is not gelu"),
     ],
 )
 def test_what_cannot_be_converted_leaves_nothing_behind(tmp_path, arguments, message):
@@ -117,7 +117,7 @@ def test_a_vocabulary_that_is_missing_is_told_with_its_reason(tmp_path):
     checkpoints.save(tmp_path / "tiny.safetensors", config, tree)
     done = miniclip("convert", tmp_path / "tiny.safetensors", tmp_path / "out", "--to", "hf")
     assert done.returncode == 0, done.stderr
-    reason = "this model came without one, and its 300 ids are not the official 49408"
+    reason = "this model has none of its own, and its 300 ids are not the official 49408"
     assert done.stderr == f"without a vocabulary: {reason}\n"
 
 
@@ -159,7 +159,7 @@ def bad_files(tmp_path):
         (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
         (
             ["classify", "good.png", *LABELS, "--model", "text.png"],
-            "text.png: begins neither as a safetensors file nor",
+            "text.png: is neither a safetensors file nor a PyTorch file",
         ),
         (["classify", "good.png", "--labels", "red " * 40], "text 0 has 42 tokens"),
         (["classify", "good.png", *LABELS, "--template", "a photo"], "the template 'a photo' has no {}"),

@@ -213,7 +213,7 @@ def test_vocabularies_with_capitals_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer_config\.json: is for a vocabulary with capitals"):
         hf.BertTokenizer.from_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    with pytest.raises(InputError, match=r"tokenizer\.json: .*capitals, and ALIGN's has none"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: .*capitals, but ALIGN's has none"):
         hf.BertTokenizer.from_pretrained(tmp_path)
 
 
