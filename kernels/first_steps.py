@@ -84,7 +84,7 @@ def softmax_kernel(x_ptr, out_ptr, row_stride, N, BLOCK: tl.constexpr):
 
 @device.launches()
 def softmax(x, *, out=None, BLOCK=None, kernel=softmax_kernel):
-    """`numpy_ops.softmax` of rows, gaps between them allowed: (rows, N) float32 -> (rows, N), written to `out` if given."""
+    """`numpy_ops.softmax` of rows, gaps between them allowed: (rows, N) float32 -> (rows, N), in `out` if given."""
     rows, N = x.shape
     out = torch.empty(rows, N, dtype=x.dtype, device=x.device) if out is None else out
     kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
