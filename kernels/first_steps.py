@@ -84,7 +84,7 @@ def softmax_kernel(x_ptr, out_ptr, row_stride, N, BLOCK: tl.constexpr):
 
 @device.launches()
 def softmax(x, *, out=None, BLOCK=None, kernel=softmax_kernel):
-    """`numpy_ops.softmax` of rows that may lie apart: (rows, N) float32 -> (rows, N), written to `out` if given."""
+    """`numpy_ops.softmax` of rows, gaps between them allowed: (rows, N) float32 -> (rows, N), in `out` if given."""
     rows, N = x.shape
     out = torch.empty(rows, N, dtype=x.dtype, device=x.device) if out is None else out
     kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
@@ -113,7 +113,7 @@ def layer_norm_kernel(x_ptr, weight_ptr, bias_ptr, out_ptr, row_stride, D, eps, 
 
 @device.launches()
 def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None, kernel=layer_norm_kernel):
-    """`numpy_ops.layer_norm` of rows that may lie apart, written to `out` if given.
+    """`numpy_ops.layer_norm` of rows, gaps between them allowed, written to `out` if given.
 
     x (rows, D), weight and bias (D,), float32 -> (rows, D).
     """
