@@ -269,7 +269,7 @@ def test_a_name_that_says_nothing_is_told_what_there_is(home, server):
             api.find(name)
     assert server.asked == []
     reason = (
-        rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was taken for an id .*shapes, RN50, "
+        rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was looked up on .*shapes, RN50, "
     )
     with pytest.raises(InputError, match=reason):
         api.find("models/vit")
@@ -597,10 +597,10 @@ def test_download_fails_with_one_line(home, capsys, monkeypatch):
 
 
 def test_doctor_tells_which_models_are_here(home, manifest):
-    assert report()["models"] == f"shapes in {weights.DIRECTORY}; fetched when first needed: ViT-B/32"
+    assert report()["models"] == f"shapes in {weights.DIRECTORY}; downloaded when first used: ViT-B/32"
     put(home / ".cache" / "clip" / "ViT-B-32.pt", RIGHT)
     assert f"ViT-B/32 in {home / '.cache' / 'clip'}" in report()["models"]
-    assert report()["cache"] == f"{home / 'cache'} (not there yet)"
+    assert report()["cache"] == f"{home / 'cache'} (does not exist yet)"
 
 
 @pytest.mark.parametrize(
