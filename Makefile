@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-official test-tutorials lint format tutorials figures cpu gpu clean
+.PHONY: demo test test-official test-tutorials lint format tutorials docs figures cpu gpu clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
@@ -20,6 +20,7 @@ test-official: .venv/test
 lint: .venv/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/lint
 	$(BIN)/ruff check --fix .
@@ -29,14 +30,22 @@ format: .venv/lint
 test-tutorials: .venv/test
 	$(BIN)/python -m pytest tutorials
 
-# Runs every tutorial and writes its page, its pictures and the index: commit what changes.
+# Runs every tutorial and writes its page, its pictures, its notebook and the index: commit what changes.
 tutorials: .venv/tutorials
 	$(BIN)/python tutorials/render.py
+
+# The site of docs/ and of all pages beside it, in build/site: begin with index.html, or for the search with
+# python -m http.server -d build/site. Neither torch nor a network is needed.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
 
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
-# What this processor makes of CLIP, beside its peers, into kernels/bench/results/cpu and README.md: 12 idle minutes.
+# What this processor makes of CLIP, beside its peers, into miniclip/bench/results, docs/cpu.md and
+# README.md: 12 idle minutes.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write
@@ -73,6 +82,10 @@ clean:
 
 .venv/lint: .venv/core
 	$(INSTALL) --editable ".[lint]"
+	touch $@
+
+.venv/docs: .venv/core
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 .venv/bench: .venv/core

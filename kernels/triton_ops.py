@@ -23,7 +23,8 @@ from miniclip.ops import refuse_batch_invariant, torch_ops
 NAME = "triton"
 DTYPES = ("float32", "float16", "bfloat16")
 LENGTH_STEP = 16
-TENSORS = True
+PACKAGES = ("torch",)
+ANY_DEVICE = False
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 

@@ -72,4 +72,4 @@ class _Checkout:
 
 
 if not (Path(__file__).parent / "weights").exists():  # a wheel installs both inside this folder
-    sys.meta_path.insert(0, _Checkout)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Checkout)

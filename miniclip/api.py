@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from miniclip import checkpoints, families, ops, weights
+from miniclip import checkpoints, families, ops
 from miniclip.errors import InputError
 from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
 from miniclip.model import CLIP
 from miniclip.tokenizer import Tokenizer
+from miniclip.weights import manifest
 
 FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
 
 
 def available_models() -> list[str]:
     """The names that `load` knows, the built-in model first. `load` also takes paths and ids on Hugging Face's hub."""
-    return list(weights.manifest()["models"])
+    return list(manifest()["models"])
 
 
 def load(
@@ -69,10 +70,17 @@ def load(
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
     family = families.of(config)
-    if tokenizer is None and config.text and family.tokenizer is Tokenizer:  # no vocabulary in the file: the official
-        tokenizer = functools.partial(vocabulary.tokenizer_of_size, config.text.vocab_size)
+    official = None
+    if config.text and family.tokenizer is Tokenizer:  # for a model without its own vocabulary
+        official = functools.partial(vocabulary.tokenizer_of_size, config.text.vocab_size)
     model = family.model(
-        config, tree, backend_ops, tokenizer=tokenizer, device=device, dtype=dtype, batch_invariant=batch_invariant
+        config,
+        tree,
+        backend_ops,
+        tokenizer=official if tokenizer is None else tokenizer,
+        device=device,
+        dtype=dtype,
+        batch_invariant=batch_invariant,
     )
     return model, preprocess_of(config, backend_ops.asarray)
 

@@ -161,19 +161,20 @@ def check_image_size(size):
 
 
 @dataclass(frozen=True)
-class CLIPConfig:
-    """Two towers and the width of the space that they share. For one tower alone, the other is None.
+class ModelConfig:
+    """Two towers and the width of the space that they share: the fields of every family's configuration.
 
-    `embed_dim` None: there is no projection, and features have the width of their tower.
+    For one tower alone, the other is None. `embed_dim` None: there is no projection, and features have the width of
+    their tower.
     """
 
-    visual: VisionConfig | ResNetConfig | None
-    text: TextConfig | None
+    visual: Any
+    text: Any
     embed_dim: int | None
 
-    family: ClassVar[str] = "clip"
-    scale: ClassVar[str] = "logit_scale"  # the only parameter outside the towers
-    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
+    family: ClassVar[str]
+    scale: ClassVar[str]  # the only parameter outside the towers
+    towers: ClassVar[dict[str, Sequence[type]]]  # the classes that `visual` and `text` may have
 
     def shapes(self) -> dict[str, Any]:
         """The model's parameter tree, with shapes as leaves."""
@@ -191,7 +192,7 @@ class CLIPConfig:
         return {"family": self.family, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "CLIPConfig":
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """The inverse of `to_dict`, for this family (`families.from_dict` finds the family).
 
         Raises InputError for another family, and for unknown, missing or impossible values.
@@ -203,6 +204,18 @@ class CLIPConfig:
             return cls(**towers, embed_dim=values["embed_dim"])
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"not a miniclip configuration: {error}") from error
+
+
+@dataclass(frozen=True)
+class CLIPConfig(ModelConfig):
+    """CLIP's configuration: a Vision Transformer or a ResNet for pictures, a causal transformer for texts."""
+
+    visual: VisionConfig | ResNetConfig | None
+    text: TextConfig | None
+
+    family: ClassVar[str] = "clip"
+    scale: ClassVar[str] = "logit_scale"
+    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
 
 
 def _tower(kinds, values):

@@ -33,11 +33,11 @@ class Preprocess:
     asarray: Callable[[np.ndarray], Array] = np.asarray
 
     def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Array:
-        several = isinstance(picture, (list, tuple))
-        names = [f"picture {i}" for i in range(len(picture))] if several else ["the picture"]
+        several = [*picture] if isinstance(picture, (list, tuple)) else None
+        names = ["the picture"] if several is None else [f"picture {i}" for i in range(len(several))]
         batch = np.empty((len(names), 3, *pair(self.image_size)), np.float32)
-        pictures.for_each(self._prepare, picture if several else [picture], names, batch)
-        return self.asarray(batch if several else batch[0])
+        pictures.for_each(self._prepare, [picture] if several is None else several, names, batch)
+        return self.asarray(batch[0] if several is None else batch)
 
     def _prepare(self, picture, name, out):
         image = pictures.open_picture(picture, name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from miniclip import params as parameter_tree
-from miniclip.config import CLIPConfig, pair
+from miniclip.config import ModelConfig, pair
 from miniclip.errors import InputError
 from miniclip.ops import Array
 from miniclip.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ Trace = Callable[[str, Array], None]
 class CLIP:
     """Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), fig. 3.
 
-    config       CLIPConfig
+    config       a CLIPConfig
     params       {"visual": ..., "text": ..., "logit_scale": ()} as `config.shapes()` has it, arrays of any kind
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer of the model's vocabulary, or a function that finds it when it is first needed
@@ -34,7 +34,7 @@ class CLIP:
 
     def __init__(
         self,
-        config: CLIPConfig,
+        config: ModelConfig,
         params: dict,
         ops: ModuleType,
         *,
@@ -49,12 +49,11 @@ class CLIP:
         first = next(iter(parameter_tree.flatten(self.params).values()))
         self.device = getattr(first, "device", None)  # pictures and texts go there too; JAX's tracers have no device
         # each tower is a function of a batch; the backend makes it as fast as it can
-        visual, text = config.visual, config.text
-        encode = {"visual": visual and visual.tower.encode_image, "text": text and text.tower.encode_text}
         self._encode = {}
-        for name in encode.keys() & self.params.keys():
-            function = partial(encode[name], ops, config=getattr(config, name))
-            self._encode[name] = ops.capture(function, self.params[name], batch_invariant=batch_invariant)
+        for name, tower, function in (("visual", config.visual, "encode_image"), ("text", config.text, "encode_text")):
+            if name in self.params:
+                encode = partial(getattr(tower.tower, function), ops, config=tower)
+                self._encode[name] = ops.capture(encode, self.params[name], batch_invariant=batch_invariant)
 
     def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
         """Pictures to features: images (B, C, height, width) float, as `preprocess` makes them -> (B, E).
@@ -69,8 +68,9 @@ class CLIP:
             raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
         images = self.ops.asarray(images, dtype=self.dtype)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            expected = ", ".join(map(str, expected))
-            raise InputError(f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, {expected})")
+            raise InputError(
+                f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, {str(expected)[1:]}"
+            )
         return self._encode["visual"](images, trace=trace)  # (B, E)
 
     def encode_text(self, tokens: Array, *, lengths: Array | None = None, trace: Trace | None = None) -> Array:
@@ -80,7 +80,7 @@ class CLIP:
         stage, see `towers/text.py`; only what it sees depends on `lengths`, (B,) int: tokens after so many are
         padding. Raises InputError for another shape, for ids outside the vocabulary and without a text tower.
         """
-        config, tokens = self.config.text, self._check_tokens(tokens)
+        config, tokens = self._tower("text"), self._check_tokens(tokens)
         end = text.end_of_text(tokens, config.eot_token_id)  # (B,)
         if trace is None:  # nothing after the last end is needed
             tokens, lengths = tokens[:, : text.length(end, self.ops.LENGTH_STEP)], None

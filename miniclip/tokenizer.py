@@ -86,7 +86,7 @@ class Tokenizer:
 
     LINES = "merges"  # what miniclip's own files call `lines`
 
-    def __init__(self, merges: Iterable[tuple[str, str]]):
+    def __init__(self, merges: Iterable[tuple[str, ...]]):
         self.merges = list(merges)
         symbols = [*BYTE_SYMBOLS.values()]
         symbols += [symbol + END_OF_WORD for symbol in symbols]
@@ -177,7 +177,7 @@ class Tokenizer:
 
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> "Tokenizer":
-        return cls(tuple(line.split()) for line in lines)  # type: ignore[misc]  the constructor checks them
+        return cls(tuple(line.split()) for line in lines)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the merges after a version line, gzipped if `path` ends in ".gz"."""
@@ -210,10 +210,10 @@ class Tokenizer:
             raise InputError(f"vocab_size is {vocab_size}, but bytes, start and end alone take {FIXED}")
         counts = Counter(word for text in texts for word in split(clean(text)) if word not in (START, END))
         words = {symbols_of(word): count for word, count in counts.items()}
-        merges: list[tuple[str, str]] = []
+        merges: list[tuple[str, ...]] = []
         while len(merges) < vocab_size - FIXED:
             # count all pairs of neighbours, each as often as its word occurs
-            pairs: Counter[tuple[str, str]] = Counter()
+            pairs: Counter[tuple[str, ...]] = Counter()
             for symbols, count in words.items():
                 for pair in pairwise(symbols):
                     pairs[pair] += count

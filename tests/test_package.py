@@ -61,13 +61,23 @@ def test_a_checkout_on_the_path_works_without_installing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The names in a wheel built from a copy of the sources, so that no leftovers of other builds go in."""
-    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheel"))
+def wheel(source, tmp_path_factory):
+    return wheel_of(source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the sources, without what other builds have left in them."""
+    source = tmp_path_factory.mktemp("source")
     for name in ("miniclip", "kernels", "weights"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    return source
+
+
+def wheel_of(source, target):
+    """The names in the wheel that is built from a folder or from an sdist."""
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", target, source]
     subprocess.run(build, check=True, capture_output=True)
     (path,) = target.glob("*.whl")
@@ -102,19 +112,27 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
     }
 
 
-def test_the_readmes_python_runs_and_prints_what_it_says(monkeypatch, capsys):
+def test_the_sdist_builds_the_same_wheel(wheel, source, tmp_path):
+    code = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=source, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    assert wheel_of(sdist, tmp_path) == wheel
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_the_python_of_a_page_runs_and_prints_what_it_says(page, monkeypatch, capsys):
+    """docs/migrating.md's is run by test_ways_in."""
     monkeypatch.chdir(ROOT)
-    readme = (ROOT / "README.md").read_text().partition("## Coming from another library")[0]  # for test_ways_in
-    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
-    assert blocks
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     printed = [line.partition("# ")[2] for block in blocks for line in block.splitlines() if line.startswith("print")]
+    assert printed
     scope = {}
     for block in blocks:
         exec(block, scope)
     assert capsys.readouterr().out.splitlines() == printed
 
 
-def test_the_readme_tells_what_classify_prints():
+def test_the_readme_shows_what_classify_prints():
     command = ["-m", "miniclip", "classify", "weights/example.png", "--labels"]
     labels = ["a red heart", "a red circle", "a blue heart", "a pink star"]
     done = subprocess.run([sys.executable, *command, *labels], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -122,7 +140,9 @@ def test_the_readme_tells_what_classify_prints():
 
 
 def test_the_afternoon_promise():
-    """Who reads these files in this order has read all of CLIP; they stay short enough for that."""
+    """Anyone who reads these files in this order has read all of CLIP; they stay short enough for that."""
     files = ["image", "tokenizer", "ops/numpy_ops", "towers/transformer", "towers/vit", "towers/text", "model"]
+    afternoon = (ROOT / "README.md").read_text().partition("## The afternoon")[2].partition("\n## ")[0]
+    assert re.findall(r"\(miniclip/(.*?)\.py\)", afternoon) == files
     lines = sum(len((ROOT / "miniclip" / f"{name}.py").read_text().splitlines()) for name in files)
     assert lines <= 850

@@ -1,14 +1,16 @@
-"""The tutorials' rules, and that their pages are made from them as they stand; tutorials/test_run.py runs them."""
+"""The rules of tutorials; their pages and notebooks are made from them as they are. tutorials/test_run.py runs them."""
 
 import ast
+import base64
 import functools
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from render import INDEX, LARGEST, RENDERED, choose, index, tutorials
+from render import INDEX, LARGEST, NOTEBOOKS, RENDERED, choose, index, tutorials
 
 import miniclip
 from miniclip import kernels, viz
@@ -64,6 +66,41 @@ def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
 
 
 @each_tutorial
+def test_a_notebook_is_made_from_its_script_as_it_stands(tutorial):
+    assert tutorial.notebook.exists(), REMEDY
+    notebook = json.loads(tutorial.notebook.read_text(encoding="utf-8"))
+    assert notebook["metadata"] == tutorial.metadata, REMEDY
+    assert tutorial.notebook.stat().st_size < LARGEST
+    title, *_ = notebook["cells"]
+    assert "".join(title["source"]).startswith(f"# {tutorial.title}\n")
+    page = tutorial.page.read_text(encoding="utf-8")
+    for cell in notebook["cells"]:
+        assert cell["metadata"] == {}  # neither times nor widgets
+        if cell["cell_type"] == "code":
+            assert "".join(cell["source"]).strip("\n") in page
+            assert cell["execution_count"]
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    assert {key for output in outputs for key in output.get("data", {})} <= {"image/png", "text/plain"}
+    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    assert [base64.b64decode(picture) for picture in pictures] == [path.read_bytes() for path in tutorial.pictures]
+
+
+@each_tutorial
+def test_a_notebook_has_no_paths_of_a_machine(tutorial):
+    text = tutorial.notebook.read_text(encoding="utf-8")
+    assert not re.findall(r"/(?:home|root|tmp|usr|opt|mnt|Users|work(?:space)?)/|site-packages|[A-Z]:\\\\", text)
+
+
+@each_tutorial
+def test_links_of_a_notebook_lead_somewhere(tutorial):
+    cells = json.loads(tutorial.notebook.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    targets = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", text)
+    assert f"../{tutorial.path.name}" in targets
+    assert not [target for target in targets if not (NOTEBOOKS / target).exists()]
+
+
+@each_tutorial
 def test_what_a_page_shows_of_the_library_is_there_as_it_is_now(tutorial):
     """Output that looks like a function must be one of the library: no other is printed, as `inspect.getsource`."""
     page = re.sub(r"^```.*?^```", "", tutorial.page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
@@ -96,11 +133,12 @@ def test_a_name_that_no_tutorial_has_is_an_error():
         choose(["03_attention", "03"])
 
 
-def test_no_page_or_picture_is_left_over():
+def test_no_page_picture_or_notebook_is_left_over():
     made = {RENDERED / "held_out.png"}
     for tutorial in ALL:
         made |= {tutorial.page, *tutorial.pictures}
     assert set(RENDERED.iterdir()) == made
+    assert set(NOTEBOOKS.iterdir()) == {tutorial.notebook for tutorial in ALL}
 
 
 def test_the_index_shows_what_each_tutorial_leads_to():
@@ -135,7 +173,7 @@ def test_what_a_tutorial_defines_is_short_and_not_the_librarys(tutorial):
         most = LONGEST_KERNEL if node.decorator_list else LONGEST
         assert node.end_lineno - node.lineno + 1 <= most, node.name
     assert "assert " in source and "plt.show()" in source
-    assert ".subplots(" not in source  # what draws stands in miniclip.viz
+    assert ".subplots(" not in source  # functions that draw are in miniclip.viz
 
 
 @each_tutorial

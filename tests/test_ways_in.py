@@ -1,12 +1,12 @@
-"""The ways in that users know: the README's examples, run as they stand there, against the libraries they come from."""
+"""The ways in that users know: the examples of docs/migrating.md as they are, against the libraries they come from."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from checkout import ROOT
 from PIL import Image
 
 import miniclip
@@ -14,18 +14,19 @@ from miniclip import clip, hf
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.fetch import vocabulary
 
+PAGE = ROOT / "docs" / "migrating.md"
 PICTURE = "weights/example.png"
 
 
 def example(beginning):
-    """The one Python block of the README with a line that begins so."""
-    blocks = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    """The one Python block of the page with a line that begins so."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (block,) = (block for block in blocks if re.search(f"^{re.escape(beginning)}", block, re.MULTILINE))
     return block
 
 
 def run(code, **replaced):
-    """Its variables, after it ran with other strings in the place of some."""
+    """Its variables, after it ran with some of its strings replaced."""
     for old, new in replaced.items():
         assert f'"{old}"' in code
         code = code.replace(f'"{old}"', repr(str(new)))

@@ -378,8 +378,8 @@ plt.show()
 # pictures that they stood beside, were enough. Compare the two numbers above its grid: as far as they differ, it has
 # learned pairs by heart, and not colour and shape apart.
 #
-# Do not expect more of it. It has seen large shapes, one in each picture, and one way of naming them. And the
-# [README](../../README.md) tells where even the built-in model ends: at two objects in one picture.
+# Do not expect more of it. It has seen large shapes, one in each picture, and one way of naming them. Even [the
+# built-in model](../../docs/built-in-model.md) fails at two objects in one picture.
 #
 # **Now you.** `miniclip learn start course` lays out exercises, of which `contrastive_loss` and
 # `contrastive_gradient` are this page's: see [the course](../../miniclip/learn/README.md). And here: let a batch have

@@ -280,10 +280,10 @@ for name, pairs in (("seen in training", shapes.SEEN), ("held out", shapes.HELD_
 print(*lines, sep="\n")
 
 # %% [markdown]
-# No colour was missed: the errors are all between shapes. (The [README](../../README.md) has it for 2,000 pictures of
-# each kind: 97.8% and 96.4%.) Now the picture at its top: eight of the held-out pairs, and the cosine of every
-# picture with every caption. If each picture goes with its own caption, the largest number of every row and of every
-# column is on the diagonal.
+# No colour was missed: the errors are all between shapes. ([The built-in model](../../docs/built-in-model.md) has it
+# for 2,000 pictures of each kind: 97.8% and 96.4%.) Now the picture at the top of the [README](../../README.md):
+# eight of the held-out pairs, and the cosine of every picture with every caption. If each picture goes with its own
+# caption, the largest number of every row and of every column is on the diagonal.
 
 # %%
 rng = np.random.default_rng(3)

@@ -30,6 +30,7 @@ from miniclip import params
 from miniclip.bench import records, timing
 from miniclip.bench.work import work
 from miniclip.families.clip.presets import PRESETS
+from miniclip.kernels.bench import report
 from miniclip.ops import numpy_ops
 from miniclip.runtime import cpu
 from miniclip.towers import vit
@@ -167,7 +168,7 @@ assert costs["fc"] == (2 * rows * W * D, 4 * (rows * D + W * D + W + rows * W))
 # One thing first. All that follows runs on **one core**. NumPy spreads a matrix product over all cores and does
 # everything else on one, which would compare the two on different machines. The library does likewise: it cuts a
 # batch, and each core takes its part through the whole tower alone
-# ([`numpy_chunks.py`](../../miniclip/ops/numpy_chunks.py)).
+# ([`chunks.py`](../../miniclip/runtime/chunks.py)).
 
 # %%
 
@@ -442,7 +443,7 @@ PER_NUMBER_THERE = {**PER_NUMBER, "quick_gelu": 6, "gelu": 6}
 def newest_runs():
     """Records of our kernels in bfloat16, a list for each device: of one run, its newest."""
     found = {}  # device -> run -> its records
-    for r in records.read():
+    for r in records.read(report.RESULTS, missing_ok=True):
         if r["dtype"] == "bfloat16" and r.get("ceilings") and r["times"] and " " not in r["name"]:  # a name of one word
             found.setdefault(r["device"], {}).setdefault((records.stamp(r), str(r["ceilings"])), []).append(r)
     return [max(runs.values(), key=lambda run: (run[0]["date"], len(run))) for _, runs in sorted(found.items())]

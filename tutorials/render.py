@@ -1,23 +1,26 @@
-"""Tutorials to pages: `python tutorials/render.py [NAME...]`, or `make tutorials` for all of them.
+"""Tutorials to pages and notebooks: `python tutorials/render.py [NAME...]`, or `make tutorials` for all of them.
 
 A tutorial is a script whose comments are Markdown ("percent format"). It is run as a notebook; its text, code, output
-and pictures become a page in `rendered/`, which says by a hash what it was made from, so that a test sees where it is
-stale. The index is put together from the scripts' own headers.
+and pictures become a page in `rendered/` and a notebook in `notebooks/`. Both have the hash of their source, so that a
+test sees when they are stale. The index is put together from the scripts' own headers.
 """
 
+import argparse
+import base64
 import hashlib
 import io
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 RENDERED = HERE / "rendered"
+NOTEBOOKS = HERE / "notebooks"
 INDEX = HERE / "README.md"
-LARGEST = 300_000  # bytes of a page with its pictures
+LARGEST = 300_000  # bytes of a page with its pictures, and of a notebook
+PAGE_LINK = re.compile(r"(?<=\]\()(\d\d_\w+)\.md")  # from one page to another
 HEADER = re.compile(
     r"# %% \[markdown\] # (?P<title>\d\d · .+?) - \*\*Builds\*\*: (?P<builds>.+?)\."
     r" - \*\*Time\*\*: (?P<seconds>\d+) s on 2 cores\. - \*\*Needs\*\*: (?P<needs>.+?)\. - \*\*Before\*\*: "
@@ -28,17 +31,17 @@ INTRODUCTION = """\
 
 CLIP from its bytes to its kernels, in steps that each take an hour to read: a naive version in plain loops, then the
 library's own, which must agree with it, then what a trained model makes of it. Each page is a script that runs by
-itself and checks every number that it tells. For exercises that a grader holds to the same laws as the library itself,
-see [the course](../miniclip/learn/README.md).
+itself and checks every number that it shows. Each is also a notebook with its outputs, in `notebooks/`. For exercises
+that a grader tests with the same laws as the library itself, see [the course](../miniclip/learn/README.md).
 
 ```
 make demo                                     # an environment with miniclip itself
 . .venv/bin/activate
 pip install -c constraints.txt matplotlib     # all that most of them need besides
 pip install -c constraints.txt -e ".[gpu]"    # for 06, 12 and 13: torch, and Triton
-python tutorials/03_attention.py              # runs one, and shows its pictures where there is a screen
+python tutorials/03_attention.py              # runs one, and shows its pictures if there is a screen
 make test-tutorials                           # runs all, and says how long each took
-make tutorials                                # runs all, and makes the pages again
+make tutorials                                # runs all, and makes the pages and the notebooks again
 ```
 
 Numbers 08 to 10 are yet to come: retrieval, probe and fine-tune, explain."""
@@ -63,15 +66,32 @@ class Tutorial:
         return RENDERED / f"{self.name}.md"
 
     @property
+    def notebook(self):
+        return NOTEBOOKS / f"{self.name}.ipynb"
+
+    @property
     def pictures(self):
         """Those of its page, in order; the last is what the tutorial leads to."""
         return sorted(RENDERED.glob(f"{self.name}_*.png"), key=lambda path: int(path.stem.rpartition("_")[2]))
 
     @property
+    def digest(self):
+        """The SHA-256 of the source, which a page and a notebook have."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @property
     def stamp(self):
-        """What the page begins with: which source it was made from."""
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return f"<!-- made by `make tutorials` from {self.path.name}, SHA-256 {digest} -->\n"
+        """The first line of the page: which source it was made from."""
+        return f"<!-- made by `make tutorials` from {self.path.name}, SHA-256 {self.digest} -->\n"
+
+    @property
+    def metadata(self):
+        """The notebook's metadata: its language, and which source it was made from. Nothing of this machine."""
+        return {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            "miniclip": {"made_by": "make tutorials", "source": self.path.name, "sha256": self.digest},
+        }
 
 
 def tutorials():
@@ -87,11 +107,46 @@ def _read(path):
     return Tutorial(path, fields["title"].strip(), fields["builds"], int(fields["seconds"]), fields["needs"])
 
 
-def render(tutorial):
-    """Run one as a notebook and write its page and pictures. Raises what its code raises; then nothing is written."""
+def render(tutorial, rendered=RENDERED, notebooks=NOTEBOOKS):
+    """Run one as a notebook; write its page and pictures into `rendered`, and the notebook into `notebooks`.
+
+    Raises what its code raises; then nothing is written.
+    """
+    import nbformat
+    from nbconvert import MarkdownExporter
+
+    notebook = _execute(tutorial)
+    body, resources = MarkdownExporter().from_notebook_node(notebook)
+    pictures = [name for name in resources["outputs"] if name.endswith(".png")]
+    for path in rendered.glob(f"{tutorial.name}_*.png"):
+        path.unlink()
+    for number, name in enumerate(pictures, 1):
+        file = f"{tutorial.name}_{number}.png"
+        body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
+        (rendered / file).write_bytes(resources["outputs"][name])
+    body = re.sub(r"(```python\n)\n+", r"\1", body)  # which stand before a function, for a formatter
+    made = f"made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as it is"
+    other = f"[as a notebook](../notebooks/{tutorial.notebook.name})"
+    page = [tutorial.stamp + body.strip("\n"), "", f"*This page is {made}; the same {other}.*", ""]
+    (rendered / tutorial.page.name).write_text("\n".join(page), encoding="utf-8")
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = PAGE_LINK.sub(r"\1.ipynb", cell.source)
+    other = f"[as a page](../rendered/{tutorial.page.name})"
+    notebook.cells.append(nbformat.v4.new_markdown_cell(f"*This notebook is {made}; the same {other}.*"))
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id, cell.metadata = str(number), {}  # by themselves they are random, and how long the cell took
+    notebook.metadata = tutorial.metadata
+    nbformat.validate(notebook)
+    text = nbformat.writes(notebook, version=4, ensure_ascii=False) + "\n"
+    (notebooks / tutorial.notebook.name).write_text(text, encoding="utf-8")
+
+
+def _execute(tutorial):
+    """The notebook of a tutorial with its outputs, its pictures small. Raises what its code raises."""
     import jupytext
     from nbclient import NotebookClient
-    from nbconvert import MarkdownExporter
     from traitlets.config import Config
 
     os.environ.pop("MPLBACKEND", None)  # pictures go into the notebook
@@ -106,19 +161,10 @@ def render(tutorial):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise ValueError(f"{tutorial.path}: a cell wrote to stderr: {output['text']}")
-    body, resources = MarkdownExporter().from_notebook_node(notebook)
-    pictures = [name for name in resources["outputs"] if name.endswith(".png")]
-    for path in tutorial.pictures:
-        path.unlink()
-    for number, name in enumerate(pictures, 1):
-        file = f"{tutorial.name}_{number}.png"
-        body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
-        (RENDERED / file).write_bytes(_small(resources["outputs"][name]))
-    body = re.sub(r"(```python\n)\n+", r"\1", body)  # which stand before a function, for a formatter
-    source = (
-        f"*This page is made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as it is.*"
-    )
-    tutorial.page.write_text("\n".join([tutorial.stamp + body.strip("\n"), "", source, ""]), encoding="utf-8")
+            if "image/png" in output.get("data", {}):
+                small = _small(base64.b64decode(output["data"]["image/png"]))
+                output["data"], output["metadata"] = {"image/png": base64.b64encode(small).decode()}, {}
+    return notebook
 
 
 def _small(png):
@@ -155,8 +201,20 @@ def choose(names):
     return [tutorial for name, tutorial in everything.items() if not names or name in names]
 
 
-if __name__ == "__main__":
-    for tutorial in choose(sys.argv[1:]):
+def main():
+    parser = argparse.ArgumentParser(description="Run tutorials; write their pages and notebooks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as 03_attention (default: all)")
+    parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="where to (default: beside the scripts)")
+    options = parser.parse_args()
+    folders = [options.out / folder.name for folder in (RENDERED, NOTEBOOKS)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for tutorial in choose(options.names):
         print(tutorial.name, flush=True)
-        render(tutorial)
-    INDEX.write_text(index(tutorials()), encoding="utf-8")
+        render(tutorial, *folders)
+    if options.out == HERE:
+        INDEX.write_text(index(tutorials()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

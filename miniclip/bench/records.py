@@ -101,9 +101,9 @@ def append(directory, record):
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def read(directory):
+def read(directory, *, missing_ok=False):
     """The newest record of each thing measured, from all files in a directory. Raises InputError."""
-    if not Path(directory).is_dir():
+    if not missing_ok and not Path(directory).is_dir():
         raise InputError(f"there is no directory {directory} with records")
     newest = {}
     for path in sorted(Path(directory).glob("*.jsonl")):

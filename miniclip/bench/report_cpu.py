@@ -1,16 +1,19 @@
-"""`miniclip bench report --cpu`: the newest records of `bench cpu` as a table and a picture, for the README."""
+"""`miniclip bench report --cpu`: the newest records of `bench cpu`, for docs/cpu.md and, in short, for README.md."""
 
 from pathlib import Path
 
 from miniclip.bench import markdown, records
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "cpu.md"  # a table and a picture of everything
+README = ROOT / "README.md"  # a sentence and a picture of what SHORT names
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- cpu -->", "<!-- /cpu -->"
+SHORT = ("encode_image", "encode_text")  # in float32
 
 
 def section(found, pictures=()):
-    """What stands between the markers, in Markdown; pictures: [(what it shows, its path from the README)]."""
+    """The text between the markers of docs/cpu.md; pictures: [(what it shows, its path from the page)]."""
     parts = []
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device]
@@ -22,6 +25,30 @@ def section(found, pictures=()):
     return "\n\n".join(parts) or "Nothing has been measured yet."
 
 
+def in_short(found, pictures=()):
+    """The text between the markers of README.md: a picture, and one sentence a device about its first record."""
+    parts = [f"![{shown}]({path})" for shown, path in pictures]
+    for device in sorted({r["device"] for r in found}):
+        r = next((r for r in _short(found) if r["device"] == device and r["value"] is not None), None)
+        if r is None:
+            continue
+        others = ", ".join(f"{time / r['times'][r['ours']]:.2f}x that of {name}" for name, time in _peers(r))
+        parts.append(
+            f"On {device} with {r['cores']} cores, `{title(r)}` runs at {rate(r, r['times'][r['ours']])}; its speed is "
+            f"{others}. "
+            "[All figures, and how they were measured](docs/cpu.md)."
+        )
+    return "\n\n".join(parts) or "Nothing has been measured yet."
+
+
+def _short(found):
+    return [r for r in found if r["name"].startswith(SHORT) and r["dtype"] == "float32"]
+
+
+def _peers(r):
+    return [(name, time) for name, time in r["times"].items() if name != r["ours"]]
+
+
 def title(r):
     return ", ".join(filter(None, [r["name"], markdown.shape(r["shape"]), r["dtype"]]))
 
@@ -29,22 +56,25 @@ def title(r):
 def _row(r):
     if r["value"] is None:
         return [title(r), "failed", "", ""]
-    others = [f"{time / r['times'][r['ours']]:.2f}x {name}" for name, time in r["times"].items() if name != r["ours"]]
+    others = [f"{time / r['times'][r['ours']]:.2f}x {name}" for name, time in _peers(r)]
     share = f"{r['share_of_limit']:.0%}" if r["share_of_limit"] else ""
     memory = f", memory for {r['memory'] / r['size']:.2f} of its size" if r.get("memory") else ""
     return [title(r), rate(r, r["times"][r["ours"]]) + memory, share, "; ".join(others)]
 
 
 def rate(r, time):
-    """What is done in a second, or how long it takes where there is one thing to do."""
+    """What is done in a second, or how long it takes if there is one thing to do."""
     count = r["value"] * r["times"][r["ours"]] / 1e6
     if not r["shape"]:
         return f"{time / 1e3:,.0f} ms"
     return f"{count / time * 1e6:,.{0 if count / time * 1e6 >= 100 else 1}f} {r['unit']}"
 
 
-def draw(found, directory):
-    """A picture for each device, <device>.png in `directory`; -> [(what it shows, path)]. Needs matplotlib."""
+def draw(found, directory, suffix=""):
+    """Draw a picture for each device, <device><suffix>.png in `directory`; -> [(what it shows, path)].
+
+    Needs matplotlib.
+    """
     from matplotlib.figure import Figure
 
     drawn = []
@@ -65,17 +95,19 @@ def draw(found, directory):
             axes.spines[["top", "right", "bottom"]].set_visible(False)
         for axes in panels[len(rows) :]:
             axes.set_axis_off()
-        path = Path(directory) / f"{records.slug(device)}.png"
+        path = Path(directory) / f"{records.slug(device)}{suffix}.png"
         shown = f"Speed beside the peers in the same run, {device}"
         figure.savefig(path)
         drawn.append((shown, path))
     return drawn
 
 
-def write(found, directory=None, readme=README):
-    """Draw the picture in `directory` (None: the package's own) and put it and the table between the markers.
+def write(found, directory=None, page=PAGE, readme=README):
+    """Draw the pictures in `directory` (None: the package's own); write all to `page`, the short form to `readme`.
 
-    -> False where there is no matplotlib: then it is the table alone. InputError where the markers are not in `readme`.
+    -> False without matplotlib: then there are no pictures. InputError if the markers are missing in one of the two.
     """
     directory = records.writable(directory or RESULTS)
-    return markdown.fill(readme, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))
+    complete = markdown.fill(page, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))
+    markdown.fill(readme, (BEGIN, END), lambda: draw(_short(found), directory, "-short"), lambda p: in_short(found, p))
+    return complete

@@ -16,7 +16,7 @@ import numpy as np
 from miniclip import families, params
 from miniclip.checkpoints import huggingface, open_clip, openai
 from miniclip.checkpoints.infer import infer_config
-from miniclip.config import CLIPConfig
+from miniclip.config import ModelConfig
 from miniclip.errors import InputError
 from miniclip.families import names
 from miniclip.families.clip.huggingface import NAMES
@@ -32,8 +32,8 @@ def load(
     dtype: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
-) -> tuple[CLIPConfig, dict, Tokenizer | None]:
-    """A file of weights, or Hugging Face's or OpenCLIP's directory -> (CLIPConfig, parameter tree, Tokenizer or None).
+) -> tuple[ModelConfig, dict, Tokenizer | None]:
+    """A file of weights, or Hugging Face's or OpenCLIP's directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
     dtype       of floating arrays, None: as they are, but bfloat16 as float32. What need not be converted is mapped,
                 not read
@@ -118,7 +118,7 @@ def _activations(config):
 
 def save(
     path: str | os.PathLike,
-    config: CLIPConfig,
+    config: ModelConfig,
     tree: dict,
     *,
     tokenizer: Tokenizer | None = None,
@@ -126,7 +126,7 @@ def save(
 ) -> None:
     """Write a model to one safetensors file under miniclip's own names, with all that is needed to load it again.
 
-    config CLIPConfig · tree its parameters, ndarrays · tokenizer goes along if given (a model without one has the
+    config ModelConfig · tree its parameters, ndarrays · tokenizer goes along if given (a model without one has the
     official vocabulary) · dtype the name of the floating type to store, None: as they are.
     """
     params.check(tree, config.shapes(), "the parameters to save")

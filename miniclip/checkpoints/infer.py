@@ -3,7 +3,7 @@
 import itertools
 
 from miniclip import params
-from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.config import CLIPConfig, ModelConfig, ResNetConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
 
 PROJECTIONS = ("visual.projection.weight", "visual.attention_pool.out.weight", "text.projection.weight")
@@ -12,7 +12,7 @@ PROJECTIONS = ("visual.projection.weight", "visual.attention_pool.out.weight", "
 WIDEST = 1024  # of OpenAI's Vision Transformers. OpenCLIP's ViT-H, g and bigG are wider, with heads of 80, 88 and 104
 
 
-def check_kept(config: CLIPConfig, kept: CLIPConfig, library: str):
+def check_kept(config: ModelConfig, kept: ModelConfig, library: str):
     """InputError that lists what `library` would take to be otherwise, where `kept` is what it makes of `config`."""
     if kept == config:
         return

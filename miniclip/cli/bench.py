@@ -93,7 +93,7 @@ def bench_report(options):
     from miniclip.kernels.bench import report
 
     tables = report_cpu if options.cpu else report
-    found = records.read(options.results or tables.RESULTS)
+    found = records.read(options.results or tables.RESULTS, missing_ok=not options.results)
     if options.json:
         print(json.dumps([records.reported(record) for record in found], indent=1))
     elif not options.write:

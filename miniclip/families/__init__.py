@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from miniclip.config import CLIPConfig, square
+from miniclip.config import ModelConfig, square
 from miniclip.errors import InputError
 from miniclip.families import align, clip
 from miniclip.families.record import Family
@@ -12,12 +12,12 @@ from miniclip.families.record import Family
 FAMILIES: tuple[Family, ...] = (clip.FAMILY, align.FAMILY)
 
 
-def of(config: CLIPConfig) -> Family:
+def of(config: ModelConfig) -> Family:
     """The family of a configuration."""
     return next(family for family in FAMILIES if family.name == config.family)
 
 
-def from_dict(values: dict[str, Any]) -> CLIPConfig:
+def from_dict(values: dict[str, Any]) -> ModelConfig:
     """The inverse of `config.to_dict`, for all families. Raises InputError for what is no configuration.
 
     Files from before miniclip 0.2 do not name their family: then it is the first whose fields these are.
@@ -35,7 +35,7 @@ def from_dict(values: dict[str, Any]) -> CLIPConfig:
     raise errors[0] if errors else InputError(f"the family is {name!r}, expected one of {known}")
 
 
-def with_image_size(config: CLIPConfig, tree: dict[str, Any], image_size: int | tuple[int, int]):
+def with_image_size(config: ModelConfig, tree: dict[str, Any], image_size: int | tuple[int, int]):
     """(config, parameter tree) -> the same two for pictures of `image_size`, pixels of a side or (height, width).
 
     Raises InputError for sizes that no picture or no patches can have, and for a model without an image tower.

@@ -106,7 +106,7 @@ class PreTrainedModel:
             device, dtype = None, device
         backend = self.model.ops
         if device is not None and str(device) != str(self.model.device):
-            backend = ops.select("auto" if backend.NAME in ("numpy", "triton") else backend.NAME, device)
+            backend = ops.select(backend.NAME if backend.ANY_DEVICE else "auto", device)
         else:
             device = self.model.device
         dtype = self.model.dtype if dtype is None else api.dtype_name(dtype, backend)

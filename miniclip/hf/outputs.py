@@ -87,8 +87,8 @@ def _package(x):
 
 
 def for_backend(x, ops):
-    """x in a form that the backend takes: a torch tensor becomes an ndarray if the backend does not use tensors."""
-    if is_tensor(x) and not ops.TENSORS:
+    """x for this backend: a torch tensor becomes an ndarray, unless the backend computes with tensors."""
+    if is_tensor(x) and "torch" not in ops.PACKAGES:
         from miniclip.ops import torch_ops
 
         return torch_ops.to_numpy(x)
@@ -98,16 +98,14 @@ def for_backend(x, ops):
 def converter_like(example, ops):
     """A function that converts a backend's arrays to the kind of `example`: tensors, or else ndarrays.
 
-    On the jax backend, jax.Arrays stay jax.Arrays if `example` is one.
+    If `example` is one of the backend's own arrays, such as a jax.Array, nothing is converted.
     """
+    if _package(example) in ops.PACKAGES:
+        return lambda x: x
     if is_tensor(example):
-        if ops.TENSORS:
-            return lambda x: x
         import torch
 
         return lambda x: torch.from_numpy(np.asarray(ops.to_numpy(x)))
-    if ops.NAME == "jax" and _package(example) in ("jax", "jaxlib"):
-        return lambda x: x
     return ops.to_numpy
 
 

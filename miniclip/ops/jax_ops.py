@@ -23,7 +23,8 @@ from miniclip.ops import refuse_batch_invariant
 NAME = "jax"
 DTYPES = ("float32", "float16", "bfloat16")
 LENGTH_STEP = 16  # every other length is compiled again
-TENSORS = False
+PACKAGES = ("jax", "jaxlib")
+ANY_DEVICE = True
 PRECISION = "highest"  # else GPUs multiply float32 as tf32 and TPUs as bfloat16, off by a part in a thousand
 
 # ------------------------------------------------------------------------------ arrays in, arrays out

@@ -21,7 +21,8 @@ from miniclip.runtime.chunks import in_chunks
 NAME = "numpy"
 DTYPES = ("float32", "float64")  # that it computes in
 LENGTH_STEP = 1  # a batch of texts is cut to a multiple of so many tokens
-TENSORS = False  # whether its arrays are torch's tensors
+PACKAGES = ("numpy",)  # whose arrays it computes with
+ANY_DEVICE = False  # whether it computes on any device, or on one kind alone
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 

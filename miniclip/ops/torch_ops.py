@@ -16,7 +16,8 @@ from miniclip.ops import refuse_batch_invariant
 NAME = "torch"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 LENGTH_STEP = 1
-TENSORS = True
+PACKAGES = ("torch",)
+ANY_DEVICE = True
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 

@@ -10,7 +10,6 @@ from miniclip.towers import tracing
 def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None, trace=None):
     """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
 
-    config   has heads, activation and eps
     lengths  (B,) int: tokens after so many are padding
     keep     (B,) int, or one number for all: the only token that is needed. The last block computes no other one,
              except keys and values

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkout import ROOT
 from PIL import Image
 
 import miniclip
@@ -210,23 +209,43 @@ def test_the_table_has_rates_shares_and_ratios():
     assert report_cpu.draw([failed], Path("nowhere")) == []
 
 
-def test_table_and_picture_go_between_the_markers(tmp_path):
-    (tmp_path / "README.md").write_text(f"before {report_cpu.BEGIN} old {report_cpu.END} after")
-    assert report_cpu.write([made_up(), made_up(shape={"B": 1})], tmp_path / "results", tmp_path / "README.md")
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before <!-- cpu -->\nCPU (R)") and text.endswith("<!-- /cpu --> after")
-    assert "old" not in text
-    assert "](results/cpu-r-x-2.png)" in text
-    assert (tmp_path / "results" / "cpu-r-x-2.png").read_bytes().startswith(b"\x89PNG")
+def test_the_short_form_has_a_sentence_and_float32_alone(tmp_path):
+    found = [made_up(), made_up(shape={"B": 1}), made_up(dtype="bfloat16"), made_up("tokenize", value=9.0)]
+    text = report_cpu.in_short(found, [("speed", "x.png")])
+    assert text.startswith(
+        "![speed](x.png)\n\nOn CPU (R) x/2 with 2 cores, `encode_image ViT-B/32, B = 32, float32` runs at "
+        "16.0 pictures/s; its speed is 1.50x that of transformers. "
+    )
+    assert text.count("pictures/s") == 1
+    failed = made_up(value=None, times={})
+    assert report_cpu.in_short([failed]) == report_cpu.in_short([]) == "Nothing has been measured yet."
 
 
-def test_the_readme_says_what_was_recorded():
+def test_tables_and_pictures_go_between_the_markers(tmp_path):
+    page, readme = tmp_path / "cpu.md", tmp_path / "README.md"
+    for path in (page, readme):
+        path.write_text(f"before {report_cpu.BEGIN} old {report_cpu.END} after")
+    found = [made_up(), made_up(shape={"B": 1})]
+    assert report_cpu.write(found, tmp_path / "results", page, readme)
+    for path, picture in ((page, "cpu-r-x-2.png"), (readme, "cpu-r-x-2-short.png")):
+        text = path.read_text()
+        assert text.startswith("before <!-- cpu -->\n") and text.endswith("<!-- /cpu --> after")
+        assert "old" not in text
+        assert f"](results/{picture})" in text
+        assert (tmp_path / "results" / picture).read_bytes().startswith(b"\x89PNG")
+    assert "| what | miniclip |" in page.read_text() and "| what |" not in readme.read_text()
+
+
+@pytest.mark.parametrize(
+    "path, write", [(report_cpu.PAGE, report_cpu.section), (report_cpu.README, report_cpu.in_short)]
+)
+def test_the_pages_say_what_was_recorded(path, write):
     """`miniclip bench report --cpu --write` would write the same once more."""
-    text = (ROOT / "README.md").read_text()
+    text = path.read_text()
     written = text.partition(report_cpu.BEGIN)[2].partition(report_cpu.END)[0].strip()
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", written)
-    assert pictures and all((ROOT / path).exists() for _, path in pictures)
-    assert written == report_cpu.section(records.read(records.CPU), pictures)
+    assert pictures and all((path.parent / picture).exists() for _, picture in pictures)
+    assert written == write(records.read(report_cpu.RESULTS), pictures)
 
 
 def test_the_report_of_the_cpu_is_asked_for(tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from checkout import ROOT
 
 import miniclip
 from miniclip import checkpoints
@@ -195,3 +197,27 @@ def test_another_preprocessing_is_refused_by_name(change, saved, tmp_path):
     (tmp_path / open_clip.CONFIG).write_text(json.dumps(source))
     with pytest.raises(miniclip.InputError, match=f"setting {next(iter(change))} ="):
         miniclip.load(tmp_path)
+
+
+def test_the_example_of_the_page_runs_with_another_import(tmp_path, relative_error):
+    """docs/migrating.md's, on a model that OpenCLIP saved; OpenCLIP encodes the same pictures and texts."""
+    page = (ROOT / "docs" / "migrating.md").read_text()
+    (code,) = re.findall(r"```python\n([^`]*instead of: import open_clip\n.*?)```", page, re.DOTALL)
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    config, arrays = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}, tmp_path / "arrays.npz"
+    np.savez(arrays, images=np.zeros((1, 3, 24, 24), np.float32), tokens=np.full((1, 77), 49407))
+    official([["save", str(tmp_path / "m"), config, str(arrays), "m"]])
+    replaced = {"laion/CLIP-ViT-B-32-laion2B-s34B-b79K": str(tmp_path / "m"), "CLIP.png": "weights/example.png"}
+    for old, new in replaced.items():
+        assert code.count(f'"{old}"') == 1
+        code = code.replace(f'"{old}"', repr(new))
+    found = {}
+    exec(code, found)
+    np.savez(arrays, images=found["image"], tokens=found["text"])
+    official([["load", str(tmp_path / "m"), None, str(arrays), "m"]])
+    theirs = {name: x / np.linalg.norm(x, axis=-1, keepdims=True) for name, x in np.load(arrays).items()}
+    assert relative_error(found["image_features"], theirs["image"]) < 1e-5
+    assert relative_error(found["text_features"], theirs["text"]) < 1e-5
+    scores = 100 * theirs["image"] @ theirs["text"].T  # (1, 3)
+    expected = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    assert found["text_probs"].shape == (1, 3) and relative_error(found["text_probs"], expected) < 1e-4

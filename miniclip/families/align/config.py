@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from miniclip.config import CLIPConfig, check_activation, check_image_size, check_integers, check_transformer, pair
+from miniclip.config import ModelConfig, check_activation, check_image_size, check_integers, check_transformer, pair
 from miniclip.errors import InputError
 from miniclip.tokenizers.wordpiece import LONGEST
 from miniclip.towers import bert, efficientnet
@@ -121,7 +121,7 @@ class BertConfig:
 
 
 @dataclass(frozen=True)
-class ALIGNConfig(CLIPConfig):
+class ALIGNConfig(ModelConfig):
     """The same for ALIGN, whose pictures have no projection: `embed_dim` is that of the texts, to the same width."""
 
     visual: EfficientNetConfig | None

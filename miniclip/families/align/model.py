@@ -36,9 +36,8 @@ class ALIGN(CLIP):
         `token_types` (B, T) int None is all 0. `trace(name, value)` sees every stage, see `towers/bert.py`. Raises
         InputError for another shape, for ids outside the vocabulary and for a model without a text tower.
         """
-        tokens = self._check_tokens(tokens)
-        pad = self.config.text.pad_token_id
-        end = last_token(tokens, pad) if lengths is None else self._end(lengths, tokens)  # (B,)
+        config, tokens = self._tower("text"), self._check_tokens(tokens)
+        end = last_token(tokens, config.pad_token_id) if lengths is None else self._end(lengths, tokens)  # (B,)
         if trace is None:
             kept = text.length(end, self.ops.LENGTH_STEP)
             tokens, token_types = tokens[:, :kept], None if token_types is None else token_types[:, :kept]

@@ -1,0 +1,64 @@
+"""The pages that people read: how long the README may be, and that their links lead somewhere."""
+
+import importlib
+import re
+
+import pytest
+from checkout import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LARGEST = 10_240  # bytes of the README
+
+
+def prose(page):
+    """The text of a page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page):
+    """What its headings are called in links, as code hosts and the site call them."""
+    headings = re.findall(r"^#+ (.*)", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= LARGEST
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)(.*?)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def test_the_index_links_to_every_page():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\((.*?)\)", index)}
+    reference = ROOT / "docs" / "reference"  # which the site alone has, in its navigation
+    assert {page for page in PAGES if reference not in page.parents} - linked == {ROOT / "docs" / "index.md"}
+
+
+def test_the_site_has_every_page():
+    """The tutorials' pages are put into its navigation by docs/hooks.py."""
+    navigation = re.findall(r"^ +- (?:\w+: )?(\S+\.md)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    others = ["kernels/README.md", "miniclip/learn/README.md", "miniclip/learn/INSTRUCTORS.md", "tutorials/README.md"]
+    assert sorted(navigation) == sorted([*(page.relative_to(ROOT).as_posix() for page in PAGES), *others])
+
+
+NAMES = [
+    name
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md"))
+    for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_names_what_is_there(name):
+    try:
+        assert importlib.import_module(name).__doc__
+    except ModuleNotFoundError:
+        module, _, member = name.rpartition(".")
+        assert getattr(importlib.import_module(module), member).__doc__
