@@ -268,9 +268,7 @@ def test_a_name_that_says_nothing_is_told_what_there_is(home, server):
         with pytest.raises(InputError, match=r"there is no model .*shapes, RN50, .* nor a path, .*owner/name"):
             api.find(name)
     assert server.asked == []
-    reason = (
-        rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was looked up on .*shapes, RN50, "
-    )
+    reason = rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was looked up on .*shapes, RN50, "
     with pytest.raises(InputError, match=reason):
         api.find("models/vit")
 
