@@ -143,6 +143,6 @@ def _one_tower(config, tree, tower):
     if tower not in ("visual", "text"):
         raise InputError(f"there is no tower {tower!r}; choose visual or text")
     if tower not in tree:
-        raise InputError(f"this model has no {tower} tower")
+        raise InputError(f"this model has no {tower} tower: load it without tower={tower!r}")
     other = {"visual": "text", "text": "visual"}[tower]
     return dataclasses.replace(config, **{other: None}), {tower: tree[tower]}

@@ -146,7 +146,7 @@ def check_transformer(config, but=()):
     if config.layers > 1000:
         raise InputError(f"layers is {config.layers}, expected at most 1000")
     if not (isinstance(config.eps, float) and 0 <= config.eps < 1):
-        raise InputError(f"eps is {config.eps!r}, expected a small float")
+        raise InputError(f"eps is {config.eps!r}, expected a float, at least 0 and below 1")
     if config.width % config.heads:
         raise InputError(
             f"width {config.width} cannot be shared by {config.heads} heads: width must be a multiple of heads"

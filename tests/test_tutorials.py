@@ -56,7 +56,7 @@ def test_the_syllabus_is_there():
 
 
 @each_tutorial
-def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
+def test_a_page_is_made_from_its_current_script(tutorial):
     page = tutorial.page.read_text(encoding="utf-8")
     assert page.startswith(tutorial.stamp), REMEDY
     assert page.splitlines()[1] == f"# {tutorial.title}"
@@ -66,7 +66,7 @@ def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
 
 
 @each_tutorial
-def test_a_notebook_is_made_from_its_script_as_it_stands(tutorial):
+def test_a_notebook_is_made_from_its_current_script(tutorial):
     assert tutorial.notebook.exists(), REMEDY
     notebook = json.loads(tutorial.notebook.read_text(encoding="utf-8"))
     assert notebook["metadata"] == tutorial.metadata, REMEDY

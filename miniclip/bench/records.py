@@ -125,7 +125,7 @@ def reported(record):
     return {name: record[name] for name in REPORTED}
 
 
-# ------------------------------------------------------------------------------ what a run prints
+# -------------------------------------------------------------------------------- output of a run
 
 
 def summary(record):

@@ -244,7 +244,7 @@ def _one_tower(model, tower):
 
 def _random(kind, config, backend, device, dtype):
     """A model with random weights: normal, deviation `config.initializer_range`; norms are 1, biases 0."""
-    ours, deviation = config.ours(kind.__name__), getattr(config, "initializer_range", 0.02)  # a CLIPConfig has none
+    ours, deviation = config.ours(kind.__name__), getattr(config, "initializer_range", 0.02)  # CLIPConfig has none
     rng, flat = np.random.default_rng(), {}
     for name, shape in params.flatten(ours.shapes()).items():
         if name == ours.scale:

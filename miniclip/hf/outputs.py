@@ -15,7 +15,7 @@ class BatchEncoding(dict):
 
     def __getattr__(self, name):
         if name not in self:
-            raise AttributeError(f"there is no {name} here, only {', '.join(self)}")
+            raise AttributeError(f"this encoding has no {name}, only {', '.join(self)}")
         return self[name]
 
     def to(self, *args, **kwargs):

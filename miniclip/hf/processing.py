@@ -144,7 +144,7 @@ class Processor:
             raise InputError("neither text nor images are given: pass at least one of them")
         for part, given in (("tokenizer", text), ("image_processor", images)):
             if given is not None and getattr(self, part) is None:
-                raise InputError(f"this {type(self).__name__} was made without its {part}")
+                raise InputError(f"this {type(self).__name__} was made without its {part}: pass one to it")
         ours = self.image_processor.settings.keys() if self.image_processor else ()
         settings = {name: options.pop(name) for name in ours & options.keys()}
         check_options(type(self), {name: options[name] for name in options.keys() - CALL_OPTIONS})

@@ -116,7 +116,7 @@ def tanh(x):
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
-# -------------------------------------------------------------------------- what a transformer is made of
+# --------------------------------------------------------------------------------- parts of a transformer
 
 _einsum = functools.partial(jnp.einsum, precision=PRECISION)
 
@@ -165,7 +165,7 @@ def _wide(x):
     return x.astype(_wide_type(x))
 
 
-# --------------------------------------------------------------------- what a convolutional tower is made of
+# ---------------------------------------------------------------------------- parts of a convolutional tower
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):

@@ -96,7 +96,7 @@ def tanh(x):
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
-# -------------------------------------------------------------------------- what a transformer is made of
+# --------------------------------------------------------------------------------- parts of a transformer
 
 
 def linear(x, weight, bias=None, *, activation=None):
@@ -138,7 +138,7 @@ def _visible(Tq, Tk, causal, lengths, device):
     return visible
 
 
-# --------------------------------------------------------------------- what a convolutional tower is made of
+# ---------------------------------------------------------------------------- parts of a convolutional tower
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):

@@ -42,7 +42,7 @@ def named(name, dtype="float32"):
     return next(case for case in CASES if case.name.startswith(name) and case.dtype == dtype)
 
 
-# ------------------------------------------------------------------------------------- what is compared
+# ---------------------------------------------------------------------------------------------- answers
 
 
 @pytest.mark.parametrize("case", CASES[1:], ids=cpu.describe)
@@ -75,7 +75,7 @@ def test_answers_of_ours_that_differ_from_the_official_ones_end_in_an_error(tmp_
         cpu.run(out=tmp_path, cases=[case], config=TINY)
 
 
-def test_a_case_that_cannot_be_prepared_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+def test_a_case_that_cannot_be_prepared_is_named_and_the_others_are_measured(tmp_path, monkeypatch, capsys):
     def fails(model, **shape):
         raise RuntimeError("no vocabulary here")
 
@@ -120,7 +120,7 @@ def test_a_processor_that_lacks_a_type_is_not_asked_for_it(model, monkeypatch, t
     assert {case.dtype for case in seen} == {"float32", "int32"} and len(seen) == len(cpu.CASES) - 2
 
 
-# ----------------------------------------------------------------------------------------- what is recorded
+# -------------------------------------------------------------------------------------------------- records
 
 
 def test_a_run_records_what_it_prints(tmp_path, capsys):

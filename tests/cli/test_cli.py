@@ -93,7 +93,7 @@ def test_a_converted_model_classifies_the_same(pictures, tmp_path, to):
         (["shapes", "--to", "miniclip", "--activation", "gelu"], "says itself that its activation is not gelu"),
     ],
 )
-def test_what_cannot_be_converted_leaves_nothing_behind(tmp_path, arguments, message):
+def test_a_failed_conversion_leaves_no_files(tmp_path, arguments, message):
     done = miniclip("convert", arguments[0], "out", *arguments[1:], cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     assert message in done.stderr and done.stderr.count("\n") == 1

@@ -263,7 +263,7 @@ def test_a_model_is_loaded_out_of_the_directory_that_is_named(home, server, mani
     assert files_in(home) == ["root/a.safetensors"]
 
 
-def test_a_name_that_says_nothing_is_told_what_there_is(home, server):
+def test_an_error_about_an_unknown_name_lists_the_known_ones(home, server):
     for name in ("ViT-Z", "a/b/c", "../..x/y", "owner/..", "./model", "a b/c", "né/e"):
         with pytest.raises(InputError, match=r"there is no model .*shapes, RN50, .* nor a path, .*owner/name"):
             api.find(name)

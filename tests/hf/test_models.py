@@ -215,7 +215,7 @@ def test_features_are_given_themselves(saved, backend, relative_error):
         compare(parts[1], theirs.text_model(**texts), relative_error)
 
 
-def test_arguments_stand_where_transformers_has_them(saved, relative_error):
+def test_arguments_have_transformers_order(saved, relative_error):
     family, theirs, directory = saved
     ours = getattr(hf, f"{family}Model").from_pretrained(directory)
     inputs = batch(theirs.config)
@@ -352,7 +352,7 @@ def test_models_of_other_sources_have_transformers_names_too(relative_error):
     assert ours.config.text_config.vocab_size == len(model.tokenizer)
 
 
-# ------------------------------------------------------------------------------------------------- what is not computed
+# ------------------------------------------------------------------------------------------- nothing unused is computed
 
 
 def test_features_alone_take_the_fast_way(clip, monkeypatch):

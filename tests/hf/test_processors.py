@@ -385,7 +385,7 @@ def test_texts_and_pictures_go_together_as_in_transformers(directories, family, 
         type(ours)(tokenizer=ours.tokenizer)(text=texts, images=images)
     Image.fromarray(images[0]).save(tmp_path / "one.png")
     assert list(ours(images=str(tmp_path / "one.png"), return_tensors="np")) == ["pixel_values"]
-    with pytest.raises(AttributeError, match="there is no pixels here, only input_ids"):
+    with pytest.raises(AttributeError, match="this encoding has no pixels, only input_ids"):
         _ = ours(text=texts).pixels
 
 

@@ -158,7 +158,7 @@ def test_logits_equal_transformers(pair, ours, relative_error):
 # ------------------------------------------------------------------------------ the end of a text
 
 
-def test_positions_behind_the_last_end_are_not_computed_and_not_missed(ours, relative_error):
+def test_positions_after_the_last_end_are_not_computed_and_change_nothing(ours, relative_error):
     tokens = token_batch(ours.config.text)[:3]
     lengths = ours.ops.to_numpy(ours.ops.asarray(tokens != 0).sum(-1))
     seen = []
@@ -182,7 +182,7 @@ def test_positions_behind_the_last_end_are_not_computed_and_not_missed(ours, rel
     assert relative_error(ours.ops.to_numpy(cut), whole) < 1e-6
 
 
-def test_tokens_behind_the_end_change_nothing(ours):
+def test_tokens_after_the_end_change_nothing(ours):
     config = ours.config.text
     tokens = token_batch(config)
     before = traced(ours, ours.encode_text, tokens)["features"]

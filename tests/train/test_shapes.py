@@ -82,7 +82,7 @@ def test_a_colour_that_goes_unnamed_has_no_name():
     assert shapes.colour_name((0, 128, 128)) is None
 
 
-# ------------------------------------------------------------------------------------- what it has learned
+# ------------------------------------------------------------------------------------------------ accuracy
 
 
 @pytest.fixture(scope="module")
