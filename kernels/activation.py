@@ -1,10 +1,11 @@
 """Bias, residual and activation in one pass: activation(x + bias + residual).
 
 x * sigmoid(1.702 * x), written with torch's operations, takes 3 kernels that read four times and write three times. One
-kernel reads once and writes once: 2 passes over memory in the place of 7, of 539 MB each for 256 pictures of ViT-L/14,
-whose x has 65,792 x 4096 numbers of 16 bit. A residual is read along, as a ResNet's block ends: 3 passes and not 5.
+kernel reads once and writes once: 2 passes over memory instead of 7, of 539 MB each for 256 pictures of ViT-L/14, whose
+x has 65,792 x 4096 numbers of 16 bit. A residual, as at the end of a ResNet's block, is read in the same pass: 3 passes
+instead of 5.
 
-    1  a stretch of numbers a program    Each number's bias is looked up by its column, a remainder for each.
+    1  a block of numbers a program      The bias of each number is looked up by its column: a remainder for each.
     2  a tile of rows and columns        The bias is read once for all rows of a tile.
 
 (quick_gelu: clip/model.py, QuickGELU. gelu: Hendrycks and Gimpel, 2016, sec. 2. kernels/README.md says
@@ -12,13 +13,15 @@ what has been measured.)
 """
 
 import math
+from functools import partial
 
 import torch
 import triton
 import triton.language as tl
 
 from miniclip.errors import InputError
-from miniclip.kernels import device, tuning
+from miniclip.kernels import device, ladder, tuning
+from miniclip.ops import torch_ops
 
 NAMES = ("quick_gelu", "gelu", "relu", "sigmoid", "silu")
 SQRT_HALF = tl.constexpr(math.sqrt(0.5))
@@ -26,7 +29,7 @@ SQRT_HALF = tl.constexpr(math.sqrt(0.5))
 
 @triton.jit
 def activate(x, ACTIVATION: tl.constexpr):
-    """The formulas, for any kernel's float32 numbers, of one of NAMES, or "none"."""
+    """The activation of x, float32 numbers of any kernel: one of NAMES, or "none"."""
     if ACTIVATION == "quick_gelu":
         x = x * tl.sigmoid(1.702 * x)
     elif ACTIVATION == "gelu":
@@ -40,47 +43,60 @@ def activate(x, ACTIVATION: tl.constexpr):
     return x
 
 
+# ------------------------------------------------------------------- version 1: a block of numbers a program
+
+
 @triton.jit
-def _stretch(x_ptr, bias_ptr, residual_ptr, out_ptr, numbers, N, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + i, mask=i < numbers).to(tl.float32)
+def _block_kernel(x_ptr, bias_ptr, residual_ptr, out_ptr, numel, N, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr):
+    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
+    mask = offs < numel
+    x = tl.load(x_ptr + offs, mask=mask).to(tl.float32)
     if bias_ptr is not None:
-        x += tl.load(bias_ptr + i % N, mask=i < numbers).to(tl.float32)
+        x += tl.load(bias_ptr + offs % N, mask=mask).to(tl.float32)
     if residual_ptr is not None:
-        x += tl.load(residual_ptr + i, mask=i < numbers).to(tl.float32)
-    tl.store(out_ptr + i, activate(x, ACTIVATION).to(out_ptr.dtype.element_ty), mask=i < numbers)
+        x += tl.load(residual_ptr + offs, mask=mask).to(tl.float32)
+    tl.store(out_ptr + offs, activate(x, ACTIVATION).to(out_ptr.dtype.element_ty), mask=mask)
+
+
+# ----------------------------------------------------------------- version 2: a tile of rows and columns
 
 
 @triton.jit
-def _tile(
+def _tile_kernel(
     x_ptr, bias_ptr, residual_ptr, out_ptr, M, N,
     ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    m = tl.program_id(0).to(tl.int64) // tl.cdiv(N, BLOCK_N) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]  # (M, 1)
-    n = tl.program_id(0) % tl.cdiv(N, BLOCK_N) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]  # (1, N)
-    there = (m < M) & (n < N)
-    x = tl.load(x_ptr + m * N + n, mask=there).to(tl.float32)  # (M, N)
+    # which tile this program computes: (M, 1), (1, N)
+    num_pid_n = tl.cdiv(N, BLOCK_N)
+    pid_m, pid_n = tl.program_id(0).to(tl.int64) // num_pid_n, tl.program_id(0) % num_pid_n
+    offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    mask = (offs_m < M) & (offs_n < N)  # (M, N)
+    x = tl.load(x_ptr + offs_m * N + offs_n, mask=mask).to(tl.float32)  # (M, N)
     if bias_ptr is not None:
-        x += tl.load(bias_ptr + n, mask=n < N).to(tl.float32)
+        x += tl.load(bias_ptr + offs_n, mask=offs_n < N).to(tl.float32)  # (1, N), the same for all rows
     if residual_ptr is not None:
-        x += tl.load(residual_ptr + m * N + n, mask=there).to(tl.float32)
-    tl.store(out_ptr + m * N + n, activate(x, ACTIVATION).to(out_ptr.dtype.element_ty), mask=there)
+        x += tl.load(residual_ptr + offs_m * N + offs_n, mask=mask).to(tl.float32)
+    tl.store(out_ptr + offs_m * N + offs_n, activate(x, ACTIVATION).to(out_ptr.dtype.element_ty), mask=mask)
+
+
+# --------------------------------------------------------------------------------------- choosing tiles
 
 
 def tiles(M, N, dtype):
-    """16 numbers a thread in flight: two loads of 16 bytes where numbers have two."""
+    """The tiles of version 2: 16 numbers a thread, two loads of 16 bytes if numbers have two bytes."""
     columns = min(512, triton.next_power_of_2(N))
     default = {"BLOCK_M": 2048 // columns, "BLOCK_N": columns, "num_warps": 4}
     return dict(tuning.find("activation", key(M, N, dtype), default))
 
 
 def key(M, N, dtype):
-    """What a tuned configuration is good for."""
+    """The key that a tuned configuration is recorded under."""
     return {"N": N, "dtype": str(dtype)[6:], "large": M >= 4096}
 
 
 def candidates():
-    """Configurations to measure."""
+    """The configurations that autotuning measures."""
     return [
         {"BLOCK_M": M, "BLOCK_N": N, "num_warps": warps}
         for M in (1, 2, 4, 8)
@@ -90,8 +106,11 @@ def candidates():
     ]
 
 
+# ------------------------------------------------------------------------------------------- calling them
+
+
 def known(activation):
-    """What `activate` calls an activation, "none" for None. Raises InputError for one that is not ours."""
+    """The name by which `activate` takes an activation: "none" for None. Raises InputError if it is not in NAMES."""
     if activation not in (None, *NAMES):
         raise InputError(f"there is no activation {activation!r}; choose one of {', '.join(NAMES)}")
     return activation or "none"
@@ -118,9 +137,54 @@ def bias_activation(x, bias, activation, *, residual=None, in_place=False, versi
     N = x.shape[-1]
     M = x.numel() // N
     if version == 1:
-        _stretch[(triton.cdiv(M * N, 1024),)](x, bias, residual, out, M * N, N, activation, BLOCK=1024)
+        _block_kernel[(triton.cdiv(M * N, 1024),)](x, bias, residual, out, M * N, N, activation, BLOCK=1024)
     else:
         config = config or tiles(M, N, x.dtype)
         grid = (triton.cdiv(M, config["BLOCK_M"]) * triton.cdiv(N, config["BLOCK_N"]),)
-        _tile[grid](x, bias, residual, out, M, N, activation, **config)
+        _tile_kernel[grid](x, bias, residual, out, M, N, activation, **config)
     return out
+
+
+# ----------------------------------------------------------------------- what is tested, compiled and measured
+
+
+def _plain(x, bias, activation, residual=None):
+    x = x if bias is None else x + bias
+    return torch_ops.ACTIVATIONS[activation](x if residual is None else x + residual)
+
+
+def _inputs(new, rows, N, bias=True, *, activation, residual=False):
+    x = {"x": new(rows, N), "bias": new(N) if bias else None, "activation": activation}
+    return {**x, "residual": new(rows, N)} if residual else x
+
+
+def _kernel(activation, **shapes):
+    return ladder.Kernel(
+        ours=bias_activation,
+        plain=_plain,
+        inputs=partial(_inputs, activation=activation),
+        rows=("x",),
+        work=lambda rows, N: (0, 2 * rows * N + N),
+        small=({"rows": 5, "N": 37},),
+        compiled=({"rows": 12_800, "N": 3072, "bias": False},),
+        tuned="activation",
+        key=lambda rows, N, dtype: key(rows, N, dtype),
+        candidates=candidates,
+        **shapes,
+    )
+
+
+# Of 256 pictures of B/32 and L/14; CLIP's own are these two.
+_MLPS = ({"rows": 12_800, "N": 3072}, {"rows": 65_792, "N": 4096})
+KERNELS = {
+    **{name: _kernel(name, clip=_MLPS if name in ("quick_gelu", "gelu") else ()) for name in NAMES},
+    "residual_relu": _kernel("relu")._replace(  # the end of a ResNet's block
+        inputs=partial(_inputs, activation="relu", residual=True),
+        rows=("x", "residual"),
+        work=lambda rows, N: (0, 3 * rows * N + N),
+        compiled=({"rows": 802_816, "N": 256},),
+    ),
+}
+
+if __name__ == "__main__":
+    ladder.show(KERNELS)

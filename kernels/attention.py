@@ -1,33 +1,40 @@
 """Attention as one kernel: softmax(q kᵀ / √K + mask) v, without the (Tq, Tk) scores ever leaving the chip.
 
-In eager torch the scores and the weights of every head go out to memory and come back: 4·B·H·T² numbers, beside the
-4·B·H·T·K that must move, 3 times as many at T = 197 and 9 times at T = 577. Each version below moves only what it must,
-and does it faster than the one before:
+In eager torch the scores and the weights of every head go out to memory and come back: 4·B·H·T² numbers. Only 4·B·H·T·K
+numbers must move; the scores are 3 times as many at T = 197 and 9 times at T = 577. Each version below moves only what
+it must, and is faster than the one before:
 
-    1  one query a program    All arithmetic is on the vector units: 349 GFLOP at T = 577, B = 256, H = 16, where an
-                              H200's do some 60 TFLOP/s. Every query reads all keys and values anew.
+    1  one query a program    All arithmetic is on the vector units: 349 GFLOP at T = 577, B = 256, H = 16, at some
+                              60 TFLOP/s on an H200. Every query reads all keys and values again.
     2  a tile of queries      Both products are on the matrix units, about 790 TFLOP/s, and keys and values are read
-                              once for 64 queries. But all keys of a head sit in registers at once, padded to a power
+                              once for 64 queries. But all keys of a head are in registers at once, padded to a power
                               of two: at T = 197 only 59% of the work is useful, and registers spill.
-    3  a tile of keys at a    The softmax is kept up to date as keys come ("online"), so that any T will do, and the
-       time                   loop's loads run ahead of its arithmetic. Every tile is masked, and the last is padded.
-    4  tiles for what is      CLIP's lengths are never a convenient multiple, 257 = 256 + 1, so what is left over of
-       left over              queries and of keys gets tiles of its own (remainder tiles), as small as 16: 73% of the
-                              work is useful at T = 197 and 89% at T = 257, for 59% and 45% with tiles of 128 x 128.
-                              Only what is left over is masked.
+    3  a tile of keys at a    The softmax is updated as keys come ("online"), so that any T will do, and the loop's
+       time                   loads run ahead of its arithmetic. Every tile is masked, and the last is padded.
+    4  tails                  CLIP's lengths are never a convenient multiple: 257 = 256 + 1. So the tail, the queries
+                              and keys after the last full tile, has tiles of its own, as small as 16: 73% of the work
+                              is useful at T = 197 and 89% at T = 257, instead of 59% and 45% with tiles of 128 x 128.
+                              Only tails are masked.
+
+Names are those of FlashAttention's code: m_i is the largest score of a query so far, l_i the sum of its weights, acc
+its output before the division, alpha the factor that corrects both when m_i grows. HEAD_DIM is K, the width of a head;
+BLOCK_D is HEAD_DIM rounded up to a power of two.
 
 (The online softmax: FlashAttention, Dao et al., 2022, algorithm 1. The order of the loops: FlashAttention-2, Dao, 2023.
 kernels/README.md says what has been measured.)
 """
 
 import math
+from functools import partial
 
 import torch
 import triton
 import triton.language as tl
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from miniclip.errors import InputError
-from miniclip.kernels import device, tuning
+from miniclip.kernels import device, ladder, tuning
+from miniclip.ops import torch_ops
 
 LARGEST_HEAD = 128  # wider ones do not fit into the registers of these tiles
 LOG2_E = math.log2(math.e)  # exp(x) = exp2(x · log2 e), and exp2 is what the hardware has
@@ -37,194 +44,243 @@ LOG2_E = math.log2(math.e)  # exp(x) = exp2(x · log2 e), and exp2 is what the h
 
 
 @triton.jit
-def _one_query(
+def _one_query_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
-    Tq, Tk, H, scale,
-    K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    Tq, Tk, H, qk_scale,
+    HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    i, h, b = tl.program_id(0) % Tq, tl.program_id(0) // Tq % H, (tl.program_id(0) // Tq // H).to(tl.int64)
-    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
-    if CAUSAL:
-        seen = tl.minimum(seen, i + 1)
-    t, x = tl.arange(0, BLOCK_T)[:, None], tl.arange(0, BLOCK_K)[None, :]  # (Tk, 1), (1, K)
-    there = (t < seen) & (x < K)
+    # which query, head and sequence this program computes, and how many keys its query sees
+    pid = tl.program_id(0)
+    off_m, off_h, off_b = pid % Tq, pid // Tq % H, (pid // Tq // H).to(tl.int64)
+    seqlen_k = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + off_b).to(tl.int32))
+    if IS_CAUSAL:
+        seqlen_k = tl.minimum(seqlen_k, off_m + 1)
+    offs_n, offs_d = tl.arange(0, BLOCK_N)[:, None], tl.arange(0, BLOCK_D)[None, :]  # (Tk, 1), (1, K)
+    mask = (offs_n < seqlen_k) & (offs_d < HEAD_DIM)  # (Tk, K)
 
-    q = tl.load(q_ptr + b * q_b + i * q_t + h * q_h + x, mask=x < K, other=0).to(tl.float32)  # (1, K)
-    k = tl.load(k_ptr + b * k_b + t * k_t + h * k_h + x, mask=there, other=0).to(tl.float32)  # (Tk, K)
-    scores = tl.where(t < seen, tl.sum(q * k, axis=1, keep_dims=True) * scale, -float("inf"))  # (Tk, 1)
-    p = tl.exp2(scores - tl.max(scores, axis=0, keep_dims=True))
-    v = tl.load(v_ptr + b * v_b + t * v_t + h * v_h + x, mask=there, other=0).to(tl.float32)  # (Tk, K)
-    out = tl.sum(p * v, axis=0, keep_dims=True) / tl.sum(p, axis=0, keep_dims=True)  # (1, K)
-    tl.store(out_ptr + b * out_b + i * out_t + h * out_h + x, out.to(out_ptr.dtype.element_ty), mask=x < K)
+    # the query and all keys: (1, K), (Tk, K)
+    q_ptrs = q_ptr + off_b * stride_qb + off_m * stride_qt + off_h * stride_qh + offs_d
+    k_ptrs = k_ptr + off_b * stride_kb + offs_n * stride_kt + off_h * stride_kh + offs_d
+    q = tl.load(q_ptrs, mask=offs_d < HEAD_DIM, other=0).to(tl.float32)
+    k = tl.load(k_ptrs, mask=mask, other=0).to(tl.float32)
+    # scores, and the weights before their division: (Tk, 1)
+    qk = tl.where(offs_n < seqlen_k, tl.sum(q * k, axis=1, keep_dims=True) * qk_scale, -float("inf"))
+    p = tl.exp2(qk - tl.max(qk, axis=0, keep_dims=True))
+    # the mean of the values: (Tk, K) -> (1, K)
+    v_ptrs = v_ptr + off_b * stride_vb + offs_n * stride_vt + off_h * stride_vh + offs_d
+    v = tl.load(v_ptrs, mask=mask, other=0).to(tl.float32)
+    acc = tl.sum(p * v, axis=0, keep_dims=True) / tl.sum(p, axis=0, keep_dims=True)
+    out_ptrs = out_ptr + off_b * stride_ob + off_m * stride_ot + off_h * stride_oh + offs_d
+    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=offs_d < HEAD_DIM)
 
 
 # --------------------------------------------------------------------------- version 2: a tile of queries
 
 
 @triton.jit
-def _place(lengths_ptr, Tq, Tk, H, BLOCK_M: tl.constexpr):
-    """Which tile of queries, head and sequence a program computes, and how many keys that sequence has.
+def _locate(lengths_ptr, Tq, Tk, H, BLOCK_M: tl.constexpr):
+    """The tile of queries, the head and the sequence that a program computes, and how many keys that sequence has.
 
-    The tiles of one head run side by side, so that its keys and values come out of the cache for all but the first.
+    The tiles of one head run side by side, so that all except the first find its keys and values in the cache.
     """
-    tiles = tl.cdiv(Tq, BLOCK_M)
-    head = tl.program_id(0) // tiles
-    b = (head // H).to(tl.int64)
-    seen = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + b).to(tl.int32))
-    return tl.program_id(0) % tiles, head % H, b, seen
+    num_pid_m = tl.cdiv(Tq, BLOCK_M)
+    pid_m, pid_bh = tl.program_id(0) % num_pid_m, tl.program_id(0) // num_pid_m
+    off_h, off_b = pid_bh % H, (pid_bh // H).to(tl.int64)
+    seqlen_k = Tk if lengths_ptr is None else tl.minimum(Tk, tl.load(lengths_ptr + off_b).to(tl.int32))
+    return pid_m, off_h, off_b, seqlen_k
 
 
 @triton.jit
-def _one_pass(
+def _one_pass_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
-    Tq, Tk, H, scale,
-    K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    Tq, Tk, H, qk_scale,
+    HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    tile, h, b, seen = _place(lengths_ptr, Tq, Tk, H, BLOCK_M)
-    i = (tile * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]  # (M, 1)
-    t, x = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)[None, :]
+    pid_m, off_h, off_b, seqlen_k = _locate(lengths_ptr, Tq, Tk, H, BLOCK_M)
+    offs_m = (pid_m * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]  # (M, 1)
+    offs_n, offs_d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)[None, :]  # (Tk,), (1, K)
+    q_mask = (offs_m < Tq) & (offs_d < HEAD_DIM)  # (M, K)
+    kv_mask = (offs_n[:, None] < seqlen_k) & (offs_d < HEAD_DIM)  # (Tk, K)
 
-    q = tl.load(q_ptr + b * q_b + i * q_t + h * q_h + x, mask=(i < Tq) & (x < K), other=0)  # (M, K)
-    there = (t[:, None] < seen) & (x < K)
-    k = tl.load(k_ptr + b * k_b + t[:, None] * k_t + h * k_h + x, mask=there, other=0)  # (Tk, K)
-    visible = t[None, :] < seen
-    if CAUSAL:
-        visible = visible & (t[None, :] <= i)
-    scores = tl.where(visible, tl.dot(q, k.T, input_precision=PRECISION) * scale, -float("inf"))  # (M, Tk)
-    p = tl.exp2(scores - tl.max(scores, axis=1, keep_dims=True))
-    # A weight of zero does not save us from a value that was never written, 0 · NaN is NaN: padding is read as zeros.
-    v = tl.load(v_ptr + b * v_b + t[:, None] * v_t + h * v_h + x, mask=there, other=0)  # (Tk, K)
-    out = tl.dot(p.to(v.dtype), v, input_precision=PRECISION) / tl.sum(p, axis=1, keep_dims=True)  # (M, K)
-    out_ptr += b * out_b + h * out_h
-    tl.store(out_ptr + i * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i < Tq) & (x < K))
+    # a tile of queries and all keys: (M, K), (Tk, K)
+    q_ptrs = q_ptr + off_b * stride_qb + offs_m * stride_qt + off_h * stride_qh + offs_d
+    k_ptrs = k_ptr + off_b * stride_kb + offs_n[:, None] * stride_kt + off_h * stride_kh + offs_d
+    q = tl.load(q_ptrs, mask=q_mask, other=0)
+    k = tl.load(k_ptrs, mask=kv_mask, other=0)
+    # scores, and the weights before their division: (M, Tk)
+    mask = offs_n[None, :] < seqlen_k
+    if IS_CAUSAL:
+        mask = mask & (offs_n[None, :] <= offs_m)
+    qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION) * qk_scale, -float("inf"))
+    p = tl.exp2(qk - tl.max(qk, axis=1, keep_dims=True))
+    # the mean of the values: (Tk, K) -> (M, K). A weight of zero is no protection against a value that was never
+    # written, 0 · NaN is NaN: padding is read as zeros.
+    v_ptrs = v_ptr + off_b * stride_vb + offs_n[:, None] * stride_vt + off_h * stride_vh + offs_d
+    v = tl.load(v_ptrs, mask=kv_mask, other=0)
+    acc = tl.dot(p.to(v.dtype), v, input_precision=PRECISION) / tl.sum(p, axis=1, keep_dims=True)
+    out_ptr += off_b * stride_ob + off_h * stride_oh
+    tl.store(out_ptr + offs_m * stride_ot + offs_d, acc.to(out_ptr.dtype.element_ty), mask=q_mask)
 
 
 # -------------------------------------------------------------------- version 3: a tile of keys at a time
 
 
 @triton.jit
-def _online(
+def _online_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
-    Tq, Tk, H, scale,
-    K: tl.constexpr, CAUSAL: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    PRECISION: tl.constexpr,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    Tq, Tk, H, qk_scale,
+    HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' makes of them
+    """With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' updates them to
 
         m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
 
-    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.)
+    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.) m is m_i, l is l_i, o is acc,
+    m' is m_ij, and exp(m - m') is alpha.
     """
-    tile, h, b, seen = _place(lengths_ptr, Tq, Tk, H, BLOCK_M)
-    i = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # (M,)
-    x = tl.arange(0, BLOCK_K)[None, :]
-    q = tl.load(q_ptr + b * q_b + i[:, None] * q_t + h * q_h + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
-    largest = tl.full([BLOCK_M], -float("inf"), tl.float32)  # m
-    total = tl.zeros([BLOCK_M], tl.float32)  # l
-    out = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)  # o
+    pid_m, off_h, off_b, seqlen_k = _locate(lengths_ptr, Tq, Tk, H, BLOCK_M)
+    offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)  # (M,)
+    offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, K)
+    q_mask = (offs_m[:, None] < Tq) & (offs_d < HEAD_DIM)  # (M, K)
+    # a tile of queries stays in registers: (M, K)
+    q_ptrs = q_ptr + off_b * stride_qb + offs_m[:, None] * stride_qt + off_h * stride_qh + offs_d
+    q = tl.load(q_ptrs, mask=q_mask, other=0)
+    m_i = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    l_i = tl.zeros([BLOCK_M], tl.float32)
+    acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
 
-    for start in range(0, tl.minimum(seen, (tile + 1) * BLOCK_M) if CAUSAL else seen, BLOCK_N):
-        t = start + tl.arange(0, BLOCK_N)  # (N,)
-        there = (t[:, None] < seen) & (x < K)
-        k = tl.load(k_ptr + b * k_b + t[:, None] * k_t + h * k_h + x, mask=there, other=0)  # (N, K)
-        visible = t[None, :] < seen
-        if CAUSAL:
-            visible = visible & (t[None, :] <= i[:, None])
-        scores = tl.where(visible, tl.dot(q, k.T, input_precision=PRECISION) * scale, -float("inf"))  # (M, N)
-        new = tl.maximum(largest, tl.max(scores, axis=1))  # (M,) finite: every query sees key 0, which comes first
-        p = tl.exp2(scores - new[:, None])  # (M, N)
-        shrink = tl.exp2(largest - new)  # of what came before, 0 where nothing did: exp2(-inf)
-        v = tl.load(v_ptr + b * v_b + t[:, None] * v_t + h * v_h + x, mask=there, other=0)  # (N, K)
-        out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
-        total = total * shrink + tl.sum(p, axis=1)
-        largest = new
+    for start_n in range(0, tl.minimum(seqlen_k, (pid_m + 1) * BLOCK_M) if IS_CAUSAL else seqlen_k, BLOCK_N):
+        offs_n = start_n + tl.arange(0, BLOCK_N)  # (N,)
+        kv_mask = (offs_n[:, None] < seqlen_k) & (offs_d < HEAD_DIM)
+        # a tile of keys: (N, K)
+        k_ptrs = k_ptr + off_b * stride_kb + offs_n[:, None] * stride_kt + off_h * stride_kh + offs_d
+        k = tl.load(k_ptrs, mask=kv_mask, other=0)
+        # scores of this tile: (M, N)
+        mask = offs_n[None, :] < seqlen_k
+        if IS_CAUSAL:
+            mask = mask & (offs_n[None, :] <= offs_m[:, None])
+        qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION) * qk_scale, -float("inf"))
+        # the new maximum: (M,), finite, since every query sees key 0, which comes first
+        m_ij = tl.maximum(m_i, tl.max(qk, axis=1))
+        # weights of this tile: (M, N), and the correction of all tiles before: (M,), exp2(-inf) = 0 for the first
+        p = tl.exp2(qk - m_ij[:, None])
+        alpha = tl.exp2(m_i - m_ij)
+        # the output so far, corrected, and this tile's values: (M, K)
+        v_ptrs = v_ptr + off_b * stride_vb + offs_n[:, None] * stride_vt + off_h * stride_vh + offs_d
+        v = tl.load(v_ptrs, mask=kv_mask, other=0)
+        acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+        l_i = l_i * alpha + tl.sum(p, axis=1)
+        m_i = m_ij
 
-    out_ptr += b * out_b + h * out_h
-    out = out / total[:, None]
-    tl.store(out_ptr + i[:, None] * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i[:, None] < Tq) & (x < K))
+    # epilogue: divide by the sum of the weights, and write (M, K)
+    out_ptr += off_b * stride_ob + off_h * stride_oh
+    acc = acc / l_i[:, None]
+    tl.store(out_ptr + offs_m[:, None] * stride_ot + offs_d, acc.to(out_ptr.dtype.element_ty), mask=q_mask)
 
 
-# ---------------------------------------------------------------- version 4: tiles for what is left over
+# -------------------------------------------------------------------------------------- version 4: tails
 
 
 @triton.jit
-def _remainders(
+def _tails_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
-    q_b, q_t, q_h, k_b, k_t, k_h, v_b, v_t, v_h, out_b, out_t, out_h,
-    Tq, Tk, H, scale,
-    K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr,
-    REST_M: tl.constexpr, BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    Tq, Tk, H, qk_scale,
+    HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_FULL_BLOCKS: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_M: tl.constexpr, TAIL_M: tl.constexpr, BLOCK_N: tl.constexpr, TAIL_N: tl.constexpr,
+    NUM_TAILS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    tile, h, b, seen = _place(lengths_ptr, Tq, Tk, H, BLOCK_M)
-    q_ptr += b * q_b + h * q_h
-    k_ptr += b * k_b + h * k_h
-    v_ptr += b * v_b + h * v_h
-    out_ptr += b * out_b + h * out_h
-    if REST_M == BLOCK_M or tile < tl.cdiv(Tq, BLOCK_M) - 1:
-        _queries(q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, tile * BLOCK_M, Tq, seen, scale,
-                 K, CAUSAL, WHOLE_TILES, BLOCK_K, BLOCK_M, BLOCK_N, REST_N, RESTS, PRECISION)  # fmt: skip
+    pid_m, off_h, off_b, seqlen_k = _locate(lengths_ptr, Tq, Tk, H, BLOCK_M)
+    q_ptr += off_b * stride_qb + off_h * stride_qh
+    k_ptr += off_b * stride_kb + off_h * stride_kh
+    v_ptr += off_b * stride_vb + off_h * stride_vh
+    out_ptr += off_b * stride_ob + off_h * stride_oh
+    # the last tile of queries may be a tail, of TAIL_M; all others have BLOCK_M
+    if TAIL_M == BLOCK_M or pid_m < tl.cdiv(Tq, BLOCK_M) - 1:
+        _attend(q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M, Tq,
+                seqlen_k, qk_scale, HEAD_DIM, IS_CAUSAL, HAS_FULL_BLOCKS, BLOCK_D, BLOCK_M, BLOCK_N, TAIL_N,
+                NUM_TAILS, PRECISION)  # fmt: skip
     else:
-        _queries(q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, tile * BLOCK_M, Tq, seen, scale,
-                 K, CAUSAL, WHOLE_TILES, BLOCK_K, REST_M, BLOCK_N, REST_N, RESTS, PRECISION)  # fmt: skip
+        _attend(q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M, Tq,
+                seqlen_k, qk_scale, HEAD_DIM, IS_CAUSAL, HAS_FULL_BLOCKS, BLOCK_D, TAIL_M, BLOCK_N, TAIL_N,
+                NUM_TAILS, PRECISION)  # fmt: skip
 
 
 @triton.jit
-def _queries(
-    q_ptr, k_ptr, v_ptr, out_ptr, q_t, k_t, v_t, out_t, first, Tq, seen, scale,
-    K: tl.constexpr, CAUSAL: tl.constexpr, WHOLE_TILES: tl.constexpr, BLOCK_K: tl.constexpr, M: tl.constexpr,
-    BLOCK_N: tl.constexpr, REST_N: tl.constexpr, RESTS: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Queries first .. first + M of one head against its keys 0 .. seen: version 3, with its loop in two parts."""
-    i = first + tl.arange(0, M)  # (M,)
-    x = tl.arange(0, BLOCK_K)[None, :]
-    q = tl.load(q_ptr + i[:, None] * q_t + x, mask=(i[:, None] < Tq) & (x < K), other=0)  # (M, K)
-    largest = tl.full([M], -float("inf"), tl.float32)
-    total = tl.zeros([M], tl.float32)
-    out = tl.zeros([M, BLOCK_K], tl.float32)
-
-    whole = 0
-    if WHOLE_TILES:  # of keys that all queries here see, causal as many as the first one does: no mask is needed
-        whole = (tl.minimum(seen, first + 1) if CAUSAL else seen) // BLOCK_N * BLOCK_N
-        for start in range(0, whole, BLOCK_N):
-            out, largest, total = _keys(out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, start, seen, scale,
-                                        K, CAUSAL, False, BLOCK_K, BLOCK_N, PRECISION)  # fmt: skip
-    for rest in tl.static_range(RESTS):
-        out, largest, total = _keys(out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, whole + rest * REST_N, seen,
-                                    scale, K, CAUSAL, True, BLOCK_K, REST_N, PRECISION)  # fmt: skip
-
-    out = out / total[:, None]
-    tl.store(out_ptr + i[:, None] * out_t + x, out.to(out_ptr.dtype.element_ty), mask=(i[:, None] < Tq) & (x < K))
-
-
-@triton.jit
-def _keys(
-    out, largest, total, q, i, k_ptr, v_ptr, k_t, v_t, start, seen, scale,
-    K: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, BLOCK_K: tl.constexpr, N: tl.constexpr,
+def _attend(
+    q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, start_m, Tq, seqlen_k, qk_scale,
+    HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_FULL_BLOCKS: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, TAIL_N: tl.constexpr, NUM_TAILS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A step of version 3, for keys start .. start + N: -> out, largest, total."""
-    t = start + tl.arange(0, N)  # (N,)
-    x = tl.arange(0, BLOCK_K)[None, :]
-    there = x < K
+    """Queries start_m .. start_m + BLOCK_M of a head with its keys 0 .. seqlen_k: version 3, its loop in two parts."""
+    offs_m = start_m + tl.arange(0, BLOCK_M)  # (M,)
+    offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, K)
+    q_mask = (offs_m[:, None] < Tq) & (offs_d < HEAD_DIM)  # (M, K)
+    # a tile of queries stays in registers: (M, K)
+    q = tl.load(q_ptr + offs_m[:, None] * stride_qt + offs_d, mask=q_mask, other=0)
+    m_i = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    l_i = tl.zeros([BLOCK_M], tl.float32)
+    acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+
+    # full tiles of keys, which all queries here see: no mask. Causal, the first query sees the fewest
+    end_n = 0
+    if HAS_FULL_BLOCKS:
+        end_n = (tl.minimum(seqlen_k, start_m + 1) if IS_CAUSAL else seqlen_k) // BLOCK_N * BLOCK_N
+        for start_n in range(0, end_n, BLOCK_N):
+            acc, m_i, l_i = _inner_step(acc, m_i, l_i, q, offs_m, k_ptr, v_ptr, stride_kt, stride_vt, start_n,
+                                        seqlen_k, qk_scale, HEAD_DIM, IS_CAUSAL, False, BLOCK_D, BLOCK_N,
+                                        PRECISION)  # fmt: skip
+    # tails of keys: masked
+    for tail in tl.static_range(NUM_TAILS):
+        acc, m_i, l_i = _inner_step(acc, m_i, l_i, q, offs_m, k_ptr, v_ptr, stride_kt, stride_vt,
+                                    end_n + tail * TAIL_N, seqlen_k, qk_scale, HEAD_DIM, IS_CAUSAL, True, BLOCK_D,
+                                    TAIL_N, PRECISION)  # fmt: skip
+
+    # epilogue: divide by the sum of the weights, and write (M, K)
+    acc = acc / l_i[:, None]
+    tl.store(out_ptr + offs_m[:, None] * stride_ot + offs_d, acc.to(out_ptr.dtype.element_ty), mask=q_mask)
+
+
+@triton.jit
+def _inner_step(
+    acc, m_i, l_i, q, offs_m, k_ptr, v_ptr, stride_kt, stride_vt, start_n, seqlen_k, qk_scale,
+    HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, MASKED: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A step of version 3's loop, for keys start_n .. start_n + BLOCK_N: -> acc, m_i, l_i."""
+    offs_n = start_n + tl.arange(0, BLOCK_N)  # (N,)
+    offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, K)
+    kv_mask = offs_d < HEAD_DIM
     if MASKED:
-        there = there & (t[:, None] < seen)
-    k = tl.load(k_ptr + t[:, None] * k_t + x, mask=there, other=0)  # (N, K)
-    scores = tl.dot(q, k.T, input_precision=PRECISION)  # (M, N)
+        kv_mask = kv_mask & (offs_n[:, None] < seqlen_k)
+    # scores of this tile: (M, K) x (K, N) -> (M, N)
+    k = tl.load(k_ptr + offs_n[:, None] * stride_kt + offs_d, mask=kv_mask, other=0)  # (N, K)
+    qk = tl.dot(q, k.T, input_precision=PRECISION)
     if MASKED:
-        visible = t[None, :] < seen
-        if CAUSAL:
-            visible = visible & (t[None, :] <= i[:, None])
-        scores = tl.where(visible, scores, -float("inf"))
-    new = tl.maximum(largest, tl.max(scores, axis=1) * scale)  # (M,)
-    p = tl.exp2(scores * scale - new[:, None])  # (M, N); scaling here costs nothing: it is one multiply-add
-    shrink = tl.exp2(largest - new)
-    v = tl.load(v_ptr + t[:, None] * v_t + x, mask=there, other=0)  # (N, K), zeros where nothing is: 0 · NaN is NaN
-    out = tl.dot(p.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
-    return out, new, total * shrink + tl.sum(p, axis=1)
+        mask = offs_n[None, :] < seqlen_k
+        if IS_CAUSAL:
+            mask = mask & (offs_n[None, :] <= offs_m[:, None])
+        qk = tl.where(mask, qk, -float("inf"))
+    # the new maximum: (M,)
+    m_ij = tl.maximum(m_i, tl.max(qk, axis=1) * qk_scale)
+    # weights of this tile: (M, N); scaling here costs nothing, it is one multiply-add
+    p = tl.exp2(qk * qk_scale - m_ij[:, None])
+    # the correction of all tiles before: (M,)
+    alpha = tl.exp2(m_i - m_ij)
+    # the output so far, corrected, and this tile's values: (M, N) x (N, K) -> (M, K). Padding is zeros: 0 · NaN is NaN
+    v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)  # (N, K)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+    return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
 
 
 # --------------------------------------------------------------------------------------- choosing tiles
@@ -246,35 +302,33 @@ WIDE_TILES = {  # for heads wider than 64
 }
 FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}  # three times the operands in registers
 WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}
-
-
-REMAINDERS = ("REST_M", "REST_N", "RESTS", "WHOLE_TILES")  # what version 4 has beyond version 3
+TAILS = ("TAIL_M", "TAIL_N", "NUM_TAILS", "HAS_FULL_BLOCKS")  # what version 4 has beyond version 3
 
 
 def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
-    """The constants that version 4 is compiled with: of `config`, else the tuned ones, else the table's."""
+    """The constants that version 4 is compiled with: from `config`, else the tuned ones, else the table's."""
     if dtype == torch.float32:
         default = FLOAT32_TILES if K <= 64 else WIDE_FLOAT32_TILES
     else:
         default = device.choose(TILES if K <= 64 else WIDE_TILES, Tk)
     config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch), default))
     M, N = config["BLOCK_M"], config["BLOCK_N"]
-    config["REST_M"] = min(M, _power_of_two(Tq % M or M))
-    config["WHOLE_TILES"] = Tk >= N
-    # How many keys are left over (the remainder tile) is known only where nothing cuts them off. Causal, the keys from
-    # the first query's to the last one's are left over, M of them, of which some queries see some.
-    config["REST_N"] = N if causal or has_lengths else min(N, _power_of_two(Tk % N))
-    config["RESTS"] = max(1, M // N) if causal else int(has_lengths or Tk % N > 0)
+    config["TAIL_M"] = min(M, _power_of_two(Tq % M or M))
+    config["HAS_FULL_BLOCKS"] = Tk >= N
+    # The size of the tail of keys is known only if nothing cuts the keys off. Causal, the tail is the keys from the
+    # first query's to the last one's, M of them: some queries see some of these.
+    config["TAIL_N"] = N if causal or has_lengths else min(N, _power_of_two(Tk % N))
+    config["NUM_TAILS"] = max(1, M // N) if causal else int(has_lengths or Tk % N > 0)
     return config
 
 
 def key(Tq, Tk, K, dtype, causal, batch):
-    """What a tuned configuration is good for."""
+    """The key that a tuned configuration is recorded under."""
     return {"Tq": Tq, "Tk": Tk, "K": K, "dtype": str(dtype)[6:], "causal": causal, "large": batch >= 16}
 
 
 def candidates():
-    """Configurations to measure, for 16 bit types."""
+    """The configurations that autotuning measures, for 16 bit types."""
     return [
         {"BLOCK_M": M, "BLOCK_N": N, "num_warps": M // rows, "num_stages": stages}
         for M in (64, 128)
@@ -296,8 +350,8 @@ def _power_of_two(n):
 def attention(q, k, v, *, causal=False, lengths=None, version=4, config=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
 
-    float16, bfloat16 or float32, all three alike; any strides, views of one packed product are read where they lie;
-    K up to 128; the result is contiguous, so that its heads lie side by side. float32 is computed in three products
+    float16, bfloat16 or float32, all three alike, K up to 128. Strides may be any: views of one packed product are read
+    without a copy. The result is contiguous, so that its heads are side by side. float32 is computed in three products
     of tf32, about as exact as float32 itself. `config` replaces the tiles of versions 3 and 4.
     Raises InputError for a wider head, and for shapes that do not fit each other.
     """
@@ -319,17 +373,79 @@ def attention(q, k, v, *, causal=False, lengths=None, version=4, config=None):
         Tq, Tk, H, LOG2_E / math.sqrt(K), K, causal,
     )  # fmt: skip
     precision = device.dot_precision(q.dtype)
-    BLOCK_K, BLOCK_T = _power_of_two(K), _power_of_two(Tk)
+    all_keys, BLOCK_D = _power_of_two(Tk), _power_of_two(K)
     if version == 1:
-        _one_query[(Tq * H * B,)](*arguments, BLOCK_T, BLOCK_K, num_warps=4 if Tk <= 128 else 16)
+        _one_query_kernel[(Tq * H * B,)](*arguments, all_keys, BLOCK_D, num_warps=4 if Tk <= 128 else 16)
     elif version == 2:
         M = 64
-        _one_pass[(triton.cdiv(Tq, M) * H * B,)](*arguments, BLOCK_T, BLOCK_K, BLOCK_M=M, PRECISION=precision)
+        grid = (triton.cdiv(Tq, M) * H * B,)
+        _one_pass_kernel[grid](*arguments, all_keys, BLOCK_D, BLOCK_M=M, PRECISION=precision)
     else:
         config = tiles(Tq, Tk, K, q.dtype, causal, lengths is not None, B, config)
         grid = (triton.cdiv(Tq, config["BLOCK_M"]) * H * B,)
         if version == 3:
-            config = {name: value for name, value in config.items() if name not in REMAINDERS}
-        kernel = _online if version == 3 else _remainders
-        kernel[grid](*arguments, BLOCK_K=BLOCK_K, PRECISION=precision, **config)
+            config = {name: value for name, value in config.items() if name not in TAILS}
+        kernel = _online_kernel if version == 3 else _tails_kernel
+        kernel[grid](*arguments, BLOCK_D=BLOCK_D, PRECISION=precision, **config)
     return out
+
+
+# ----------------------------------------------------------------------- what is tested, compiled and measured
+
+
+def _inputs(new, B, T, H, K, causal=False, Tq=None, lengths=False):
+    """q, k and v as the model's product leaves them, packed; Tq queries that are the last ones; every key seen."""
+    q, k, v = new(B, T, 3, H, K).unbind(2)  # (B, T, H, K) each
+    options = {"lengths": torch.full((B,), T, device=q.device)} if lengths else {"causal": causal}
+    return {"q": q if Tq is None else new(B, Tq, H, K), "k": k, "v": v, **options}
+
+
+def _work(B, T, H, K, causal=False):
+    pairs = T * (T + 1) // 2 if causal else T * T
+    return 4 * B * H * pairs * K, 4 * B * T * H * K
+
+
+def _sdpa(backend, q, k, v, causal):
+    with sdpa_kernel(backend):
+        return torch_ops.attention(q, k, v, causal=causal)
+
+
+def _heads(T, H, K=64, **options):
+    return {"B": 256, "T": T, "H": H, "K": K, **options}
+
+
+KERNELS = {
+    "attention": ladder.Kernel(
+        ours=attention,
+        plain=torch_ops.attention,
+        inputs=_inputs,
+        rows=("q", "k", "v"),
+        work=_work,
+        small=({"B": 2, "T": 21, "H": 2, "K": 24, "causal": True}, {"B": 5, "T": 37, "H": 1, "K": 64}),
+        clip=(  # the towers of B/32, text, B/16, L/14 and L/14@336px
+            _heads(50, 12),
+            _heads(77, 8, causal=True),
+            _heads(197, 12),
+            _heads(257, 16),
+            _heads(577, 16),
+        ),
+        compiled=(
+            *(_heads(T, 12) for T in (257, 577)),
+            *(_heads(T, 8, causal=True) for T in (16, 32, 48, 64)),  # short texts
+            *(_heads(T, 12, Tq=1) for T in (50, 197, 257, 577)),  # the last block of a picture
+            *(_heads(T, 8, Tq=1, lengths=True) for T in (16, 77)),  # and of texts
+            *(_heads(T, 8, K) for T, K in ((37, 32), (257, 80), (50, 128))),
+            *(_heads(T, 8, K, causal=True) for T, K in ((32, 32), (77, 80))),
+        ),
+        peers={
+            "SDPA, cuDNN": partial(_sdpa, SDPBackend.CUDNN_ATTENTION),
+            "SDPA, Flash": partial(_sdpa, SDPBackend.FLASH_ATTENTION),
+        },
+        tuned="attention",
+        key=lambda B, T, H, K, dtype, causal=False: key(T, T, K, dtype, causal, B),
+        candidates=candidates,
+    )
+}
+
+if __name__ == "__main__":
+    ladder.show(KERNELS)

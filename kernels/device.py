@@ -1,4 +1,4 @@
-"""What the kernels run on: a GPU, Triton's interpreter on the CPU, or the compiler alone (see `offline`)."""
+"""What kernels run on: a GPU, Triton's interpreter on the CPU, or the compiler alone (see `offline`)."""
 
 import functools
 
@@ -9,18 +9,19 @@ import triton
 from miniclip.errors import InputError
 
 LEAST_CAPABILITY = 80  # Ampere's: the first with bfloat16
-# Whether Triton runs kernels step by step on the CPU, which TRITON_INTERPRET=1 decides as they are defined.
+# Whether Triton runs kernels step by step on the CPU: TRITON_INTERPRET=1 decides that when triton is imported.
 INTERPRETING = triton.knobs.runtime.interpret
 NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 wrongly: take float16 or float32, or a GPU"
 WITHOUT = "with TRITON_INTERPRET=1, set before Python starts, kernels run on the CPU, slowly"
 
 
 def launches(versions=1):
-    """Of a function that launches kernels: what its tensors must be, and on which GPU they are launched.
+    """A decorator for functions that launch kernels: checks their tensors, and launches on the tensors' GPU.
 
-    Triton launches on the current GPU and reads whatever it is told to, so that is made the tensors' own. Raises
-    InputError for other dtypes than float32, float16 and bfloat16, for several at once, where gradients are wanted,
-    where there is nothing to launch on, and for a `version` beyond `versions`.
+    Triton launches on the current GPU and reads any address it is given, so the tensors' GPU is made the current one.
+    The function has `versions` of its kernel, 1 to `versions`; the number is its attribute `versions`. Raises
+    InputError for dtypes other than float32, float16 and bfloat16, for several dtypes at once, if gradients are wanted,
+    if there is nothing to launch on, and for a `version` beyond `versions`.
     """
 
     def decorate(function):
@@ -30,10 +31,11 @@ def launches(versions=1):
             if options.get("version") not in (None, *range(1, versions + 1)):
                 raise InputError(f"{function.__name__} has versions 1 to {versions}, not {options['version']!r}")
             _check([x for x in tensors if x.is_floating_point()])
-            # Padding is computed with in the interpreter as on a GPU, 0/0 among it, and there NumPy warns.
+            # The interpreter computes with padding as a GPU does, 0/0 too, and NumPy would warn of that.
             with torch.cuda.device_of(tensors[0]), np.errstate(all="ignore"):
                 return function(*arguments, **options)
 
+        launch.versions = versions
         return launch
 
     return decorate
@@ -54,23 +56,23 @@ def _check(tensors):
 
 
 def within_reach(x):
-    """x (B, ...) itself, or a copy where numbers of its last axis lie apart or an entry of the batch spans 2^31.
+    """x (B, ...) itself, or a contiguous copy if its last axis has a stride or an entry of the batch spans 2^31.
 
-    Offsets within an entry are of 32 bits.
+    Kernels compute offsets within an entry in 32 bits.
     """
     farthest = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:]))
     return x if x.stride(-1) == 1 and farthest < 2**31 else x.contiguous()
 
 
 def expect(**shapes):
-    """Kernels read where they are told to: each name=(tensor, shape) is checked first. Raises InputError."""
+    """Raise InputError unless each name=(tensor, shape) has that shape: kernels read any address they are given."""
     for name, (x, shape) in shapes.items():
         if tuple(x.shape) != tuple(shape):
             raise InputError(f"{name} is {tuple(x.shape)}, expected {tuple(shape)}")
 
 
 def why_not(device=None):
-    """Why the kernels cannot run on a device as torch names it (None: the current GPU), or None where they can."""
+    """The reason why kernels cannot run on a device (torch's name; None: the current GPU), or None if they can."""
     try:
         kind = "cuda" if device is None else torch.device(device).type
     except RuntimeError as error:
@@ -97,7 +99,7 @@ def capability():
 
 
 def choose(table, size):
-    """Of {(least capability, largest size): value} the value of the least size that fits, for the newest device."""
+    """The value for a size in {(least capability, largest size): value}: the smallest that fits, for the newest GPU."""
     here = capability()
     largest, least = min((largest, -least) for least, largest in table if least <= here and size <= largest)
     return table[-least, largest]
@@ -109,10 +111,10 @@ def _processors(name):
 
 
 def processors(x):
-    """How many multiprocessors the device of `x` has; an H200's 132 where there is no GPU."""
+    """The number of multiprocessors of x's device; an H200's 132 if there is no GPU."""
     return _processors(x.device) if x.is_cuda else 132
 
 
 def dot_precision(dtype):
-    """How float32 products are to be computed: three tf32 products each, near float32; one would lose 13 bits."""
+    """`tl.dot`'s input_precision. float32: three tf32 products, near float32; a single one would lose 13 bits."""
     return "tf32x3" if dtype == torch.float32 else "ieee"

@@ -1,86 +1,106 @@
-"""Layer norm, and the residual sum before it, in one pass over memory each.
+"""Layer norm, and layer norm of a residual sum, each in one pass over memory.
 
 A row is read once and written once, 4·D bytes in 16 bit types, and nothing else should take time: 154 MB for 50,000
 rows of 768, 36 µs at the 4.3 TB/s that an H200 copies with. Statistics are float32, in two passes over registers: the
-mean first, then the squares of what is left, so that a large mean costs no digits.
+mean first, then the squares of the centred row, so that a large mean costs no digits.
+
+`layer_norm` has two versions:
 
     1  a row a program          Four warps share a row, and wait for each other at both sums.
-    2  a warp a row             Sums stay inside a warp, and nobody waits. Narrow rows come two at a time, so that
-                                enough loads are on their way.
-    3  residual sum and norm    x + update is computed where it is normalised: 4 passes over memory, 2 read and 2
-                                written, in the place of two kernels' 5.
+    2  a warp a row             Sums stay inside a warp, and no warp waits. A program takes two rows if they are narrow,
+                                so that enough loads are under way.
+
+`add_layer_norm` is a kernel of its own, without versions. x + update is computed where it is normalised: 4 passes over
+memory, 2 read and 2 written, instead of the 5 that a sum and version 2 take. A constant of version 2's kernel adds it.
 
 (Layer Normalization: Ba et al., 2016, eq. 4. kernels/README.md says what has been measured.)
 """
+
+from functools import partial
 
 import torch
 import triton
 import triton.language as tl
 
-from miniclip.kernels import device, tuning
+from miniclip.kernels import device, ladder, tuning
+from miniclip.ops import torch_ops
 
 
 @triton.jit
-def _normalise(x, weight_ptr, bias_ptr, d, D, eps):
-    """(x - mean) / √(variance + eps) · weight + bias of the rows of x (R, D), in float32."""
-    wide = x.to(tl.float32)
-    centred = tl.where(d < D, wide - tl.sum(wide, axis=1, keep_dims=True) / D, 0)
-    if x.dtype == tl.float32:  # a large sum is rounded more than float32 numbers are: the mean of what is left mends it
-        centred = tl.where(d < D, centred - tl.sum(centred, axis=1, keep_dims=True) / D, 0)
-    variance = tl.sum(centred * centred, axis=1, keep_dims=True) / D  # (R, 1)
-    weight = tl.load(weight_ptr + d, mask=d < D, other=0).to(tl.float32)  # (1, D)
-    bias = tl.load(bias_ptr + d, mask=d < D, other=0).to(tl.float32)
+def _normalise(x, weight_ptr, bias_ptr, offs_d, D, eps):
+    """(x - mean) / √(variance + eps) · weight + bias of the rows of x (M, D), in float32."""
+    # the mean of each row, subtracted: (M, D); masked lanes hold -mean after it, whose squares would count
+    x_wide = x.to(tl.float32)
+    centred = tl.where(offs_d < D, x_wide - tl.sum(x_wide, axis=1, keep_dims=True) / D, 0)
+    if x.dtype == tl.float32:  # a large sum is rounded more than float32 numbers are: the mean of the rest corrects it
+        centred = tl.where(offs_d < D, centred - tl.sum(centred, axis=1, keep_dims=True) / D, 0)
+    # the variance of each row: (M, 1)
+    variance = tl.sum(centred * centred, axis=1, keep_dims=True) / D
+    weight = tl.load(weight_ptr + offs_d, mask=offs_d < D, other=0).to(tl.float32)  # (1, D)
+    bias = tl.load(bias_ptr + offs_d, mask=offs_d < D, other=0).to(tl.float32)  # (1, D)
     return centred * tl.rsqrt(variance + eps) * weight + bias
 
 
-@triton.jit
-def _row(x_ptr, weight_ptr, bias_ptr, out_ptr, x_row, D, eps, BLOCK_D: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    d = tl.arange(0, BLOCK_D)[None, :]  # (1, D)
-    x = tl.load(x_ptr + row * x_row + d, mask=d < D, other=0)
-    y = _normalise(x, weight_ptr, bias_ptr, d, D, eps)
-    tl.store(out_ptr + row * D + d, y.to(out_ptr.dtype.element_ty), mask=d < D)
+# --------------------------------------------------------------------------------- version 1: a row a program
 
 
 @triton.jit
-def _rows(
-    x_ptr, update_ptr, weight_ptr, bias_ptr, sum_ptr, out_ptr, x_row, update_row, rows, D, eps,
-    BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
+def _row_kernel(x_ptr, weight_ptr, bias_ptr, out_ptr, stride_xm, D, eps, BLOCK_D: tl.constexpr):
+    pid = tl.program_id(0).to(tl.int64)
+    offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, D)
+    x = tl.load(x_ptr + pid * stride_xm + offs_d, mask=offs_d < D, other=0)  # (1, D)
+    y = _normalise(x, weight_ptr, bias_ptr, offs_d, D, eps)
+    tl.store(out_ptr + pid * D + offs_d, y.to(out_ptr.dtype.element_ty), mask=offs_d < D)
+
+
+# -------------------------------------------------------------- version 2: a warp a row; and with a sum before
+
+
+@triton.jit
+def _rows_kernel(
+    x_ptr, update_ptr, weight_ptr, bias_ptr, sum_ptr, out_ptr, stride_xm, stride_um, M, D, eps,
+    BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Versions 2 and 3, which has an `update`."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]  # (R, 1)
-    d = tl.arange(0, BLOCK_D)[None, :]  # (1, D)
-    there = (row < rows) & (d < D)
-    x = tl.load(x_ptr + row * x_row + d, mask=there, other=0)  # (R, D)
+    offs_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]  # (M, 1)
+    offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, D)
+    mask = (offs_m < M) & (offs_d < D)  # (M, D)
+    x = tl.load(x_ptr + offs_m * stride_xm + offs_d, mask=mask, other=0)  # (M, D)
+    # add_layer_norm: the sum, rounded as it is stored: (M, D)
     if update_ptr is not None:
-        update = tl.load(update_ptr + row * update_row + d, mask=there, other=0)
-        x = (x.to(tl.float32) + update.to(tl.float32)).to(x.dtype)  # normalised as it is stored, rounded
-        tl.store(sum_ptr + row * D + d, x, mask=there)
-    y = _normalise(x, weight_ptr, bias_ptr, d, D, eps)
-    tl.store(out_ptr + row * D + d, y.to(out_ptr.dtype.element_ty), mask=there)
+        update = tl.load(update_ptr + offs_m * stride_um + offs_d, mask=mask, other=0)
+        x = (x.to(tl.float32) + update.to(tl.float32)).to(x.dtype)
+        tl.store(sum_ptr + offs_m * D + offs_d, x, mask=mask)
+    y = _normalise(x, weight_ptr, bias_ptr, offs_d, D, eps)
+    tl.store(out_ptr + offs_m * D + offs_d, y.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def tiles(rows, D, dtype):
+# --------------------------------------------------------------------------------------- choosing tiles
+
+
+def tiles(M, D, dtype):
     """How many rows a program takes, with how many warps: a warp holds up to 1024 numbers in its registers."""
-    default = {"ROWS": 2 if D <= 512 else 1, "num_warps": min(32, max(1, triton.next_power_of_2(D) // 1024))}
-    return dict(tuning.find("layer_norm", key(rows, D, dtype), default))
+    default = {"BLOCK_M": 2 if D <= 512 else 1, "num_warps": min(32, max(1, triton.next_power_of_2(D) // 1024))}
+    return dict(tuning.find("layer_norm", key(M, D, dtype), default))
 
 
-def key(rows, D, dtype):
-    """What a tuned configuration is good for."""
-    return {"D": D, "dtype": str(dtype)[6:], "large": rows >= 4096}
+def key(M, D, dtype):
+    """The key that a tuned configuration is recorded under."""
+    return {"D": D, "dtype": str(dtype)[6:], "large": M >= 4096}
 
 
 def candidates():
-    """Configurations to measure."""
-    return [{"ROWS": rows, "num_warps": warps} for rows in (1, 2, 4, 8) for warps in (1, 2, 4)]
+    """The configurations that autotuning measures."""
+    return [{"BLOCK_M": M, "num_warps": warps} for M in (1, 2, 4, 8) for warps in (1, 2, 4)]
+
+
+# ------------------------------------------------------------------------------------------- calling them
 
 
 @device.launches(versions=2)
 def layer_norm(x, weight, bias, *, eps, version=2, config=None):
     """`numpy_ops.layer_norm`: x (..., D), weight and bias (D,) -> (..., D) of x's dtype, contiguous.
 
-    Any D, any floating dtypes; rows may lie apart, as those of x[:, 0] do. `config` replaces the tiles of version 2.
+    Any D. Rows may be apart, as those of x[:, 0] are. `config` replaces the tiles of version 2.
     """
     device.expect(weight=(weight, x.shape[-1:]), bias=(bias, x.shape[-1:]))
     x, weight, bias = _as_rows(x), weight.contiguous(), bias.contiguous()
@@ -88,9 +108,9 @@ def layer_norm(x, weight, bias, *, eps, version=2, config=None):
     if out.numel() == 0:
         return out
     D = x.shape[-1]
-    flat = x.reshape(-1, D)
+    flat = x.reshape(-1, D)  # (M, D)
     if version == 1:
-        _row[(len(flat),)](flat, weight, bias, out, flat.stride(0), D, eps, BLOCK_D=triton.next_power_of_2(D))
+        _row_kernel[(len(flat),)](flat, weight, bias, out, flat.stride(0), D, eps, BLOCK_D=triton.next_power_of_2(D))
     else:
         _launch(flat, None, weight, bias, None, out, eps, config)
     return out
@@ -98,7 +118,10 @@ def layer_norm(x, weight, bias, *, eps, version=2, config=None):
 
 @device.launches()
 def add_layer_norm(x, update, weight, bias, *, eps, config=None):
-    """`numpy_ops.add_layer_norm`: (x + update, its layer norm), both (..., D) of x's dtype and contiguous."""
+    """`numpy_ops.add_layer_norm`: (x + update, its layer norm), both (..., D) of x's dtype and contiguous.
+
+    x and update (..., D), weight and bias (D,). `config` replaces its tiles.
+    """
     device.expect(update=(update, x.shape), weight=(weight, x.shape[-1:]), bias=(bias, x.shape[-1:]))
     x, update, weight, bias = _as_rows(x), _as_rows(update), weight.contiguous(), bias.contiguous()
     total, out = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
@@ -109,14 +132,52 @@ def add_layer_norm(x, update, weight, bias, *, eps, config=None):
 
 
 def _launch(x, update, weight, bias, total, out, eps, config):
-    rows, D = x.shape
-    config = config or tiles(rows, D, x.dtype)
-    update_row = 0 if update is None else update.stride(0)
-    _rows[(triton.cdiv(rows, config["ROWS"]),)](
-        x, update, weight, bias, total, out, x.stride(0), update_row, rows, D, eps,
+    M, D = x.shape
+    config = config or tiles(M, D, x.dtype)
+    stride_um = 0 if update is None else update.stride(0)
+    _rows_kernel[(triton.cdiv(M, config["BLOCK_M"]),)](
+        x, update, weight, bias, total, out, x.stride(0), stride_um, M, D, eps,
         BLOCK_D=triton.next_power_of_2(D), **config,
     )  # fmt: skip
 
 
 def _as_rows(x):
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+# ----------------------------------------------------------------------- what is tested, compiled and measured
+
+
+def _inputs(new, rows, D, update=False):
+    x = {"x": new(rows, D), "update": new(rows, D)} if update else {"x": new(rows, D)}
+    return {**x, "weight": new(D).mul_(0.1).add_(1), "bias": new(D), "eps": 1e-5}
+
+
+_SHARED = {
+    "small": ({"rows": 5, "D": 37},),
+    "clip": tuple({"rows": 50_000, "D": D} for D in (768, 512, 1024)),
+    "tuned": "layer_norm",
+    "key": lambda rows, D, dtype: key(rows, D, dtype),
+    "candidates": candidates,
+}
+KERNELS = {
+    "layer_norm": ladder.Kernel(
+        ours=layer_norm,
+        plain=torch_ops.layer_norm,
+        inputs=_inputs,
+        rows=("x",),
+        work=lambda rows, D: (0, 2 * rows * D + 2 * D),
+        **_SHARED,
+    ),
+    "add_layer_norm": ladder.Kernel(
+        ours=add_layer_norm,
+        plain=torch_ops.add_layer_norm,
+        inputs=partial(_inputs, update=True),
+        rows=("x", "update"),
+        work=lambda rows, D: (0, 4 * rows * D + 2 * D),
+        **_SHARED,
+    ),
+}
+
+if __name__ == "__main__":
+    ladder.show(KERNELS)

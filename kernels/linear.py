@@ -1,87 +1,105 @@
 """A linear layer whose product never leaves the chip before its bias and activation: activation(x @ weight.T + bias).
 
 The library's product writes x @ weight.T to memory, and `bias_activation` reads and writes it once more: 1.08 GB for
-256 pictures of ViT-L/14, 250 µs at 4.3 TB/s, beside a product of 700 µs at 790 TFLOP/s. So this one pays where it runs
-at more than three quarters of the library's speed, and never where there is nothing to fuse.
+256 pictures of ViT-L/14, 250 µs at 4.3 TB/s, beside a product of 700 µs at 790 TFLOP/s. So this kernel pays if it runs
+at more than three quarters of the library's speed, and never if there is nothing to fuse.
 
-    1  a tile a program       Each computes one tile of the result from a band of x and a band of weight. Tiles run row
-                              by row: those running together share a band of x, and read all of weight.
-    2  in groups              Tiles running together form a block of rows and columns. 132 tiles of 128 x 128 of a
-                              result 4096 wide need 25 bands in the place of 37; the others come out of the cache.
-    3  programs that stay     One program a multiprocessor goes from tile to tile (a persistent kernel): the next tile's
-                              loads are on their way while this one's activation is computed, its epilogue. And the
-                              copy engine brings the tiles (TMA, from compute capability 9.0 on), so that no thread
-                              computes addresses.
+    1  a tile a program       Each program computes one tile of the result from a band of x and a band of weight. Tiles
+                              run row by row: those running together share a band of x, and read all of weight.
+    2  swizzle                Tiles running together form a group of GROUP_M rows of tiles. 132 tiles of 128 x 128 of a
+                              result 4096 wide need 25 bands instead of 37; the others come out of the cache.
+    3  persistent             One program a multiprocessor goes from tile to tile: the next tile's loads are under way
+                              while this one's epilogue, bias and activation, is computed. And the copy engine brings
+                              the tiles (TMA, from compute capability 9.0 on), so that no thread computes addresses.
 
-Versions 1 and 2 are one kernel, with a GROUP of one and of more (a swizzle). (Order and persistence as in Triton's
-tutorials 03 and 09. kernels/README.md says what has been measured.)
+Versions 1 and 2 are one kernel, with GROUP_M 1 and 8. (Swizzle and persistence as in Triton's tutorials 03 and 09.
+kernels/README.md says what has been measured.)
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from miniclip.kernels import device, tuning
-from miniclip.kernels.activation import activate, known
+from miniclip.kernels import device, ladder, tuning
+from miniclip.kernels.activation import NAMES, activate, bias_activation, known
+from miniclip.ops import torch_ops
 
 
 @triton.jit
-def _place(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr):
-    """First row and column of a tile: down GROUP rows of tiles, then on to the next column of tiles."""
-    rows, columns = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
-    first = tile // (GROUP * columns) * GROUP
-    height = tl.minimum(rows - first, GROUP)
-    within = tile % (GROUP * columns)
-    return (first + within % height) * BLOCK_M, within // height * BLOCK_N
+def _swizzle(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):
+    """(pid_m, pid_n) of a tile: tiles go down GROUP_M rows of tiles, then on to the next column of tiles."""
+    num_pid_m, num_pid_n = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
+    num_pid_in_group = GROUP_M * num_pid_n
+    first_pid_m = tile // num_pid_in_group * GROUP_M
+    group_size_m = tl.minimum(num_pid_m - first_pid_m, GROUP_M)  # the last group may have fewer rows
+    pid_in_group = tile % num_pid_in_group
+    return first_pid_m + pid_in_group % group_size_m, pid_in_group // group_size_m
+
+
+# ------------------------------------------------------------ versions 1 and 2: a tile a program, and a swizzle
 
 
 @triton.jit
-def _tile(
+def _tile_kernel(
     x_ptr, weight_ptr, bias_ptr, out_ptr, M, N, K,
-    ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
-    PRECISION: tl.constexpr,
+    ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    first_m, first_n = _place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP)
-    m, n, k = first_m + tl.arange(0, BLOCK_M), first_n + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_K)
-    # Rows beyond the end are read from its beginning, which is always there, and never written.
-    x_ptrs = x_ptr + (m % M).to(tl.int64)[:, None] * K + k[None, :]  # (M, K)
-    weight_ptrs = weight_ptr + (n % N).to(tl.int64)[:, None] * K + k[None, :]  # (N, K)
-    product = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for start in range(0, K, BLOCK_K):
-        x = tl.load(x_ptrs + start, mask=start + k[None, :] < K, other=0)
-        weight = tl.load(weight_ptrs + start, mask=start + k[None, :] < K, other=0)
-        product = tl.dot(x, weight.T, product, input_precision=PRECISION)  # (M, N)
+    pid_m, pid_n = _swizzle(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)  # (M,), (N,)
+    offs_k = tl.arange(0, BLOCK_K)  # (K,)
+    # Rows beyond the end are read from the beginning, which always exists, and never written.
+    x_ptrs = x_ptr + (offs_m % M).to(tl.int64)[:, None] * K + offs_k[None, :]  # (M, K)
+    weight_ptrs = weight_ptr + (offs_n % N).to(tl.int64)[:, None] * K + offs_k[None, :]  # (N, K)
+    # x @ weight.T, BLOCK_K columns at a time: (M, K) x (K, N) -> (M, N)
+    acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start_k in range(0, K, BLOCK_K):
+        x = tl.load(x_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0)
+        weight = tl.load(weight_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0)
+        acc = tl.dot(x, weight.T, acc, input_precision=PRECISION)
+    # epilogue: bias and activation, (M, N)
     if bias_ptr is not None:
-        product += tl.load(bias_ptr + n, mask=n < N, other=0).to(tl.float32)[None, :]
-    out = activate(product, ACTIVATION).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + m.to(tl.int64)[:, None] * N + n[None, :], out, mask=(m[:, None] < M) & (n[None, :] < N))
+        acc += tl.load(bias_ptr + offs_n, mask=offs_n < N, other=0).to(tl.float32)[None, :]
+    out = activate(acc, ACTIVATION).to(out_ptr.dtype.element_ty)
+    mask = (offs_m[:, None] < M) & (offs_n[None, :] < N)
+    tl.store(out_ptr + offs_m.to(tl.int64)[:, None] * N + offs_n[None, :], out, mask=mask)
+
+
+# ---------------------------------------------------------------------------------------- version 3: persistent
 
 
 @triton.jit
-def _staying(
-    x_tiles, weight_tiles, bias_ptr, out_tiles, M, N, K,
-    ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
-    PROGRAMS: tl.constexpr, PRECISION: tl.constexpr,
+def _persistent_kernel(
+    x_desc, weight_desc, bias_ptr, out_desc, M, N, K,
+    ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr, NUM_SMS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    for tile in tl.range(tl.program_id(0), tl.cdiv(M, BLOCK_M) * tl.cdiv(N, BLOCK_N), PROGRAMS, flatten=True):
-        m, n = _place(tile, M, N, BLOCK_M, BLOCK_N, GROUP)
-        product = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        for start in range(0, K, BLOCK_K):
-            x, weight = x_tiles.load([m, start]), weight_tiles.load([n, start])  # (M, K), (N, K), zeros beyond the end
-            product = tl.dot(x, weight.T, product, input_precision=PRECISION)  # (M, N)
-        # Half of the columns at a time: the copy engine takes its tile from shared memory, which holds the next loads.
-        halves = product.reshape(BLOCK_M, 2, BLOCK_N // 2).permute(0, 2, 1).split()
+    for tile in tl.range(tl.program_id(0), tl.cdiv(M, BLOCK_M) * tl.cdiv(N, BLOCK_N), NUM_SMS, flatten=True):
+        pid_m, pid_n = _swizzle(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
+        start_m, start_n = pid_m * BLOCK_M, pid_n * BLOCK_N
+        # x @ weight.T, BLOCK_K columns at a time: (M, K) x (K, N) -> (M, N)
+        acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        for start_k in range(0, K, BLOCK_K):
+            x = x_desc.load([start_m, start_k])  # (M, K), zeros beyond the end
+            weight = weight_desc.load([start_n, start_k])  # (N, K)
+            acc = tl.dot(x, weight.T, acc, input_precision=PRECISION)
+        # epilogue, half of the columns at a time: the copy engine takes a tile from shared memory, which also holds the
+        # next loads. (M, N) -> 2 x (M, N/2)
+        halves = acc.reshape(BLOCK_M, 2, BLOCK_N // 2).permute(0, 2, 1).split()
         for half in tl.static_range(2):
-            first = n + half * (BLOCK_N // 2)
-            out = halves[half]  # (M, N/2)
+            start_half = start_n + half * (BLOCK_N // 2)
+            out = halves[half]
             if bias_ptr is not None:
-                columns = first + tl.arange(0, BLOCK_N // 2)
-                out += tl.load(bias_ptr + columns, mask=columns < N, other=0).to(tl.float32)[None, :]
-            out_tiles.store([m, first], activate(out, ACTIVATION).to(out_tiles.dtype))
+                offs_n = start_half + tl.arange(0, BLOCK_N // 2)
+                out += tl.load(bias_ptr + offs_n, mask=offs_n < N, other=0).to(tl.float32)[None, :]
+            out_desc.store([start_m, start_half], activate(out, ACTIVATION).to(out_desc.dtype))
 
+
+# --------------------------------------------------------------------------------------- choosing tiles
 
 # (least capability, up to M rows): tiles. Chosen by their compiled resources and counted bytes, not measured yet.
 TILES = {
@@ -95,7 +113,7 @@ FLOAT32_TILES = {"version": 2, "BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16, "num
 
 
 def tiles(M, N, K, dtype):
-    """What a product is computed with: the tuned configuration if there is one, else the table's."""
+    """The tiles and the version that a product is computed with: the tuned ones if there are any, else the table's."""
     default = FLOAT32_TILES if dtype == torch.float32 else device.choose(TILES, M)
     return dict(tuning.find("linear", key(M, N, K, dtype), default))
 
@@ -103,26 +121,29 @@ def tiles(M, N, K, dtype):
 def pays(M, N, K, dtype):
     """Whether the fused product is faster than the library's and one more pass.
 
-    Where nobody has measured it, for 16 bit and so many rows that the pass saved takes as long as a quarter of the
-    product. In float32 the product is three of tf32, and the library's is kept.
+    Where nobody has measured it: for 16 bit types, and so many rows that the pass saved takes as long as a quarter of
+    the product. In float32 the product is three of tf32, and the library's is kept.
     """
     default = {"fused": dtype != torch.float32 and M >= 1024}
     return tuning.find("linear", key(M, N, K, dtype), default).get("fused", True)
 
 
 def key(M, N, K, dtype):
-    """What a tuned configuration is good for."""
+    """The key that a tuned configuration is recorded under."""
     return {"M": triton.next_power_of_2(M), "N": N, "K": K, "dtype": str(dtype)[6:]}
 
 
 def candidates():
-    """Configurations to measure."""
+    """The configurations that autotuning measures."""
     return [
         {"version": version, "BLOCK_M": M, "BLOCK_N": N, "BLOCK_K": 64, "num_warps": warps, "num_stages": stages}
         for version in (2, 3)
         for M, N, warps in ((64, 32, 4), (64, 64, 4), (64, 128, 4), (128, 128, 4), (128, 128, 8), (128, 256, 8))
         for stages in (3, 4)
     ]
+
+
+# ------------------------------------------------------------------------------------------- calling them
 
 
 @device.launches(versions=3)
@@ -146,21 +167,59 @@ def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     constants = {
         "ACTIVATION": known(activation),
         "PRECISION": device.dot_precision(x.dtype),
-        "GROUP": 1 if version == 1 else 8,
+        "GROUP_M": 1 if version == 1 else 8,
         **{name: value for name, value in config.items() if name not in ("version", "fused")},
     }
-    count = triton.cdiv(M, config["BLOCK_M"]) * triton.cdiv(N, config["BLOCK_N"])
+    num_tiles = triton.cdiv(M, config["BLOCK_M"]) * triton.cdiv(N, config["BLOCK_N"])
     if version == 3 and all(
         t.data_ptr() % 16 == 0 and t.stride(0) * t.element_size() % 16 == 0 for t in (flat, weight, out)
     ):
-        programs = min(count, device.processors(x))
-        _staying[(programs,)](
+        num_sms = min(num_tiles, device.processors(x))
+        _persistent_kernel[(num_sms,)](
             TensorDescriptor.from_tensor(flat, [config["BLOCK_M"], config["BLOCK_K"]]),
             TensorDescriptor.from_tensor(weight, [config["BLOCK_N"], config["BLOCK_K"]]),
             bias,
             TensorDescriptor.from_tensor(out, [config["BLOCK_M"], config["BLOCK_N"] // 2]),
-            M, N, K, PROGRAMS=programs, **constants,
+            M, N, K, NUM_SMS=num_sms, **constants,
         )  # fmt: skip
     else:  # the copy engine takes rows that begin at multiples of 16 bytes
-        _tile[(count,)](flat, weight, bias, out, M, N, K, **constants)
+        _tile_kernel[(num_tiles,)](flat, weight, bias, out, M, N, K, **constants)
     return out.reshape(*x.shape[:-1], N)
+
+
+# ----------------------------------------------------------------------- what is tested, compiled and measured
+
+
+def _inputs(new, M, N, K, activation="quick_gelu"):
+    return {"x": new(M, K), "weight": new(N, K).mul_(K**-0.5), "bias": new(N), "activation": activation}
+
+
+def _one_pass(x, weight, bias, activation):
+    return bias_activation(F.linear(x, weight), bias, activation, in_place=True)
+
+
+KERNELS = {
+    "linear": ladder.Kernel(
+        ours=linear,
+        plain=torch_ops.linear,
+        inputs=_inputs,
+        rows=("x",),
+        work=lambda M, N, K: (2 * M * N * K, M * K + N * K + N + M * N),
+        small=({"M": 5, "N": 19, "K": 37}, {"M": 5, "N": 24, "K": 40}),  # the second is one that version 3 takes
+        clip=(  # the first product of a block's MLP, for 256 pictures of B/32, B/16, L/14, 256 texts, and one picture
+            {"M": 12_800, "N": 3072, "K": 768},
+            {"M": 50_432, "N": 3072, "K": 768},
+            {"M": 65_792, "N": 4096, "K": 1024},
+            {"M": 19_712, "N": 2048, "K": 512},
+            {"M": 50, "N": 3072, "K": 768},
+        ),
+        compiled=tuple({"M": M, "N": 3072, "K": 768, "activation": name} for M in (50, 800, 12_800) for name in NAMES),
+        peers={"torch's product, one pass": _one_pass},
+        tuned="linear",
+        key=lambda M, N, K, dtype: key(M, N, K, dtype),
+        candidates=candidates,
+    )
+}
+
+if __name__ == "__main__":
+    ladder.show(KERNELS)

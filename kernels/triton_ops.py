@@ -1,7 +1,7 @@
-"""The operations of `numpy_ops` on a GPU: same names, same signatures, Triton where it pays, torch elsewhere.
+"""The operations of `numpy_ops` on a GPU: same names, same signatures; Triton where it pays, torch elsewhere.
 
 float32, float16 or bfloat16, forward only: to differentiate, take the torch backend. Matrix products are the library's
-unless something can be fused into them. What each operation means stands once, in `numpy_ops`.
+unless something can be fused into them. `numpy_ops` says what each operation computes.
 """
 
 import functools
@@ -30,10 +30,10 @@ ANY_DEVICE = False
 
 
 def asarray(x, *, device=None, dtype=None):
-    """Hand `x` to this backend: a tensor of `dtype` (the name of one, None: as it is) on `device`.
+    """x as a tensor of this backend: of `dtype` (a name; None: x's own) on `device`.
 
-    device None is the GPU that `x` is on, else the current one. Raises InputError where the kernels cannot run, and
-    where gradients are wanted.
+    device None is the GPU that `x` is on, else the current one. Raises InputError if the kernels cannot run, and if
+    gradients are wanted.
     """
     x = torch_ops.asarray(x)
     if x.requires_grad and torch.is_grad_enabled():
@@ -95,7 +95,7 @@ def silu(x):
     return activation_kernels.bias_activation(x, None, "silu")
 
 
-tanh = torch_ops.tanh  # of one row a text
+tanh = torch_ops.tanh  # of one row a text: not worth a kernel
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
@@ -105,7 +105,7 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": 
 
 def linear(x, weight, bias=None, *, activation=None):
     if activation not in activation_kernels.NAMES:
-        x = F.linear(x, weight, bias)  # (..., out), the library adds the bias as it writes
+        x = F.linear(x, weight, bias)  # (..., out); the library adds the bias in its epilogue
         return x if activation is None else ACTIVATIONS[activation](x)
     if linear_kernels.pays(x.numel() // x.shape[-1], *weight.shape, x.dtype):
         return linear_kernels.linear(x, weight, bias, activation)
@@ -120,7 +120,7 @@ def add_layer_norm(x, update, weight, bias, *, eps):
     return layer_norm_kernels.add_layer_norm(x, update, weight, bias, eps=eps)
 
 
-attention_weights = torch_ops.attention_weights  # for those who look inside; the kernel never has them all
+attention_weights = torch_ops.attention_weights  # for looking inside: the kernel never has them all
 
 
 def attention(q, k, v, *, causal=False, lengths=None):
@@ -134,7 +134,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
     if isinstance(padding, tuple):
         x, padding = F.pad(x, 2 * padding), 0
     x = _convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
-    rows, residual = (None if t is None else t.permute(0, 2, 3, 1) for t in (x, residual))  # as they lie in memory
+    rows, residual = (None if t is None else t.permute(0, 2, 3, 1) for t in (x, residual))  # the order in memory
     fused = activation if activation in activation_kernels.NAMES else None
     rows = activation_kernels.bias_activation(rows, bias, fused, residual=residual, in_place=True)
     x = rows.permute(0, 3, 1, 2)  # (B, O, Gy, Gx)
@@ -142,11 +142,12 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
 
 
 def _convolve(x, weight, stride, padding, groups):
-    """The library's product and nothing else: what follows it is one pass over memory."""
-    x = x.contiguous(memory_format=torch.channels_last)  # the matrix units' order, which all that follows keeps
+    """x convolved by the library, without bias and activation: these are one pass over memory after it."""
+    # The order in memory that the matrix units want; all later operations keep it.
+    x = x.contiguous(memory_format=torch.channels_last)
     if not x.is_cuda:
         return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
-    # F.conv2d calls this, too, but with tf32 for float32, unless a setting of the whole process forbids it.
+    # F.conv2d calls this too, but with tf32 for float32 unless a setting of the whole process forbids it.
     options = {"dilation": [1, 1], "benchmark": False, "deterministic": False, "allow_tf32": False}
     return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, groups=groups, **options)
 

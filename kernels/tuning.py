@@ -1,8 +1,8 @@
-"""Tuned configurations: what was measured to be fastest, by kernel, compute capability and shape.
+"""Tuned configurations: the fastest tiles that were measured, by kernel, compute capability and shape.
 
-`tuned.json` ships with the package; `miniclip bench kernels --autotune` measures this machine's and writes them to the
-cache, where they come first. A kernel that finds nothing here takes the tiles that its own file chooses: nobody waits
-for tuning unasked.
+`tuned.json` ships with the package. `miniclip bench kernels --autotune` measures on this machine and writes to the
+cache, which is read first. A kernel that finds nothing here takes the tiles that its own file chooses: no user waits
+for tuning that they did not ask for.
 """
 
 import functools
@@ -18,17 +18,17 @@ SHIPPED = Path(__file__).with_name("tuned.json")
 
 
 def cached():
-    """The file for what this machine measured itself."""
+    """The path of the file with this machine's own measurements."""
     return caches.cache_directory() / "tuned.json"
 
 
 def find(kernel, key, default=None):
-    """The configuration recorded for a kernel and a key on this device's capability, or `default`."""
+    """The configuration recorded for a kernel, a key and this device's capability, or `default`."""
     return _table().get(_entry(kernel, device.capability(), key), default)
 
 
 def record(entries, path=None):
-    """Add measured entries {"kernel", "capability", "key", "config", ...} to a file, the cache's if None."""
+    """Add measured entries {"kernel", "capability", "key", "config", ...} to a file (None: the cache's)."""
     path = cached() if path is None else path
     table = {_entry(e["kernel"], e["capability"], e["key"]): e for e in [*_read(path), *entries]}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def record(entries, path=None):
 
 @functools.cache
 def _table():
-    entries = [*_read(SHIPPED), *_read(cached())]  # the later one counts
+    entries = [*_read(SHIPPED), *_read(cached())]  # of two for the same key the later one counts
     return {_entry(e["kernel"], e["capability"], e["key"]): e["config"] for e in entries}
 
 

@@ -175,6 +175,7 @@ class ModelConfig:
     family: ClassVar[str]
     scale: ClassVar[str]  # the only parameter outside the towers
     towers: ClassVar[dict[str, Sequence[type]]]  # the classes that `visual` and `text` may have
+    tokenizer: ClassVar[str]  # the name of its tokenizer's class
 
     def shapes(self) -> dict[str, Any]:
         """The model's parameter tree, with shapes as leaves."""
@@ -216,6 +217,7 @@ class CLIPConfig(ModelConfig):
     family: ClassVar[str] = "clip"
     scale: ClassVar[str] = "logit_scale"
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
+    tokenizer: ClassVar[str] = "Tokenizer"
 
 
 def _tower(kinds, values):

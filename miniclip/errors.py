@@ -11,3 +11,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message if len(message) <= 2 * HALF else f"{message[:HALF]} … {message[-HALF:]}")
+
+
+class WrongAnswer(Exception):
+    """A function that is measured computes a wrong result."""

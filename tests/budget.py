@@ -6,7 +6,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def normal(seed, *shape, dtype=torch.float32, scale=1.0):
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64) * scale
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64) * scale
     return x.to(dtype).to(DEVICE)
 
 

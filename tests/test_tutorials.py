@@ -13,8 +13,9 @@ from PIL import Image
 from render import INDEX, LARGEST, NOTEBOOKS, RENDERED, choose, index, tutorials
 
 import miniclip
-from miniclip import kernels, viz
+from miniclip import kernels
 from miniclip.learn.catalogue import exercises
+from miniclip.viz import style
 
 ALL = tutorials()
 each_tutorial = pytest.mark.parametrize("tutorial", ALL, ids=lambda tutorial: tutorial.name)
@@ -28,7 +29,7 @@ DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 def public_names():
     """The names of the library's public functions and classes."""
-    rooms = [*(LIBRARY / room for room in ("", "data", "ops", "towers", "viz")), KERNELS]
+    rooms = [*(LIBRARY / room for room in ("", "ops", "towers", "train", "viz")), KERNELS]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for room in rooms for path in room.glob("*.py")]
     names = {node.name for tree in trees for node in tree.body if isinstance(node, DEFINITIONS)}
     return {name for name in names if not name.startswith("_")}
@@ -180,6 +181,6 @@ def test_what_a_tutorial_defines_is_short_and_not_the_librarys(tutorial):
 def test_pictures_fit_a_page(tutorial):
     for path in tutorial.pictures:
         with Image.open(path) as picture:
-            assert picture.width <= 100 * viz.WIDTH + 40, path.name
+            assert picture.width <= 100 * style.WIDTH + 40, path.name
             colours = picture.convert("RGB").getcolors(1 << 24)
             assert max(count for count, _ in colours) < 0.97 * picture.width * picture.height, f"{path.name} is empty"

@@ -22,7 +22,7 @@ import numpy as np
 import miniclip
 from miniclip import Tokenizer, tokenizer
 from miniclip.fetch import vocabulary
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import tokens as draw
 
 model, preprocess = miniclip.load("shapes", backend="numpy")

@@ -22,7 +22,7 @@ from miniclip import image as preprocessing
 from miniclip import weights
 from miniclip.ops import numpy_conv, numpy_ops
 from miniclip.runtime import pictures
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import pixels as draw
 
 rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ import miniclip
 from miniclip.ops import numpy_ops
 from miniclip.params import tree_map
 from miniclip.towers import transformer, vit
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import block as draw
 
 rng = np.random.default_rng(0)

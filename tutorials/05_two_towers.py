@@ -25,7 +25,7 @@ from miniclip.families.clip.presets import PRESETS
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
 from miniclip.towers import text, transformer, vit
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import towers as draw
 
 rng = np.random.default_rng(0)

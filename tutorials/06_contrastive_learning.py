@@ -26,7 +26,7 @@ from miniclip.loss import contrastive_loss, contrastive_loss_gradient
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops, torch_ops
 from miniclip.tokenizer import Tokenizer
-from miniclip.train import loop, shapes
+from miniclip.train.loop import loop, shapes
 from miniclip.viz import learning as draw
 
 torch.set_num_threads(1)  # sums in one order, however many cores there are

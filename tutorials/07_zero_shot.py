@@ -22,7 +22,7 @@ from miniclip import zero_shot
 from miniclip.fetch import hub, vocabulary
 from miniclip.ops import numpy_ops
 from miniclip.runtime import caches
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import similarity_matrix
 from miniclip.viz import zero_shot as draw
 from miniclip.weights import DIRECTORY

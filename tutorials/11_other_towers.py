@@ -28,7 +28,7 @@ from miniclip.families.clip.presets import PRESETS
 from miniclip.ops import numpy_ops
 from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.towers import bert, efficientnet, resnet, tracing
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import attention as draw_attention
 from miniclip.viz import other_towers as draw
 

@@ -270,13 +270,13 @@ assert one > 0.1 and two < 1e-4
 # `@triton.jit` makes of a function an object that can be launched; the function itself is its `.fn`.
 
 # %%
-for kernel in (library._normalise, library._rows):
+for kernel in (library._normalise, library._rows_kernel):
     print(inspect.getsource(kernel.fn))
 
 # %% [markdown]
 # The arithmetic, `_normalise`, is ours, for several rows at once: hence the two axes. A float32 row has its mean
-# taken out twice, since the first sum was rounded. `x_row` is the distance between the beginnings of rows, which may
-# lie apart; `tl.int64` is there for offsets beyond $2^{31}$. `update_ptr is not None` is decided as the kernel is
+# taken out twice, since the first sum was rounded. `stride_xm` is the distance between the beginnings of rows, which
+# may be apart; `tl.int64` is there for offsets beyond $2^{31}$. `update_ptr is not None` is decided as the kernel is
 # compiled: with an update $u$, the residual sum $x + u$ and its norm are one kernel.
 #
 # There are two versions. A GPU runs its threads in **warps** of 32 which go in step. Version 1 gives a row to four

@@ -289,12 +289,12 @@ assert np.allclose(forgotten[14], share * exact[14], rtol=0, atol=1e-12) and sha
 # a tile of queries, with all keys at once. 3: ours. 4: what is used. Here is a step of it, for $N$ keys:
 
 # %%
-print(inspect.getsource(library._keys.fn))
+print(inspect.getsource(library._inner_step.fn))
 
 # %% [markdown]
-# It is the body of our loop but for three things. Scores are in powers of two, since that is what the hardware has:
-# `scale` holds $\log_2 e$ too. `k_t` and `v_t` are the distances between tokens, so that queries, keys and values are
-# read where one packed product has left them. And `MASKED` is a constant: a tile that is known to be whole is
+# It is the body of our loop, except for three things. Scores are in powers of two, since that is what the hardware
+# has: `qk_scale` holds $\log_2 e$ too. `stride_kt` and `stride_vt` are the distances between tokens, so that queries,
+# keys and values are read from one packed product. And `MASKED` is a constant: a tile that is known to be full is
 # compiled without masks.
 
 # %%
@@ -327,9 +327,9 @@ def edges(T, version):
     sizes = device.choose(library.TILES, T)  # of an H100 or H200, for which the interpreter stands
     config = library.tiles(T, T, K, torch.float16, False, False, config=sizes)
     both = []
-    for size, rest in ((config["BLOCK_M"], config["REST_M"]), (config["BLOCK_N"], config["REST_N"])):
+    for size, tail in ((config["BLOCK_M"], config["TAIL_M"]), (config["BLOCK_N"], config["TAIL_N"])):
         whole = np.arange(0, T + 1, size)
-        both.append(whole if T % size == 0 else np.append(whole, whole[-1] + (rest if version == 4 else size)))
+        both.append(whole if T % size == 0 else np.append(whole, whole[-1] + (tail if version == 4 else size)))
     return both
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import miniclip
-from miniclip.train import shapes
+from miniclip.train.loop import shapes
 from miniclip.viz import similarity_matrix
 
 rng = np.random.default_rng(3)

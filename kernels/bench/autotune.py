@@ -1,4 +1,4 @@
-"""`miniclip bench kernels --autotune`: every candidate for a kernel's tiles, measured here; the fastest is recorded."""
+"""`miniclip bench kernels --autotune`: measures every candidate for a kernel's tiles here, and records the fastest."""
 
 import math
 from functools import partial
@@ -7,32 +7,32 @@ from pathlib import Path
 import torch
 
 from miniclip.bench import records, session
-from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import gpu_timing, oracle
+from miniclip.kernels import device, oracle, tuning
+from miniclip.kernels.bench import gpu_timing
 from miniclip.kernels.bench.cases import KERNELS, describe, input_sets
 
-SECONDS = 240  # unless others are asked for
+SECONDS = 240  # the default
 
 
 def run(cases, rounds, path=None, seconds=None):
-    """Tune for all cases of 16 bit, and add what is fastest to `path` (None: the cache's file) as it is found."""
+    """Tune for all cases in 16 bit types, and add the fastest of each to `path` (None: the cache's file) at once."""
     path = None if path is None else Path(path)
     groups = list(grouped(cases).values())
     for group in session.within(SECONDS if seconds is None else seconds, groups, lambda group: describe(group[0])):
         entry, count = tune(group, rounds)
-        told = f"{entry['config']}, {entry['microseconds']:.1f} µs" if entry else "none that runs and is right"
-        print(f"{describe(group[0])}: of {count} tiles {told}", flush=True)
+        fastest = f"{entry['config']}, {entry['microseconds']:.1f} µs" if entry else "none that runs and is right"
+        print(f"{describe(group[0])}: of {count} tiles {fastest}", flush=True)
         if entry:
             tuning.record([entry], path)
 
 
 def grouped(cases):
-    """{(module, key): cases}: those that find the same tiles, layer norm with and without a sum before it, say."""
+    """{(tuned, key): cases} that find the same tiles, such as layer norm with and without a residual sum."""
     groups = {}
     for case in cases:
         kernel = KERNELS[case.kernel]
         if kernel.tuned and case.dtype != "float32" and not case.compiled:
-            groups.setdefault((kernel.tuned.__name__, str(_key(case))), []).append(case)
+            groups.setdefault((kernel.tuned, str(_key(case))), []).append(case)
     return groups
 
 
@@ -41,13 +41,13 @@ def _key(case):
 
 
 def tune(group, rounds):
-    """-> (the entry for `tuning.record`, how many candidates there were); None where none runs and is right.
+    """The fastest candidate for a group: -> (entry for `tuning.record` or None if none runs and is right, how many).
 
-    The fastest is the one with the least geometric mean over all cases of the group. A linear layer is held against
-    the library's product with one pass more, too.
+    The fastest has the least geometric mean over all cases of the group. A linear layer is also compared with the
+    library's product and one more pass.
     """
-    first, module = group[0], KERNELS[group[0].kernel].tuned
-    candidates = dict(enumerate(module.candidates()))
+    first, kernel = group[0], KERNELS[group[0].kernel]
+    candidates = dict(enumerate(kernel.candidates()))
     times = [_times(case, candidates, rounds) for case in group]  # of each case, {candidate or peer: microseconds}
     means = {i: math.prod(t[i] for t in times) ** (1 / len(times)) for i in candidates if all(i in t for t in times)}
     if not means:
@@ -55,10 +55,10 @@ def tune(group, rounds):
     best = min(means, key=means.get)
     config = candidates[best]
     if first.kernel == "linear":
-        library = [times[0][name] for name in KERNELS["linear"].peers if name in times[0]]
+        library = [times[0][name] for name in kernel.peers if name in times[0]]
         config = {**config, "fused": all(means[best] < time for time in library)}
     return {
-        "kernel": module.__name__.rpartition(".")[2],
+        "kernel": kernel.tuned,
         "capability": device.capability(),
         "key": _key(first),
         "config": config,
@@ -69,7 +69,7 @@ def tune(group, rounds):
 
 
 def _times(case, candidates, rounds):
-    """{candidate's number, or peer: microseconds} of all that run and are right."""
+    """{a candidate's number, or a peer: microseconds} of all that run and are right."""
     kernel = KERNELS[case.kernel]
     sets = input_sets(case, "cuda")
     inputs = next(sets)

@@ -1,7 +1,7 @@
 """How long a kernel takes on a GPU, and what the GPU can do.
 
-A kernel's calls are recorded as one CUDA graph, which no launch delays, over several sets of inputs that together
-exceed the L2 cache twice, so that each call finds its inputs in memory, as kernels do between which others run.
+A kernel's calls are recorded as one CUDA graph, so that launches delay nothing. The calls go over several sets of
+inputs, which together exceed the L2 cache twice: each call finds its inputs in memory, as a kernel does in a model.
 """
 
 import math
@@ -21,26 +21,26 @@ def _event():
 
 CUDA = Clock(
     mark=_event,
-    elapsed=lambda start, end: start.elapsed_time(end) * 1e3,  # which torch gives in milliseconds
+    elapsed=lambda start, end: start.elapsed_time(end) * 1e3,  # torch gives milliseconds
     wait=lambda: torch.cuda.synchronize(),
     alone=lambda run: torch.cuda.synchronize(),
 )
 
 
 def how_many_sets(inputs):
-    """Sets of inputs like these, {argument: value}, that exceed this GPU's L2 cache twice; at least 2."""
+    """How many sets of inputs like these, {argument: value}, exceed this GPU's L2 cache twice; at least 2."""
     size = sum(x.numel() * x.element_size() for x in inputs.values() if isinstance(x, torch.Tensor))
     cache = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
     return max(2, math.ceil(2 * cache / size))
 
 
 def kernel_medians(providers, sets, rounds=ROUNDS):
-    """{name: call} -> ({name: microseconds of one call}, rounds, [names of those that could not be recorded]).
+    """({name: microseconds of one call}, rounds, [names that could not be recorded]) for providers {name: call}.
 
-    sets: [{argument: value}], the same for all; each provider has been called before, and is compiled.
+    sets: [{argument: value}], the same for all. Each provider must have been called before, so that it is compiled.
     """
     calls = len(sets) * math.ceil(CALLS / len(sets))
-    pool = torch.cuda.graph_pool_handle()  # one memory for all: nobody looks at the results any more
+    pool = torch.cuda.graph_pool_handle()  # one memory for all: the results are not used any more
     runs = {name: _recorded(call, sets, calls, pool) for name, call in providers.items()}
     times, rounds = medians({name: run for name, (run, _) in runs.items()}, CUDA, rounds)
     launched = [name for name, (_, graph) in runs.items() if graph is None]
@@ -48,22 +48,22 @@ def kernel_medians(providers, sets, rounds=ROUNDS):
 
 
 def _recorded(call, sets, calls, pool):
-    """-> (run(), its graph), of so many calls with the sets in turn; where they cannot be recorded, (run(), None)."""
+    """(run(), its graph) of `calls` calls with the sets in turn; (run(), None) if they cannot be recorded."""
 
     def run():
-        results = [None] * len(sets)  # kept for a while, so that they do not all go to the same, cached, memory
+        results = [None] * len(sets)  # kept for a while: else all would be written to the same, cached, memory
         for i in range(calls):
             results[i % len(sets)] = call(**sets[i % len(sets)])
 
     graph = torch.cuda.CUDAGraph()
     try:
-        # A capture that fails leaves its stream as the current one: the outer context takes that back.
+        # A capture that fails leaves its stream as the current one: the outer context restores ours.
         with (
             torch.cuda.stream(torch.cuda.current_stream()),
             torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
         ):
             run()
-    except Exception:  # whatever a provider does that a graph cannot hold
+    except Exception:  # a provider may do anything that a graph cannot hold
         torch.cuda.synchronize()
         return run, None
     return graph.replay, graph
@@ -73,7 +73,7 @@ def _recorded(call, sets, calls, pool):
 
 
 def ceilings(dtype):
-    """What this GPU can do, as measured now: {"copy": GB/s, read and written, "product": TFLOP/s in a torch dtype}.
+    """Measure what this GPU can do: {"copy": GB/s, read and written, "product": TFLOP/s in a torch dtype}.
 
     float32 products are three of tf32, as our kernels compute them.
     """

@@ -1,4 +1,4 @@
-"""`miniclip bench kernels`: every kernel against its peers in the same run, its answer first, then its time."""
+"""`miniclip bench kernels`: every kernel beside its peers in the same run. First its answer is checked, then timed."""
 
 from functools import partial
 
@@ -6,25 +6,25 @@ import torch
 
 from miniclip.bench import records, session, timing
 from miniclip.errors import InputError
-from miniclip.kernels import device
-from miniclip.kernels.bench import autotune, gpu_timing, oracle
+from miniclip.kernels import device, oracle
+from miniclip.kernels.bench import autotune, gpu_timing
 from miniclip.kernels.bench.cases import CASES, KERNELS, describe, input_sets
 from miniclip.kernels.bench.report import RESULTS
 
 OURS = "miniclip"
-PEERS_SLACK = 10  # a peer is only held to compute the same thing
+PEERS_SLACK = 10  # a peer must only compute the same thing
 
 
 def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, seconds=None, out=None):
-    """Measure CASES, print and record them; with `ladder` the versions of each kernel in the place of its peers.
+    """Measure CASES, print and record them; with `ladder` the versions of each kernel instead of its peers.
 
-    With `tune` the tiles of each kernel instead, recorded in `tuned_path` (None: the cache). No case is begun after
-    `seconds`. InputError without a GPU, and at the end where an answer of ours was wrong.
+    With `tune`, the tiles of each kernel are measured instead and recorded in `tuned_path` (None: the cache). No case
+    is started after `seconds`. Raises InputError without a GPU, and at the end if an answer of ours was wrong.
     """
     if tune and out is not None:
-        raise InputError("--out is for records: give --autotune the file that tiles go to")
-    cases = [case for case in CASES if KERNELS[case.kernel].versions and not case.compiled] if ladder else CASES
-    chosen = session.select(cases, only, lambda case: [case.kernel])
+        raise InputError("--out is for records: pass the file for tiles to --autotune itself")
+    ladders = [case for case in CASES if len(KERNELS[case.kernel].versions) > 1 and not case.compiled]
+    chosen = session.select(ladders if ladder else CASES, only, lambda case: [case.kernel])
     check_gpu()
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
     with torch.no_grad():
@@ -43,17 +43,17 @@ def check_gpu():
     if reason:
         raise InputError(
             f"bench kernels needs an NVIDIA GPU of compute capability 8.0 or more: {reason}. "
-            f"Without one, miniclip bench models --device cpu compares the other backends"
+            f"Without a GPU, miniclip bench models --device cpu compares the other backends"
         )
 
 
 def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
-    """A case's record; without times for those whose answer is wrong, and for those that raise."""
+    """The record of a case. Providers whose answer is wrong, or that raise, have no time in it."""
     kernel, dtype, ceilings = KERNELS[case.kernel], getattr(torch, case.dtype), ceilings[case.dtype]
     sets = input_sets(case, device)
     inputs = next(sets)
     check, usual = oracle.checker(kernel, inputs)
-    calls = versions(kernel) if ladder else providers(kernel, case.compiled)
+    calls = kernel.versions if ladder else providers(kernel, case.compiled)
     ours, errors = (list(calls)[-1] if ladder else OURS), {}
 
     def check_one(name, result):
@@ -93,14 +93,10 @@ def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
 
 
 def providers(kernel, compiled):
-    """{name: call}: ours, torch's own, its other ways, and with `compiled` what torch.compile makes of its own."""
+    """{name: call}: ours, torch's own, the peers, and with `compiled` also torch.compile of torch's own."""
     calls = {OURS: kernel.ours, "torch": kernel.plain, **kernel.peers}
     if compiled:
-        torch.compiler.reset()  # it gives up on a function after some shapes, and without a word
-        # Without graphs of its own, which cannot be recorded into ours.
+        torch.compiler.reset()  # it gives up on a function after some shapes, without a message
+        # Its own graphs cannot be recorded into ours: a mode without them.
         calls["torch.compile"] = torch.compile(kernel.plain, mode="max-autotune-no-cudagraphs", dynamic=False)
     return calls
-
-
-def versions(kernel):
-    return {f"version {version}": partial(kernel.ours, version=version) for version in kernel.versions}

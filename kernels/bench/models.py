@@ -1,7 +1,7 @@
 """`miniclip bench models`: whole encoders, ours beside torch, transformers and torch.compile, with the same weights.
 
-Calls as a user makes them, each alone on an idle device: launches count. Pictures and a peer's tokens are on the device
-already; ours take tokens as the tokenizer gives them, in an ndarray, and bring them there in that time.
+Calls are as a user makes them, each alone on an idle device: launches count. Pictures, and tokens for a peer, are on
+the device already. Ours take tokens as the tokenizer gives them, in an ndarray: moving them is part of the time.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ TOWERS += [("visual", "align-base"), ("text", "align-base")]
 BATCHES = {("cuda", "visual"): (1, 8, 64, 256), ("cuda", "text"): (1, 64, 256), ("cpu", "visual"): (1, 8)}
 BATCHES["cpu", "text"] = BATCHES["cpu", "visual"]
 COMPILED = (256, 1)  # batches for which torch.compile is prepared, on a GPU
-CHUNK = 32  # rows that the reference takes at a time
+CHUNK = 32  # rows that the reference computes at a time
 WARM_UP = 3  # calls: torch.compile records its graph in the second
 
 
@@ -55,7 +55,7 @@ def describe(case):
 
 
 def cases(device, towers=TOWERS, batches=None):
-    """All without torch.compile first: where time runs out, what took its time to prepare comes last."""
+    """The cases for a device: those with torch.compile are last, since they take long to prepare."""
     chosen = {tower: batches or BATCHES[device, tower] for tower, _ in towers}
     plain = [Case(tower, model, batch) for tower, model in towers for batch in chosen[tower]]
     compiled = [Case(tower, model, B, True) for tower, model in towers for B in COMPILED if B in chosen[tower]]
@@ -63,9 +63,9 @@ def cases(device, towers=TOWERS, batches=None):
 
 
 def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, configs=CONFIGS, towers=TOWERS, batches=None):
-    """Measure `cases`, print and record them; no case is begun after `seconds`.
+    """Measure `cases`, print and record them; no case is started after `seconds`.
 
-    InputError where the device is not there, and at the end where features of ours were wrong.
+    Raises InputError if there is no such device, and at the end if features of ours were wrong.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no CUDA GPU: pass --device cpu to compare the backends that run without one")
@@ -73,7 +73,7 @@ def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, config
     chosen = session.select(cases(device, towers, batches), only, lambda case: case.name.split())
     most = max(case.batch for case in chosen)
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
-    # Cases of one tower follow each other: it is built once for all its batches.
+    # Cases of one tower are next to each other: it is built once for all its batches.
     build = lru_cache(maxsize=1)(lambda tower, model, *how: prepare(configs[model], tower, device, most, *how))
     with torch.no_grad():
         facts = {
@@ -91,7 +91,7 @@ def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, config
 
 
 def measure(case, config, prepared, rounds, facts):
-    """A case's record; without times for those whose features are wrong, and for those that raise."""
+    """The record of a case. Providers whose features are wrong, or that raise, have no time in it."""
     encoders, missing, inputs, reference = prepared
     device = inputs.device.type
     calls = {name: partial(encode, ready(inputs[: case.batch])) for name, (encode, ready) in encoders.items()}
@@ -131,7 +131,7 @@ def measure(case, config, prepared, rounds, facts):
 
 
 def alone(config, tower):
-    """A model of one tower, as transformers has it: some text towers have no projection there."""
+    """The configuration of one tower alone, as transformers has it: some text towers have no projection there."""
     config = dataclasses.replace(config, **{"text" if tower == "visual" else "visual": None})
     projected = tower == "visual" or families.of(config).huggingface.TEXT_PROJECTION
     return config if projected else dataclasses.replace(config, embed_dim=None)
@@ -141,9 +141,9 @@ def alone(config, tower):
 
 
 def prepare(config, tower, device, most, compiled):
-    """-> ({provider: (encode, what makes inputs ready for it)}, {provider: why it is missing}, inputs, reference).
+    """({provider: (encode, what prepares inputs for it)}, {provider: why it is missing}, inputs, reference).
 
-    inputs: `most` random pictures or texts; reference (most, E): float32's features of them, an ndarray of float64.
+    inputs: `most` random pictures or texts; reference (most, E): their features in float32, as an ndarray of float64.
     """
     config = alone(config, tower)
     kind = families.of(config).model
@@ -163,7 +163,7 @@ def prepare(config, tower, device, most, compiled):
         return encode, lambda x: x.to(getattr(torch, dtype)) if tower == "visual" else x
 
     def compiled_theirs():
-        torch.compiler.reset()  # it gives up on a function after some shapes, and without a word
+        torch.compiler.reset()  # it gives up on a function after some shapes, without a message
         encode, ready = theirs()
         return torch.compile(encode, mode="max-autotune", dynamic=False), ready
 
@@ -180,9 +180,9 @@ def prepare(config, tower, device, most, compiled):
 
 
 def _draw(name, shape, device):
-    """Random parameters that keep sizes as they are on their way, so that every part has a say in the features."""
+    """Random parameters that keep numbers at the same size through the tower: every part matters for the features."""
     if len(shape) >= 2:
-        gain = 1.37 if len(shape) == 4 and "patch" not in name else 1  # what swish and excitation take away
+        gain = 1.37 if len(shape) == 4 and "patch" not in name else 1  # for what swish and excitation take away
         return torch.randn(shape, device=device) * gain * math.prod(shape[1:]) ** -0.5
     if name.endswith(".weight"):  # a layer norm's
         return torch.ones(shape, device=device)
@@ -199,14 +199,14 @@ def _inputs(config, tower, count, device):
 
 
 def _transformers(config, tower, flat, device, dtype):
-    """transformers' own model of one tower with the same weights, as a function of pictures or tokens."""
+    """A function of pictures or tokens: transformers' own model of one tower, with the same weights."""
     import transformers
 
     tree = params.unflatten({name: x.cpu().numpy() for name, x in flat.items()})
     with tempfile.TemporaryDirectory() as directory:
         huggingface.save(Path(directory, "m"), config, tree)
         (kind,) = read_json(Path(directory, "m", "config.json"))["architectures"]
-        model = getattr(transformers, kind).from_pretrained(Path(directory, "m"))  # with SDPA where it knows how
+        model = getattr(transformers, kind).from_pretrained(Path(directory, "m"))  # with SDPA if the model supports it
     model = model.to(device, dtype).eval()
     if kind == "AlignVisionModel":
         return lambda x: model(x).pooler_output

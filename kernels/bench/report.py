@@ -1,4 +1,4 @@
-"""`miniclip bench report`: the newest records as tables and pictures, beside the targets that they are held to."""
+"""`miniclip bench report`: the newest records as tables and pictures, and the targets that were measured."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,17 +8,17 @@ from miniclip.bench import markdown, records
 README = Path(__file__).parents[1] / "README.md"
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-DEVICE, DTYPE = "H200", "bfloat16"  # that the targets are for
+DEVICE, DTYPE = "H200", "bfloat16"  # of the targets
 HOW = (
-    "`make gpu`, on a machine with an NVIDIA GPU, measures what 8 minutes allow and writes this section again; "
-    "`miniclip bench kernels` and `miniclip bench models` take their time and measure all."
+    "`make gpu`, on a machine with an NVIDIA GPU, measures for 8 minutes and writes this section again; "
+    "`miniclip bench kernels` and `miniclip bench models` measure everything, which takes longer."
 )
 
 
 class Target(NamedTuple):
     name: str
     shape: dict
-    against: str  # a provider, "the best peer", or "the limit": then a share of it
+    against: str  # a provider, "the best peer", or "the limit" (`least` is then a share of it)
     least: float
 
 
@@ -37,7 +37,7 @@ TARGETS = [
 
 
 def measured(target, found):
-    """What the records say of a target, the share or the ratio; None where nobody has measured it."""
+    """The share or the ratio that the records have for a target; None if nobody has measured it."""
     for r in found:
         if (r["name"], r["shape"], r["dtype"]) == (target.name, target.shape, DTYPE) and DEVICE in r["device"]:
             if target.against == "the limit":
@@ -52,16 +52,18 @@ def measured(target, found):
 
 
 def section(found, pictures=()):
-    """What stands between the markers, in Markdown; pictures: [(what it shows, its path from the README)]."""
-    rows = [_target_row(target, measured(target, found)) for target in TARGETS]
+    """The text between the markers, in Markdown; pictures: [(what it shows, its path from the README)].
+
+    Only targets that were measured are in it.
+    """
     if not found:
-        head = f"Nothing has been measured yet. The targets, on an {DEVICE} in {DTYPE}, all of them unmeasured:"
-        return "\n\n".join([head, markdown.table(["what", "target"], [row[:2] for row in rows]), HOW])
-    parts = [
-        f"The targets, on an {DEVICE} in {DTYPE}:",
-        markdown.table(["what", "target", "measured", "reached"], rows),
-        *(f"![{shown}]({path})" for shown, path in pictures),
-    ]
+        return f"Nothing has been measured yet. {HOW}"
+    parts = []
+    rows = [_target_row(target, measured(target, found)) for target in TARGETS if measured(target, found) is not None]
+    if rows:
+        head = ["what", "target", "measured", "reached"]
+        parts += [f"The targets, on an {DEVICE} in {DTYPE}:", markdown.table(head, rows)]
+    parts += [f"![{shown}]({path})" for shown, path in pictures]
     head = ["what", "shape", "dtype", "time", "rate", "of the limit", "against", "ratio"]
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device]
@@ -74,9 +76,13 @@ def section(found, pictures=()):
 def _target_row(target, value):
     share = target.against == "the limit"
     goal = f"{target.least:.0%} of the limit" if share else f"{target.least:.2f}x {target.against}"
-    found = "" if value is None else f"{value:.1%}" if share else f"{value:.3f}x"  # so that a near miss shows
-    reached = "not measured" if value is None else "yes" if value >= target.least else "no"
-    return [f"{target.name}, {markdown.shape(target.shape)}", f"at least {goal}", found, reached]
+    found = f"{value:.1%}" if share else f"{value:.3f}x"  # so many digits that a near miss shows
+    return [
+        f"{target.name}, {markdown.shape(target.shape)}",
+        f"at least {goal}",
+        found,
+        "yes" if value >= target.least else "no",
+    ]
 
 
 def _row(r):
@@ -93,7 +99,7 @@ def _row(r):
 
 
 def draw(found, directory):
-    """Pictures of the records, <device>-<what>.png in `directory`; -> [(what it shows, path)]. Needs matplotlib."""
+    """Draw the records, <device>-<what>.png in `directory`: -> [(what it shows, path)]. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     drawn = []
@@ -120,7 +126,7 @@ def _of(found, **shape):
 
 
 def _lines(axes, found, across, height):
-    """A line for each provider, ours first and boldest: height(record, provider's time) over shape[across]."""
+    """Draw height(record, provider's time) over shape[across]: a line for each provider, ours first and boldest."""
     found = sorted(found, key=lambda r: r["shape"][across])
     ours, ticks = found[0]["ours"], [r["shape"][across] for r in found]
     for name in dict.fromkeys([ours, *(name for r in found for name in r["times"])]):
@@ -164,7 +170,7 @@ def _models(figure, found):
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    for axes in panels:  # those that are left over
+    for axes in panels:  # the panels without a model
         axes.set_axis_off()
     lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
@@ -174,9 +180,9 @@ def _models(figure, found):
 
 
 def write(found, directory=None, readme=README):
-    """Draw the pictures in `directory` (None: the package's own) and put tables and pictures between the markers.
+    """Draw the pictures in `directory` (None: the package's own) and write tables and pictures between the markers.
 
-    Returns False if there is no matplotlib: then it is tables alone. Raises InputError if `readme` has no markers.
+    Returns False without matplotlib: then there are only tables. Raises InputError if `readme` has no markers.
     """
     directory = records.writable(directory or RESULTS)
     return markdown.fill(readme, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))

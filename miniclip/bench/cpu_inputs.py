@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from miniclip import api
-from miniclip.bench import captions, session
+from miniclip.bench import captions
 from miniclip.bench.measurement import OFFICIAL, OURS, Measurement, array
+from miniclip.errors import WrongAnswer
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.fetch import vocabulary
 from miniclip.image import MEAN, STD
@@ -37,7 +38,7 @@ def tokenize(model, *, texts, dtype, new=False):
     def check(name, ids):
         equal = sum(a == b for a, b in zip(ids, expected)) / texts
         if equal < (1 if name == OURS else 0.9):  # other tokenizers do not repair encodings or unescape HTML
-            raise session.WrongAnswer(f"it is wrong: the ids of {1 - equal:.1%} of the texts are not the official ones")
+            raise WrongAnswer(f"it is wrong: the ids of {1 - equal:.1%} of the texts are not the official ones")
 
     def builder(build):
         def call():
@@ -94,7 +95,7 @@ def preprocess(model, *, files, megapixels, dtype):
 
     def check(name, pictures):
         if not np.array_equal(list(map(array, pictures)), expected):
-            raise session.WrongAnswer("it is wrong: the pixels differ")
+            raise WrongAnswer("it is wrong: the pixels differ")
 
     builders = {
         OURS: lambda: lambda: ours(paths),

@@ -8,7 +8,7 @@ from miniclip.runtime.files import write_atomically
 
 
 def shape(shape):
-    """{name: size} as readable text: "B = 32, T = 77"."""
+    """{name: size} as text: "B = 256, T = 50"."""
     return ", ".join(name if value is True else f"{name} = {value:,}" for name, value in shape.items())
 
 
@@ -26,7 +26,7 @@ def fill(page, markers, draw, section):
     before, begin, rest = text.partition(markers[0])
     _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise InputError(f"{page} has no {' and '.join(markers)}: results are written between these two markers")
+        raise InputError(f"{page} has no {' and '.join(markers)}: results are written between these two lines")
     try:
         pictures, complete = draw(), True
     except ImportError:

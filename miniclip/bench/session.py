@@ -7,14 +7,10 @@ import warnings
 import numpy as np
 
 from miniclip.bench import records
-from miniclip.errors import InputError
+from miniclip.errors import InputError, WrongAnswer
 from miniclip.ops.numpy_ops import l2_normalize
 
 LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with the reference's in float32
-
-
-class WrongAnswer(Exception):
-    """A provider's answer is wrong."""
 
 
 def select(cases, only, names):

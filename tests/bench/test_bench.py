@@ -15,8 +15,8 @@ import torch
 import miniclip
 from miniclip.bench import records, session, timing
 from miniclip.cli import main
-from miniclip.kernels import device, tuning
-from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels, oracle
+from miniclip.kernels import device, layer_norm, linear, oracle, tuning
+from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels
 
 on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are only interpreted without a GPU")
 
@@ -151,25 +151,22 @@ def few(name, **shape):
     return cases.Case(name, shape, "float32")
 
 
-SMALL = [
-    few("attention", B=5, T=5, H=2, K=16),
-    few("attention", B=1, T=5, H=2, K=16, causal=True),
-    few("layer_norm", rows=30, D=24),
-    few("add_layer_norm", rows=3, D=24),
-    few("quick_gelu", rows=3, N=40),
-    few("gelu", rows=3, N=40),
-    few("linear", M=3, N=16, K=32),
-    few("patch_embed", B=5, P=8, D=16, size=16),
-    few("similarity", B=3, N=5, E=16),
-]
+# The last small shape of each kernel, for which work is counted.
+SMALL = {name: few(name, **kernel.small[-1]) for name, kernel in cases.KERNELS.items()}
 
 
-def test_there_is_a_small_case_for_each_kernel():
-    assert {case.kernel for case in SMALL} == cases.KERNELS.keys() == {case.kernel for case in cases.CASES}
+def test_all_kernels_at_clips_shapes_are_measured():
+    assert {(case.kernel, str(case.shape)) for case in cases.CASES if case.dtype == "bfloat16"} >= {
+        (name, str(shape)) for name, kernel in cases.KERNELS.items() for shape in kernel.clip
+    }
+    ends, norms, gelus = {"patch_embed", "similarity"}, {"layer_norm", "add_layer_norm"}, {"quick_gelu", "gelu"}
+    assert {case.kernel for case in cases.CASES} >= {"attention", "linear", *ends, *norms, *gelus}
 
 
 @on_the_cpu
-@pytest.mark.parametrize("case", SMALL, ids=cases.describe)
+@pytest.mark.parametrize(
+    "case", [*SMALL.values(), few("attention", B=1, T=5, H=2, K=16, causal=True)], ids=cases.describe
+)
 def test_each_kernel_goes_from_its_check_to_its_record(case, gpu, monkeypatch):
     monkeypatch.setattr(oracle, "SLACK", 50)  # in float32 on the CPU, torch's own error can be almost 0
     record = kernels.measure(case, **ARGUMENTS)
@@ -183,7 +180,7 @@ def test_each_kernel_goes_from_its_check_to_its_record(case, gpu, monkeypatch):
 def test_the_ladder_measures_versions(gpu, monkeypatch):
     monkeypatch.setattr(oracle, "SLACK", 50)
     monkeypatch.setattr(gpu_timing, "CALLS", 1)
-    record = kernels.measure(SMALL[0], **{**ARGUMENTS, "ladder": True})
+    record = kernels.measure(SMALL["attention"], **{**ARGUMENTS, "ladder": True})
     assert (record["name"], record["ours"]) == ("attention ladder", "version 4")
     assert list(record["times"]) == ["version 1", "version 2", "version 3", "version 4"]
 
@@ -224,7 +221,7 @@ def test_a_provider_that_raises_is_listed_with_its_reason(gpu, monkeypatch):
     norm = cases.KERNELS["layer_norm"]
     calls = norm._replace(ours=norm.plain, peers={"their best": unsupported})
     monkeypatch.setitem(cases.KERNELS, "layer_norm", calls)
-    record = kernels.measure(SMALL[2], **ARGUMENTS)
+    record = kernels.measure(SMALL["layer_norm"], **ARGUMENTS)
     assert record["skipped"] == {"their best": "RuntimeError: no kernel / heads are too narrow"}
     assert "their best" in records.summary(record) and "heads are too narrow" in records.summary(record)
 
@@ -249,11 +246,18 @@ def test_work_is_what_one_counts_by_hand(name, shape, gflop, megabytes):
     flops, numbers = cases.KERNELS[name].work(**shape)
     assert flops / 1e9 == pytest.approx(gflop, rel=5e-3)
     assert numbers * 2 / 1e6 == pytest.approx(megabytes, rel=5e-3)
-    inputs = cases.KERNELS[name].inputs(**shape, dtype=torch.bfloat16, device="meta")
-    read = sum(x.numel() for x in inputs.values() if isinstance(x, torch.Tensor))
-    written = cases.KERNELS[name].plain(**inputs)
-    written = sum(x.numel() for x in written) if isinstance(written, tuple) else written.numel()
-    assert numbers == pytest.approx(read + written, abs=1)  # the logit scale is not counted
+
+
+@pytest.mark.parametrize("name", cases.KERNELS)
+def test_work_counts_what_is_read_and_written(name):
+    kernel = cases.KERNELS[name]
+    for shape in (*kernel.clip, kernel.small[-1]):
+        _, numbers = kernel.work(**shape)
+        inputs = kernel.inputs(lambda *shape: torch.empty(shape, dtype=torch.bfloat16, device="meta"), **shape)
+        read = sum(x.numel() for x in inputs.values() if isinstance(x, torch.Tensor))
+        written = kernel.plain(**inputs)
+        written = sum(x.numel() for x in written) if isinstance(written, tuple) else written.numel()
+        assert numbers == pytest.approx(read + written, abs=1)  # the logit scale is not counted
 
 
 def test_bench_kernels_needs_a_gpu(monkeypatch, capsys, tmp_path):
@@ -294,29 +298,28 @@ def test_the_fastest_tiles_that_are_right_are_recorded(gpu, monkeypatch, tmp_pat
     durations = {(1, 1): 50, (1, 2): 30, (2, 1): 20, (2, 2): 1, (4, 1): 1}
 
     def norm(x, weight, bias, eps, config):
-        choice = config["ROWS"], config["num_warps"]
+        choice = config["BLOCK_M"], config["num_warps"]
         gpu.now += durations[choice]
         return cases.KERNELS["layer_norm"].plain(x, weight, bias, eps=eps) * (2 if choice == (2, 2) else 1)
 
     def add_norm(x, update, config, **rest):
-        if config["ROWS"] == 4:
+        if config["BLOCK_M"] == 4:
             raise RuntimeError("out of resources")
-        gpu.now += {2: 100, 1: 10}[config["ROWS"]]  # with a sum, two rows are slow
+        gpu.now += {2: 100, 1: 10}[config["BLOCK_M"]]  # with a sum, two rows are slow
         return cases.KERNELS["add_layer_norm"].plain(x, update, **rest)
 
-    module = cases.KERNELS["layer_norm"].tuned
-    monkeypatch.setattr(module, "candidates", lambda: [{"ROWS": r, "num_warps": w} for r, w in durations])
+    new = {"candidates": lambda: [{"BLOCK_M": rows, "num_warps": warps} for rows, warps in durations]}
     for name, ours in (("layer_norm", norm), ("add_layer_norm", add_norm)):
-        monkeypatch.setitem(cases.KERNELS, name, cases.KERNELS[name]._replace(ours=ours))
+        monkeypatch.setitem(cases.KERNELS, name, cases.KERNELS[name]._replace(ours=ours, **new))
     monkeypatch.setattr(autotune, "input_sets", lambda case, device: cases.input_sets(case, "cpu"))
     shape = {"rows": 300, "D": 24}
     chosen = [cases.Case(name, shape) for name in ("layer_norm", "add_layer_norm")]
     autotune.run([*chosen, few("layer_norm", **shape)], 3, tmp_path / "tuned.json")
     (entry,) = json.loads((tmp_path / "tuned.json").read_text())
-    assert entry["config"] == {"ROWS": 1, "num_warps": 2}
+    assert entry["config"] == {"BLOCK_M": 1, "num_warps": 2}
     assert (entry["kernel"], entry["key"], entry["microseconds"]) == (
         "layer_norm",
-        module.key(300, 24, torch.bfloat16),
+        layer_norm.key(300, 24, torch.bfloat16),
         30,
     )
     assert entry.keys() >= {"capability", "device", "date"}
@@ -340,7 +343,7 @@ def test_a_product_that_loses_to_the_librarys_is_not_fused(library, fused, gpu, 
     (entry,) = json.loads((tmp_path / "tuned.json").read_text())
     monkeypatch.setattr(tuning, "SHIPPED", tmp_path / "tuned.json")
     tuning._table.cache_clear()
-    assert cases.KERNELS["linear"].tuned.pays(50, 16, 32, torch.bfloat16) is fused
+    assert linear.pays(50, 16, 32, torch.bfloat16) is fused
     assert entry["config"]["fused"] is fused
     tuning._table.cache_clear()
 

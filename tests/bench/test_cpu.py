@@ -12,8 +12,8 @@ from PIL import Image
 import miniclip
 from miniclip import CLIPConfig, TextConfig, VisionConfig
 from miniclip.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
-from miniclip.bench.session import WrongAnswer
 from miniclip.cli import main
+from miniclip.errors import WrongAnswer
 from miniclip.fetch.vocabulary import official_tokenizer
 from miniclip.runtime import cpu as runtime_cpu
 from miniclip.tokenizer import PLAIN

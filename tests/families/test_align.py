@@ -12,10 +12,10 @@ from PIL import Image
 from transformers import AlignConfig, AlignModel, AlignTextModel, AlignVisionModel, EfficientNetImageProcessor
 
 import miniclip
-from miniclip import checkpoints, params
+from miniclip import checkpoints, families, params
 from miniclip.checkpoints import huggingface
-from miniclip.config import CLIPConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.model import ALIGN
 from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.towers import efficientnet
 
@@ -318,7 +318,7 @@ def test_one_file_of_ours_has_all(small, tmp_path, same_tree):
     assert found == config and pieces.encoder == tokenizer.encoder
     assert same_tree(same, tree)
     model, preprocess = miniclip.load(tmp_path / "m.safetensors")
-    assert isinstance(model, miniclip.align.ALIGN) and preprocess.resized == 78
+    assert isinstance(model, ALIGN) and preprocess.resized == 78
 
 
 @pytest.mark.parametrize("kind", [AlignVisionModel, AlignTextModel])
@@ -408,7 +408,10 @@ def test_configurations_survive_json():
         ALIGNConfig(EfficientNetConfig((64, 96), (80, 100), 0.5, 1, square_padding=(1, 2)), None, 160),
         ALIGNConfig(None, BertConfig(8, 9, 4, 1, 2, 8), None),
     ):
-        assert CLIPConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        values = json.loads(json.dumps(config.to_dict()))
+        assert families.from_dict(values) == config
+        del values["family"]  # as in older files
+        assert families.from_dict(values) == config
 
 
 def test_the_layout_is_that_of_efficientnet_b7():

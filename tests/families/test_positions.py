@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from transformers import CLIPConfig, CLIPModel
 
 import miniclip
-from miniclip import checkpoints
+from miniclip import checkpoints, families
 from miniclip.config import VisionConfig
 from miniclip.families.clip import positions
+from miniclip.families.clip.presets import PRESETS
 
 GRID = st.tuples(st.integers(1, 25), st.integers(1, 25))
 
@@ -78,7 +79,7 @@ def test_a_size_may_have_numpys_integers_and_be_a_list(size, official):
 
 
 def test_a_resnet_for_another_size_has_its_pooling_interpolated(official_model):
-    config = miniclip.config.PRESETS["RN50"]
+    config = PRESETS["RN50"]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((50, 8))
     tree = {"visual": {"stem": [], "attention_pool": {"position_embedding": x, "q": 1}}}
@@ -101,7 +102,7 @@ def test_sizes_that_no_picture_has_are_refused(size, official):
 def test_a_text_tower_has_no_image_size(official, tmp_path):
     config, tree, _ = checkpoints.load(official[1])
     with pytest.raises(miniclip.InputError, match="no image tower"):
-        positions.with_image_size(miniclip.config.CLIPConfig(None, config.text, 512), {"text": tree["text"]}, 40)
+        families.with_image_size(miniclip.CLIPConfig(None, config.text, 512), {"text": tree["text"]}, 40)
 
 
 # ---------------------------------------------------------------------------------- pictures that are no squares

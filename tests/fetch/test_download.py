@@ -569,7 +569,7 @@ def test_a_directory_that_may_not_be_written_is_named(get, tmp_path):
 
 WORKER = """
 import sys
-from miniclip.checkpoints import download
+from miniclip.fetch import download
 print("ready", flush=True)
 sys.stdin.readline()
 download.fetch([sys.argv[1]], sys.argv[2], download.Expected(int(sys.argv[3]), sys.argv[4]))

@@ -346,7 +346,8 @@ import json, resource, signal, sys, time
 from pathlib import Path
 import encodings.raw_unicode_escape
 from miniclip import InputError
-from miniclip.checkpoints import load, torch_files
+from miniclip.checkpoints import load
+from miniclip.formats import torch_files
 
 seen = []
 def hook(event, arguments):

@@ -279,7 +279,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 # In a process of its own: the most memory that reading ever had, pages of the file included.
 PROGRAM = """
 import sys
-from miniclip.checkpoints import readers
+from miniclip import formats
 def most(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) << 10
 before = most()
 arrays = formats.read(sys.argv[1], "float32")[0]

@@ -6,7 +6,13 @@ test_kernels_memory.py.
 """
 
 import functools
+import itertools
 import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import miniclip
-from miniclip.kernels import activation, first_steps, layer_norm, linear, patch_embed, similarity, triton_ops
+from miniclip.kernels import activation, first_steps, ladder, layer_norm, linear, patch_embed, similarity, triton_ops
 from miniclip.kernels import attention as attention_kernels
 from miniclip.kernels.attention import attention
+from miniclip.kernels.table import FILES, KERNELS
 from miniclip.ops import torch_ops
 
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
@@ -29,6 +36,68 @@ LONG = [197, 257, 577]
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from(DTYPES)
 few = settings(max_examples=25 if DEVICE == "cpu" else 10)
+
+
+# ---------------------------------------------------------------------------- every kernel of the table
+
+EVERY = [(name, shape) for name, kernel in KERNELS.items() for shape in kernel.small]
+TWO_DTYPES = [torch.float32, DTYPES[-1]]  # on a GPU each is compiled, which takes its time
+
+
+@pytest.mark.parametrize("dtype", TWO_DTYPES, ids=lambda dtype: str(dtype)[6:])
+@pytest.mark.parametrize(("name", "shape"), EVERY, ids=[ladder.describe(*case) for case in EVERY])
+def test_every_version_of_every_kernel(name, shape, dtype):
+    kernel, seeds = KERNELS[name], itertools.count()
+    inputs = kernel.inputs(lambda *shape: normal(next(seeds), *shape, dtype=dtype), **shape)
+    wide = {name: x.double() if isinstance(x, torch.Tensor) else x for name, x in inputs.items()}
+    exact, torchs = as_tuple(kernel.plain(**wide)), as_tuple(kernel.plain(**inputs))
+    for call in kernel.versions.values():
+        for ours, e, t in zip(as_tuple(call(**inputs)), exact, torchs):
+            within_budget(ours, e, t)
+
+
+def as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_the_table_has_every_file_with_kernels():
+    """A file with kernels that is not in the table would be neither tested nor compiled."""
+    directory = Path(ladder.__file__).parent
+    with_kernels = {path.stem for path in directory.glob("*.py") if "@triton.jit" in path.read_text()}
+    assert with_kernels - {"first_steps"} == {file.__name__.rpartition(".")[2] for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.rpartition(".")[2])
+def test_the_versions_in_a_files_header_are_those_that_are_accepted(file):
+    count = max(kernel.ours.versions for kernel in file.KERNELS.values())
+    listed = re.findall(r"^    (\d)  \S", file.__doc__, re.MULTILINE)
+    assert listed == [str(i) for i in range(1, count + 1)] or (count == 1 and not listed)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="it would print times, of larger shapes")
+@pytest.mark.parametrize("file", ["layer_norm", "similarity"])
+def test_running_a_kernels_file_prints_the_error_of_each_version(file):
+    """It finds the interpreter by itself, though TRITON_INTERPRET must be set before triton is imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", f"miniclip.kernels.{file}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    (file,) = (module for module in FILES if module.__name__ == f"miniclip.kernels.{file}")
+    head, *blocks = done.stdout.rstrip().split("\n\n")
+    assert "float64" in head
+    titles = [
+        f"{ladder.describe(name, shape)} {dtype}"
+        for name, kernel in file.KERNELS.items()
+        for shape in kernel.small
+        for dtype in ("float32", "float16")
+    ]
+    assert [block.splitlines()[0] for block in blocks] == titles
+    for block in blocks:
+        title, *rows = block.splitlines()
+        names, errors = zip(*(row.split(" error ") for row in rows))
+        kernel = file.KERNELS[title.split()[0]]
+        assert [name.strip() for name in names] == ["torch", *kernel.versions]
+        assert all(0 < float(error) < (1e-5 if title.endswith("float32") else 1e-2) for error in errors), block
 
 
 # ---------------------------------------------------------------------------------------------- attention
@@ -90,15 +159,15 @@ def test_the_size_of_tiles_changes_nothing(causal, version):
         check(kernel, torch_ops.attention, qkv, causal=causal)
 
 
-def test_attention_of_one_query_behind_many_keys():
-    """As the last block asks it: one query a sequence, which sees the keys up to the end of the text."""
+def test_attention_of_one_query_after_many_keys():
+    """What the last block computes: one query a sequence, which sees the keys up to the end of the text."""
     q, k, v = normal(0, 3, 1, 2, 32), *normal(1, 3, 77, 2, 2, 32).unbind(2)
     lengths = torch.tensor([1, 16, 77], device=DEVICE)
     check(functools.partial(attention, lengths=lengths), torch_ops.attention, [q, k, v], lengths=lengths)
 
 
 def test_what_a_kernel_cannot_take_is_refused_by_name():
-    """Kernels read where they are told to: what is not there would be somebody else's."""
+    """Kernels read any address they are given, also other tensors' memory."""
     x, D = normal(0, 2, 5, 8), normal(1, 8)
     heads, image = normal(2, 2, 5, 1, 8), normal(3, 2, 3, 8, 8)
     patches = normal(4, 8, 3, 4, 4), D, normal(5, 5, 8)
@@ -145,7 +214,7 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
 def test_layer_norm(seed, rows, D, dtype, mean, version, config):
     x = normal(seed, 2, rows, D, dtype=dtype) + mean
     weight, bias = normal(seed + 1, D, dtype=dtype), normal(seed + 2, D, dtype=dtype)
-    config = config and {"ROWS": config[0], "num_warps": config[1]}
+    config = config and {"BLOCK_M": config[0], "num_warps": config[1]}
     ours = functools.partial(layer_norm.layer_norm, eps=1e-5, version=version, config=config)
     check(ours, torch_ops.layer_norm, [x, weight, bias], eps=1e-5)
     check(ours, torch_ops.layer_norm, [x[:, 0], weight, bias], eps=1e-5)  # rows that lie apart

@@ -1,7 +1,8 @@
-"""The Triton kernels touch nothing that is not theirs, and find what lies far away."""
+"""The Triton kernels touch no memory outside their tensors, and find numbers that are far apart."""
 
 import ctypes
 import functools
+import itertools
 import math
 import mmap
 import signal
@@ -12,45 +13,36 @@ import pytest
 import torch
 from budget import DEVICE, check, normal
 
-from miniclip.kernels import activation, first_steps, layer_norm, linear, patch_embed, similarity
+from miniclip.kernels import first_steps, ladder, layer_norm, patch_embed, similarity
 from miniclip.kernels.attention import attention
+from miniclip.kernels.table import KERNELS
 from miniclip.ops import torch_ops
 
 
 def launches(new):
     """{name: a call of a kernel} on tensors that `new(seed, *shape)` makes; sizes that fill no tile."""
-    q, k, v = new(0, 2, 21, 3, 2, 24).unbind(2)
-    x, y, weight, bias = new(1, 5, 37), new(15, 5, 37), new(2, 19, 37), new(3, 19)
-    norm = [new(4, 37), new(5, 37)]
-    patches = [new(6, 2, 3, 9, 13), new(7, 11, 3, 4, 4), new(8, 11), new(9, 7, 11)]
+    seeds = itertools.count()
+    calls = {}
+    for name, kernel in KERNELS.items():
+        for shape in kernel.small:
+            inputs = kernel.inputs(lambda *shape: new(next(seeds), *shape), **shape)
+            for version, call in kernel.versions.items():
+                calls[f"{ladder.describe(name, shape)}, {version}"] = functools.partial(call, **inputs)
+    x, *norm = new(100, 5, 37), new(101, 37), new(102, 37)
     return {
-        **{f"attention {i}": functools.partial(attention, q, k, v, causal=True, version=i) for i in (1, 2, 3, 4)},
-        **{f"layer norm {i}": lambda i=i: layer_norm.layer_norm(x, *norm, eps=1e-5, version=i) for i in (1, 2)},
-        "sum and layer norm": lambda: layer_norm.add_layer_norm(x, x, *norm, eps=1e-5)[0],
-        **{f"activation {i}": lambda i=i: activation.bias_activation(x, norm[0], "gelu", version=i) for i in (1, 2)},
-        **{
-            f"residual {i}": lambda i=i: activation.bias_activation(x, norm[0], "relu", residual=y, version=i)
-            for i in (1, 2)
-        },
-        **{f"linear {i}": functools.partial(linear.linear, x, weight, bias, version=i) for i in (1, 2)},
-        "linear 3": functools.partial(linear.linear, new(10, 5, 40), new(11, 24, 40), new(12, 24), version=3),
-        **{f"patches {i}": functools.partial(patch_embed.patch_embed, *patches, version=i) for i in (1, 2)},
-        **{
-            f"similarity {i}": functools.partial(similarity.similarity, x, new(13, 3, 37), new(14, 1)[0], version=i)
-            for i in (1, 2)
-        },
-        "first steps: add": functools.partial(first_steps.add, new(16, 133), new(17, 133)),
-        "first steps: quick_gelu": functools.partial(first_steps.quick_gelu, new(18, 133)),
+        **calls,
+        "first steps: add": functools.partial(first_steps.add, new(103, 133), new(104, 133)),
+        "first steps: quick_gelu": functools.partial(first_steps.quick_gelu, new(105, 133)),
         "first steps: softmax": functools.partial(first_steps.softmax, x),
         "first steps: layer norm": functools.partial(first_steps.layer_norm, x, *norm, eps=1e-5),
         "first steps: flash attention": functools.partial(
-            first_steps.flash_attention, new(19, 30, 16), new(20, 30, 16), new(21, 30, 16)
+            first_steps.flash_attention, new(106, 30, 16), new(107, 30, 16), new(108, 30, 16)
         ),
     }
 
 
 def test_results_are_written_whole_and_nothing_beside_them(monkeypatch):
-    """What a kernel writes to lies in a sea of NaN: none is left where the result is, and all of it around."""
+    """Results are allocated in a sea of NaN: afterwards no NaN is left in them, and nothing has changed around them."""
     seas = []
 
     def empty(*shape, dtype, device):
@@ -69,18 +61,22 @@ def test_results_are_written_whole_and_nothing_beside_them(monkeypatch):
     monkeypatch.setattr(torch, "empty_like", lambda x: empty(*x.shape, dtype=x.dtype, device=x.device))
     for name, call in calls.items():
         seas.clear()
-        results[name] = call()
-        assert seas and results[name].isfinite().all(), name
+        results[name] = as_tuple(call())
+        assert seas and all(result.isfinite().all() for result in results[name]), name
         for sea in seas:
             assert sea[:64].isnan().all() and sea[-64:].isnan().all() and sea[64:-64].isfinite().all(), name
     monkeypatch.undo()
     for name, call in calls.items():
-        assert torch.equal(call(), results[name]), name
+        assert all(map(torch.equal, as_tuple(call()), results[name])), name
+
+
+def as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter's memory is the CPU's, which can be guarded")
 def test_no_byte_beyond_a_tensor_is_touched():
-    """Every tensor ends, and then begins, at a page that kills whoever touches it: in a process of its own."""
+    """Every tensor ends, and then begins, at a page that kills the process if it is touched: a process of its own."""
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True)
     *names, last = done.stdout.splitlines()
     assert done.returncode == -signal.SIGSEGV, done.stderr[-2000:]  # of the last, which goes one number too far
@@ -88,7 +84,7 @@ def test_no_byte_beyond_a_tensor_is_touched():
 
 
 def guarded(at_end):
-    """A function (seed, *shape) -> a tensor whose last byte, or first, lies beside a page that must not be touched."""
+    """A function (seed, *shape) -> a tensor whose last byte, or first, is next to a page that must not be touched."""
     page = mmap.PAGESIZE
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -106,7 +102,7 @@ def guarded(at_end):
 
 
 def touch_no_guard():
-    """Runs every launch on guarded tensors, printing its name first, and then one that must not survive."""
+    """Run every launch on guarded tensors, printing its name first; then one that must kill the process."""
     for at_end in (True, False):
         new = guarded(at_end)
         calls = launches(new)
@@ -117,11 +113,11 @@ def touch_no_guard():
             call()
     print("one too far", flush=True)
     x, weight = normal(0, 1, 6), guarded(True)(0, 5)
-    layer_norm._row[(1,)](x, weight, x[0], torch.zeros(1, 6), 6, 6, 1e-5, BLOCK_D=8)
+    layer_norm._row_kernel[(1,)](x, weight, x[0], torch.zeros(1, 6), 6, 6, 1e-5, BLOCK_D=8)
 
 
 def test_tensors_of_more_than_two_billion_numbers():
-    """Strides fit 32 bits, offsets do not. Nearly all of the memory is never touched, and so never there."""
+    """Strides fit 32 bits, offsets do not. Nearly all of the memory is never touched, and so never allocated."""
     far = 2**30 + 64
     sparse = torch.empty(2 * far + 4096, dtype=torch.float16, device=DEVICE)
 
@@ -144,7 +140,7 @@ def test_tensors_of_more_than_two_billion_numbers():
         assert torch.equal(norm(x), norm(x.clone()))
         score = functools.partial(similarity.similarity, text_features=x.clone(), logit_scale=one[0], version=version)
         assert torch.equal(score(x), score(x.clone()))
-    for order in ((1, 0, 2, 3), (1, 2, 0, 3)):  # tokens that lie far apart, heads that do
+    for order in ((1, 0, 2, 3), (1, 2, 0, 3)):  # tokens that are far apart, heads that are
         qkv = [x.permute(order) for x in (q, k, v)]
         assert torch.equal(attention(*qkv), attention(*(x.clone() for x in qkv)))
     images, parameters = apart(3, 8, 8), [normal(1, 9, 3, 4, 4), normal(2, 9), normal(3, 5, 9)]

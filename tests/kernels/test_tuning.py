@@ -7,6 +7,7 @@ import torch
 
 import miniclip
 from miniclip.kernels import attention, device, layer_norm, linear, tuning
+from miniclip.kernels.table import KERNELS
 
 KEY = {"D": 768, "dtype": "float16", "large": True}
 
@@ -26,25 +27,25 @@ def entry(config, kernel="layer_norm", key=KEY, capability=90, **more):
 
 
 def test_what_was_recorded_is_found_for_the_same_kernel_shape_and_gpu(cache):
-    tuning.record([entry({"ROWS": 8}), entry({"ROWS": 4}, capability=80)])
-    assert tuning.find("layer_norm", KEY) == {"ROWS": 8}
+    tuning.record([entry({"BLOCK_M": 8}), entry({"BLOCK_M": 4}, capability=80)])
+    assert tuning.find("layer_norm", KEY) == {"BLOCK_M": 8}
     assert tuning.find("layer_norm", {**KEY, "D": 512}, "default") == "default"
     assert tuning.find("activation", KEY) is None
 
 
 def test_the_later_one_counts_and_others_stay(cache):
-    tuning.record([entry({"ROWS": 8}), entry({"M": 1}, kernel="activation")])
-    tuning.record([entry({"ROWS": 2}, microseconds=3.5)])
-    assert tuning.find("layer_norm", KEY) == {"ROWS": 2}
-    assert tuning.find("activation", KEY) == {"M": 1}
+    tuning.record([entry({"BLOCK_M": 8}), entry({"BLOCK_N": 1}, kernel="activation")])
+    tuning.record([entry({"BLOCK_M": 2}, microseconds=3.5)])
+    assert tuning.find("layer_norm", KEY) == {"BLOCK_M": 2}
+    assert tuning.find("activation", KEY) == {"BLOCK_N": 1}
     assert len(json.loads(tuning.cached().read_text())) == 2
 
 
 def test_the_cache_comes_before_what_ships(cache):
-    tuning.record([entry({"ROWS": 1})], tuning.SHIPPED)
-    assert tuning.find("layer_norm", KEY) == {"ROWS": 1}
-    tuning.record([entry({"ROWS": 2})])
-    assert tuning.find("layer_norm", KEY) == {"ROWS": 2}
+    tuning.record([entry({"BLOCK_M": 1})], tuning.SHIPPED)
+    assert tuning.find("layer_norm", KEY) == {"BLOCK_M": 1}
+    tuning.record([entry({"BLOCK_M": 2})])
+    assert tuning.find("layer_norm", KEY) == {"BLOCK_M": 2}
 
 
 def test_a_broken_file_is_refused_by_name(cache):
@@ -60,18 +61,19 @@ def test_kernels_use_what_was_recorded(cache):
     tuning.record(
         [
             entry(config, "attention", key),
-            entry({"ROWS": 8, "num_warps": 2}, "layer_norm", layer_norm.key(5000, 768, torch.float16)),
+            entry({"BLOCK_M": 8, "num_warps": 2}, "layer_norm", layer_norm.key(5000, 768, torch.float16)),
             entry({"fused": False, "version": 2}, "linear", product),
         ]
     )
     assert attention.tiles(77, 77, 64, torch.float16, False, False).items() >= config.items()
     assert attention.tiles(50, 50, 64, torch.float16, False, False)["BLOCK_M"] == 64
-    assert layer_norm.tiles(5000, 768, torch.float16)["ROWS"] == 8
+    assert layer_norm.tiles(5000, 768, torch.float16)["BLOCK_M"] == 8
     assert not linear.pays(5000, 320, 64, torch.float16) and linear.pays(5000, 320, 128, torch.float16)
 
 
 def test_what_ships_is_for_kernels_that_are_there():
-    kernels = {"attention", "layer_norm", "activation", "linear"}
+    kernels = {kernel.tuned for kernel in KERNELS.values()} - {""}
+    assert kernels == {"attention", "layer_norm", "activation", "linear"}
     assert all(found["kernel"] in kernels for found in json.loads(tuning.SHIPPED.read_text()))
 
 

@@ -130,6 +130,7 @@ class ALIGNConfig(ModelConfig):
     family: ClassVar[str] = "align"
     scale: ClassVar[str] = "temperature"
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (EfficientNetConfig,), "text": (BertConfig,)}
+    tokenizer: ClassVar[str] = "WordPiece"
 
     def __post_init__(self):
         if self.visual and self.embed_dim != self.visual.width:

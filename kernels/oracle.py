@@ -1,17 +1,18 @@
-"""Whether a kernel's answer is right: held to float64, on the rows at both ends."""
+"""Whether a kernel's answer is right: its first and last rows are compared with float64."""
 
 import torch
 
-from miniclip.bench.session import WrongAnswer
+from miniclip.errors import WrongAnswer
 
-SLACK = 2  # times torch's own error is what ours may have
-EDGE = 128  # rows at either end of a matrix that are looked at
+SLACK = 2  # our error may be so many times torch's own
+EDGE = 128  # rows at either end of a matrix that are compared
 
 
 def checker(kernel, inputs):
-    """-> (check(result, slack=SLACK) -> its error, torch's own error) for a Kernel on some inputs.
+    """(check, torch's own error) for a Kernel on some inputs; check(result, slack=SLACK) -> the error of a result.
 
     The exact answer is computed for the first and the last rows, in float64. An error is max |x - exact| / max |exact|.
+    check raises WrongAnswer if the error is more than slack times torch's own, and if shapes or numbers are wrong.
     """
     first = inputs[kernel.rows[0]]
     edge = 2 if first.ndim > 2 else EDGE
