@@ -13,6 +13,7 @@ from miniclip.bench import records, session, timing
 from miniclip.bench.work import work
 from miniclip.cli import main
 from miniclip.families.align.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.clip.presets import PRESETS
 from miniclip.kernels.bench import cases, models
 from miniclip.ops import torch_ops
 from miniclip.towers import efficientnet
@@ -105,7 +106,7 @@ def test_what_takes_long_to_prepare_comes_last():
 
 
 def test_the_work_of_vit_b_32():
-    config = miniclip.config.PRESETS["ViT-B/32"]
+    config = PRESETS["ViT-B/32"]
     flops, numbers = work(config, "visual", 1)
     # multiply-adds of 49 patches, 11 whole blocks, the last block's keys and values and one token, the projection
     adds = 49 * 768 * 3072 + 11 * (50 * 12 * 768**2 + 2 * 50 * 50 * 768)
