@@ -8,7 +8,7 @@ import miniclip
 from miniclip import params
 from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
-from miniclip.train.loop import loop, shapes
+from miniclip.train import loop, shapes
 
 SHORT = loop.Recipe(steps=4, warmup=2)
 

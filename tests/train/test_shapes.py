@@ -11,7 +11,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 import miniclip
 from miniclip import checkpoints, params, weights, zero_shot
-from miniclip.train.loop import evaluation, shapes
+from miniclip.train import evaluation, shapes
 
 PAGE = ROOT / "docs" / "built-in-model.md"
 
