@@ -1,4 +1,4 @@
-"""What the course's tests share: the exercises, and solutions to hand in."""
+"""Shared parts of the course's tests: the exercises, and solutions for them."""
 
 import ast
 import importlib.util
@@ -27,12 +27,12 @@ each_exercise = pytest.mark.parametrize(
 
 
 def solution(exercise):
-    """The reference as a student's file: its own skeleton with the reference's body."""
+    """A student's file with the right solution: the exercise's skeleton with the body of the reference."""
     source = Path(importlib.util.find_spec(exercise.module).origin).read_text()
     function = skeletons.reference(exercise)
     body = "".join(source.splitlines(keepends=True)[function.body[0].end_lineno : function.end_lineno])
     body = textwrap.indent(textwrap.dedent(body), "    ")
-    # What of the reference's is not for students to import, they have to write themselves.
+    # Students must write private helpers themselves; the reference's body uses miniclip's.
     names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
     names = {name for name in names if name.startswith("_") and name != "_"}
     private = "".join(f"from {exercise.module} import {name}\n" for name in sorted(names))

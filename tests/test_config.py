@@ -1,4 +1,4 @@
-"""Parameter trees and configurations: one is the other's shape."""
+"""Parameter trees and configurations: a configuration gives the shapes, and the shapes give the configuration."""
 
 import dataclasses
 import json

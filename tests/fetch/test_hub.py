@@ -268,9 +268,7 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones(home, server):
         with pytest.raises(InputError, match=r"there is no model .*shapes, RN50, .* nor a path, .*owner/name"):
             api.find(name)
     assert server.asked == []
-    reason = (
-        rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was taken for an id .*shapes, RN50, "
-    )
+    reason = rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was looked up on .*shapes, RN50, "
     with pytest.raises(InputError, match=reason):
         api.find("models/vit")
 
@@ -597,10 +595,10 @@ def test_download_fails_with_one_line(home, capsys, monkeypatch):
 
 
 def test_doctor_reports_which_models_are_here(home, manifest):
-    assert report()["models"] == f"shapes in {weights.DIRECTORY}; fetched when first needed: ViT-B/32"
+    assert report()["models"] == f"shapes in {weights.DIRECTORY}; downloaded when first used: ViT-B/32"
     put(home / ".cache" / "clip" / "ViT-B-32.pt", RIGHT)
     assert f"ViT-B/32 in {home / '.cache' / 'clip'}" in report()["models"]
-    assert report()["cache"] == f"{home / 'cache'} (not there yet)"
+    assert report()["cache"] == f"{home / 'cache'} (does not exist yet)"
 
 
 @pytest.mark.parametrize(
