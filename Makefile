@@ -12,7 +12,7 @@ demo: .venv/core
 test: .venv/test
 	$(BIN)/python -m pytest
 
-# The official weights and pictures, 7 GB, fetched into the cache unless they are there; then what was published of their outputs.
+# Downloads the official weights and pictures, 7 GB, into the cache; then compares outputs with the published ones.
 test-official: .venv/test
 	$(BIN)/miniclip download all openai/clip-vit-base-patch32 CLIP.png 000000039769.jpg cifar-100-python.tar.gz
 	$(BIN)/python -m pytest tests/test_official.py -rs
@@ -26,7 +26,7 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Every tutorial as it stands, run as plain Python; then how long each took, beside what it says.
+# Runs every tutorial as plain Python; then shows how long each took, beside the time that its header states.
 test-tutorials: .venv/test
 	$(BIN)/python -m pytest tutorials
 
@@ -34,8 +34,8 @@ test-tutorials: .venv/test
 tutorials: .venv/tutorials
 	$(BIN)/python tutorials/render.py
 
-# The site of docs/ and of all pages beside it, in build/site: begin with index.html, or for the search with
-# python -m http.server -d build/site. Neither torch nor a network is needed.
+# Builds the site of docs/ and the other pages in build/site: open index.html, or for the search run
+# python -m http.server -d build/site. Needs neither torch nor a network.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 docs: .venv/docs
@@ -44,15 +44,15 @@ docs: .venv/docs
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
-# What this processor makes of CLIP, beside its peers, into miniclip/bench/results, docs/cpu.md and
-# README.md: 12 idle minutes.
+# Measures CLIP and its peers on this processor, and writes to miniclip/bench/results, docs/cpu.md and README.md. Takes
+# 12 minutes: run nothing else meanwhile.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write
 
-# On a machine with a GPU and the packages of the extra "test", without a network or an environment of its own: the
-# kernels' tests, then what they can do, into kernels/bench/results and kernels/README.md, in 8 minutes. Every step runs,
-# whatever became of others.
+# Tests and measures the kernels on a machine with a GPU and the packages of the extra "test", in 8 minutes; writes to
+# kernels/bench/results and kernels/README.md. Needs no network, and makes no virtual environment. A failed step does not
+# stop the others.
 gpu: export PYTHONPATH := .$(if $(PYTHONPATH),:$(PYTHONPATH))
 gpu:
 	@$(PYTHON) -c "import sys, hypothesis, pytest; from miniclip.kernels.device import why_not; sys.exit(why_not())"
@@ -68,13 +68,13 @@ gpu:
 clean:
 	rm -rf .venv build dist *.egg-info
 
-# Each file says that what it is named after is installed; a changed pyproject.toml or constraints.txt installs again.
+# Each of these files records that its packages are installed; a change in pyproject.toml or constraints.txt reinstalls.
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
 	touch $@
 
-# OpenCLIP asks for torchvision, which would bring another torch; what the tests need of it does without.
+# OpenCLIP requires torchvision, which would install another torch. The parts that the tests use do not need it.
 .venv/test: .venv/core
 	$(INSTALL) --editable ".[test]"
 	$(INSTALL) --no-deps open_clip_torch

@@ -110,7 +110,7 @@ def candidates():
 
 
 def known(activation):
-    """The name by which `activate` takes an activation: "none" for None. Raises InputError if it is not in NAMES."""
+    """The name of an activation for `activate`: "none" for None. Raises InputError if it is not in NAMES."""
     if activation not in (None, *NAMES):
         raise InputError(f"there is no activation {activation!r}; choose one of {', '.join(NAMES)}")
     return activation or "none"

@@ -1,15 +1,16 @@
 """Five small kernels to learn Triton by, each the simplest that is right; the fast ones have files of their own.
 
-A kernel is one program of many that run at once. Each asks which one it is (`tl.program_id`), works out which numbers
-are its own (`tl.arange`, always a power of two), loads them through pointers, computes, and stores. What lies beyond
-the data must be neither read nor written: that is what `mask` says, and `other` what stands there instead. All tensors
-are float32.
+Many programs run a kernel at once. Each asks which one it is (`tl.program_id`), works out which numbers it takes
+(`tl.arange`, always a power of two), loads them through pointers, computes, and stores. It must not touch memory beyond
+the data: lanes where `mask` is False read and write nothing, and hold `other` instead. All tensors are float32.
 
-    add               a block of numbers a program: pointers and masks
-    quick_gelu        the same, with arithmetic between
-    softmax           a row a program: reductions, and what masked lanes must hold so as not to count
-    layer_norm        two reductions, the second of which masked lanes would spoil again
-    flash_attention   a tile of queries a program and a loop over tiles of keys: a softmax that is never whole
+    add               a block of numbers for each program: pointers and masks
+    quick_gelu        the same, with arithmetic in between
+    softmax           a row for each program: reductions, and what masked lanes must hold so that they do not count
+    layer_norm        two reductions; before the second, the masked lanes must become 0 again
+    flash_attention   a tile of queries for each program, a loop over tiles of keys: the scores are never all in memory
+
+What launches a kernel takes another one as `kernel`, with the same arguments: a student's, for example.
 """
 
 import math
@@ -23,139 +24,148 @@ from miniclip.kernels import device
 
 @triton.jit
 def add_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
-    """out[i] = x[i] + y[i] for the BLOCK numbers i = BLOCK·p, BLOCK·p + 1, ... of program p, of which those < n exist.
+    """out[i] = x[i] + y[i] for i = pid·BLOCK to pid·BLOCK + BLOCK - 1, as far as i < n.
 
-    x_ptr, y_ptr, out_ptr point to n float32 numbers each, one behind the other.
+    x_ptr, y_ptr, out_ptr point to n float32 numbers each, one after the other.
     """
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
-    x = tl.load(x_ptr + i, mask=i < n)
-    y = tl.load(y_ptr + i, mask=i < n)
-    tl.store(out_ptr + i, x + y, mask=i < n)
+    pid = tl.program_id(0)  # which program this is
+    offs = pid * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,) which numbers it takes
+    mask = offs < n  # (BLOCK,) False beyond the last
+    x = tl.load(x_ptr + offs, mask=mask)  # (BLOCK,)
+    y = tl.load(y_ptr + offs, mask=mask)  # (BLOCK,)
+    tl.store(out_ptr + offs, x + y, mask=mask)
 
 
 @device.launches()
-def add(x, y, *, out=None, BLOCK=64):
+def add(x, y, *, out=None, BLOCK=64, kernel=add_kernel):
     """x + y: tensors (n,) float32, contiguous -> (n,), written to `out` if given."""
     out = torch.empty_like(x) if out is None else out
     n = len(x)
-    add_kernel[(triton.cdiv(n, BLOCK),)](x, y, out, n, BLOCK=BLOCK)
+    kernel[(triton.cdiv(n, BLOCK),)](x, y, out, n, BLOCK=BLOCK)
     return out
 
 
 @triton.jit
 def quick_gelu_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
-    """out[i] = x[i] · σ(1.702 x[i]) for the BLOCK numbers of program p, of which those below n exist.
+    """out[i] = x[i] · σ(1.702 x[i]) for i = pid·BLOCK to pid·BLOCK + BLOCK - 1, as far as i < n.
 
     x_ptr, out_ptr point to n float32 numbers each. `tl.sigmoid` is σ.
     """
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
-    x = tl.load(x_ptr + i, mask=i < n)
-    tl.store(out_ptr + i, x * tl.sigmoid(1.702 * x), mask=i < n)
+    pid = tl.program_id(0)
+    offs = pid * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
+    mask = offs < n
+    x = tl.load(x_ptr + offs, mask=mask)  # (BLOCK,)
+    tl.store(out_ptr + offs, x * tl.sigmoid(1.702 * x), mask=mask)
 
 
 @device.launches()
-def quick_gelu(x, *, out=None, BLOCK=64):
+def quick_gelu(x, *, out=None, BLOCK=64, kernel=quick_gelu_kernel):
     """`numpy_ops.quick_gelu` of a tensor (n,) float32, contiguous -> (n,), written to `out` if given."""
     out = torch.empty_like(x) if out is None else out
     n = len(x)
-    quick_gelu_kernel[(triton.cdiv(n, BLOCK),)](x, out, n, BLOCK=BLOCK)
+    kernel[(triton.cdiv(n, BLOCK),)](x, out, n, BLOCK=BLOCK)
     return out
 
 
 @triton.jit
 def softmax_kernel(x_ptr, out_ptr, row_stride, N, BLOCK: tl.constexpr):
-    """out[p, :] = softmax(x[p, :]) for program p, by way of exp(x - max x).
+    """out[row, :] = softmax(x[row, :]), one row for each program. The row's maximum is subtracted before exp.
 
     x_ptr points to rows of N float32 numbers that begin row_stride numbers apart; out_ptr to rows without a gap. BLOCK
     is a power of two, N or more.
     """
     row = tl.program_id(0)
-    i = tl.arange(0, BLOCK)  # (BLOCK,)
-    x = tl.load(x_ptr + row * row_stride + i, mask=i < N, other=-float("inf"))
-    e = tl.exp(x - tl.max(x, axis=0))  # 0 in lanes beyond the row
-    tl.store(out_ptr + row * N + i, e / tl.sum(e, axis=0), mask=i < N)
+    offs_n = tl.arange(0, BLOCK)  # (BLOCK,)
+    mask = offs_n < N
+    x = tl.load(x_ptr + row * row_stride + offs_n, mask=mask, other=-float("inf"))  # (BLOCK,)
+    p = tl.exp(x - tl.max(x, axis=0))  # (BLOCK,) 0 in masked lanes
+    tl.store(out_ptr + row * N + offs_n, p / tl.sum(p, axis=0), mask=mask)
 
 
 @device.launches()
-def softmax(x, *, out=None, BLOCK=None):
-    """`numpy_ops.softmax` of rows that may lie apart: (rows, N) float32 -> (rows, N), written to `out` if given."""
+def softmax(x, *, out=None, BLOCK=None, kernel=softmax_kernel):
+    """`numpy_ops.softmax` of rows, gaps between them allowed: (rows, N) float32 -> (rows, N), in `out` if given."""
     rows, N = x.shape
     out = torch.empty(rows, N, dtype=x.dtype, device=x.device) if out is None else out
-    softmax_kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
+    kernel[(rows,)](x, out, x.stride(0), N, BLOCK=BLOCK or triton.next_power_of_2(N))
     return out
 
 
 @triton.jit
 def layer_norm_kernel(x_ptr, weight_ptr, bias_ptr, out_ptr, row_stride, D, eps, BLOCK: tl.constexpr):
-    """out[p, :] = (x[p, :] - mean) / √(variance + eps) · weight + bias for program p, variance the mean of squares.
+    """out[row, :] = (x[row, :] - mean) / √(variance + eps) · weight + bias, one row for each program.
 
     x_ptr points to rows of D float32 numbers that begin row_stride numbers apart; out_ptr to rows without a gap;
     weight_ptr and bias_ptr to D numbers each. BLOCK is a power of two, D or more.
     """
     row = tl.program_id(0)
-    d = tl.arange(0, BLOCK)  # (BLOCK,)
-    x = tl.load(x_ptr + row * row_stride + d, mask=d < D, other=0)
+    offs_d = tl.arange(0, BLOCK)  # (BLOCK,)
+    mask = offs_d < D
+    x = tl.load(x_ptr + row * row_stride + offs_d, mask=mask, other=0)  # (BLOCK,) masked lanes add nothing to the sum
     mean = tl.sum(x, axis=0) / D
-    centred = tl.where(d < D, x - mean, 0)  # lanes beyond the row hold -mean by now, whose squares would count
+    centred = tl.where(mask, x - mean, 0)  # masked lanes hold -mean by now, and its square would count
     variance = tl.sum(centred * centred, axis=0) / D
-    weight = tl.load(weight_ptr + d, mask=d < D)
-    bias = tl.load(bias_ptr + d, mask=d < D)
-    tl.store(out_ptr + row * D + d, centred / tl.sqrt(variance + eps) * weight + bias, mask=d < D)
+    weight = tl.load(weight_ptr + offs_d, mask=mask)  # (BLOCK,)
+    bias = tl.load(bias_ptr + offs_d, mask=mask)  # (BLOCK,)
+    y = centred / tl.sqrt(variance + eps) * weight + bias  # (BLOCK,)
+    tl.store(out_ptr + row * D + offs_d, y, mask=mask)
 
 
 @device.launches()
-def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None):
-    """`numpy_ops.layer_norm` of rows that may lie apart, written to `out` if given.
+def layer_norm(x, weight, bias, *, eps, out=None, BLOCK=None, kernel=layer_norm_kernel):
+    """`numpy_ops.layer_norm` of rows, gaps between them allowed, written to `out` if given.
 
     x (rows, D), weight and bias (D,), float32 -> (rows, D).
     """
     rows, D = x.shape
     out = torch.empty(rows, D, dtype=x.dtype, device=x.device) if out is None else out
     BLOCK = BLOCK or triton.next_power_of_2(D)
-    layer_norm_kernel[(rows,)](x, weight, bias, out, x.stride(0), D, eps, BLOCK=BLOCK)
+    kernel[(rows,)](x, weight, bias, out, x.stride(0), D, eps, BLOCK=BLOCK)
     return out
 
 
 @triton.jit
 def flash_attention_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, T, scale, K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+    q_ptr, k_ptr, v_ptr, out_ptr, T, scale, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
-    """out = softmax(q kᵀ · scale) v of one head, for the BLOCK_M queries of program p, with BLOCK_N keys at a time.
+    """out = softmax(q kᵀ · scale) v of one head, for BLOCK_M queries a program, BLOCK_N keys at a time.
 
-    q_ptr, k_ptr, v_ptr, out_ptr point to T rows of K float32 numbers, K a power of two, 16 or more. With m the largest
-    score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' makes of them
+    q_ptr, k_ptr, v_ptr, out_ptr point to T rows of HEAD_DIM float32 numbers; HEAD_DIM is a power of two, 16 or more.
+    For each query it keeps m_i, the largest score so far; l_i = Σ exp(qk - m_i); acc = Σ exp(qk - m_i) v. With the
+    scores qk of the next tile they become (FlashAttention, algorithm 1):
 
-        m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
+        m_new = max(m_i, max qk)    alpha = exp(m_i - m_new)    p = exp(qk - m_new)
+        l_i = l_i · alpha + Σ p     acc = acc · alpha + p v     m_i = m_new
 
-    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1.) `tl.dot(a, b, input_precision="ieee")` is a
-    product of matrices in float32.
+    At the end acc / l_i is softmax(scores) v. `tl.dot(a, b, input_precision="ieee")` multiplies matrices in float32.
     """
-    i = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]  # (M, 1)
-    c = tl.arange(0, K)[None, :]  # (1, K)
-    q = tl.load(q_ptr + i * K + c, mask=i < T, other=0)  # (M, K)
-    m = tl.full([BLOCK_M, 1], -float("inf"), tl.float32)
-    l = tl.zeros([BLOCK_M, 1], tl.float32)  # noqa: E741, the paper's name
-    o = tl.zeros([BLOCK_M, K], tl.float32)
-    for start in range(0, T, BLOCK_N):
-        j = start + tl.arange(0, BLOCK_N)[:, None]  # (N, 1)
-        k = tl.load(k_ptr + j * K + c, mask=j < T, other=0)  # (N, K)
-        v = tl.load(v_ptr + j * K + c, mask=j < T, other=0)  # (N, K)
-        s = tl.dot(q, k.T, input_precision="ieee") * scale  # (M, N)
-        s = tl.where(j.T < T, s, -float("inf"))  # a key that is not there
-        new = tl.maximum(m, tl.max(s, axis=1, keep_dims=True))  # (M, 1)
-        shrink = tl.exp(m - new)  # (M, 1)
-        p = tl.exp(s - new)  # (M, N)
-        l = l * shrink + tl.sum(p, axis=1, keep_dims=True)  # noqa: E741
-        o = o * shrink + tl.dot(p, v, input_precision="ieee")
-        m = new
-    tl.store(out_ptr + i * K + c, o / l, mask=i < T)
+    pid = tl.program_id(0)
+    offs_m = pid * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]  # (BLOCK_M, 1) which queries it takes
+    offs_d = tl.arange(0, HEAD_DIM)[None, :]  # (1, HEAD_DIM)
+    q = tl.load(q_ptr + offs_m * HEAD_DIM + offs_d, mask=offs_m < T, other=0)  # (BLOCK_M, HEAD_DIM)
+    m_i = tl.full([BLOCK_M, 1], -float("inf"), tl.float32)
+    l_i = tl.zeros([BLOCK_M, 1], tl.float32)
+    acc = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
+    for start_n in range(0, T, BLOCK_N):
+        offs_n = start_n + tl.arange(0, BLOCK_N)[:, None]  # (BLOCK_N, 1) the next keys
+        k = tl.load(k_ptr + offs_n * HEAD_DIM + offs_d, mask=offs_n < T, other=0)  # (BLOCK_N, HEAD_DIM)
+        v = tl.load(v_ptr + offs_n * HEAD_DIM + offs_d, mask=offs_n < T, other=0)  # (BLOCK_N, HEAD_DIM)
+        qk = tl.dot(q, k.T, input_precision="ieee") * scale  # (BLOCK_M, BLOCK_N)
+        qk = tl.where(offs_n.T < T, qk, -float("inf"))  # no weight for keys beyond the last
+        m_new = tl.maximum(m_i, tl.max(qk, axis=1, keep_dims=True))  # (BLOCK_M, 1)
+        alpha = tl.exp(m_i - m_new)  # (BLOCK_M, 1) corrects what was summed with the old maximum
+        p = tl.exp(qk - m_new)  # (BLOCK_M, BLOCK_N)
+        l_i = l_i * alpha + tl.sum(p, axis=1, keep_dims=True)
+        acc = acc * alpha + tl.dot(p, v, input_precision="ieee")
+        m_i = m_new
+    tl.store(out_ptr + offs_m * HEAD_DIM + offs_d, acc / l_i, mask=offs_m < T)
 
 
 @device.launches()
-def flash_attention(q, k, v, *, out=None, BLOCK_M=16, BLOCK_N=16):
+def flash_attention(q, k, v, *, out=None, BLOCK_M=16, BLOCK_N=16, kernel=flash_attention_kernel):
     """`numpy_ops.attention` of one head: q, k, v (T, K) float32, contiguous -> (T, K), written to `out` if given."""
     T, K = q.shape
     out = torch.empty_like(q) if out is None else out
     grid = (triton.cdiv(T, BLOCK_M),)
-    flash_attention_kernel[grid](q, k, v, out, T, 1 / math.sqrt(K), K=K, BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
+    kernel[grid](q, k, v, out, T, 1 / math.sqrt(K), HEAD_DIM=K, BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
     return out

@@ -2,6 +2,6 @@
 
 from miniclip.kernels import activation, attention, layer_norm, linear, patch_embed, similarity
 
-# In the order in which they are measured.
+# In this order they are measured.
 FILES = (attention, layer_norm, activation, linear, patch_embed, similarity)
 KERNELS = {name: kernel for file in FILES for name, kernel in file.KERNELS.items()}

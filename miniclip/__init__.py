@@ -1,6 +1,6 @@
 """miniclip: CLIP that can be read in an afternoon, exact to the official code.
 
-Every name is imported when it is first used, so that `import miniclip` and `miniclip --help` take no time.
+Each name is imported when it is first used, so `import miniclip` and `miniclip --help` take almost no time.
 """
 
 import importlib
@@ -60,7 +60,7 @@ def __dir__() -> list[str]:
 
 
 class _Checkout:
-    """Finds miniclip.kernels and miniclip.weights, which in a checkout are beside this folder and not in it."""
+    """Finds miniclip.kernels and miniclip.weights: in a checkout they are beside this folder, not inside it."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
@@ -71,5 +71,5 @@ class _Checkout:
         return None
 
 
-if not (Path(__file__).parent / "weights").exists():  # installing from a wheel puts them here
+if not (Path(__file__).parent / "weights").exists():  # a wheel installs both inside this folder
     sys.meta_path.insert(0, _Checkout)

@@ -1,6 +1,7 @@
-"""OpenAI's package by its own names, on torch: what its README does runs with `from miniclip import clip`.
+"""OpenAI's `clip` module, with its names, on torch: the code in its README runs after `from miniclip import clip`.
 
-Tensors in, tensors out, as there; miniclip's own `load` and `tokenize`, of which this is made, give arrays on a CPU.
+Tensors in, tensors out, as in OpenAI's. `miniclip.load` and `miniclip.tokenize`, which this module calls, return arrays
+on a CPU.
 """
 
 import torch
@@ -13,15 +14,15 @@ available_models = api.available_models
 
 
 def load(name, device=None, jit=False, download_root=None):
-    """(model, preprocess) of `miniclip.load`, on torch, or on Triton where `device` is a GPU that it knows.
+    """(model, preprocess) from `miniclip.load`, on torch, or on Triton if `device` is a GPU that Triton supports.
 
-    device None is "cuda" where there is one, else "cpu" (clip/clip.py, load). `jit` changes nothing. Features are
-    float32 on a GPU, too, where OpenAI's are float16.
+    device None is "cuda" if available, else "cpu" (clip/clip.py, load). `jit` changes nothing. Features are float32,
+    also on a GPU; OpenAI's are float16 there.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return api.load(name, "auto" if torch.device(device).type == "cuda" else "torch", device, None, download_root)
 
 
 def tokenize(texts, context_length=77, truncate=False):
-    """`miniclip.tokenize` as a tensor, (n, context_length) int32."""
+    """`miniclip.tokenize`, but returns a tensor: (n, context_length) int32."""
     return torch.from_numpy(api.tokenize(texts, context_length, truncate))

@@ -1,7 +1,7 @@
-"""What makes one CLIP different from another: frozen dataclasses that check their values.
+"""CLIP's configurations, which say how one CLIP differs from another: frozen dataclasses that check their values.
 
 Builds on the towers, which know the shapes of their parameters. Other families, such as ALIGN, have their own
-configurations in `families`, made from the same checks.
+configurations in `families`, with the same checks.
 """
 
 import dataclasses
@@ -16,18 +16,18 @@ from miniclip.towers import resnet, text, vit
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size that is both, or one number for a square."""
+    """A size, (height, width) or one number for a square, as (height, width)."""
     return size if isinstance(size, tuple) else (size, size)
 
 
 def square(size: int | tuple[int, int]) -> int | tuple[int, int]:
-    """A size as configurations have it: one number where height and width are the same."""
+    """A size as configurations write it: one number if height and width are equal."""
     return size[0] if isinstance(size, tuple) and len(size) == 2 and size[0] == size[1] else size
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A Vision Transformer. In pixels: `image_size`, (height, width) or a square's side, and a patch's `patch_size`."""
+    """A Vision Transformer. `image_size` and `patch_size` are in pixels; (height, width) or one number for a square."""
 
     image_size: int | tuple[int, int]
     patch_size: int
@@ -46,20 +46,23 @@ class VisionConfig:
         check_transformer(self)
         check_image_size(self.image_size)
         if 0 in self.grid:
-            raise InputError(f"patches of {self.patch_size} pixels do not fit a picture of {self.image_size}")
+            raise InputError(
+                f"patches of {self.patch_size} pixels do not fit a picture of {self.image_size}: patch_size must not "
+                f"be larger than image_size"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches (down, across); any rest of the picture is not seen (a convolution without padding)."""
+        """Patches (down, across). A remainder at the edge is ignored, as by a convolution without padding."""
         height, width = pair(self.image_size)
         return height // self.patch_size, width // self.patch_size
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """OpenAI's ModifiedResNet: `layers` blocks in each of its 4 stages, `width` channels before the first.
+    """OpenAI's ModifiedResNet: `layers` are the blocks of its 4 stages, `width` the channels before the first stage.
 
-    `image_size` in pixels, (height, width) or a square's side; heads are those of the attention that pools.
+    `image_size` is in pixels, (height, width) or one number for a square; `heads` are the attention pool's.
     """
 
     image_size: int | tuple[int, int]
@@ -83,18 +86,21 @@ class ResNetConfig:
         if self.width % 2:
             raise InputError(f"width is {self.width}, expected an even number: the stem begins with half of it")
         if 32 * self.width % self.heads:
-            raise InputError(f"width {32 * self.width} of the last grid cannot be shared by {self.heads} heads")
+            raise InputError(
+                f"width {32 * self.width} of the last grid cannot be shared by {self.heads} heads: 32 · width must be "
+                f"a multiple of heads"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Cells (down, across) of the last grid, the one that attention pools."""
+        """Cells (down, across) of the last grid, which the attention pool reads."""
         height, width = pair(self.image_size)
         return height // 32, width // 32
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A causal text transformer. `eot_token_id` None: the end of a text is its highest id, OpenAI's rule."""
+    """A causal text transformer. `eot_token_id` None: the end of a text is its highest id, as in OpenAI's code."""
 
     context_length: int
     vocab_size: int
@@ -117,7 +123,7 @@ class TextConfig:
 
     @property
     def text_length(self) -> int:
-        """How many tokens a text gets if nothing else is asked for."""
+        """The length, in tokens, that texts are padded to by default."""
         return self.context_length
 
 
@@ -134,15 +140,17 @@ def check_activation(config):
 
 
 def check_transformer(config, but=()):
-    """InputError for values that no transformer can have."""
+    """Raise InputError for values that no transformer can have."""
     check_integers(config, but)
     check_activation(config)
     if config.layers > 1000:
         raise InputError(f"layers is {config.layers}, expected at most 1000")
     if not (isinstance(config.eps, float) and 0 <= config.eps < 1):
-        raise InputError(f"eps is {config.eps!r}, expected a small float")
+        raise InputError(f"eps is {config.eps!r}, expected a float, at least 0 and below 1")
     if config.width % config.heads:
-        raise InputError(f"width {config.width} cannot be shared by {config.heads} heads")
+        raise InputError(
+            f"width {config.width} cannot be shared by {config.heads} heads: width must be a multiple of heads"
+        )
 
 
 def check_image_size(size):
@@ -154,9 +162,10 @@ def check_image_size(size):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Two towers and the width of the space they share: what every family's configuration has.
+    """Two towers and the width of the space that they share: the fields of every family's configuration.
 
-    A tower alone leaves the other None. `embed_dim` None: no projection, features have their tower's own width.
+    For one tower alone, the other is None. `embed_dim` None: there is no projection, and features have the width of
+    their tower.
     """
 
     visual: Any
@@ -164,12 +173,12 @@ class ModelConfig:
     embed_dim: int | None
 
     family: ClassVar[str]
-    scale: ClassVar[str]  # the one parameter beside the towers
-    towers: ClassVar[dict[str, Sequence[type]]]  # what `visual` and `text` may be
-    tokenizer: ClassVar[str]  # the class of its vocabulary
+    scale: ClassVar[str]  # the only parameter outside the towers
+    towers: ClassVar[dict[str, Sequence[type]]]  # the classes that `visual` and `text` may have
+    tokenizer: ClassVar[str]  # the name of its tokenizer's class
 
     def shapes(self) -> dict[str, Any]:
-        """The model's parameter tree with shapes for leaves."""
+        """The model's parameter tree, with shapes as leaves."""
         tree: dict[str, Any] = {}
         if self.visual:
             tree["visual"] = self.visual.tower.shapes(self.visual, self.embed_dim)
@@ -180,14 +189,14 @@ class ModelConfig:
         return tree
 
     def to_dict(self) -> dict[str, Any]:
-        """All values, and the family's name: what JSON can hold."""
+        """All values and the family's name, in types that JSON has."""
         return {"family": self.family, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """The inverse of `to_dict`, for this family (`families.from_dict` finds the family).
 
-        Raises InputError for another family and for unknown, missing or impossible values.
+        Raises InputError for another family, and for unknown, missing or impossible values.
         """
         try:
             if values.get("family", cls.family) != cls.family:
@@ -200,7 +209,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CLIPConfig(ModelConfig):
-    """CLIP's: a Vision Transformer or a ResNet for pictures, a causal transformer for texts."""
+    """CLIP's configuration: a Vision Transformer or a ResNet for pictures, a causal transformer for texts."""
 
     visual: VisionConfig | ResNetConfig | None
     text: TextConfig | None
@@ -218,12 +227,12 @@ def _tower(kinds, values):
 
 
 def _has_fields(kind, values):
-    """Whether `values` has all fields that `kind` needs and no others."""
+    """Whether `values` has all required fields of `kind` and no unknown ones."""
     fields = dataclasses.fields(kind)
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     return needed <= values.keys() <= {field.name for field in fields}
 
 
 def _tuples(value):
-    """JSON has lists instead of tuples."""
+    """The value with tuples instead of lists, since JSON has no tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What `miniclip doctor` finds out about a machine."""
+"""The report of `miniclip doctor`: what this machine has for miniclip."""
 
 import importlib.metadata
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torc
 
 
 def report():
-    """{what: finding}, everything as text."""
+    """{topic: finding}, all as text."""
     return {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
@@ -23,7 +23,7 @@ def report():
         "gpu": _gpu(),
         "kernels": _kernels(),
         "models": _models(),
-        "cache": f"{caches.cache_directory()}{'' if caches.cache_directory().is_dir() else ' (not there yet)'}",
+        "cache": f"{caches.cache_directory()}{'' if caches.cache_directory().is_dir() else ' (does not exist yet)'}",
         "vocabulary": _vocabulary(),
     }
 
@@ -43,29 +43,29 @@ def _blas():
     )
     if cpu.slow_kernel():
         found += (
-            f"; this kernel leaves AVX-512 unused: set {cpu.CORETYPE}={cpu.AVX512} before Python "
-            f"starts, and matrix products take half the time"
+            f"; this kernel does not use AVX-512: set {cpu.CORETYPE}={cpu.AVX512} before Python "
+            f"starts, then matrix products take half the time"
         )
     return found or "unknown to threadpoolctl"
 
 
 def _gpu():
     if shutil.which("nvidia-smi") is None:
-        return "none (there is no nvidia-smi)"
+        return "none (nvidia-smi is not installed)"
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         return "; ".join(
             subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return f"nvidia-smi fails: {error}"
+        return f"unknown, nvidia-smi fails: {error}"
 
 
 def _kernels():
     try:
         from miniclip.kernels.device import INTERPRETING, why_not
     except ImportError as error:
-        return f'not without {error.name}, which the extra "gpu" installs'
+        return f'do not run: {error.name} is not installed, the extra "gpu" installs it'
     here = "run here, slowly, in Triton's interpreter" if INTERPRETING else "run here"
     return why_not() or f"{here}: backend='triton'"
 
@@ -73,11 +73,11 @@ def _kernels():
 def _models():
     found = {name: hub.find_model(name) for name in weights.manifest()["models"]}
     here = ", ".join(f"{name} in {path.parent}" for name, path in found.items() if path)
-    return f"{here}; fetched when first needed: {', '.join(name for name, path in found.items() if not path)}"
+    return f"{here}; downloaded when first used: {', '.join(name for name, path in found.items() if not path)}"
 
 
 def _vocabulary():
     try:
-        return str(vocabulary.find() or "not on this machine; fetched when it is first needed")
+        return str(vocabulary.find() or "not on this machine; downloaded when first used")
     except InputError as error:
         return str(error)

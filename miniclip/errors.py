@@ -1,12 +1,12 @@
-"""What miniclip raises when it cannot use what it was given."""
+"""InputError, which miniclip raises for files and arguments that it cannot use."""
 
-HALF = 1_500  # characters
+HALF = 1_500  # characters kept at each end of a long message
 
 
 class InputError(ValueError):
-    """A file, a name or an argument from outside cannot be used; the message names it and says what to do.
+    """A file, a name or an argument cannot be used; the message names it and says what to do.
 
-    Messages quote what they are about: of a very long one the middle is left out.
+    Messages quote their input, so a message can be very long: then its middle is left out.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -14,4 +14,4 @@ class InputError(ValueError):
 
 
 class WrongAnswer(Exception):
-    """A benchmark was given something that computes another result than it should."""
+    """A function that is measured computes a wrong result."""

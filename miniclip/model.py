@@ -16,7 +16,6 @@ from miniclip.config import ModelConfig, pair
 from miniclip.errors import InputError
 from miniclip.ops import Array
 from miniclip.tokenizer import Tokenizer
-from miniclip.towers import text
 
 Trace = Callable[[str, Array], None]
 
@@ -81,9 +80,9 @@ class CLIP:
         padding. Raises InputError for another shape, for ids outside the vocabulary and without a text tower.
         """
         config, tokens = self._tower("text"), self._check_tokens(tokens)
-        end = text.end_of_text(tokens, config.eot_token_id)  # (B,)
+        end = config.tower.end_of_text(tokens, config.eot_token_id)  # (B,)
         if trace is None:  # nothing after the last end is needed
-            tokens, lengths = tokens[:, : text.length(end, self.ops.LENGTH_STEP)], None
+            tokens, lengths = tokens[:, : config.tower.length(end, self.ops.LENGTH_STEP)], None
         tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
         return self._encode["text"](tokens, end, lengths=lengths, trace=trace)  # (B, E)
 

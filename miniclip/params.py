@@ -1,13 +1,13 @@
-"""Parameter trees: nested dicts and lists with arrays (or shapes) for leaves.
+"""Parameter trees: nested dicts and lists with arrays (or shapes) as leaves.
 
-A leaf's flat name joins the keys on its way with dots: "visual.blocks.0.mlp.fc.weight".
+A leaf's flat name is the keys on its path, joined with dots: "visual.blocks.0.mlp.fc.weight".
 """
 
 from miniclip.errors import InputError
 
 
 def flatten(tree, prefix=""):
-    """Tree -> {flat name: leaf}, in the tree's order; everything but a dict or list is a leaf."""
+    """Tree -> {flat name: leaf}, in the tree's order; everything except a dict or a list is a leaf."""
     if not isinstance(tree, (dict, list)):
         return {prefix: tree}
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
@@ -18,7 +18,7 @@ def flatten(tree, prefix=""):
 
 
 def unflatten(flat):
-    """{flat name: leaf} -> tree, the inverse of `flatten`; keys that count 0, 1, 2 ... make a list."""
+    """{flat name: leaf} -> tree, the inverse of `flatten`; keys 0, 1, 2, ... become a list."""
     tree = {}
     for name, leaf in flat.items():
         *path, last = name.split(".")
@@ -38,7 +38,7 @@ def _lists(tree):
 
 
 def tree_map(function, tree):
-    """The same tree with `function(leaf)` for each leaf."""
+    """The tree of `function(leaf)` for each leaf."""
     if isinstance(tree, dict):
         return {key: tree_map(function, branch) for key, branch in tree.items()}
     if isinstance(tree, list):
@@ -47,7 +47,7 @@ def tree_map(function, tree):
 
 
 def check(params, shapes, source):
-    """Hold a parameter tree against a tree of shapes; InputError lists all that is missing, unexpected or misshaped."""
+    """Compare a parameter tree with a tree of shapes; InputError lists missing, unexpected and misshaped parameters."""
     have, want = flatten(params), flatten(shapes)
     wrong = [f"missing {name} {want[name]}" for name in want if name not in have]
     wrong += [f"unexpected {name} {tuple(have[name].shape)}" for name in have if name not in want]
@@ -57,6 +57,6 @@ def check(params, shapes, source):
         if name in have and tuple(have[name].shape) != want[name]
     ]
     if wrong:
-        shown = "".join(f"\n  {line}" for line in wrong[:20])
+        listed = "".join(f"\n  {line}" for line in wrong[:20])
         more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-        raise InputError(f"{source}: the parameters do not fit the model's configuration:{shown}{more}")
+        raise InputError(f"{source}: the parameters do not fit the model's configuration:{listed}{more}")

@@ -1,4 +1,4 @@
-"""Classification with labels for a classifier: a picture belongs to the text that it is most similar to.
+"""Zero-shot classification: a picture belongs to the label whose text it is most similar to.
 
 (Learning Transferable Visual Models, sec. 3.1; prompt ensembles sec. 3.1.4.)
 """
@@ -11,13 +11,14 @@ from miniclip.ops import Array
 
 
 def class_embeddings(model: CLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Array:
-    """One direction for each of n labels: the mean of its unit embeddings over the templates, (n, E), of length one.
+    """A unit vector for each of n labels, (n, E): the mean of its unit embeddings over the templates, normalised.
 
-    A template is a text with "{}" where the label goes. Raises InputError for one without, for none, and for no labels.
+    A template is a text with "{}" where the label goes. Raises InputError for a template without "{}", for no templates
+    and for no labels.
     """
-    for what, texts in (("labels", labels), ("templates", templates)):
+    for name, texts in (("labels", labels), ("templates", templates)):
         if isinstance(texts, str) or not len(texts):
-            raise InputError(f"{what} is {texts!r}, expected a list of at least one text")
+            raise InputError(f"{name} is {texts!r}, expected a list of at least one text")
     for template in templates:
         if "{}" not in template:
             raise InputError(f"the template {template!r} has no {{}} where the label goes")
@@ -29,7 +30,7 @@ def class_embeddings(model: CLIP, labels: Sequence[str], templates: Sequence[str
 
 
 def classify(model: CLIP, images: Array, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Array:
-    """Probabilities of n labels for each picture: images (B, C, height, width) -> (B, n), rows summing to one."""
+    """Probabilities of n labels for each picture: images (B, C, height, width) -> (B, n); each row sums to one."""
     return probabilities(model, images, class_embeddings(model, labels, templates))
 
 

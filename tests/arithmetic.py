@@ -1,4 +1,4 @@
-"""What the tests of operations share: inputs, calls on any backend, and what is close enough."""
+"""Shared parts of the tests of operations: inputs, calls on any backend, and comparisons."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ def normal(seed, *shape, scale=1.0):
 
 
 def run(ops, name, *args, **kwargs):
-    """An operation of a backend on ndarrays, ndarray out."""
+    """The result of a backend's operation on ndarrays, as an ndarray."""
     args = [ops.asarray(x) if isinstance(x, np.ndarray) else x for x in args]
     kwargs = {k: ops.asarray(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
     return ops.to_numpy(getattr(ops, name)(*args, **kwargs))
 
 
 def close(ours, exact, error=1e-5):
-    """Within `error` of the largest value: what float32 allows after sums of a few hundred terms."""
+    """Check that errors are at most `error` times the largest value: 1e-5 for float32 sums of a few hundred terms."""
     exact = np.asarray(exact, np.float64)
     assert ours.shape == exact.shape
     np.testing.assert_allclose(ours, exact, rtol=0, atol=error * max(1e-30, np.abs(exact).max()))

@@ -1,4 +1,4 @@
-"""The error that a kernel may have: measured against float64, beside torch's own."""
+"""The allowed error of a kernel: measured against float64, and compared with torch's own."""
 
 import torch
 
@@ -11,9 +11,9 @@ def normal(seed, *shape, dtype=torch.float32, scale=1.0):
 
 
 def within_budget(ours, exact, torchs, exponent=0.0):
-    """At most twice torch's own error against float64, in the same dtype, and the rounding of the result itself.
+    """Check that the error against float64 is at most twice torch's in the same dtype, plus the result's rounding.
 
-    exp(x) is off by the rounding of x, which is float32 inside kernels: `exponent` is the largest such x.
+    exp(x) has the error of x's rounding, and kernels compute x in float32: `exponent` is the largest such x.
     """
     assert ours.shape == exact.shape and ours.dtype == torchs.dtype
     assert ours.isfinite().all()
@@ -25,6 +25,6 @@ def within_budget(ours, exact, torchs, exponent=0.0):
 
 
 def check(kernel, operation, tensors, exponent=0.0, **options):
-    """A kernel against torch's operation, on the same tensors in float64 and in their own dtype."""
+    """Check a kernel against torch's operation, on the same tensors in float64 and in their own dtype."""
     wide = [None if x is None else x.double() for x in tensors]
     within_budget(kernel(*tensors), operation(*wide, **options), operation(*tensors, **options), exponent)

@@ -1,4 +1,4 @@
-"""What the tests share: the official code, which they hold ours against, and how far apart two results are."""
+"""Shared fixtures of the tests: the official code, which ours is compared with, and the difference of two results."""
 
 import importlib
 import importlib.util
@@ -8,10 +8,10 @@ import types
 import warnings
 from pathlib import Path
 
-# Before NumPy loads: two processes whose BLAS threads wait for each other by spinning take minutes for seconds' work.
+# Before NumPy loads: if BLAS threads of two processes spin while they wait for each other, seconds become minutes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Before Triton loads: without a GPU its kernels run step by step on the CPU.
+# Before Triton loads: without a GPU, its kernels run in the interpreter on the CPU.
 import torch
 
 if not torch.cuda.is_available():
@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, settings
 from miniclip import params
 from miniclip.runtime import cpu
 
-# Runs are reproducible and free of time limits of their own: this is about answers, not about speed. On a GPU nearly
-# every example is compiled anew, so that there are fewer.
+# Runs are reproducible and without time limits, because they test answers, not speed. On a GPU there are fewer
+# examples, because almost every one has to be compiled.
 settings.register_profile(
     "miniclip",
     deadline=None,
@@ -38,7 +38,7 @@ settings.load_profile("miniclip")
 
 
 def official_file(name):
-    """A file of the installed openai-clip package, which cannot be imported without torchvision."""
+    """The path of a file in the installed openai-clip package, which cannot be imported without torchvision."""
     package = importlib.util.find_spec("clip")
     assert package is not None, "openai-clip is not installed: run make test, which installs it"
     return Path(package.submodule_search_locations[0]) / name
@@ -53,8 +53,10 @@ def official_module(name):
 
 @pytest.fixture(scope="session")
 def official_model():
-    """Builds OpenAI's model: (embed_dim, image size, layers, width, patch or None, context, vocabulary, width, heads,
-    layers) as its class takes them -> clip/model.py's CLIP, in eval mode, no parameter left at a special value.
+    """A function that builds OpenAI's model, clip/model.py's CLIP, in eval mode, without parameters of 0 or 1.
+
+    It takes the arguments of that class: embed_dim, image size, layers, width, patch or None, context, vocabulary,
+    width, heads, layers.
     """
     module = official_module("model")
 
@@ -77,7 +79,7 @@ def official_model():
 
 @pytest.fixture(scope="session")
 def save_torchscript():
-    """Saves an official model as OpenAI saved theirs: a TorchScript archive with three numbers beside the weights."""
+    """A function that saves a model in OpenAI's format: a TorchScript archive with weights and three numbers."""
 
     def save(model, path):
         size, (context_length, vocab_size) = model.visual.input_resolution, (model.context_length, model.vocab_size)
@@ -87,7 +89,7 @@ def save_torchscript():
             model.register_buffer(name, torch.tensor(number))
         inputs = torch.zeros(1, 3, size, size), torch.zeros(1, context_length, dtype=torch.long)
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every branch
+            warnings.simplefilter("ignore")  # tracing is deprecated, and warns at every branch
             torch.jit.trace(model, inputs, check_trace=False).save(str(path))
         for name, number in marks.items():
             del model._buffers[name]
@@ -116,7 +118,7 @@ def official_tokenizer(official_tokenizer_module):
 
 @pytest.fixture
 def relative_error():
-    """max |ours - theirs| / max |theirs|, as a function."""
+    """A function: max |ours - theirs| / max |theirs|."""
 
     def error(ours, theirs):
         ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
@@ -128,26 +130,26 @@ def relative_error():
 
 @pytest.fixture(scope="session")
 def official_clip():
-    """OpenAI's clip/clip.py. What it imports for other purposes than its tokenizer is replaced by stand-ins."""
+    """OpenAI's clip/clip.py, for its `tokenize`. Modules that only its other functions need are replaced by fakes."""
     names = ("Compose", "Resize", "CenterCrop", "ToTensor", "Normalize", "InterpolationMode")
     transforms = types.SimpleNamespace(**dict.fromkeys(names, types.SimpleNamespace(BICUBIC=None)))
-    stand_ins = {
+    fakes = {
         "torchvision": types.SimpleNamespace(transforms=transforms),
         "torchvision.transforms": transforms,
         "pkg_resources": types.SimpleNamespace(packaging=packaging),
     }
     with pytest.MonkeyPatch.context() as patch:
-        for name, stand_in in stand_ins.items():
-            patch.setitem(sys.modules, name, stand_in)
+        for name, fake in fakes.items():
+            patch.setitem(sys.modules, name, fake)
         module = importlib.import_module("clip.clip")
         for name in [name for name in sys.modules if name.partition(".")[0] == "clip"]:
-            del sys.modules[name]  # others shall see it as installed, not as imported
+            del sys.modules[name]  # other tests look for the installed package, not for an imported one
     return module
 
 
 @pytest.fixture
 def same_tree():
-    """Whether two parameter trees have the same names and values, as a function."""
+    """A function: whether two parameter trees have the same names and values."""
 
     def same(a, b):
         a, b = params.flatten(a), params.flatten(b)
@@ -158,7 +160,7 @@ def same_tree():
 
 @pytest.fixture
 def two_threads():
-    """BLAS on two threads: the tests have it on one."""
+    """Run BLAS on two threads; the other tests use one."""
     cpu._set_threads([2] * len(cpu.blas()))
     yield
     assert cpu.blas_threads() == 2

@@ -1,6 +1,6 @@
-"""A server that answers as its script says, for the tests of what is fetched.
+"""A server that answers as its script says, for the tests of downloads.
 
-`server.script[path]` is a list of answers, the last of which is repeated.
+`server.script[path]` is a list of answers; the last one is repeated.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def files_in(directory):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """No proxies, no certificates of one's own, and no patience."""
+    """Downloads without proxies and own certificates, and with short timeouts."""
     for name in (*VARIABLES, *(name for name in os.environ if name.lower().endswith("_proxy"))):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(network, "TIMEOUT", 0.3)
@@ -47,14 +47,14 @@ def impatient(monkeypatch):
 
 @dataclasses.dataclass
 class Answer:
-    """How a server gives a file: honestly, or not."""
+    """How a server sends a file: correctly, or with errors."""
 
     content: bytes = CONTENT
     ranges: bool = True
-    cut: int | None = None  # close the connection after so many bytes
-    stall: int | None = None  # say nothing more after so many
+    cut: int | None = None  # close the connection after this many bytes
+    stall: int | None = None  # send nothing more after this many bytes
     status: int | None = None
-    headers: dict = dataclasses.field(default_factory=dict)  # beside its own or, None: without
+    headers: dict = dataclasses.field(default_factory=dict)  # added to the usual ones; a value of None removes one
     trickle: int = 1 << 16  # bytes at a time
 
     def give(self, handler):
@@ -79,7 +79,7 @@ class Answer:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """HTTP/1.0: each connection ends with its answer."""
+    """HTTP/1.0: a connection ends after one answer."""
 
     def do_GET(self):
         server, path = self.server, self.path.partition("?")[0]
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
             server.headers = self.headers
             script = server.script.get(path, [b"HTTP/1.0 404 Not Found\r\n\r\n"])
             answer = script.pop(0) if len(script) > 1 else script[0]
-        with contextlib.suppress(ConnectionError):  # whoever asked may have seen enough before the end
+        with contextlib.suppress(ConnectionError):  # the client may close the connection before the end
             self.wfile.write(answer) if isinstance(answer, bytes) else getattr(answer, "give", answer)(self)
 
     def do_CONNECT(self):
@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """What it was asked for is in `asked`: (path, Range, Authorization)."""
+    """The server; `asked` is a list of its requests: (path, Range, Authorization)."""
 
     def __init__(self, context=None):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -129,7 +129,7 @@ def server():
 
 @pytest.fixture
 def get(server, tmp_path):
-    """get(answer, ...) fetches /file as the server gives it in these answers, to cache/file."""
+    """get(answer, ...) downloads /file to cache/file; the server sends these answers."""
 
     def get(*script, like=None, **options):
         server.script["/file"] = list(script)
@@ -140,7 +140,7 @@ def get(server, tmp_path):
 
 @pytest.fixture
 def refused(get, server, tmp_path):
-    """refused(answer, ..., reason=) does so, and sees it fail with one line and leave no more than `left`."""
+    """refused(answer, ..., reason=) checks that `get` fails with a one-line error, and leaves only the files `left`."""
 
     def refused(*script, reason, left=(), **options):
         with pytest.raises(InputError) as error:
@@ -160,7 +160,7 @@ def left_part(tmp_path, content):
 
 @pytest.fixture
 def arrived(tmp_path):
-    """Sees that the file is there, whole, and alone."""
+    """Check that the file is complete, and that there is no other."""
 
     def arrived(content=CONTENT):
         assert files_in(tmp_path) == ["cache/file"]

@@ -1,4 +1,4 @@
-"""Parameter trees and configurations: one is the other's shape."""
+"""Parameter trees and configurations: a configuration gives the shapes, and the shapes give the configuration."""
 
 import dataclasses
 import json
@@ -147,6 +147,6 @@ def test_parameters_of_something_else_are_refused(shapes):
 @pytest.mark.parametrize("name", ["visual.patch_embed.weight", "text.embed.table", "text.blocks.0.mlp.fc.weight"])
 def test_a_parameter_with_other_sides_is_named_with_its_shape(name):
     with pytest.raises(
-        miniclip.InputError, match=rf"not the parameters of a CLIP: {name} is \(7,\), expected \d sides"
+        miniclip.InputError, match=rf"not the parameters of a CLIP: {name} has shape \(7,\), expected \d dimensions"
     ):
         infer_config({**SHAPES, name: (7,)})

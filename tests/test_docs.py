@@ -1,4 +1,4 @@
-"""The pages that people read: how long the README may be, and that their links lead somewhere."""
+"""The pages: the README's length, and links that work."""
 
 import importlib
 import re
@@ -16,7 +16,7 @@ def prose(page):
 
 
 def anchors(page):
-    """What its headings are called in links, as code hosts and the site call them."""
+    """The anchors of a page's headings, as code hosts and the site name them in links."""
     headings = re.findall(r"^#+ (.*)", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -37,12 +37,12 @@ def test_links_lead_somewhere(page):
 def test_the_index_links_to_every_page():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\((.*?)\)", index)}
-    reference = ROOT / "docs" / "reference"  # which the site alone has, in its navigation
+    reference = ROOT / "docs" / "reference"  # only the site has these, in its navigation
     assert {page for page in PAGES if reference not in page.parents} - linked == {ROOT / "docs" / "index.md"}
 
 
 def test_the_site_has_every_page():
-    """The tutorials' pages are put into its navigation by docs/hooks.py."""
+    """docs/hooks.py adds the tutorials' pages to the navigation."""
     navigation = re.findall(r"^ +- (?:\w+: )?(\S+\.md)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     others = ["kernels/README.md", "miniclip/learn/README.md", "miniclip/learn/INSTRUCTORS.md", "tutorials/README.md"]
     assert sorted(navigation) == sorted([*(page.relative_to(ROOT).as_posix() for page in PAGES), *others])

@@ -1,4 +1,4 @@
-"""Preprocessing equals the official pipeline to the bit, and a picture that cannot be used is named."""
+"""Preprocessing equals the official pipeline bit for bit, and errors name the picture that cannot be used."""
 
 import io
 import threading
@@ -20,12 +20,12 @@ BICUBIC = Image.Resampling.BICUBIC
 
 
 def noise(mode, width, height, seed=0):
-    """A picture of random bytes; every mode that has a palette or transparency gets all that the mode can have."""
+    """A picture of random bytes; modes with a palette or transparency get random ones."""
     random = np.random.default_rng(seed)
     if mode in ("I", "F"):
         values = random.integers(0, 256, (height, width))
         return Image.fromarray(values.astype(np.int32 if mode == "I" else np.float32))
-    # In mode "1" eight pixels are a byte, and rows begin with a byte of their own.
+    # In mode "1" a byte has eight pixels, and every row begins with a new byte.
     count = (width + 7) // 8 * height if mode == "1" else width * height * len(Image.new(mode, (1, 1)).getbands())
     picture = Image.frombytes(mode, (width, height), random.bytes(count))
     if mode == "P":
@@ -46,7 +46,7 @@ def official_square(picture, size):
 
 
 def official(picture, size):
-    """clip/clip.py, `_transform`, which cannot be imported without torchvision: the steps that it is composed of."""
+    """The steps of `_transform` in clip/clip.py, which cannot be imported without torchvision."""
     rgb = official_square(picture, size).convert("RGB")
     x = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous().to(torch.float32).div(255)  # ToTensor
     mean = torch.tensor((0.48145466, 0.4578275, 0.40821073), dtype=torch.float32)
@@ -75,7 +75,7 @@ def test_any_picture_equals_the_official_pipeline(mode, width, height, size, see
 @pytest.mark.parametrize("entire", [True, False])
 def test_a_transparent_colour_equals_the_official_pipeline(mode, entire):
     picture = noise(mode, 30, 20)
-    # PNG's tRNS: one colour that is not there, or in a palette how much there is of each.
+    # PNG's tRNS is one transparent colour, or, with a palette, the opacity of each colour.
     colour = {"P": 7, "RGB": (7, 8, 9), "L": 7}[mode]
     picture.info["transparency"] = bytes(range(256)) if mode == "P" and not entire else colour
     assert np.array_equal(Preprocess(16)(picture), official(picture, 16))
@@ -89,7 +89,7 @@ def test_the_sizes_of_the_models_equal_the_official_pipeline(size, width, height
 
 
 def test_the_long_side_is_truncated_the_corner_rounded_to_even_and_the_colour_converted_last():
-    # The size of CLIP.png, the picture of the official README, which has transparent pixels too.
+    # CLIP.png, the picture of the official README, has this size, and transparent pixels too.
     picture = noise("RGBA", 2162, 762)
 
     def square(long, corner, picture=picture):
@@ -99,24 +99,24 @@ def test_the_long_side_is_truncated_the_corner_rounded_to_even_and_the_colour_co
     ours = np.asarray(resize_and_crop(picture, (224, 224)).convert("RGB"))
     assert np.array_equal(ours, square(635, 206))
     for slip in (square(636, 206), square(635, 205), square(635, 206, picture.convert("RGB"))):
-        assert not np.array_equal(ours, slip)  # each of these has been somebody's preprocessing
+        assert not np.array_equal(ours, slip)  # each of these mistakes was found in another library
     assert np.array_equal(Preprocess(224)(picture), official(picture, 224))
 
 
-@pytest.mark.filterwarnings("ignore")  # of the library: what it deprecates is no matter of ours
+@pytest.mark.filterwarnings("ignore")  # the library's deprecation warnings
 @pytest.mark.parametrize("size, side", [(8, 1), (32, 50), (224, 224), (224, 300), (224, 100)])
 def test_a_square_picture_equals_hugging_faces_processor(size, side):
-    # Square, because of others it rounds the corner down.
+    # Square, because for other sizes it rounds the corner down.
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     processor = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     picture = noise("RGB", side, side)
     theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0]
-    # It may multiply by 1/255 instead of dividing by 255: one rounding of a number up to 1, over a deviation.
+    # It may multiply by 1/255 instead of dividing by 255: the error is one rounding of a number up to 1, over std.
     assert np.abs(Preprocess(size)(picture) - theirs).max() <= np.finfo(np.float32).eps / min(STD)
 
 
-# ----------------------------------------------------------------------------- what a picture can be given as
+# --------------------------------------------------------------------------------- forms of pictures
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
@@ -125,7 +125,7 @@ def test_each_form_of_a_picture_gives_the_same(tmp_path, mode, form):
     picture = noise(mode, 30, 20)
     path = tmp_path / "picture.png"
     picture.save(path)
-    if form == "open file":  # Pillow reads the pixels only when they are wanted
+    if form == "open file":  # Pillow reads the pixels only when they are needed
         with Image.open(path) as lazy:
             ours = Preprocess(8)(lazy)
     elif form == "list":
@@ -136,7 +136,7 @@ def test_each_form_of_a_picture_gives_the_same(tmp_path, mode, form):
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (9, 12, 1), (9, 12, 3), (9, 12, 4)])
-@pytest.mark.parametrize("step", [1, 2])  # 2: a view, of which not every pixel counts
+@pytest.mark.parametrize("step", [1, 2])  # 2: a view of every second pixel
 def test_an_array_is_grey_rgb_or_rgba(shape, step):
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)[::step, ::-step]
     mode = {(): "L", (1,): "L", (3,): "RGB", (4,): "RGBA"}[shape[2:]]
@@ -184,7 +184,7 @@ def test_exif_rotation_is_not_applied(tmp_path):
 
 
 def sixteen_bits(picture, form, path):
-    """A grey picture of 8 bits in 16: 257 v is to 65535 as v is to 255."""
+    """An 8-bit grey picture in 16 bits: v becomes 257 v, since 257 v / 65535 = v / 255."""
     values = np.asarray(picture).astype(np.uint16) * 257
     if form == "I;16":
         return Image.fromarray(values)
@@ -192,7 +192,7 @@ def sixteen_bits(picture, form, path):
         return Image.fromarray(values.astype(np.int32))
     path = path / f"grey.{form[:3]}"
     Image.fromarray(values).save(path)
-    if form == "tiff, big-endian":  # Pillow writes little-endian; the same tags, and the values turned round
+    if form == "tiff, big-endian":  # Pillow writes little-endian: same tags, with swapped bytes
         big = Image.frombytes("I;16B", picture.size, values.astype(">u2").tobytes())
         big.save(path)
     return path
@@ -226,8 +226,8 @@ def test_32_bit_greys_beyond_16_bits_are_clipped():
 @pytest.mark.parametrize("mode", ["F", "L", "RGB", "RGBA", "P", "1"])
 @pytest.mark.parametrize("wide", [True, False])
 def test_a_very_long_picture_equals_its_middle(monkeypatch, mode, wide):
-    # 3 x 300,000 resized to 224 would have 22.4 million columns. The middle, cut so that the crop begins at the same
-    # place between two pixels, is resized whole.
+    # 3 x 300,000 resized to 224 would have 22.4 million columns. So only the middle is resized, cut so that the crop
+    # begins at the same place between two pixels.
     resize, made = Image.Image.resize, []
 
     def small(self, size, *arguments, **options):
@@ -241,9 +241,9 @@ def test_a_very_long_picture_equals_its_middle(monkeypatch, mode, wide):
     middle = long.crop((start, 0, start + 108, 3) if wide else (0, start, 3, start + 108))
     ours, theirs = (np.asarray(resize_and_crop(picture, (224, 224))).astype(float) for picture in (long, middle))
     assert made and ours.shape == theirs.shape
-    if mode == "F":  # here Pillow does not round between its two passes
+    if mode == "F":  # Pillow does not round between its two passes
         assert np.abs(ours - theirs).max() < 1e-3
-    else:  # here it does, in an order that depends on the size: a value in thousands differs
+    else:  # Pillow rounds, and the order of passes depends on the size: one value in thousands differs
         assert np.abs(ours - theirs).mean() < 1e-2
 
 
@@ -253,7 +253,7 @@ def test_a_very_long_picture_equals_its_middle(monkeypatch, mode, wide):
 @example(short=9, times=16 / 9, size=2, wide=True)  # one pixel longer than its crop
 def test_the_middle_of_a_long_picture_equals_resizing_it_whole(short, times, size, wide):
     long = int(short * times)
-    picture = noise("F", *((long, short) if wide else (short, long)))  # rounds nothing between the two passes
+    picture = noise("F", *((long, short) if wide else (short, long)))  # mode F: no rounding between the two passes
     resized = int(size * long / short)
     corner = round((resized - size) / 2)
     sides, (x, y) = ((resized, size), (corner, 0)) if wide else ((size, resized), (0, corner))
@@ -271,7 +271,7 @@ def encoded(format):
 
 
 def with_a_short_chunk():
-    """A PNG whose pixels are said to end early: what follows is no chunk, for which Pillow has a SyntaxError."""
+    """A PNG with a too short length of its pixels: the rest is no chunk, and Pillow raises SyntaxError."""
     content = encoded("PNG")
     start = content.index(b"IDAT")
     return content[: start - 4] + (1000).to_bytes(4, "big") + content[start:]
@@ -309,10 +309,10 @@ def test_a_file_that_is_missing_or_a_directory_is_named(tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
-# How Pillow reports a picture that it cannot decode depends on the format.
+# The error that Pillow raises for a picture that it cannot decode depends on the format.
 def test_whatever_pillow_raises_the_file_is_named(tmp_path):
     header = bytearray(encoded("DDS"))
-    header[76 + 4 : 76 + 8] = bytes(4)  # flags of the pixel format, none of which is known: NotImplementedError
+    header[76 + 4 : 76 + 8] = bytes(4)  # unknown flags of the pixel format: NotImplementedError
     (tmp_path / "strange.dds").write_bytes(header)
     with pytest.raises(InputError, match=r"strange\.dds"):
         Preprocess(8)(tmp_path / "strange.dds")
@@ -324,7 +324,7 @@ BAD_PICTURES = {
     "bool": np.zeros((5, 5), bool),
     r"\(5, 5, 5\)": np.zeros((5, 5, 5), np.uint8),
     r"\(5, 5, 2\)": np.zeros((5, 5, 2), np.uint8),
-    r"\(3, 5, 5\)": np.zeros((3, 5, 5), np.uint8),  # channels first, as torch has them
+    r"\(3, 5, 5\)": np.zeros((3, 5, 5), np.uint8),  # channels first, as in torch
     r"\(5,\)": np.zeros(5, np.uint8),
     r"\(2, 5, 5, 3\)": np.zeros((2, 5, 5, 3), np.uint8),  # a batch, but not a list
     r"no pixels: \(0, 5, 3\)": np.zeros((0, 5, 3), np.uint8),
@@ -362,7 +362,7 @@ def test_a_decompression_bomb_is_named(tmp_path, monkeypatch):
     noise("L", 9, 9).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 9)
     assert Preprocess(8)(tmp_path / "bomb.png").shape == (3, 8, 8)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 9 // 2)  # beyond twice that many Pillow raises, up to it warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 9 // 2)  # above it Pillow warns, above twice as many it raises
     with pytest.raises(InputError, match=r"bomb\.png: .*MAX_IMAGE_PIXELS"):
         Preprocess(8)(tmp_path / "bomb.png")
 

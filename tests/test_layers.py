@@ -1,4 +1,4 @@
-"""The order of the rooms: who may import whom. Every import is read with ast, those inside functions too."""
+"""The layers: which room may import which. All imports are read with ast, also those inside functions."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -8,7 +8,7 @@ from checkout import ROOT
 
 PLACES = {"miniclip": ROOT / "miniclip", "miniclip.kernels": ROOT / "kernels", "miniclip.weights": ROOT / "weights"}
 
-# From the lowest to the highest. A module belongs to the longest prefix here, and imports from its own layer or below.
+# From lowest to highest. A module belongs to the longest matching prefix, and imports only from its own layer or below.
 LAYERS = [
     ["miniclip._version", "miniclip.errors"],
     ["miniclip.params", "miniclip.weights", "miniclip.runtime"],
@@ -41,7 +41,7 @@ MODULES = modules()
 
 
 def imports(name, source):
-    """The modules of the package that a module's source imports, wherever in it. (Parents are not counted.)"""
+    """The modules of the package that a source imports anywhere. (Parent packages are not counted.)"""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -83,7 +83,7 @@ def test_there_is_no_circle():
 
 
 def test_only_kernels_import_triton():
-    # The course's Triton track looks into the interpreter.
+    # The course's Triton track uses the interpreter.
     outside = [name for name in MODULES if not name.startswith(("miniclip.kernels", "miniclip.learn.laws.kernels"))]
     heavy = {name for name in outside for line in MODULES[name].read_text().splitlines() if _imports(line, "triton")}
     assert heavy == set()

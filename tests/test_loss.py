@@ -1,4 +1,4 @@
-"""The contrastive loss: CLIP's and ALIGN's official ones, on every backend, and what it must be by its meaning."""
+"""The contrastive loss against CLIP's and ALIGN's official ones, on every backend, and its laws."""
 
 import math
 

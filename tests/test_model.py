@@ -1,4 +1,4 @@
-"""CLIP and miniclip.load: the interface of OpenAI's package, and one clear error for what cannot work."""
+"""CLIP and miniclip.load: the interface of OpenAI's package, and clear errors."""
 
 import math
 import re
@@ -141,11 +141,11 @@ def test_tokens_that_cannot_be_are_refused(loaded, tokens, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "ViT-Z"}, "no model 'ViT-Z' here, neither one of shapes, .* ViT-B/32, .* nor a path, and it is not"),
+        ({"name": "ViT-Z"}, "no model 'ViT-Z' here: it is neither one of shapes, .* ViT-B/32, .* nor a path, and"),
         ({"name": "models/absent.pt"}, r"models/absent\.pt: no such file"),
         (
             {"name": "ViT-Z/99"},
-            "^its answer .*MINICLIP_OFFLINE=1 .*; 'ViT-Z/99' was taken for an id on .* none of shapes, ",
+            "^its answer .*MINICLIP_OFFLINE=1 .*; 'ViT-Z/99' was looked up on .* nor one of shapes, ",
         ),
         ({"backend": "tpu"}, "no backend 'tpu'"),
         ({"backend": "numpy", "device": "cuda"}, "runs on the CPU"),

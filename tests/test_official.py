@@ -1,8 +1,8 @@
-"""The official weights and what was published of their outputs: each figure with its source, on NumPy and on Triton.
+"""The official weights and the published values of their outputs, each with its source, on NumPy and on Triton.
 
-They run where the files are, and are skipped elsewhere: `make test-official` downloads them first. Left out is the
-accuracy of ViT-B/32 on ImageNetV2 with 80 templates, top-1 55.93 and top-5 83.36 (the notebook
-Prompt_Engineering_for_ImageNet of openai/CLIP), since its 10,000 pictures and the templates are not fetched.
+A test is skipped if its files are not on this machine: `make test-official` downloads them first. One published value
+is not tested, the accuracy of ViT-B/32 on ImageNetV2 with 80 templates, top-1 55.93 and top-5 83.36 (the notebook
+Prompt_Engineering_for_ImageNet of openai/CLIP): its 10,000 pictures and the templates are not downloaded.
 """
 
 import pickle
@@ -23,7 +23,7 @@ from miniclip.weights import manifest
 
 @pytest.fixture
 def here(monkeypatch):
-    """The path of what `miniclip download NAME` fetches; skips the test where that has not been done."""
+    """A function: the path of what `miniclip download NAME` fetches; it skips the test if that is not there."""
     monkeypatch.setenv("MINICLIP_OFFLINE", "1")
 
     def find(name):
@@ -40,7 +40,7 @@ def here(monkeypatch):
 
 
 TEST_FILES = manifest()["test_files"]
-BACKENDS = ["numpy", "triton"]  # the second on the CPU in its interpreter, which takes a minute a picture
+BACKENDS = ["numpy", "triton"]  # without a GPU, triton runs in its interpreter, a minute per picture
 CLIP_PNG = ["a diagram", "a dog", "a cat"]
 
 
@@ -64,7 +64,7 @@ def test_clip_png_has_the_published_probabilities_cosines_and_features(vit_b_32,
     logits = model.logits(features, texts)
     probabilities = model.ops.to_numpy(model.ops.softmax(logits))[0]
     np.testing.assert_allclose(probabilities, [0.9927937, 0.00421068, 0.00299572], atol=1e-5)
-    # Computed from the features that NPCLIP has in image_features.npy and text_features.npy, as what follows.
+    # These and the following: computed from image_features.npy and text_features.npy of NPCLIP.
     cosines = (features / np.linalg.norm(features)) @ (texts / np.linalg.norm(texts, axis=-1, keepdims=True)).T
     np.testing.assert_allclose(cosines[0], [0.25552785, 0.20089889, 0.19749455], atol=1e-5)
 
@@ -102,13 +102,13 @@ def test_interpolated_positions_give_the_states_of_transformers_own_test(backend
     # The same file, test_inference_interpolate_pos_encoding
     model, preprocess = miniclip.load(here("openai/clip-vit-base-patch32"), backend=backend, image_size=180)
     with Image.open(here("000000039769.jpg")) as picture:
-        squeezed = picture.resize((180, 180), Image.Resampling.BICUBIC)  # they keep all of it
+        squeezed = picture.resize((180, 180), Image.Resampling.BICUBIC)  # transformers' test does not crop
     stages = {}
     model.encode_image(preprocess(squeezed)[None], trace=stages.__setitem__)
     (states,) = to_numpy(model, stages["blocks.11.mlp"])
     assert states.shape == (1, 26, 768)
     expected = [[-0.1538, 0.0322, -0.3235], [0.2893, 0.1135, -0.5708], [0.0461, 0.1540, -0.6018]]
-    np.testing.assert_allclose(states[0, :3, :3], expected, rtol=6e-3, atol=4e-4)  # theirs
+    np.testing.assert_allclose(states[0, :3, :3], expected, rtol=6e-3, atol=4e-4)  # their tolerances
 
 
 def test_a_snake_of_cifar_100_is_classified_as_in_the_official_readme(vit_b_32, here):
@@ -128,10 +128,10 @@ def test_a_snake_of_cifar_100_is_classified_as_in_the_official_readme(vit_b_32, 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_official_model_has_its_configuration_and_number_of_parameters(name, here):
-    # The manifest has what was counted in the checkpoints; the statistics of BatchNorms are no parameters.
+    # The manifest has the numbers counted in the checkpoints; statistics of BatchNorms are not parameters.
     path = here(name)
     model = miniclip.load(path, backend="numpy")[0]
     assert model.config == PRESETS[name]
-    others = ("running_mean", "running_var", "num_batches_tracked", "attn_mask", *openai.MARKS)
+    others = ("running_mean", "running_var", "num_batches_tracked", "attn_mask", *openai.SIZES)
     found = sum(x.size for key, x in torch_files.read(path).items() if not key.endswith(others))
     assert found == manifest()["models"][name]["parameters"]

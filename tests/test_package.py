@@ -1,4 +1,4 @@
-"""The package as it is installed: what is in it, and what importing it costs."""
+"""The installed package: its files, and the cost of importing it."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ def test_importing_miniclip_loads_no_rooms_before_they_are_used():
 
 
 def test_the_model_imports_little():
-    """What a reader of the seven files may have to look into."""
+    """These are the modules that a reader of the seven files may have to look into."""
     assert len(loaded_by("import miniclip.model")) <= 25
 
 
@@ -67,7 +67,7 @@ def wheel(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the sources, without what other builds have left in them."""
+    """A copy of the sources, without files from other builds."""
     source = tmp_path_factory.mktemp("source")
     for name in ("miniclip", "kernels", "weights"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -121,7 +121,7 @@ def test_the_sdist_builds_the_same_wheel(wheel, source, tmp_path):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
 def test_the_python_of_a_page_runs_and_prints_what_it_says(page, monkeypatch, capsys):
-    """docs/migrating.md's is run by test_ways_in."""
+    """test_ways_in runs the code of docs/migrating.md."""
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     printed = [line.partition("# ")[2] for block in blocks for line in block.splitlines() if line.startswith("print")]
@@ -140,7 +140,7 @@ def test_the_readme_shows_what_classify_prints():
 
 
 def test_the_afternoon_promise():
-    """Anyone who reads these files in this order has read all of CLIP; they stay short enough for that."""
+    """The README lists these files in this order, and together they have at most 850 lines."""
     files = ["image", "tokenizer", "ops/numpy_ops", "towers/transformer", "towers/vit", "towers/text", "model"]
     afternoon = (ROOT / "README.md").read_text().partition("## The afternoon")[2].partition("\n## ")[0]
     assert re.findall(r"\(miniclip/(.*?)\.py\)", afternoon) == files

@@ -1,4 +1,4 @@
-"""The tokenizer equals OpenAI's SimpleTokenizer on any text; what it learns follows from the definition of BPE."""
+"""The tokenizer equals OpenAI's SimpleTokenizer on any text, and learns merges as BPE is defined."""
 
 import gzip
 import pickle
@@ -18,12 +18,12 @@ from miniclip.tokenizer import PLAIN, clean, split
 from miniclip.tokenizers.cache import Cache
 
 START, END = 49406, 49407
-FIXED = 2 * 256 + 2  # ids without any merge: 256 bytes, 256 bytes that end a word, start and end
+FIXED = 2 * 256 + 2  # ids without merges: 256 bytes, 256 bytes at the end of a word, start and end
 
-# Everything that the four steps treat apart, so that it meets in one text more often than chance would have it.
+# Pieces that the four steps treat specially, so that one text often has several of them.
 PIECES = [
     *["'s", "'S", "'t", "'re", "'ve", "'m", "'LL", "'d", "’s", "ʼs", "don't", "you're"],
-    *["'ſ", "ſ"],  # a letter that is an s to regex.IGNORECASE
+    *["'ſ", "ſ"],  # regex.IGNORECASE treats this letter as an s
     *["<|startoftext|>", "<|endoftext|>", "<|ENDOFTEXT|>", "<|StartOfText|>", "<|", "|>", "</w>", "<", "w"],
     *["&amp;", "&amp;amp;", "&amp;amp;amp;", "&lt;|endoftext|&gt;", "&nbsp;", "&#32;", "&#xd800;", "&copy"],
     *["&#39;s", "&", ";"],
@@ -31,7 +31,7 @@ PIECES = [
     *["0", "1233", "½", "²", "Ⅷ", "٣", "१२", "𝟘"],
     *["😀", "👩\u200d👩\u200d👧", "🇩🇪", "❤\ufe0f", "👍🏽"],
     *["e\u0301", "\u0301", "İ", "ẞ", "ﬁ", "Σας", "日本語", "ก็", "हिन्दी", "\u202eabc", "\ud83d\ude00", "\udc80"],
-    *["â€™", "Ã©", "schÃ¶n", "\x00", "\x7f", "\xad", "\u0080"],  # broken encodings, and bytes that don't print
+    *["â€™", "Ã©", "schÃ¶n", "\x00", "\x7f", "\xad", "\u0080"],  # broken encodings, and unprintable bytes
     *["cat", "Photo", "ing", "sea_waves", "...", "!!", "hello-world"],
 ]
 TEXTS = st.text() | st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
@@ -52,7 +52,7 @@ def tokenizer(official_vocabulary):
         ("You should've done this", [592, 1535, 1200, 1700, 589]),  # huggingface/transformers issue 22166
         ("! !! !!!", [256, 748, 995]),  # huggingface/diffusers issue 4153
         ("test tokenization", [1628, 32634, 10847]),  # huggingface/diffusers issue 2201
-        # The others: computed with the official tokenizer.
+        # The others are computed with the official tokenizer.
         ("a diagram", [320, 22697]),
         ("a dog", [320, 1929]),
         ("a cat", [320, 2368]),
@@ -69,7 +69,7 @@ def tokenizer(official_vocabulary):
 )
 def test_encode_gives_the_published_ids(tokenizer, official_tokenizer, text, ids):
     assert tokenizer.encode(text) == ids
-    assert official_tokenizer.encode(text) == ids  # the table itself
+    assert official_tokenizer.encode(text) == ids  # the expected ids themselves
 
 
 def test_the_official_vocabulary_has_49408_ids(tokenizer):
@@ -89,8 +89,8 @@ def test_every_symbol_has_its_official_id(tokenizer, official_tokenizer):
 @example(text=" \n ")
 @example(text="".join(PIECES))
 @example(text=" ".join(PIECES))
-@example(text="schÃ¶n")  # ftfy mends the whole text, and leaves it alone among the other pieces
-@example(text="tom &amp;amp;amp; jerry")  # ftfy too undoes one escape, where no "<" stands in the text
+@example(text="schÃ¶n")  # ftfy repairs it if it is the whole text, but not among other pieces
+@example(text="tom &amp;amp;amp; jerry")  # ftfy also unescapes once, if there is no "<" in the text
 def test_any_text_is_encoded_and_decoded_as_by_the_official_tokenizer(tokenizer, official_tokenizer, text):
     ids = tokenizer.encode(text)
     assert ids == official_tokenizer.encode(text)
@@ -100,7 +100,7 @@ def test_any_text_is_encoded_and_decoded_as_by_the_official_tokenizer(tokenizer,
 @settings(max_examples=200)
 @given(text=TEXTS)
 @example(text=" \t A photo\n\nof &amp;amp; a  CAT \r\n")
-@example(text="&nbsp; &#32; x &#9;")  # spaces that appear when the escapes are undone
+@example(text="&nbsp; &#32; x &#9;")  # unescaping gives spaces
 def test_any_text_is_cleaned_as_by_the_official_tokenizer(official_tokenizer, text):
     official = official_tokenizer.encode.__globals__  # the functions of its module
     assert clean(text) == official["whitespace_clean"](official["basic_clean"](text)).lower()
@@ -108,14 +108,14 @@ def test_any_text_is_cleaned_as_by_the_official_tokenizer(official_tokenizer, te
 
 @given(ids=st.lists(st.integers(0, 49407), max_size=20))
 def test_any_ids_are_decoded_as_by_the_official_tokenizer(tokenizer, official_tokenizer, ids):
-    assert tokenizer.decode(ids) == official_tokenizer.decode(ids)  # characters cut in two included
+    assert tokenizer.decode(ids) == official_tokenizer.decode(ids)  # also for characters that are cut in two
 
 
-# ---------------------------------------------------------------------------------------- there and back
+# --------------------------------------------------------------------------------- encoding and decoding
 
 
 def spelled_out(text):
-    """What decoding gives back: each word of the cleaned text and a space; the specials without one (official)."""
+    """The decoded text: each word of the cleaned text, then a space; no space after special tokens (official)."""
     words = regex.findall(r"<\|(?:start|end)oftext\|>|'(?:[stmd]|re|ve|ll)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", clean(text))
     return "".join(word if word in ("<|startoftext|>", "<|endoftext|>") else word + " " for word in words)
 
@@ -130,7 +130,7 @@ def test_decode_inverts_encode_but_for_the_spaces_between_words(tokenizer, text)
 
 @given(texts=st.lists(TEXTS, max_size=5), merges=st.integers(0, 20), text=TEXTS)
 def test_decode_inverts_encode_whatever_the_merges(texts, merges, text):
-    tokenizer = Tokenizer.train(texts, FIXED + merges)  # none needs to occur in `text`: bytes spell everything
+    tokenizer = Tokenizer.train(texts, FIXED + merges)  # `text` may have none of the merges: bytes can spell everything
     decoded = tokenizer.decode(tokenizer.encode(text))
     assert regex.sub(r"\s", "", decoded) == regex.sub(r"\s", "", clean(text))
 
@@ -189,7 +189,7 @@ def test_a_text_that_is_too_long_is_named_and_no_other(tokenizer):
     message = str(error.value)
     assert "text 1 " in message and "'a cat a cat " in message
     assert "diagram" not in message and "photo" not in message and len(message) < 500
-    assert "2002" in message and "77" in message and "truncate" in message  # how long, how long it may be, a way out
+    assert "2002" in message and "77" in message and "truncate" in message  # its length, the limit, the remedy
 
 
 @pytest.mark.parametrize("context_length", [2, 3, 5])
@@ -244,8 +244,8 @@ def test_the_package_tokenizes_with_the_official_vocabulary(tokenizer, official_
 
 
 def test_merges_of_the_classic_corpus_worked_out_by_hand():
-    # Sennrich et al. (2016), section 3.2: low 5 times, lower 2, newest 6, widest 3. In brackets how often the pair
-    # occurs, and the pairs that it had to beat in the alphabet.
+    # Sennrich et al. (2016), section 3.2: low 5 times, lower 2, newest 6, widest 3. The comments say how often the pair
+    # occurs, and which equally frequent pairs come after it in the alphabet.
     corpus = ["low " * 5, "lower " * 2, "newest " * 6, "widest " * 3]
     expected = [
         ("e", "s"),  # 9, before ("s", "t</w>")
@@ -263,14 +263,14 @@ def test_merges_of_the_classic_corpus_worked_out_by_hand():
         ("low", "er</w>"),  # 2
     ]
     tokenizer = Tokenizer.train(corpus, vocab_size=1000)
-    assert tokenizer.merges == expected  # and no more: every word is one symbol now
-    assert tokenizer.encode("low newest") == [512 + 6, 512 + 5]  # one id a merge, in order, after twice 256 bytes
-    assert tokenizer.encode("lowest") == [512 + 11, 512 + 1]  # low, est</w>: a word that was never seen
+    assert tokenizer.merges == expected  # no more merges: every word is one symbol now
+    assert tokenizer.encode("low newest") == [512 + 6, 512 + 5]  # one id per merge, in order, after 2 · 256 bytes
+    assert tokenizer.encode("lowest") == [512 + 11, 512 + 1]  # low, est</w>: a new word
 
 
 def test_pairs_that_overlap_are_merged_from_the_left():
     tokenizer = Tokenizer.train(["aaaab"], vocab_size=1000)
-    assert tokenizer.merges == [("a", "a")]  # three times; then aa aa b</w>, in which no pair occurs twice
+    assert tokenizer.merges == [("a", "a")]  # three times; in aa aa b</w> no pair occurs twice
     assert [tokenizer.decoder[id] for id in tokenizer.encode("aaab")] == ["aa", "a", "b</w>"]
 
 
@@ -284,7 +284,7 @@ def test_learning_stops_at_the_size_asked_for(merges):
     corpus = ["low " * 5, "lower " * 2, "newest " * 6, "widest " * 3]
     tokenizer = Tokenizer.train(corpus, FIXED + merges)
     assert len(tokenizer) == FIXED + merges
-    assert tokenizer.merges == Tokenizer.train(corpus, 1000).merges[:merges]  # a smaller vocabulary is a beginning
+    assert tokenizer.merges == Tokenizer.train(corpus, 1000).merges[:merges]  # a smaller one has the first
     assert (tokenizer.start_id, tokenizer.end_id) == (FIXED + merges - 2, FIXED + merges - 1)
 
 
@@ -294,7 +294,7 @@ def test_a_vocabulary_smaller_than_its_bytes_and_specials_is_refused(vocab_size)
         Tokenizer.train(["low lower"], vocab_size)
 
 
-# Few letters, so that pairs recur.
+# Few letters, so that pairs repeat.
 CORPORA = st.lists(st.text(alphabet="abcé '!1", max_size=30), max_size=6)
 
 
@@ -379,7 +379,7 @@ GOOD = gzip.compress(b"#version: 0.2\n" + b"".join(b"%c %c\n" % (x, y) for x in 
 def test_a_file_that_is_not_a_vocabulary_is_named(tmp_path, content):
     path = tmp_path / "merges.txt.gz"
     path.write_bytes(GOOD)
-    assert len(Tokenizer.load(path)) == FIXED + 64  # what the others were made from
+    assert len(Tokenizer.load(path)) == FIXED + 64  # the file that the others are made from
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"merges\.txt\.gz: ") as error:
         Tokenizer.load(path)
@@ -417,7 +417,7 @@ def test_a_size_without_room_for_the_bytes_is_refused(tmp_path):
 
 
 def test_a_tokenizer_can_be_pickled(tokenizer):
-    tokenizer.encode("a dog")  # the cache that it fills here stays behind
+    tokenizer.encode("a dog")  # pickling must leave this filled cache out
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert copy.encoder == tokenizer.encoder and copy.encode("Hello World!") == [3306, 1002, 256]
 
@@ -444,14 +444,14 @@ def test_a_tokenizer_keeps_what_it_was_asked_for(tokenizer):
     assert fresh._pieces.keys() == {"dog,", "cat", "dog"} and fresh._pieces.size <= 1 << 20
 
 
-# ------------------------------------------------------------------------------------ the way that is faster
+# --------------------------------------------------------------------------------------- the faster path
 
 PRINTED = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60)
 
 
 @given(text=st.one_of(PRINTED, PRINTED.map("\n".join), st.text(st.characters(max_codepoint=127), max_size=60)))
 def test_plain_ascii_needs_no_mending(official_tokenizer_module, text):
-    """Whatever is taken for plain comes out of the official cleaning as it went in, but for spaces and capitals."""
+    """The official cleaning only changes spaces and capitals of texts that are treated as plain."""
     official = official_tokenizer_module
     assert clean(text) == official.whitespace_clean(official.basic_clean(text)).lower()
 

@@ -1,4 +1,4 @@
-"""The rules of tutorials; their pages and notebooks are made from them as they are. tutorials/test_run.py runs them."""
+"""The rules of tutorials; pages and notebooks are made from the current scripts. tutorials/test_run.py runs them."""
 
 import ast
 import base64
@@ -21,14 +21,14 @@ ALL = tutorials()
 each_tutorial = pytest.mark.parametrize("tutorial", ALL, ids=lambda tutorial: tutorial.name)
 REMEDY = "run make tutorials"
 LONGEST = 25  # lines of a naive version
-LONGEST_KERNEL = 45  # and of a kernel, whose arguments alone take some
+LONGEST_KERNEL = 45  # lines of a kernel, which has many arguments
 WIDEST = 118  # columns of a line of text
 LIBRARY, KERNELS = Path(miniclip.__file__).parent, Path(kernels.__file__).parent
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
 def public_names():
-    """What the library's modules define for others to use."""
+    """The names of the library's public functions and classes."""
     rooms = [*(LIBRARY / room for room in ("", "ops", "towers", "train", "viz")), KERNELS]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for room in rooms for path in room.glob("*.py")]
     names = {node.name for tree in trees for node in tree.body if isinstance(node, DEFINITIONS)}
@@ -37,7 +37,7 @@ def public_names():
 
 @functools.cache
 def library_sources():
-    """Every function and method of the library, as inspect.getsource has it, the longest first."""
+    """The source of every function and method of the library, as inspect.getsource returns it, longest first."""
     sources = set()
     for path in [*LIBRARY.rglob("*.py"), *KERNELS.rglob("*.py")]:
         source = path.read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_the_syllabus_is_there():
 
 
 @each_tutorial
-def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
+def test_a_page_is_made_from_its_current_script(tutorial):
     page = tutorial.page.read_text(encoding="utf-8")
     assert page.startswith(tutorial.stamp), REMEDY
     assert page.splitlines()[1] == f"# {tutorial.title}"
@@ -67,7 +67,7 @@ def test_a_page_is_made_from_its_script_as_it_stands(tutorial):
 
 
 @each_tutorial
-def test_a_notebook_is_made_from_its_script_as_it_stands(tutorial):
+def test_a_notebook_is_made_from_its_current_script(tutorial):
     assert tutorial.notebook.exists(), REMEDY
     notebook = json.loads(tutorial.notebook.read_text(encoding="utf-8"))
     assert notebook["metadata"] == tutorial.metadata, REMEDY
@@ -103,7 +103,7 @@ def test_links_of_a_notebook_lead_somewhere(tutorial):
 
 @each_tutorial
 def test_what_a_page_shows_of_the_library_is_there_as_it_is_now(tutorial):
-    """Output that looks like a function must be one of the library: no other is printed, as `inspect.getsource`."""
+    """Output that looks like a function must be the current source of a library function (`inspect.getsource`)."""
     page = re.sub(r"^```.*?^```", "", tutorial.page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     output = "".join(line[4:] + "\n" for line in page.splitlines() if line.startswith("    "))
     shown = 0

@@ -1,4 +1,4 @@
-"""The ways in that users know: the examples of docs/migrating.md as they are, against the libraries they come from."""
+"""The familiar interfaces: the examples of docs/migrating.md, unchanged, against the libraries they come from."""
 
 import re
 
@@ -19,14 +19,14 @@ PICTURE = "weights/example.png"
 
 
 def example(beginning):
-    """The one Python block of the page with a line that begins so."""
+    """The only Python block of the page with a line that begins with `beginning`."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (block,) = (block for block in blocks if re.search(f"^{re.escape(beginning)}", block, re.MULTILINE))
     return block
 
 
 def run(code, **replaced):
-    """Its variables, after it ran with some of its strings replaced."""
+    """Run code with some of its strings replaced; returns its variables."""
     for old, new in replaced.items():
         assert f'"{old}"' in code
         code = code.replace(f'"{old}"', repr(str(new)))
@@ -40,7 +40,7 @@ def run(code, **replaced):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory, official_model, save_torchscript):
-    """(OpenAI's model, the TorchScript archive of it)."""
+    """(OpenAI's model, the path of its TorchScript archive)."""
     official = official_model(16, 64, 2, 64, 16, 77, VOCABULARY, 64, 1, 2)
     path = tmp_path_factory.mktemp("archive") / "m.pt"
     save_torchscript(official, path)

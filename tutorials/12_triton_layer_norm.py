@@ -58,11 +58,12 @@ def normal(*shape, mean=0):
 
 @triton.jit
 def naive_add(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,) the numbers that are this program's
-    there = i < N  # (BLOCK,) False after the end
-    x = tl.load(x_ptr + i, mask=there)  # (BLOCK,)
-    y = tl.load(y_ptr + i, mask=there)  # (BLOCK,)
-    tl.store(out_ptr + i, x + y, mask=there)
+    pid = tl.program_id(0)
+    offs = pid * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,) the numbers that are this program's
+    mask = offs < N  # (BLOCK,) False beyond the last
+    x = tl.load(x_ptr + offs, mask=mask)  # (BLOCK,)
+    y = tl.load(y_ptr + offs, mask=mask)  # (BLOCK,)
+    tl.store(out_ptr + offs, x + y, mask=mask)
 
 
 # %% [markdown]
@@ -125,15 +126,16 @@ assert "power of 2" in refused
 @triton.jit
 def naive_norm(x_ptr, weight_ptr, bias_ptr, out_ptr, D, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0)
-    d = tl.arange(0, BLOCK)  # (D_pad,)
-    there = d < D
-    x = tl.load(x_ptr + row * D + d, mask=there, other=0).to(tl.float32)  # (D_pad,)
+    offs_d = tl.arange(0, BLOCK)  # (D_pad,)
+    mask = offs_d < D
+    x = tl.load(x_ptr + row * D + offs_d, mask=mask, other=0).to(tl.float32)  # (D_pad,)
     mean = tl.sum(x, axis=0) / D
-    centred = tl.where(there, x - mean, 0)  # (D_pad,) zero once more: see below
+    centred = tl.where(mask, x - mean, 0)  # (D_pad,) zero once more: see below
     variance = tl.sum(centred * centred, axis=0) / D
-    weight = tl.load(weight_ptr + d, mask=there, other=0)  # (D_pad,)
-    bias = tl.load(bias_ptr + d, mask=there, other=0)  # (D_pad,)
-    tl.store(out_ptr + row * D + d, centred * tl.rsqrt(variance + eps) * weight + bias, mask=there)  # rsqrt: 1/√
+    weight = tl.load(weight_ptr + offs_d, mask=mask, other=0)  # (D_pad,)
+    bias = tl.load(bias_ptr + offs_d, mask=mask, other=0)  # (D_pad,)
+    y = centred * tl.rsqrt(variance + eps) * weight + bias  # (D_pad,) rsqrt: 1/√
+    tl.store(out_ptr + row * D + offs_d, y, mask=mask)
 
 
 def exact(x, weight, bias):
@@ -163,12 +165,12 @@ assert D_pad - D == 14 and triton.next_power_of_2(768) == 1024 and gap < 1e-5
 
 @triton.jit
 def forgetful(x_ptr, out_ptr, D, BLOCK: tl.constexpr, FORGET: tl.constexpr):
-    d = tl.arange(0, BLOCK)  # (D_pad,)
-    x = tl.load(x_ptr + d, mask=d < (BLOCK if FORGET == "load" else D), other=0)  # (D_pad,)
+    offs_d = tl.arange(0, BLOCK)  # (D_pad,)
+    x = tl.load(x_ptr + offs_d, mask=offs_d < (BLOCK if FORGET == "load" else D), other=0)  # (D_pad,)
     mean = tl.sum(x, axis=0) / D
     centred = x - mean  # (D_pad,)
     if FORGET != "where":
-        centred = tl.where(d < D, centred, 0)
+        centred = tl.where(offs_d < D, centred, 0)
     tl.store(out_ptr, mean)
     tl.store(out_ptr + 1, tl.sum(centred * centred, axis=0) / D)
 

@@ -225,29 +225,31 @@ print(f"T = 577, 16 bit: a layer's scores take {rows * 577 * 2 / 1e9:.1f} GB, it
 
 @triton.jit
 def naive_flash(
-    q_ptr, k_ptr, v_ptr, out_ptr, T, scale, K: tl.constexpr, M: tl.constexpr, N: tl.constexpr, CAUSAL: tl.constexpr
+    q_ptr, k_ptr, v_ptr, out_ptr, T, scale,
+    HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CAUSAL: tl.constexpr
 ):  # fmt: skip
     """q, k, v, out (H, T, K)."""
-    i = tl.program_id(0) * M + tl.arange(0, M)[:, None]  # (M, 1) queries
-    c = tl.program_id(1) * T * K + tl.arange(0, K)[None, :]  # (1, K) where the numbers of this head's token 0 are
-    q = tl.load(q_ptr + i * K + c, mask=i < T, other=0)  # (M, K)
-    largest = tl.full([M, 1], -float("inf"), tl.float32)
-    total = tl.zeros([M, 1], tl.float32)
-    out = tl.zeros([M, K], tl.float32)
-    for start in range(0, T, N):
-        j = start + tl.arange(0, N)[:, None]  # (N, 1) keys
-        k = tl.load(k_ptr + j * K + c, mask=j < T, other=0)  # (N, K)
-        v = tl.load(v_ptr + j * K + c, mask=j < T, other=0)  # (N, K)
-        s = tl.dot(q, k.T, input_precision="ieee") * scale  # (M, N)
-        s = tl.where(j.T < T, s, -float("inf"))
+    pid, head = tl.program_id(0), tl.program_id(1)
+    offs_m = pid * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]  # (M, 1) queries
+    offs_d = head * T * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]  # (1, K) this head's, of its token 0
+    q = tl.load(q_ptr + offs_m * HEAD_DIM + offs_d, mask=offs_m < T, other=0)  # (M, K)
+    m_i = tl.full([BLOCK_M, 1], -float("inf"), tl.float32)
+    l_i = tl.zeros([BLOCK_M, 1], tl.float32)
+    acc = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
+    for start_n in range(0, T, BLOCK_N):
+        offs_n = start_n + tl.arange(0, BLOCK_N)[:, None]  # (N, 1) keys
+        k = tl.load(k_ptr + offs_n * HEAD_DIM + offs_d, mask=offs_n < T, other=0)  # (N, K)
+        v = tl.load(v_ptr + offs_n * HEAD_DIM + offs_d, mask=offs_n < T, other=0)  # (N, K)
+        qk = tl.dot(q, k.T, input_precision="ieee") * scale  # (M, N)
+        qk = tl.where(offs_n.T < T, qk, -float("inf"))
         if CAUSAL:
-            s = tl.where(i >= j.T, s, -float("inf"))
-        new = tl.maximum(largest, tl.max(s, axis=1, keep_dims=True))  # (M, 1)
-        shrink, p = tl.exp(largest - new), tl.exp(s - new)  # (M, 1), (M, N)
-        total = total * shrink + tl.sum(p, axis=1, keep_dims=True)
-        out = out * shrink + tl.dot(p, v, input_precision="ieee")  # (M, K)
-        largest = new
-    tl.store(out_ptr + i * K + c, out / total, mask=i < T)
+            qk = tl.where(offs_m >= offs_n.T, qk, -float("inf"))
+        m_new = tl.maximum(m_i, tl.max(qk, axis=1, keep_dims=True))  # (M, 1)
+        alpha, p = tl.exp(m_i - m_new), tl.exp(qk - m_new)  # (M, 1), (M, N)
+        l_i = l_i * alpha + tl.sum(p, axis=1, keep_dims=True)
+        acc = acc * alpha + tl.dot(p, v, input_precision="ieee")  # (M, K)
+        m_i = m_new
+    tl.store(out_ptr + offs_m * HEAD_DIM + offs_d, acc / l_i, mask=offs_m < T)
 
 
 # %% [markdown]

@@ -1,12 +1,12 @@
-"""Captions to measure with, the same on every machine: words at random, but as frequent as words are, and written in
-as many ways as those off the web."""
+"""Captions for benchmarks, the same on every machine: random words with natural frequencies, and the variety of
+spelling that captions from the web have."""
 
 import re
 
 import numpy as np
 
 ENDINGS = [".", "!", "...", " .", "", "", "", ""]
-EXTRAS = [  # what a caption in eight has somewhere: not all that people write is plain ASCII
+EXTRAS = [  # one caption in eight has one of these, because people do not only write plain ASCII words
     "#{0}", "@{0}_{1}", "{0}'s", "don't", "({0})", "\"{0}\"", "{0}-{1}", "{0}/{1}", "IMG_{2}.JPG", "{2}x{3}", "19{3}",
     "$ {2}", "w/ {0}", "{0} | {1}", "https://www.{0}.com/{1}?id={2}", "{0} &amp; {1}", "&quot;{0}&quot;", "“{0}”",
     "{0} – {1}", "{0}’s", "café", "São Paulo", "Zürich", "łódź", "5 × 7", "{3}°C", "© {0}", "…", "日本", "東京タワー",
@@ -15,13 +15,13 @@ EXTRAS = [  # what a caption in eight has somewhere: not all that people write i
 
 
 def words(tokenizer):
-    """The vocabulary's words, in the order of its merges: the more frequent ones first."""
+    """The words of the vocabulary in the order of its merges: frequent ones first."""
     found = (re.fullmatch(r"(a|i|[a-z]{2,})</w>", symbol) for symbol in tokenizer.encoder)
     return [match[1] for match in found if match]
 
 
 def make(count, tokenizer, seed=0):
-    """`count` captions of 3 to 25 words, 10 on the mean, as frequent as words are (Zipf's law)."""
+    """`count` captions of 3 to 25 words, 10 on average, with word frequencies after Zipf's law."""
     rng, vocabulary = np.random.default_rng(seed), words(tokenizer)
     share = 1 / np.arange(10, 10 + len(vocabulary))
     lengths = np.clip(rng.poisson(7, count) + 3, 3, 25)

@@ -1,8 +1,8 @@
-"""`miniclip bench cpu`: CLIP on this machine's processor, from files to features, beside the peers that are installed.
+"""`miniclip bench cpu`: CLIP on this machine's processor, from files to features, against the installed peers.
 
-Every call as a user makes it, in turns, each alone on idle cores; and in the same turns a plain matrix product, which
-says what the processor can do. Answers are held to transformers' and the official code's where they are there, else to
-ours.
+Calls are made as users make them. They take turns, each alone on idle cores; one of them is a plain matrix product,
+which shows the limit of the processor. Answers are compared with transformers' and the official code's, or, if those
+are not installed, with ours.
 """
 
 import json
@@ -25,8 +25,8 @@ from miniclip.runtime import cpu
 
 MODEL = "ViT-B/32"
 PACKAGES = ("numpy", "pillow", "ftfy", "torch", "transformers", "tokenizers", "onnxruntime", "openai-clip")
-SECONDS = 30  # that the rounds of one case may take, and as long again to wake what runs
-SIDE = 2048  # of the matrices whose product is the limit
+SECONDS = 30  # time for the rounds of one case, and the same again for warming up
+SIDE = 2048  # rows and columns of the matrices whose product is the limit
 
 
 class Case(NamedTuple):
@@ -35,7 +35,7 @@ class Case(NamedTuple):
     dtype: str
     prepare: Callable  # (model, dtype=, **shape) -> Measurement
     ours: str = OURS
-    needs: tuple = ()  # of the processor, see `cpu.has`
+    needs: tuple = ()  # features of the processor, see `cpu.has`
 
 
 def describe(case):
@@ -43,9 +43,9 @@ def describe(case):
 
 
 def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=None, config=PRESETS[MODEL]):
-    """Measure CASES, print and record them; no case is begun after `seconds`. With `as_json` it prints JSON alone.
+    """Measure CASES, print and record the results; no case begins after `seconds`. `as_json`: print only JSON.
 
-    InputError at the end where an answer of ours was wrong.
+    Raises InputError at the end if an answer of ours was wrong.
     """
     directory = records.writable(out or RESULTS)
     cases = [case for case in cases or CASES if cpu.has(*case.needs)]
@@ -55,7 +55,7 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
         "device": cpu.name(),
         "cores": cpu.blas_threads(),
         "kernel": ", ".join(library.get("architecture") or library["internal_api"] for library in cpu.blas()),
-        "chosen": os.environ.get(cpu.CORETYPE),  # as the kernel, or None: OpenBLAS itself has chosen it
+        "chosen": os.environ.get(cpu.CORETYPE),  # the kernel that was set; None: OpenBLAS chose it
         "versions": records.package_versions(PACKAGES),
         "date": records.today(),
     }
@@ -63,16 +63,16 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
     with tempfile.TemporaryDirectory() as scratch:
         model = save_random(config, Path(scratch))
         try:
-            tell = found.append if as_json else session.tell
-            session.run(chosen, lambda case: measure(case, model, rounds, facts), describe, directory, seconds, tell)
+            show = found.append if as_json else session.print_record
+            session.run(chosen, lambda case: measure(case, model, rounds, facts), describe, directory, seconds, show)
         finally:
             if as_json:
                 print(json.dumps(found, indent=1))
 
 
 def measure(case, model, rounds, facts):
-    """A case's record; without times for those whose answers are wrong, and for those that are not here."""
-    print(f"{describe(case)} ...", file=sys.stderr, flush=True)  # a minute or two
+    """A case's record. Providers with wrong answers and providers that are not installed have no times."""
+    print(f"{describe(case)} ...", file=sys.stderr, flush=True)  # a case takes a minute or two
     made, calls = {}, {}
     _, failed = session.attempt(
         {case.ours: lambda: case.prepare(model, dtype=case.dtype, **case.shape)}, made.__setitem__

@@ -1,4 +1,4 @@
-"""Cases of `bench cpu`: pictures and texts to features, by encoders that are there and from nothing.
+"""Cases of `bench cpu`: pictures and texts to features, loading a model, and the first answer of a new process.
 
 Peers are transformers' CLIPModel, the same in ONNX Runtime, and our own backend on torch.
 """
@@ -18,7 +18,7 @@ from miniclip.bench.work import work
 from miniclip.fetch import vocabulary
 
 ON_TORCH = "miniclip on torch"
-BATCH = 32  # captions that a peer pads to the longest among them
+BATCH = 32  # captions that a peer pads to the longest of them
 
 # ------------------------------------------------------------------------------------ pictures to features
 
@@ -34,7 +34,7 @@ def encode_image(model, *, B, dtype):
         builders = {OURS: lambda: _ours(model, "numpy", dtype, images), **builders}
         builders["ONNX Runtime"] = lambda: _onnx_runtime(model, images)
     flops, _ = work(replace(model.config, text=None), "visual", B)
-    return Measurement(builders, _alike(reference, dtype), B, "pictures/s", flops)
+    return Measurement(builders, _close_to(reference, dtype), B, "pictures/s", flops)
 
 
 def _images(model, B):
@@ -42,14 +42,14 @@ def _images(model, B):
 
 
 def _reference(model, images):
-    """transformers' features in float32; where it is not installed, ours."""
+    """transformers' features in float32; ours if it is not installed."""
     try:
         return array(_transformers_vision(model, "float32", images)())
     except ImportError:
         return api.load(model.path, "numpy")[0].encode_image(images)
 
 
-def _alike(reference, dtype):
+def _close_to(reference, dtype):
     def check(name, features):
         session.compare(array(features), reference, dtype)
 
@@ -63,7 +63,7 @@ def _ours(model, backend, dtype, images):
 
 
 def _transformers(model, dtype):
-    """transformers' CLIPModel with the same weights, and nothing of what it prints while it loads."""
+    """transformers' CLIPModel with the same weights; its messages and progress bars are turned off."""
     import torch
     import transformers
 
@@ -74,7 +74,7 @@ def _transformers(model, dtype):
 
 
 def _features(output):
-    """What get_image_features and get_text_features give: since version 5 wrapped in an output."""
+    """The features in the output of get_image_features and get_text_features; version 5 wraps them in an object."""
     return getattr(output, "pooler_output", output)
 
 
@@ -87,7 +87,7 @@ def _transformers_vision(model, dtype, images):
 
 
 def _onnx_runtime(model, images):
-    """transformers' model as torch exports it, with all of ONNX Runtime's optimisations, which are its default."""
+    """transformers' model, exported by torch, with all optimisations of ONNX Runtime, which are its default."""
     import onnxruntime
     import torch
 
@@ -100,7 +100,7 @@ def _onnx_runtime(model, images):
                 return _features(theirs.get_image_features(pixel_values=images))
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's age, and of every branch
+            warnings.simplefilter("ignore")  # torch warns that the exporter is old, and of every branch
             names = {"input_names": ["images"], "output_names": ["features"], "dynamic_axes": {"images": {0: "B"}}}
             torch.onnx.export(Features(), (torch.from_numpy(images[:1]),), path, dynamo=False, **names)
     runtime = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -111,7 +111,7 @@ def _onnx_runtime(model, images):
 
 
 def encode_text(model, *, texts, dtype, T=None):
-    """Captions as long as they are, or with T all of so many tokens."""
+    """Captions of natural length, or, with T, all of T tokens."""
     tokenizer, config = vocabulary.official_tokenizer(), model.config
     tokens = tokenizer.tokenize(captions.make(texts, tokenizer))  # (texts, 77)
     if T is not None:
@@ -131,11 +131,11 @@ def encode_text(model, *, texts, dtype, T=None):
     alone = [replace(config, visual=None, text=replace(config.text, context_length=int(n))) for n in lengths]
     flops = float(sum(work(one, "text", 1)[0] for one in alone))
     builders = {OURS: lambda: lambda: encoder.encode_text(tokens), **peers}
-    return Measurement(builders, _alike(reference, dtype), texts, "texts/s", flops)
+    return Measurement(builders, _close_to(reference, dtype), texts, "texts/s", flops)
 
 
 def _transformers_text(model, tokens, lengths, T=None):
-    """Batches of `BATCH`, each padded to T or to its longest text, with the mask that transformers' tokenizer makes."""
+    """A call that encodes batches of `BATCH`, padded to T or the longest text, with transformers' attention masks."""
     import torch
 
     theirs = _transformers(model, "float32")
@@ -147,20 +147,20 @@ def _transformers_text(model, tokens, lengths, T=None):
     return lambda: torch.cat([_features(theirs.get_text_features(**batch)) for batch in batches])
 
 
-# -------------------------------------------------------------------------------- from nothing to an answer
+# ---------------------------------------------------------------------------- loading, and the first answer
 
 
 def load(model, *, dtype):
     def check(name, loaded):
-        pass  # what it computes, `first_picture` looks at
+        pass  # `first_picture` checks the answers of a loaded model
 
     builders = {
         OURS: lambda: lambda: api.load(model.path, "numpy"),
         TRANSFORMERS: lambda: lambda: _transformers(model, dtype),
     }
     size = sum(path.stat().st_size for path in model.path.glob("*.safetensors"))
-    taken = int(_python(MEMORY, model.path)) if sys.platform == "linux" else None
-    return Measurement(builders, check, 1, "models/s", facts={"size": size, "memory": taken})
+    memory = int(_python(MEMORY, model.path)) if sys.platform == "linux" else None
+    return Measurement(builders, check, 1, "models/s", facts={"size": size, "memory": memory})
 
 
 def first_picture(model, *, dtype):

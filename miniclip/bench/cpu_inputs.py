@@ -1,4 +1,4 @@
-"""Cases of `bench cpu`: what comes before a model, texts to tokens and files to pictures.
+"""Cases of `bench cpu`: the inputs of a model, texts to tokens and files to pixels.
 
 Peers are OpenAI's own tokenizer and preprocessing, and Hugging Face's tokenizer.
 """
@@ -21,13 +21,13 @@ from miniclip.image import MEAN, STD
 from miniclip.tokenizer import Tokenizer
 
 ONE_CORE = "miniclip, one core"
-CORPORA = 36  # of new captions: more than there are calls, so that none comes twice
+CORPORA = 36  # sets of new captions: more than there are calls, so that no set comes twice
 
 # ------------------------------------------------------------------------------------------ texts to tokens
 
 
 def tokenize(model, *, texts, dtype, new=False):
-    """The same captions again and again; with `new` others in every call, the same for all providers."""
+    """The same captions in every call; with `new`, new captions in every call, the same ones for all providers."""
     ours = vocabulary.official_tokenizer()
     corpora = [captions.make(texts, ours, seed) for seed in range(CORPORA if new else 1)]
     try:
@@ -37,7 +37,7 @@ def tokenize(model, *, texts, dtype, new=False):
 
     def check(name, ids):
         equal = sum(a == b for a, b in zip(ids, expected)) / texts
-        if equal < (1 if name == OURS else 0.9):  # others do not mend encodings, nor undo escapes
+        if equal < (1 if name == OURS else 0.9):  # other tokenizers do not repair encodings or unescape HTML
             raise WrongAnswer(f"it is wrong: the ids of {1 - equal:.1%} of the texts are not the official ones")
 
     def builder(build):
@@ -47,17 +47,17 @@ def tokenize(model, *, texts, dtype, new=False):
 
         return call
 
-    def ours_anew():
-        encode = Tokenizer(ours.merges).encode  # knows no word yet
+    def ours_new():
+        encode = Tokenizer(ours.merges).encode  # with an empty cache of words
         return lambda corpus: [encode(text) for text in corpus]
 
-    builders = {OURS: ours_anew, "tokenizers": lambda: _rust(model, ours), OFFICIAL: _official_tokenizer}
+    builders = {OURS: ours_new, "tokenizers": lambda: _rust(model, ours), OFFICIAL: _official_tokenizer}
     builders = {name: builder(build) for name, build in builders.items()}
     return Measurement(builders, check, texts, "texts/s")
 
 
 def _official_tokenizer():
-    """OpenAI's SimpleTokenizer, by its path: its package cannot be imported without torchvision."""
+    """The encode of OpenAI's SimpleTokenizer, imported by path, because its package needs torchvision."""
     package = importlib.util.find_spec("clip")
     if package is None:
         raise ImportError("openai-clip is not installed")
@@ -70,7 +70,7 @@ def _official_tokenizer():
 
 
 def _rust(model, ours):
-    """Hugging Face's tokenizer of CLIP's vocabulary, its fastest call, without start and end."""
+    """Hugging Face's tokenizer with CLIP's vocabulary: its fastest call, without start and end tokens."""
     import transformers
 
     directory = model.scratch / "vocabulary"
@@ -114,12 +114,12 @@ def _on_one_core(call):
         finally:
             os.sched_setaffinity(0, cores)
 
-    os.sched_getaffinity(0)  # only Linux has it: elsewhere this is not measured
+    os.sched_getaffinity(0)  # only Linux has this; on other systems the case is skipped
     return run
 
 
 def photograph(path, megapixels, seed):
-    """Write a picture of 4:3 as a camera might: large shapes, fine grain. Returns the path."""
+    """Write a 4:3 picture like a camera's, with large shapes and fine grain; returns the path."""
     rng, height = np.random.default_rng(seed), round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = height * 4 // 3
     shapes = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((width, height), Image.BICUBIC)
@@ -145,7 +145,7 @@ def _official_preprocess(paths, size):
 
     def run():
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # on one core two would wait for each other
+        torch.set_num_threads(1)  # on one core, two threads would wait for each other
         try:
             return [one(path) for path in paths]
         finally:

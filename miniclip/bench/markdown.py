@@ -1,4 +1,4 @@
-"""Records as Markdown: tables, and pages that have a part between two markers."""
+"""Records as Markdown: tables, and pages with a generated part between two markers."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def table(head, rows):
 
 
 def fill(page, markers, draw, section):
-    """Put section([(what is shown, path from the page)]) of the pictures that draw() makes between two markers.
+    """Write section([(title, path from the page)]) between two markers of a page, for the pictures that draw() makes.
 
     Returns False without matplotlib: then there are no pictures. Raises InputError if the page has no markers.
     """
@@ -31,6 +31,6 @@ def fill(page, markers, draw, section):
         pictures, complete = draw(), True
     except ImportError:
         pictures, complete = [], False
-    links = [(shown, Path(os.path.relpath(path, page.parent)).as_posix()) for shown, path in pictures]
+    links = [(title, Path(os.path.relpath(path, page.parent)).as_posix()) for title, path in pictures]
     write_atomically(page, f"{before}{begin}\n{section(links)}\n{end}{after}".encode())
     return complete

@@ -1,4 +1,4 @@
-"""What the cases of `bench cpu` have in common: the model they look at, and what each of them compares."""
+"""The parts that the cases of `bench cpu` share: the model that they measure, and a case's providers and checks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +13,25 @@ OURS, TRANSFORMERS, OFFICIAL = "miniclip", "transformers", "official"
 
 
 class Measurement(NamedTuple):
-    builders: dict  # {provider: () -> its call, without arguments}, raising where it is not installed
-    check: Callable  # (provider, what its call gave), raising WrongAnswer
-    count: int  # what a call does so many of,
-    unit: str  # a second
-    flops: float | None = None  # of a call, where it is made of matrix products
-    facts: dict = {}  # noqa: RUF012 what else the record says
+    builders: dict  # {provider: () -> its call, a function without arguments}; raises if it is not installed
+    check: Callable  # (provider, answer of its call); raises WrongAnswer
+    count: int  # pictures, texts or other units per call
+    unit: str  # such as "pictures/s"
+    flops: float | None = None  # FLOPs of a call that consists of matrix products
+    facts: dict = {}  # noqa: RUF012 other values for the record
 
 
-NOTHING = Measurement({}, lambda name, answer: None, 0, "")  # where a case cannot be prepared
+NOTHING = Measurement({}, lambda name, answer: None, 0, "")  # for a case that cannot be prepared
 
 
 class Model(NamedTuple):
     config: object
-    path: Path  # of a directory of transformers', with random weights
+    path: Path  # a directory in transformers' format, with random weights
     scratch: Path  # for other files
 
 
 def save_random(config, scratch):
-    """A Model whose random parameters keep sizes as they are on their way."""
+    """A Model with random parameters that keep values at about their size through all layers."""
     rng = np.random.default_rng(0)
     flat = {}
     for name, shape in params.flatten(config.shapes()).items():
@@ -44,5 +44,5 @@ def save_random(config, scratch):
 
 
 def array(features):
-    """An ndarray of a backend's features, or of a picture."""
+    """Features or a picture, an ndarray or a tensor, as an ndarray."""
     return features if isinstance(features, np.ndarray) else features.detach().float().numpy()

@@ -1,7 +1,7 @@
-"""What was measured: one JSON object a line, one file a device, added to and never rewritten.
+"""Records of measurements: one JSON object per line, one file per device. Lines are only added, never changed.
 
-Each has name, shape and dtype of what was measured, the device and the versions, times {provider: median microseconds},
-skipped {provider: why it has none}, the ceilings of the same run, and what follows from them (`figures`).
+A record has the name, shape and dtype of the case, the device and the versions, times {provider: median microseconds},
+skipped {provider: why it has no time}, the ceilings of the same run, and the figures that follow (`figures`).
 """
 
 import datetime
@@ -19,9 +19,11 @@ REPORTED = ("name", "shape", "dtype", "device", "value", "unit", "share_of_limit
 
 
 def figures(times, ours, limit=None):
-    """What the times say: {provider: microseconds}, the name of ours, the least the work can take (None: unknown).
+    """{share_of_limit (0 to 1), best_peer, ratio_to_best_peer (the best peer's time / ours)}; unknown values are None.
 
-    -> share_of_limit (0 to 1), best_peer, ratio_to_best_peer (its time / ours); None where there is nothing to say.
+    times  {provider: microseconds}
+    ours   the name of our provider
+    limit  the least time, in microseconds, that the work can take; None: unknown
     """
     peers = {name: time for name, time in times.items() if name != ours} if ours in times else {}
     best = min(peers, key=peers.get, default=None)
@@ -33,7 +35,7 @@ def figures(times, ours, limit=None):
 
 
 def versions():
-    """Of all that has a part in a measurement; None for what is not there."""
+    """{name: version} of everything that affects a measurement; None if it is not installed."""
     import torch
 
     try:
@@ -46,7 +48,7 @@ def versions():
 
 
 def package_versions(names):
-    """{name: version} of packages and of miniclip itself; None for what is not there."""
+    """{name: version} of packages and of miniclip itself; None if a package is not installed."""
     return {"miniclip": __version__, **{name: _version(name) for name in names}}
 
 
@@ -58,7 +60,7 @@ def _version(package):
 
 
 def stamp(record):
-    """When it was measured, and with which versions of what."""
+    """The date and the versions of a record, as text."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     return f"{record['date']}: {versions}"
 
@@ -71,14 +73,14 @@ def today():
 
 
 def writable(directory):
-    """The directory for records, made if it is not there. Raises InputError if it cannot be written."""
+    """The directory for records, created if needed. Raises InputError if it cannot be written to."""
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{directory}: cannot be made: {error.strerror}; pass --out another directory") from error
+        raise InputError(f"{directory}: cannot be created: {error.strerror}; pass another with --out") from error
     if not os.access(directory, os.W_OK):
-        raise InputError(f"{directory} cannot be written to: pass --out another directory")
+        raise InputError(f"{directory}: cannot be written to; pass another directory with --out")
     return directory
 
 
@@ -88,7 +90,7 @@ def slug(device):
 
 
 def append(directory, record):
-    """Add a record to its device's file, in one write of one whole line, so that two runs at a time do no harm."""
+    """Add a record to its device's file: one write of one whole line, so that two runs can write at the same time."""
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
     path = Path(directory) / f"{slug(record['device'])}.jsonl"
     try:
@@ -102,9 +104,9 @@ def append(directory, record):
 
 
 def read(directory, *, missing_ok=False):
-    """The newest record of each thing measured, from all files in a directory. Raises InputError."""
+    """The newest record of each case and device, from all files in a directory. Raises InputError."""
     if not missing_ok and not Path(directory).is_dir():
-        raise InputError(f"there is no directory {directory} with records")
+        raise InputError(f"there is no directory {directory} with records: measure first, or pass --results")
     newest = {}
     for path in sorted(Path(directory).glob("*.jsonl")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -119,15 +121,15 @@ def read(directory, *, missing_ok=False):
 
 
 def reported(record):
-    """As much of a record as `miniclip bench report --json` prints."""
+    """The fields of a record that `miniclip bench report --json` prints."""
     return {name: record[name] for name in REPORTED}
 
 
-# --------------------------------------------------------------------------------- what a run prints
+# -------------------------------------------------------------------------------- output of a run
 
 
-def told(record):
-    """A record in a few lines, for people."""
+def summary(record):
+    """A record as a few lines of readable text."""
     shape = " ".join(f"{name}={value}" for name, value in record["shape"].items())
     lines = [f"{record['name']}  {shape}  {record['dtype']}"]
     width = max([20, *(len(name) for name in [*record["times"], *record["skipped"]])])

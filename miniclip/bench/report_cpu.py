@@ -6,14 +6,14 @@ from miniclip.bench import markdown, records
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "cpu.md"  # a table and a picture of everything
-README = ROOT / "README.md"  # a sentence and a picture of what SHORT names
+README = ROOT / "README.md"  # a sentence and a picture of the cases in SHORT
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- cpu -->", "<!-- /cpu -->"
 SHORT = ("encode_image", "encode_text")  # in float32
 
 
 def section(found, pictures=()):
-    """The text between the markers of docs/cpu.md; pictures: [(what it shows, its path from the page)]."""
+    """The text between the markers of docs/cpu.md; pictures: [(title, path from the page)]."""
     parts = []
     for device in sorted({r["device"] for r in found}):
         rows = [r for r in found if r["device"] == device]
@@ -26,7 +26,7 @@ def section(found, pictures=()):
 
 
 def in_short(found, pictures=()):
-    """The text between the markers of README.md: a picture, and one sentence a device about its first record."""
+    """The text between the markers of README.md: pictures, and for each device a sentence about its first record."""
     parts = [f"![{shown}]({path})" for shown, path in pictures]
     for device in sorted({r["device"] for r in found}):
         r = next((r for r in _short(found) if r["device"] == device and r["value"] is not None), None)
@@ -63,7 +63,7 @@ def _row(r):
 
 
 def rate(r, time):
-    """What is done in a second, or how long it takes if there is one thing to do."""
+    """The rate, such as "16.0 pictures/s"; for cases without a shape, the time: "120 ms"."""
     count = r["value"] * r["times"][r["ours"]] / 1e6
     if not r["shape"]:
         return f"{time / 1e3:,.0f} ms"
@@ -71,7 +71,7 @@ def rate(r, time):
 
 
 def draw(found, directory, suffix=""):
-    """Draw a picture for each device, <device><suffix>.png in `directory`; -> [(what it shows, path)].
+    """Draw a picture for each device, <device><suffix>.png in `directory`; returns [(title, path)].
 
     Needs matplotlib.
     """
@@ -105,7 +105,7 @@ def draw(found, directory, suffix=""):
 def write(found, directory=None, page=PAGE, readme=README):
     """Draw the pictures in `directory` (None: the package's own); write all to `page`, the short form to `readme`.
 
-    -> False without matplotlib: then there are no pictures. InputError if the markers are missing in one of the two.
+    Returns False without matplotlib: then there are no pictures. Raises InputError if one of the two has no markers.
     """
     directory = records.writable(directory or RESULTS)
     complete = markdown.fill(page, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))

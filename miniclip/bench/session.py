@@ -1,4 +1,4 @@
-"""What all benches share: cases one after another within a time, and answers checked before they are timed."""
+"""How benchmarks run: cases one after another within a time limit, and answers checked before they are timed."""
 
 import sys
 import time
@@ -10,11 +10,11 @@ from miniclip.bench import records
 from miniclip.errors import InputError, WrongAnswer
 from miniclip.ops.numpy_ops import l2_normalize
 
-LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with float32's
+LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with the reference's in float32
 
 
 def select(cases, only, names):
-    """The cases of which `only` is one of the names(case), all where it is None; InputError where there are none."""
+    """The cases with `only` among names(case); None: all cases. Raises InputError if there are none."""
     chosen = [case for case in cases if only is None or only in names(case)]
     if not chosen:
         known = dict.fromkeys(name for case in cases for name in names(case))
@@ -23,7 +23,7 @@ def select(cases, only, names):
 
 
 def within(seconds, cases, describe):
-    """The cases, one by one, until `seconds` have passed (None: all); says which are left then."""
+    """Yield the cases until `seconds` have passed (None: all cases), then print which are left."""
     cases, end = list(cases), time.monotonic() + (float("inf") if seconds is None else seconds)
     for i, case in enumerate(cases):
         if time.monotonic() >= end:
@@ -33,16 +33,16 @@ def within(seconds, cases, describe):
         yield case
 
 
-def tell(record):
-    print(records.told(record) + "\n", flush=True)
+def print_record(record):
+    print(records.summary(record) + "\n", flush=True)
 
 
-def run(cases, measure, describe, directory, seconds=None, tell=tell):
-    """Tell and append measure(case) of each case begun within `seconds`; InputError at the end naming the failed."""
+def run(cases, measure, describe, directory, seconds=None, show=print_record):
+    """Show and save measure(case) for each case that begins within `seconds`; at the end, InputError names failures."""
     failed = []
     for case in within(seconds, cases, describe):
         record = measure(case)
-        tell(record)
+        show(record)
         records.append(directory, record)
         if record["ours"] not in record["times"]:
             failed.append(f"{describe(case)}: {record['skipped'][record['ours']]}")
@@ -51,25 +51,25 @@ def run(cases, measure, describe, directory, seconds=None, tell=tell):
 
 
 def attempt(calls, check):
-    """check(name, call()) for each of {name: call} -> ({name: call} of those that raise nothing, {name: why not}).
+    """Run check(name, call()) for each {name: call}; returns ({name: call} that raised nothing, {name: reason}).
 
-    What torch warns of before it raises belongs to the reason.
+    A reason includes warnings, because torch warns of the cause before it raises.
     """
     right, skipped = {}, {}
     for name, call in calls.items():
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
                 check(name, call())
                 right[name] = call
             except Exception as error:  # a provider may fail in any way
-                reasons = [f"{type(error).__name__}: {error}", *(str(w.message) for w in told)]
+                reasons = [f"{type(error).__name__}: {error}", *(str(w.message) for w in warned)]
                 skipped[name] = " / ".join(dict.fromkeys(reason.strip().partition("\n")[0] for reason in reasons))
     return right, skipped
 
 
 def compare(features, reference, dtype):
-    """1 - the least cosine of features (B, E) with the reference's, ndarrays; WrongAnswer where it is too large."""
+    """1 - the least cosine between features and reference, ndarrays (B, E); WrongAnswer if a cosine is too small."""
     if features.shape != reference.shape or not np.isfinite(features).all():
         raise WrongAnswer(f"it is wrong: features {features.shape} are misshaped or not finite")
     a, b = (l2_normalize(x.astype(np.float64)) for x in (features, reference))

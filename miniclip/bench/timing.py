@@ -1,7 +1,7 @@
 """How long a call takes: medians of runs that take turns, on the device's own clock.
 
-Whatever is compared runs in turns, so that a processor that grows warm slows all alike. Needs no torch: what is
-measured on a GPU, and how, stands in `gpu_timing`.
+The compared calls take turns, so that a processor that gets warm slows all of them equally. Needs no torch: the timing
+of GPUs is in `gpu_timing`.
 """
 
 import statistics
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 ROUNDS, QUICK_ROUNDS, LEAST_ROUNDS = 30, 5, 3
-SECONDS = 3.0  # that the rounds of one case may take
-PAUSE = 0.1  # seconds
+SECONDS = 3.0  # time for the rounds of one case
+PAUSE = 0.1  # seconds, before a run that is alone on the CPU
 
 
 class Clock(NamedTuple):
     mark: Callable  # () -> a moment
     elapsed: Callable  # (moment, moment) -> microseconds between them, after `wait`
-    wait: Callable  # () until all that was asked of the device is done
-    alone: Callable  # (run), so that the run that follows has the device to itself
+    wait: Callable  # () waits until the device has finished all its work
+    alone: Callable  # (run) prepares the device, so that the next run is alone on it
 
 
 def _wake(run):
-    time.sleep(PAUSE)  # until the threads of other libraries no longer spin for work
+    time.sleep(PAUSE)  # until the threads of other libraries stop spinning
     run()
 
 
@@ -30,11 +30,10 @@ CPU = Clock(time.perf_counter, lambda start, end: (end - start) * 1e6, lambda: N
 
 
 def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
-    """{name: run()} -> ({name: microseconds of one run, the median}, rounds), all of them once a round.
+    """{name: run} -> ({name: median microseconds of one run}, rounds); every run has one turn in each round.
 
-    The device works through the rounds without a pause, or with `alone` is idle before each run: then the time is
-    what somebody waits who asks for nothing else, launches included. Rounds become fewer where they would take longer
-    than `seconds`.
+    The device works through the rounds without a pause. With `alone` it is idle before each run: then the time is that
+    of a single call, launches included. There are fewer rounds if they would take longer than `seconds`.
     """
     clock.wait()
     start = clock.mark()
@@ -57,7 +56,7 @@ def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
 
 
 def limit(flops, size, ceilings):
-    """(microseconds that the work takes at least, which ceiling is the limit): FLOPs, and bytes read and written."""
+    """(least microseconds for the work, the ceiling that limits it): `flops`, and `size` bytes read and written."""
     times = {"copy": size / ceilings["copy"] / 1e3, "product": flops / ceilings["product"] / 1e6}
     bound = max(times, key=times.get)
     return times[bound], bound

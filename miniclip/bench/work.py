@@ -1,4 +1,4 @@
-"""The work that a tower's features take at least: floating-point operations, and numbers moved."""
+"""The least work that a tower's features need: floating-point operations, and numbers moved."""
 
 import math
 
@@ -8,9 +8,9 @@ from miniclip.towers import efficientnet
 
 
 def work(config, tower, batch):
-    """(FLOPs, numbers moved) that a tower's features need: parameters and inputs once; intermediates need not move.
+    """(FLOPs, numbers moved) for a tower's features: parameters and inputs move once, intermediate results never.
 
-    The last block computes only one token, and all keys and values.
+    In the last block only one token is computed, and the keys and values of all.
     """
     c = getattr(config, tower)
     if c.tower is efficientnet:
@@ -26,12 +26,12 @@ def work(config, tower, batch):
     last = 2 * T * 2 * D * D + 2 * (2 * D * D + 2 * D * M) + 4 * T * D
     shapes = params.flatten(config.shapes()[tower])
     weights = sum(math.prod(shape) for name, shape in shapes.items() if name != "embed.table")
-    rows = 0 if tower == "visual" else batch * T * D  # of the table
+    rows = 0 if tower == "visual" else batch * T * D  # numbers read from the embedding table
     return batch * (first + (c.layers - 1) * block + last + 2 * D * E), weights + rows + batch * (pixels + (E or D))
 
 
 def _work_of_convolutions(config, batch):
-    """The same for an EfficientNet; its activations and means are not counted."""
+    """(FLOPs, numbers moved) for an EfficientNet; activations and means are not counted."""
     c = config.visual
     W, cells = efficientnet.scaled(efficientnet.STEM, c), [(n - 2) // 2 + 1 for n in pair(c.image_size)]
     adds = math.prod(cells) * W * c.channels * 9

@@ -1,9 +1,10 @@
-"""Models in files: read into a configuration, a parameter tree under miniclip's names, and a vocabulary.
+"""Reads and writes model files: a configuration, a parameter tree under miniclip's names, and a vocabulary.
 
-    a format's reader gives name -> array · names are recognised and renamed · the configuration is read or inferred ·
+    `formats` reads {name: array} · names are recognised and renamed · the configuration is read or inferred ·
     the parameters are checked against its shapes
 
-Sources: `huggingface`, `openai`, `open_clip`, and miniclip's own files, here. `infer` reads a configuration off shapes.
+`huggingface`, `openai` and `open_clip` handle those libraries' files, this module miniclip's own. `infer` derives a
+configuration from shapes.
 """
 
 import dataclasses
@@ -33,25 +34,25 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
 ) -> tuple[ModelConfig, dict, Tokenizer | None]:
-    """A file of weights, or Hugging Face's or OpenCLIP's directory -> (ModelConfig, parameter tree, Tokenizer or None).
+    """A weights file, or a Hugging Face or OpenCLIP directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
-    dtype       of floating arrays, None: as they are, but bfloat16 as float32. What need not be converted is mapped,
-                not read
-    image_size  for pictures of another size: position embeddings are interpolated
-    activation  "quick_gelu" or "gelu" for files that do not tell: without a configuration, and not OpenAI's own
+    dtype       the type of floating arrays; None keeps theirs, except that bfloat16 becomes float32. Arrays that need
+                no conversion are memory-mapped, not read
+    image_size  another size for the pictures: position embeddings are interpolated
+    activation  "quick_gelu" or "gelu", for a file that does not state it: one without a configuration, except OpenAI's
 
-    No tokenizer: the model has the official vocabulary. Raises InputError naming the file and all that is wrong.
+    A model without a tokenizer uses the official vocabulary. Raises InputError that names the file and all its faults.
     """
     path = Path(path)
     config, flat, tokenizer = _load_directory(path, dtype) if path.is_dir() else _load_file(path, dtype, activation)
     params.check(flat, config.shapes(), path)
     if activation not in (None, *_activations(config)):
-        raise InputError(f"{path}: says itself that its activation is not {activation}: leave out activation")
+        raise InputError(f"{path}: the file states its activation, and it is not {activation}: leave out activation")
     for name, x in flat.items():
         if x.dtype.kind != "f":
-            raise InputError(f"{path}: {name} is of {x.dtype}, expected floats: were its weights quantized?")
+            raise InputError(f"{path}: {name} is {x.dtype}, expected floats: are the weights quantized?")
     if tokenizer and config.text and len(tokenizer) != config.text.vocab_size:
-        raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, its model {config.text.vocab_size}")
+        raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, but its model has {config.text.vocab_size}")
     tree = params.unflatten(flat)
     if image_size is not None:
         config, tree = families.with_image_size(config, tree, image_size)
@@ -64,21 +65,21 @@ def _load_directory(path, dtype):
         return *open_clip.load(weights, read(weights, dtype)[0]), None
     if not (path / "config.json").exists():
         raise InputError(
-            f"{path}: neither a config.json, as transformers writes it beside the weights, nor an {open_clip.CONFIG} "
-            f"with {' or '.join(open_clip.WEIGHTS)}: give the path of the weights themselves"
+            f"{path}: has neither transformers' config.json nor OpenCLIP's {open_clip.CONFIG} with "
+            f"{' or '.join(open_clip.WEIGHTS)}: give the path of the weights file"
         )
     return huggingface.load(path, dtype=dtype)
 
 
 def _load_file(path, dtype, activation):
     tensors, metadata = read(path, dtype)
-    told = "config" in metadata
-    if openai.is_named_so(tensors):
-        if not openai.is_marked(tensors) and (path.parent / open_clip.CONFIG).exists():
+    activation_is_known = "config" in metadata
+    if openai.has_openai_names(tensors):
+        if not openai.is_official(tensors) and (path.parent / open_clip.CONFIG).exists():
             return *open_clip.load(path, tensors), None
-        told = told or openai.is_marked(tensors)
+        activation_is_known = activation_is_known or openai.is_official(tensors)
         flat = openai.rename(tensors, path)
-    elif not told and (path.parent / "config.json").exists():
+    elif not activation_is_known and (path.parent / "config.json").exists():
         return huggingface.load(path.parent, tensors)
     else:
         flat = names.rename(tensors, NAMES)
@@ -90,7 +91,7 @@ def _load_file(path, dtype, activation):
         tokenizer = _tokenizer(families.of(config).tokenizer, metadata)
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
-    return config if told else _with_activation(config, activation, path), flat, tokenizer
+    return config if activation_is_known else _with_activation(config, activation, path), flat, tokenizer
 
 
 def _tokenizer(kind, metadata):
@@ -98,11 +99,11 @@ def _tokenizer(kind, metadata):
 
 
 def _with_activation(config, activation, path):
-    """The configuration of a file that does not tell it: GELU for quick-GELU would be wrong without a sign of it."""
+    """The configuration with this activation. There is no default: a wrong one would give wrong features silently."""
     if activation is None:
         raise InputError(
-            f"{path}: does not tell its activation: give activation='quick_gelu' (OpenAI's models, OpenCLIP's with "
-            f"-quickgelu in their names) or 'gelu' (OpenCLIP's others), or as an option, --activation"
+            f"{path}: does not state its activation: give activation='quick_gelu' (OpenAI's models, and OpenCLIP's "
+            f"with -quickgelu in their names) or 'gelu' (OpenCLIP's others); on the command line it is --activation"
         )
     towers = {name: dataclasses.replace(tower, activation=activation) for name, tower in _transformers(config).items()}
     return dataclasses.replace(config, **towers)
@@ -124,10 +125,10 @@ def save(
     tokenizer: Tokenizer | None = None,
     dtype: str | None = None,
 ) -> None:
-    """Write a model to one safetensors file under miniclip's own names, with all that is needed to load it again.
+    """Write a model to one safetensors file under miniclip's own names, with everything needed to load it again.
 
-    config ModelConfig · tree its parameters, ndarrays · tokenizer goes along if given (a model without one has the
-    official vocabulary) · dtype the name of the floating type to store, None: as they are.
+    config ModelConfig · tree its parameters, ndarrays · tokenizer is stored if given (a model without one uses the
+    official vocabulary) · dtype the name of the floating type to store, None to keep the arrays' own.
     """
     params.check(tree, config.shapes(), "the parameters to save")
     if dtype not in (None, *WRITTEN):

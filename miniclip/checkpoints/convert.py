@@ -1,4 +1,4 @@
-"""A model from one form to another, by way of miniclip's own names."""
+"""Converts a model from one form to another, by way of miniclip's own names."""
 
 import os
 from collections.abc import Callable
@@ -21,17 +21,17 @@ def convert(
     activation: str | None = None,
     official: Callable[[], Tokenizer | None] = lambda: None,
 ) -> str | None:
-    """Read a model and write it in another form; returns why no vocabulary was written, or None.
+    """Read a model and write it in another form; returns the reason if a vocabulary is missing there, else None.
 
     to        a key of `checkpoints.WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory,
-              whole or not at all
-    dtype     the floating type to store, None: as they are; `image_size` and `activation` as in `load`
-    official  gives the official Tokenizer if it is on this machine: Hugging Face's directories have a copy
+              completely or not at all
+    dtype     the floating type to store, None to keep the arrays' own; `image_size` and `activation` as in `load`
+    official  returns the official Tokenizer, or None if it is not on this machine: Hugging Face directories have a copy
 
-    Raises InputError for what cannot be read, and for what the form cannot express.
+    Raises InputError if the source cannot be read, or if the form cannot express the model.
     """
     if to not in checkpoints.WRITERS:
-        raise InputError(f"there is no form {to!r}; choose one of {', '.join(checkpoints.WRITERS)}")
+        raise InputError(f"the form is {to!r}, expected one of {', '.join(checkpoints.WRITERS)}")
     if dtype not in (None, *checkpoints.WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
@@ -39,12 +39,14 @@ def convert(
     if config.text and tokenizer is None and to == "hf":
         if config.text.vocab_size != VOCABULARY:
             ids = config.text.vocab_size
-            lacking = f"this model came without one, and its {ids} ids are not the official {VOCABULARY}"
+            lacking = f"this model has none of its own, and its {ids} ids are not the official {VOCABULARY}"
         else:
             tokenizer = official()
-            lacking = None if tokenizer else "the official one is not on this machine; miniclip download vocabulary"
+            lacking = None if tokenizer else "the official one is not on this machine: run miniclip download vocabulary"
     if tokenizer and len(tokenizer) != VOCABULARY and to in ("openai", "open_clip"):
-        raise InputError(f"{source}: has a vocabulary of its own, which the form {to!r} cannot express")
+        raise InputError(
+            f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
+        )
     tree = params.tree_map(lambda x: np.asarray(x, dtype), tree)
     checkpoints.WRITERS[to](destination, config, tree, tokenizer=tokenizer)
     return lacking

@@ -1,4 +1,4 @@
-"""Directories as transformers writes them: config.json beside weights in one file or several."""
+"""Reads and writes transformers' directories: config.json, and the weights in one file or several."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from miniclip.formats import read, read_json, safetensors
 from miniclip.runtime.files import atomic_directory, write_json
 
 MODEL_TYPES = {kind: family.huggingface for family in FAMILIES for kind in family.huggingface.MODEL_TYPES}
-PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # before transformers 5, and since
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # until transformers 4, and since 5
 
 
 def load(directory, tensors=None, *, dtype=None):
-    """A directory with a CLIPModel, an AlignModel or a tower of theirs -> (config, {our flat name: array}, tokenizer).
+    """A directory with a CLIPModel, an AlignModel or one of their towers -> (config, {our name: array}, tokenizer).
 
-    The weights are `tensors`, {name: array}, if given, else those of the files that belong to such a directory; `dtype`
-    as in `readers.read`. The tokenizer is None where there is none. Raises InputError naming the file that is missing,
-    damaged, or of another model, and where pictures are prepared otherwise than miniclip does it.
+    The weights are `tensors`, {name: array}, if given, else they are read from the directory's files, with `dtype` as
+    in `formats.read`. The tokenizer is None if the directory has none. Raises InputError that names the file that is
+    missing, damaged or of another model, or whose image settings differ from miniclip's.
     """
     directory = Path(directory)
     source = read_json(directory / "config.json")
@@ -26,16 +26,14 @@ def load(directory, tensors=None, *, dtype=None):
     try:
         config = config_from(source, next(iter(settings.values()), None))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        raise InputError(
-            f"{directory / 'config.json'}: not the configuration of a CLIP or an ALIGN: {error}"
-        ) from error
+        raise InputError(f"{directory / 'config.json'}: not the configuration of a CLIP or ALIGN: {error}") from error
     family = MODEL_TYPES[source["model_type"]]
     for path, found in settings.items():
         if config.visual:
             check_settings(path, found, family.preprocessor(config.visual))
     if tensors is None:
         tensors = {name: x for file in _weight_files(directory) for name, x in read(file, dtype)[0].items()}
-    if not (config.visual and config.text):  # of a bare tower transformers 5 leaves the name out
+    if not (config.visual and config.text):  # transformers 5 omits the prefix of a tower alone
         prefix = "vision_model." if config.visual else "text_model."
         if not any(name.startswith(prefix) for name in tensors):
             tensors = {prefix + name: x for name, x in tensors.items()}
@@ -45,7 +43,7 @@ def load(directory, tensors=None, *, dtype=None):
 
 
 def config_from(source, settings=None):
-    """The contents of a config.json, and those of an image processor's -> CLIPConfig or ALIGNConfig."""
+    """The contents of a config.json, and the image processor's settings -> CLIPConfig or ALIGNConfig."""
     kind = source.get("model_type")
     if kind not in MODEL_TYPES:
         raise InputError(f"its model_type is {kind!r}, expected one of {', '.join(MODEL_TYPES)}")
@@ -56,22 +54,22 @@ def _settings(path):
     found = read_json(path)
     found = found.get("image_processor", found)
     if not isinstance(found, dict):
-        raise InputError(f"{path}: not the settings of an image processor")
+        raise InputError(f"{path}: image_processor is not a JSON object of settings")
     return found
 
 
 def check_settings(source, found, expected):
-    """InputError naming the source where pictures shall be prepared otherwise than `image` and `image_align` do it."""
+    """Raise InputError that names `source` if one of its settings is not the `expected` one of our preprocessing."""
     for name, value in expected.items():
         given = found.get(name, value)
-        if isinstance(given, int) and isinstance(value, dict):  # as older files have it
+        if isinstance(given, int) and isinstance(value, dict):  # older files have one number
             given = dict.fromkeys(value, given)
         if isinstance(given, tuple):
             given = list(given)
         if given != value and not name.endswith("_type"):
             raise InputError(
-                f"{source}: prepares pictures with {name} = {given!r}, and miniclip only as such models were trained, "
-                f"with {value!r}: prepare them yourself, and load a model from the file of its weights"
+                f"{source}: prepares pictures with {name} = {given!r}, but miniclip only with {value!r}, as these "
+                f"models were trained: prepare the pictures yourself, and load the model from its weights file"
             )
 
 
@@ -79,33 +77,33 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def _weight_files(directory):
-    """The file with the weights, or the files that an index names; the first of these that is there."""
+    """The file of weights, or the files that its index names; the first of `WEIGHTS` that exists is used."""
     for name in WEIGHTS:
         single, index = directory / name, directory / f"{name}.index.json"
         if single.exists():
             return [single]
         if index.exists():
             return _indexed(index)
-    raise InputError(f"{directory}: has no weights: neither {' nor '.join(WEIGHTS)}, nor an index of several files")
+    raise InputError(f"{directory}: has no weights: expected {' or '.join(WEIGHTS)}, or an index of several files")
 
 
 def _indexed(index):
     try:
         files = sorted(set(read_json(index)["weight_map"].values()))
-        # Names out of a file: they must not lead out of the directory.
+        # Anyone may have written these names: they must not point outside the directory.
         return [index.parent / Path(file).name for file in files]
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: not an index of files: {error!r}") from error
+        raise InputError(f"{index}: not an index of weight files: {error!r}") from error
 
 
 # ---------------------------------------------------------------------------------------------------- writing
 
 
 def save(directory, config, tree, tokenizer=None):
-    """Write what transformers' CLIPModel or AlignModel loads, or the class of one tower; the inverse of `load`.
+    """Write a directory for transformers' CLIPModel or AlignModel, or the class of one tower; the inverse of `load`.
 
-    With a tokenizer, CLIPProcessor and AlignProcessor load from there too. Raises InputError for what transformers has
-    no name for, and where the directory exists.
+    With a tokenizer, CLIPProcessor or AlignProcessor loads from it too. Raises InputError if transformers cannot
+    express the model, or if the directory exists.
     """
     family = of(config).huggingface
     with atomic_directory(directory) as temporary:
@@ -117,9 +115,9 @@ def save(directory, config, tree, tokenizer=None):
 
 
 def save_model(directory, config, tree, source):
-    """Write the weights, and `source` as their config.json, into a directory that exists.
+    """Write the weights, and `source` as their config.json, into an existing directory.
 
-    Raises InputError, before anything is written, where `source` does not describe `config`.
+    Raises InputError, before anything is written, if `source` does not describe `config`.
     """
     family = of(config).huggingface
     check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")

@@ -1,4 +1,4 @@
-"""A configuration from parameter shapes, for files that come without one; and what a library cannot express of one."""
+"""Derives a configuration from parameter shapes, for files without one; checks what other libraries can express."""
 
 import itertools
 
@@ -13,21 +13,21 @@ WIDEST = 1024  # of OpenAI's Vision Transformers. OpenCLIP's ViT-H, g and bigG a
 
 
 def check_kept(config: ModelConfig, kept: ModelConfig, library: str):
-    """InputError that lists what `library` would take to be otherwise, where `kept` is what it makes of `config`."""
+    """Raise InputError that lists the differences if `kept`, which `library` would make of `config`, is not equal."""
     if kept == config:
         return
     ours, theirs = params.flatten(config.to_dict()), params.flatten(kept.to_dict())
     lost = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
     lost = [f"{name} {ours.get(name)}, not {theirs.get(name)}" for name in lost]
-    raise InputError(f"{library} has no way to say that this model has {'; '.join(lost)}")
+    raise InputError(f"{library} cannot express that this model has {'; '.join(lost)}")
 
 
 def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
-    """The configuration behind a model's parameters: {flat name: shape} -> CLIPConfig.
+    """The configuration of a model from its parameters' shapes: {flat name: shape} -> CLIPConfig.
 
-    Widths, depths, patch and picture size are read off the shapes; heads are one per 64 channels, activation,
-    eps and the end-of-text rule OpenAI's, which no shape tells (clip/model.py, build_model). Raises InputError for
-    other parameters than a CLIP's, and for image towers wider than any of OpenAI's: those have other heads.
+    Widths, depths, patch size and image size follow from the shapes. The rest is as in OpenAI's models (clip/model.py,
+    build_model): one head per 64 channels, activation, eps, the end-of-text rule. Raises InputError if the parameters
+    are not a CLIP's, or if the image tower is wider than OpenAI's widest: such towers have heads of other widths.
     """
     shapes = {name: tuple(shape) for name, shape in shapes.items()}
     visual = text = None
@@ -38,7 +38,7 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
             D, C, P, _ = _sides(shapes, "visual.patch_embed.weight", 4)
             T, _ = _sides(shapes, "visual.patch_embed.position_embedding", 2)
             if D > WIDEST:
-                raise ValueError(f"how many heads an image tower of width {D} has, only a configuration tells")
+                raise ValueError(f"its image tower is {D} wide, and only a configuration says how many heads it has")
             visual = VisionConfig(
                 image_size=round((T - 1) ** 0.5) * P, patch_size=P, channels=C, **_transformer(shapes, "visual.", D)
             )
@@ -51,14 +51,14 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
         projections = [_sides(shapes, name, 2)[0] for name in PROJECTIONS if name in shapes]
     except KeyError as error:
         raise InputError(f"not the parameters of a CLIP: there is no {error}") from error
-    except (ValueError, TypeError) as error:  # shapes with other sides than a CLIP's
+    except (ValueError, TypeError) as error:  # the shapes are not a CLIP's
         raise InputError(f"not the parameters of a CLIP: {error}") from error
     return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
 
 
 def _sides(shapes, name, count):
     if len(shapes[name]) != count:
-        raise ValueError(f"{name} is {shapes[name]}, expected {count} sides")
+        raise ValueError(f"{name} has shape {shapes[name]}, expected {count} dimensions")
     return shapes[name]
 
 
@@ -71,7 +71,7 @@ def _resnet(shapes):
 
 
 def _count(shapes, name):
-    """How many there are of a name with "{}" for 0, 1, 2 ..."""
+    """How many names exist if "{}" is replaced by 0, 1, 2 ..."""
     return next(i for i in itertools.count() if name.format(i) not in shapes)
 
 

@@ -1,4 +1,4 @@
-"""OpenCLIP's directories: open_clip_config.json beside weights under OpenAI's names (open_clip/factory.py)."""
+"""Reads and writes OpenCLIP's directories: open_clip_config.json, and weights with OpenAI's names (factory.py)."""
 
 import json
 
@@ -15,15 +15,15 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def find(directory):
-    """The file of weights in an OpenCLIP directory, or None if there is none or no configuration."""
+    """The weights file of an OpenCLIP directory, or None if the weights or the configuration are missing."""
     files = [directory / name for name in WEIGHTS if (directory / name).exists()]
     return files[0] if files and (directory / CONFIG).exists() else None
 
 
 def load(file, tensors):
-    """{name: array} of a file beside its open_clip_config.json -> (config, {our flat name: array}); empties `tensors`.
+    """A file's {name: array} and the open_clip_config.json beside it -> (config, {our name: array}); empties `tensors`.
 
-    Raises InputError naming the file that is damaged, or the setting that no CLIP of ours has.
+    Raises InputError that names the damaged file, or the setting that miniclip does not have.
     """
     path = file.parent / CONFIG
     source = read_json(path)
@@ -36,9 +36,9 @@ def load(file, tensors):
 
 
 def save(directory, config, tree, tokenizer=None):
-    """Write what OpenCLIP loads by the name local-dir:DIRECTORY; the inverse of `load`. It has the official vocabulary.
+    """Write a directory that OpenCLIP loads by the name local-dir:DIRECTORY; the inverse of `load`.
 
-    Raises InputError for what OpenCLIP cannot express, and if the directory exists.
+    OpenCLIP uses the official vocabulary. Raises InputError if it cannot express the model, or if the directory exists.
     """
     openai.check_whole(config, "OpenCLIP")
     family = families.of(config).open_clip

@@ -1,7 +1,7 @@
-"""The command line, `miniclip COMMAND`: a module here for each command, imported only when it is asked for.
+"""The command line, `miniclip COMMAND`: one module for each command, imported only when the command runs.
 
-Exit codes: 0 done, 1 an input cannot be used (one line on stderr says why), 2 the command itself is wrong.
-`learn check` gives 1 if not everything is done, and 2 for both of the others.
+Exit codes: 0 done, 1 an input cannot be used (one line on stderr says why), 2 the command line is wrong.
+`learn check` returns 1 if exercises are not done, and 2 for both kinds of error.
 """
 
 import argparse
@@ -12,16 +12,16 @@ import sys
 from miniclip._version import __version__
 from miniclip.errors import InputError
 
-# name: (what it does, the module that adds its arguments)
+# name: (help, the module that adds its arguments)
 COMMANDS = {
-    "classify": ("which of some texts fits a picture best", "miniclip.cli.classify"),
+    "classify": ("find the text that fits a picture best", "miniclip.cli.classify"),
     "train": ("train the built-in model again", "miniclip.cli.train"),
-    "info": ("what a model is made of", "miniclip.cli.info"),
-    "convert": ("a model from one form to another", "miniclip.cli.convert"),
-    "download": ("fetch models before they are needed, and say where they are", "miniclip.cli.download"),
-    "doctor": ("what this machine has: versions, BLAS, GPU, caches, vocabulary", "miniclip.cli.doctor"),
-    "learn": ("write CLIP's functions yourself, checked by the library's own laws", "miniclip.learn.commands"),
-    "bench": ("how fast it is here, and what has been recorded", "miniclip.cli.bench"),
+    "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
+    "convert": ("convert a model to another format", "miniclip.cli.convert"),
+    "download": ("download models in advance, and print their paths", "miniclip.cli.download"),
+    "doctor": ("show what this machine has: versions, BLAS, GPU, caches, vocabulary", "miniclip.cli.doctor"),
+    "learn": ("write CLIP's functions yourself, and have them checked", "miniclip.learn.commands"),
+    "bench": ("measure speed on this machine, and show recorded results", "miniclip.cli.bench"),
 }
 
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
     """Run one command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(arguments).parse_args(arguments)
-    if may_restart and arguments[0] != "doctor":  # doctor says how things are without that
+    if may_restart and arguments[0] != "doctor":  # doctor reports the machine as it is, without the restart
         from miniclip.runtime import cpu
 
         cpu.restart_with_fast_kernel()
@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
         sys.stdout.flush()
     except InputError as error:
         print(f"miniclip: {error}", file=sys.stderr)
-        return getattr(options, "unusable", 1)  # for `learn check` 1 means something else
-    except BrokenPipeError:  # the reader, for example `head`, has seen enough
+        return getattr(options, "unusable", 1)  # `learn check` sets 2, because its 1 means something else
+    except BrokenPipeError:  # the reader, such as `head`, stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -50,17 +50,17 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
 
 
 def program() -> int:
-    """The program `miniclip`: a process of its own, which may be started a second time."""
+    """The program `miniclip`. It may restart its own process, to run with a faster BLAS kernel."""
     return main(may_restart=True)
 
 
 def _parser(arguments):
-    """The parser of all commands. Only the one that is asked for gets its arguments: the others stay unimported."""
+    """The parser of all commands. Only the given command gets its arguments, so that the others are not imported."""
     parser = argparse.ArgumentParser(prog="miniclip", description="CLIP that can be read in an afternoon.")
     parser.add_argument("--version", action="version", version=f"miniclip {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (what, module) in COMMANDS.items():
-        command = commands.add_parser(name, help=what)
+    for name, (summary, module) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name in arguments:
             importlib.import_module(module).add_arguments(command)
     return parser

@@ -1,14 +1,14 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands share."""
 
 import argparse
 
 from miniclip.ops.numpy_ops import ACTIVATIONS
 
-MODEL = "a name, a path, or an id on Hugging Face's hub"
+MODEL = "a model's name, a path, or an id on Hugging Face's hub (owner/name)"
 
 
 def add_activation(command):
-    command.add_argument("--activation", choices=ACTIVATIONS, help="for files of weights that do not say it")
+    command.add_argument("--activation", choices=ACTIVATIONS, help="for weights files that do not say it")
 
 
 def add_json(command):
@@ -16,7 +16,7 @@ def add_json(command):
 
 
 def natural(text):
-    """An argument that is a number 0, 1, 2, ..."""
+    """The argument as an integer, 0 or more."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number 0, 1, 2, ...")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer 0, 1, 2, ...")
     return int(text)

@@ -1,4 +1,4 @@
-"""`miniclip bench`: how fast it is here, and what has been recorded."""
+"""`miniclip bench`: measure speed on this machine, and show recorded results."""
 
 import importlib
 import json
@@ -10,53 +10,54 @@ from miniclip.errors import InputError
 
 def add_arguments(command):
     benches = command.add_subparsers(required=True, metavar="BENCH")
-    for name, what, function in [
-        ("kernels", "each kernel on this GPU, against its peers and the hardware's limits", bench_kernels),
-        ("models", "whole encoders, against torch and transformers", bench_models),
+    for name, subject, function in [
+        ("kernels", "each kernel on this GPU against its peers and the hardware's limits", bench_kernels),
+        ("models", "whole encoders against torch and transformers", bench_models),
     ]:
-        command = benches.add_parser(name, help=what, description=f"Measure {what}: answers first, then times.")
+        description = f"Measure {subject}. Every answer is checked before it is timed."
+        command = benches.add_parser(name, help=f"measure {subject}", description=description)
         command.set_defaults(command=function)
-        command.add_argument("--only", metavar="NAME", help="one kernel or model, such as attention or ViT-B/32")
+        command.add_argument("--only", metavar="NAME", help="only this kernel or model, such as attention or ViT-B/32")
         _add_common(command, "kernels/bench/results")
         if name == "models":
             command.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(default: %(default)s)")
             continue
         instead = command.add_mutually_exclusive_group()
-        instead.add_argument("--ladder", action="store_true", help="the versions of each kernel, instead of peers")
+        instead.add_argument("--ladder", action="store_true", help="measure each kernel's versions, not its peers")
         instead.add_argument(
             "--autotune", nargs="?", const=None, default=False, metavar="FILE",
-            help="find the fastest tiles and add them to FILE (default: in the cache); --seconds is 240 if not given",
+            help="find the fastest tiles and add them to FILE (default: in the cache), for 240 seconds or --seconds",
         )  # fmt: skip
 
     command = benches.add_parser(
-        "cpu", help="files to features on this processor, against transformers, ONNX Runtime and official code",
-        description="Measure this processor: answers first, then times, in turns with the peers that are installed. It "
-        "takes about ten minutes. Run nothing else meanwhile.",
+        "cpu", help="measure files to features on this processor against transformers, ONNX Runtime and official code",
+        description="Measure files to features on this processor, in turns with the peers that are installed. Every "
+        "answer is checked before it is timed. This takes about ten minutes: run nothing else meanwhile.",
     )  # fmt: skip
     command.set_defaults(command=bench_cpu)
-    command.add_argument("--only", metavar="NAME", help="one case, such as tokenize or preprocess")
+    command.add_argument("--only", metavar="NAME", help="only this case, such as tokenize or preprocess")
     _add_common(command, "miniclip/bench/results")
-    command.add_argument("--json", action="store_true", help="print the records as JSON at the end, and nothing else")
+    command.add_argument("--json", action="store_true", help="print only the records, as JSON, at the end")
 
-    command = benches.add_parser("report", help="what has been recorded, newest of each")
+    command = benches.add_parser("report", help="show the newest records", description="Show the newest records.")
     command.set_defaults(command=bench_report)
-    command.add_argument("--cpu", action="store_true", help="what bench cpu recorded, instead of kernels and models")
+    command.add_argument("--cpu", action="store_true", help="records of bench cpu, instead of bench kernels and models")
     command.add_argument(
-        "--results", metavar="DIR", help="where records are (default: kernels/bench/results, miniclip/bench/results)"
+        "--results", metavar="DIR", help="directory of records (default: kernels/bench/results, miniclip/bench/results)"
     )
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--json", action="store_true", help="print JSON")
     instead.add_argument(
         "--write",
         action="store_true",
-        help="put them into kernels/README.md, or with --cpu into docs/cpu.md and README.md",
+        help="write them into kernels/README.md, with --cpu into docs/cpu.md and README.md",
     )
 
 
 def _add_common(command, results):
     command.add_argument("--quick", action="store_true", help="take fewer samples")
-    command.add_argument("--seconds", type=natural, metavar="N", help="begin no case after so many")
-    command.add_argument("--out", metavar="DIR", help=f"where records go (default: {results})")
+    command.add_argument("--seconds", type=natural, metavar="N", help="start no new case after N seconds")
+    command.add_argument("--out", metavar="DIR", help=f"directory for records (default: {results})")
 
 
 def bench_kernels(options):
@@ -78,7 +79,7 @@ def bench_cpu(options):
 
 
 def _bench(name):
-    """A module of miniclip.kernels.bench: it imports torch and triton, which only its command needs."""
+    """A module of miniclip.kernels.bench, imported here because only its command needs torch and triton."""
     try:
         return importlib.import_module(f"miniclip.kernels.bench.{name}")
     except ImportError as error:
@@ -98,6 +99,4 @@ def bench_report(options):
     elif not options.write:
         print(tables.section(found))
     elif not tables.write(found, options.results):
-        print(
-            "no pictures are drawn without matplotlib: in the checkout, pip install -e '.[tutorials]'", file=sys.stderr
-        )
+        print("drawing pictures needs matplotlib: in the checkout, pip install -e '.[tutorials]'", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`miniclip classify`: which of some texts fits a picture best."""
+"""`miniclip classify`: find the text that fits a picture best."""
 
 import json
 
@@ -8,24 +8,24 @@ from miniclip.errors import InputError
 from miniclip.ops import BACKENDS
 
 BATCH = 32  # pictures encoded at a time
-BAR = 30  # characters of a whole bar
+BAR = 30  # characters of a full bar
 
 
 def add_arguments(command):
     command.set_defaults(command=classify)
-    command.add_argument("pictures", nargs="+", metavar="PICTURE")
-    command.add_argument("--labels", nargs="+", required=True, metavar="TEXT")
+    command.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files")
+    command.add_argument("--labels", nargs="+", required=True, metavar="TEXT", help="the texts to choose from")
     command.add_argument("--model", default="shapes", metavar="M", help=f"{MODEL} (default: shapes)")
     add_activation(command)
-    command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS])
-    command.add_argument("--template", default="{}", help='such as "a photo of {}" (default: the label)')
+    command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")
+    command.add_argument("--template", default="{}", help='{} is the label, as in "a photo of {}" (default: {})')
     add_json(command)
 
 
 def classify(options):
     model, preprocess = api.load(options.model, backend=options.backend, activation=options.activation)
     if preprocess is None:
-        raise InputError(f"{options.model} has no image tower")
+        raise InputError(f"{options.model} has no image tower: choose a model that has one")
     classes = zero_shot.class_embeddings(model, options.labels, [options.template])  # (n, E)
     results = []
     for start in range(0, len(options.pictures), BATCH):

@@ -1,4 +1,4 @@
-"""`miniclip convert`: a model from one form to another."""
+"""`miniclip convert`: convert a model to another format."""
 
 import sys
 
@@ -14,9 +14,12 @@ def add_arguments(command):
     command.add_argument(
         "destination", metavar="DST", help="a .safetensors file (miniclip), a .pt file (openai), or a new directory"
     )
-    command.add_argument("--to", required=True, choices=checkpoints.WRITERS)
-    command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the type to store (default: as they are)")
-    command.add_argument("--image-size", type=natural, nargs="+", metavar="N", help="a side, or height and width")
+    command.add_argument("--to", required=True, choices=checkpoints.WRITERS, help="the format to write")
+    command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the dtype to store (default: unchanged)")
+    command.add_argument(
+        "--image-size", type=natural, nargs="+", metavar="N",
+        help="interpolate positions for this picture size in pixels: one number for a square, or height and width",
+    )  # fmt: skip
     add_activation(command)
 
 
@@ -33,4 +36,4 @@ def convert_model(options):
     )
     print(f"written to {options.destination}")
     if options.to == "hf" and lacking:
-        print(f"without a vocabulary: {lacking}", file=sys.stderr)
+        print(f"the vocabulary is not written: {lacking}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`miniclip doctor`: what this machine has."""
+"""`miniclip doctor`: show what this machine has."""
 
 from miniclip.doctor import report
 

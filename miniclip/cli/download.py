@@ -1,4 +1,4 @@
-"""`miniclip download`: fetch models before they are needed, and say where they are."""
+"""`miniclip download`: download models in advance, and print their paths."""
 
 from miniclip import api, weights
 from miniclip.fetch import hub, vocabulary
@@ -10,10 +10,10 @@ def add_arguments(command):
         "names",
         nargs="+",
         metavar="MODEL",
-        help="a name, an id on Hugging Face's hub (owner/name), vocabulary, all for every name and the vocabulary, or "
-        "a file that tests look at: " + ", ".join(weights.manifest()["test_files"]),
+        help="a model's name, an id on Hugging Face's hub (owner/name), vocabulary, all (every named model and the "
+        "vocabulary), or a file for tests: " + ", ".join(weights.manifest()["test_files"]),
     )
-    command.add_argument("--root", metavar="DIR", help="where to (default: the cache)")
+    command.add_argument("--root", metavar="DIR", help="the directory to download to (default: the cache)")
 
 
 def download(options):

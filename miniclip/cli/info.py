@@ -1,4 +1,4 @@
-"""`miniclip info`: what a model is made of."""
+"""`miniclip info`: show a model's configuration and parameters."""
 
 import json
 import math

@@ -10,9 +10,13 @@ from miniclip.train import evaluation
 
 def add_arguments(command):
     command.set_defaults(command=train)
-    command.add_argument("name", choices=["shapes"])
+    command.add_argument("name", choices=["shapes"], help="the model to train")
     command.add_argument("--out", default="shapes.safetensors", metavar="FILE", help="(default: %(default)s)")
-    command.add_argument("--steps", type=natural, help="fewer for a try")
+    command.add_argument(
+        "--steps",
+        type=natural,
+        help="training steps, fewer for a short test (default: as many as the built-in model had)",
+    )
     command.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
     command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
 

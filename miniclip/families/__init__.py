@@ -18,9 +18,9 @@ def of(config: ModelConfig) -> Family:
 
 
 def from_dict(values: dict[str, Any]) -> ModelConfig:
-    """The inverse of `config.to_dict`, for all families. Raises InputError for what is no configuration.
+    """The inverse of `config.to_dict`, for all families. Raises InputError if `values` are not a configuration.
 
-    Files from before miniclip 0.2 do not name their family: then it is the first whose fields these are.
+    Files from before miniclip 0.2 do not name their family: it is the first one that has their fields.
     """
     if not isinstance(values, dict):
         raise InputError(f"not a miniclip configuration: {values!r}")
@@ -36,17 +36,17 @@ def from_dict(values: dict[str, Any]) -> ModelConfig:
 
 
 def with_image_size(config: ModelConfig, tree: dict[str, Any], image_size: int | tuple[int, int]):
-    """(config, parameter tree) -> the same two for pictures of `image_size`, pixels of a side or (height, width).
+    """(config, parameter tree) -> the same two for pictures of `image_size`: a side or (height, width), in pixels.
 
-    Raises InputError for sizes that no picture or no patches can have, and for a model without an image tower.
+    Raises InputError if no picture or no patches can have this size, or if the model has no image tower.
     """
     if config.visual is None:
-        raise InputError("image_size is given, but there is no image tower")
+        raise InputError("image_size is given, but this model has no image tower")
     return of(config).with_image_size(config, tree, square(_plain(image_size)))
 
 
 def _plain(size):
-    """A size without NumPy's integers and without lists."""
+    """The same size as Python integers and tuples, without NumPy's integers and lists."""
     if isinstance(size, (tuple, list)):
         return tuple(map(_plain, size))
     return int(size) if isinstance(size, np.integer) else size

@@ -1,12 +1,12 @@
-"""BatchNorm folded into the convolution before it, and out of it again, under the names of its source.
+"""Folds each BatchNorm into the convolution before it, and unfolds it again, under the names of the file's source.
 
-A trained BatchNorm is one factor and one addend for each channel, and so is what a convolution can do by itself:
+A trained BatchNorm has one factor and one addend for each channel, which the convolution can have itself:
 
     weight · (conv(x) - running_mean) / √(running_var + eps) + bias  =  conv'(x) + bias'
     with scale = weight / √(running_var + eps),  conv' = scale · conv,  bias' = bias - scale · running_mean
 
-(Batch Normalization, alg. 2: inference; clip/model.py, Bottleneck and ModifiedResNet.) Towers know convolutions with
-biases alone, so that reading folds and writing unfolds.
+(Batch Normalization, alg. 2: inference; clip/model.py, Bottleneck and ModifiedResNet.) Our towers have convolutions
+with biases and no BatchNorms: reading a file folds them, writing unfolds them.
 """
 
 import numpy as np
@@ -14,28 +14,28 @@ import numpy as np
 from miniclip.errors import InputError
 
 VECTORS = ("weight", "bias", "running_mean", "running_var")
-COUNT = "num_batches_tracked"  # of the training; nothing depends on it
+COUNT = "num_batches_tracked"  # in training; nothing depends on it
 
 
 def fold(tensors, endings, eps):
-    """{their name: array}, changed in place: every BatchNorm goes, and its convolution gets a bias.
+    """Remove every BatchNorm from `tensors` {their name: array} and give its convolution a bias; returns `tensors`.
 
-    Computed in float64 and stored as float32 (float64, where the convolution is); no more than one convolution is in
-    memory twice. Returns `tensors`. What has no BatchNorms is left as it is. Raises InputError naming a BatchNorm that
-    is incomplete, misshaped, without its convolution, or of a negative variance.
+    Computed in float64 and stored as float32 (as float64 if the convolution is); at most one convolution is in memory
+    twice. Convolutions without a BatchNorm stay unchanged. Raises InputError that names a BatchNorm which is
+    incomplete, or has a wrong shape, a negative variance or no convolution.
     """
     for conv, norm in _pairs(tensors, endings):
         if not any(f"{norm}.{part}" in tensors for part in (*VECTORS, COUNT)):
             continue
         weight = _take(tensors, f"{conv}.weight", norm)
         if weight.ndim != 4 or f"{conv}.bias" in tensors:
-            raise InputError(f"{conv} has a BatchNorm, but is no convolution (O, C, k, k) without a bias")
+            raise InputError(f"{conv} has a BatchNorm, but is not a convolution (O, C, k, k) without a bias")
         factor, addend, mean, variance = (
             _take(tensors, f"{norm}.{part}", norm, weight.shape[:1]).astype(np.float64) for part in VECTORS
         )
         tensors.pop(f"{norm}.{COUNT}", None)
         if not (variance >= 0).all():
-            raise InputError(f"{norm}.running_var goes down to {variance.min()}: no variance is negative")
+            raise InputError(f"{norm}.running_var has a minimum of {variance.min()}, expected 0 or more")
         dtype = np.result_type(weight, np.float32)
         with np.errstate(all="ignore"):  # too large becomes infinite, as in torch
             scale = factor / np.sqrt(variance + eps)  # (O,)
@@ -45,10 +45,10 @@ def fold(tensors, endings, eps):
 
 
 def unfold(tensors, endings, eps):
-    """The inverse, in place as well: every convolution's bias goes into a BatchNorm that does nothing but add it.
+    """The inverse, also in place: every convolution's bias becomes a BatchNorm that only adds it.
 
-    Its factor is 1, its mean 0, and its variance so that √(variance + eps) is 1 too: exactly in the arithmetic of the
-    official model, and near enough in that of `fold` to give every weight back to the last bit.
+    Its factor is 1, its mean is 0, and its variance makes √(variance + eps) 1 too: exactly in the arithmetic of the
+    official model, and closely enough in that of `fold` to return every weight bit for bit.
     """
     for conv, norm in _pairs(tensors, endings):
         bias = tensors.pop(f"{conv}.bias", None)
@@ -64,8 +64,8 @@ def unfold(tensors, endings, eps):
 
 
 def _pairs(tensors, endings):
-    """(convolution, its BatchNorm) for every module that is the one or the other by its name."""
-    pairs = {}  # in order
+    """[(convolution, its BatchNorm)] for every module whose name is that of one of the two."""
+    pairs = {}  # a dict and not a set, to keep the order
     for module in (name.rpartition(".")[0] for name in tensors):
         for conv, norm in endings:
             if module.endswith((f".{conv}", f".{norm}")):

@@ -1,7 +1,7 @@
-"""Other libraries' names for parameters, and ours: renaming by a table, in both directions.
+"""Renames parameters from other libraries' names to ours and back, by tables.
 
-A table has our flat names as keys and theirs as values, one table for each source; it is in the family's folder.
-"{}" means a block's number. If ours is one array and theirs are several, the value has several names: they are joined
+A table has our flat names as keys and theirs as values. There is one for each source, in the family's folder. "{}"
+means a block's number. If one array of ours is several of theirs, the value has several names: these arrays are joined
 along the first axis, in that order.
 """
 
@@ -19,10 +19,10 @@ def modules(ours, theirs, modules):
     }
 
 
-# Kept there as (in, out), to be multiplied from the right.
+# Their layout is (in, out), for x @ weight; ours is (out, in).
 TRANSPOSED = ("visual.proj", "text_projection")
 
-# Stored, but no parameters: numbers 0, 1, 2 ... in older versions of transformers, masks, counters of the training.
+# Stored, but not parameters: numbers 0, 1, 2 ... by older versions of transformers, masks, counters of training steps.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids", "attn_mask", "num_batches_tracked")
 
 
@@ -30,10 +30,10 @@ NUMBERS = re.compile(r"\.(\d+)(?=\.)")  # the second dot may belong to the next 
 
 
 def rename(tensors, table):
-    """{their name: array} -> {our name: array}; names that the table does not know stay as they are.
+    """{their name: array} -> {our name: array}; names that are not in the table stay as they are.
 
-    What is renamed is taken out of `tensors`. Arrays are handed on, not copied, but for those that are joined; what
-    cannot be joined stays as it is, too.
+    Renamed arrays are removed from `tensors`. Only arrays that are joined are copied; those that cannot be joined keep
+    their names.
     """
     blocks = {number for name in tensors for number in NUMBERS.findall(name)}
     renamed = {}

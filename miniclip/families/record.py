@@ -1,4 +1,4 @@
-"""What one family of models is made of, as a record of functions, classes and modules."""
+"""The record of a family of models: its functions, classes and modules."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -9,9 +9,9 @@ from miniclip.model import CLIP
 
 
 class Family(NamedTuple):
-    """One family. Everything that differs between families is here; nothing else asks which family a model is of."""
+    """One family. Everything that differs between families is here; no other code asks which family a model has."""
 
-    name: str  # as miniclip's own files say it
+    name: str  # in miniclip's own files
     config: type[ModelConfig]  # its configuration; `config.family` is the name
     model: type[CLIP]  # the class that `miniclip.load` returns: model.CLIP, or one that inherits from it
     preprocess: Callable[..., Any]  # (configuration of the image tower, asarray) -> an image.Preprocess

@@ -1,1 +1,1 @@
-"""Which file is meant by a name, and how it gets here: the manifest, Hugging Face's hub, downloads, the vocabulary."""
+"""Which file a name means, and how it gets here: the manifest, Hugging Face's hub, downloads, the vocabulary."""

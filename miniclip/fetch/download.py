@@ -1,8 +1,8 @@
-"""One file from the network: whole and checked, or not at all.
+"""Fetches one file from the network: whole and checked, or not at all.
 
     one process at a time · NAME.part grows, over several connections if need be · size and sum are right · renamed
 
-What to fetch is `hub`'s to know; how a server is asked, and why it does not answer, `network`'s.
+`hub` decides which file to fetch. `network` asks the server, and explains why it does not answer.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from miniclip.errors import InputError
-from miniclip.fetch.network import BLOCK, Cut, Failure, NoRange, ask, check_online, next_block, shown
+from miniclip.fetch.network import BLOCK, Cut, Failure, NoRange, ask, check_online, next_block, without_credentials
 from miniclip.runtime.files import locked
 
-PAUSE = 1  # seconds between a connection that broke and the next
-CONNECTIONS = 100  # to one address, one after the other, while each brings something
-LONGEST = 1 << 24  # bytes of an answer that is kept in memory
+PAUSE = 1  # seconds between a broken connection and the next
+CONNECTIONS = 100  # to one address, one after the other, while each brings new bytes
+LONGEST = 1 << 24  # bytes of an answer that is read into memory
 ELSEWHERE = "download_root, --root or MINICLIP_CACHE choose another directory"
 
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What a file must be: its size in bytes and its sum in hex, as far as they are known.
+    """The expected size of a file in bytes, and its sum in hex, as far as they are known.
 
-    git_blob is the SHA-1 that git, and so Hugging Face, gives small files; it needs the size.
+    git_blob is the SHA-1 of small files in git, and so on Hugging Face's hub; computing it needs the size.
     """
 
     size: int | None = None
@@ -47,7 +47,7 @@ class Expected:
         return hashlib.sha256()
 
     def fits(self, path):
-        """Whether this file is at `path`, and can be read."""
+        """Whether the file at `path` is the expected one, and can be read."""
         digest = self.digest()
         try:
             if not path.is_file() or self.size not in (None, path.stat().st_size):
@@ -61,14 +61,14 @@ class Expected:
 
 
 def fetch(urls, path, expected, *, headers=None, explain=None):
-    """The file at `path`, fetched from the first of `urls` that has it, unless it is there and right; returns its Path.
+    """Fetch a file to `path` from the first of `urls` that has it, unless it is already there; returns the Path.
 
-    What has come before a cut stays in NAME.part, where the next call goes on. headers and explain as in
-    `network.ask`. Raises InputError that names each address and what is wrong with it, or with the directory; then
-    `path` is as it was. With MINICLIP_OFFLINE=1 nothing is asked of the network.
+    If the connection breaks, NAME.part keeps the bytes so far, and the next call resumes there. headers and explain as
+    in `network.ask`. Raises InputError that names each address and its fault, or the fault of the directory; `path` is
+    then unchanged. With MINICLIP_OFFLINE=1 the network is not used.
     """
     path = Path(path)
-    check_online(f"{path} is not there, or not whole", urls)
+    check_online(f"{path} is missing or incomplete", urls)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{path.name}.lock")):
@@ -82,8 +82,8 @@ def fetch(urls, path, expected, *, headers=None, explain=None):
 
 
 def read(url, *, headers=None, explain=None):
-    """What is at `url`, as bytes in memory; otherwise as `fetch`."""
-    check_online("its answer is needed", [url])
+    """The bytes at `url`, in memory; otherwise as `fetch`."""
+    check_online("an answer from the network is needed", [url])
     content = bytearray()
     try:
         with ask(url, headers or {}, explain or {}) as response:
@@ -95,24 +95,24 @@ def read(url, *, headers=None, explain=None):
         if end is not None and len(content) < end:
             raise Cut(f"cut off after {len(content)} of {end} bytes")
     except Failure as failure:
-        raise InputError(f"{shown(url)}: {failure}") from failure
+        raise InputError(f"{without_credentials(url)}: {failure}") from failure
     return bytes(content)
 
 
 class _Part:
-    """NAME.part: what has come of a file so far. An error removes it if nothing has."""
+    """NAME.part: the bytes of a file that have come so far. An error removes it if there are none."""
 
     def __init__(self, path, expected):
         self.name, self.path, self.expected = path.name, path.with_name(f"{path.name}.part"), expected
 
     def __enter__(self):
-        self.file = open(self.path, "a+b", buffering=0)  # what has come outlives this process, however it ends
+        self.file = open(self.path, "a+b", buffering=0)  # unbuffered: kept however this process ends
         self.size, self.digest = 0, self.expected.digest()
         self.file.seek(0)
         while block := self.file.read(BLOCK):
             self._count(block)
         if None in (self.expected.sum, self.expected.size) or self.size > self.expected.size:
-            self.restart()  # without a sum and a size nothing tells what it is a part of
+            self.restart()  # without a sum and a size it may be a part of another file
         return self
 
     def __exit__(self, kind, *_):
@@ -138,7 +138,7 @@ class _Part:
         return self.size, self.digest.copy()
 
     def go_back(self, size, digest):
-        """Forget what has come since this was its `state`."""
+        """Forget the bytes that have come since this `state`."""
         self.size, self.digest = size, digest
         self.file.truncate(size)
 
@@ -146,7 +146,7 @@ class _Part:
         self.go_back(0, self.expected.digest())
 
     def check(self):
-        """Raises Failure, and forgets what has come, unless its sum is right."""
+        """Raise Failure and forget all bytes if their sum is wrong."""
         found = self.digest.hexdigest()
         if self.expected.sum not in (None, found):
             self.restart()
@@ -159,8 +159,8 @@ def _fill(part, urls, headers, explain):
         try:
             return _fill_from(url, part, headers, explain)
         except Failure as failure:
-            failures.append(f"{shown(url)}: {failure}")
-    kept = f"; {part.size} bytes have come and are kept, the next try goes on from there" if part.size else ""
+            failures.append(f"{without_credentials(url)}: {failure}")
+    kept = f"; {part.size} bytes have come and are kept: the next try resumes there" if part.size else ""
     raise InputError(f"{part.name} cannot be fetched: {'; '.join(failures)}{kept}")
 
 
@@ -168,12 +168,12 @@ def _fill_from(url, part, headers, explain):
     if _receive(url, part, headers, explain):
         with contextlib.suppress(Failure):
             return part.check()
-        _receive(url, part, headers, explain)  # from nothing: the pieces may have been of different versions
+        _receive(url, part, headers, explain)  # from the start: the pieces may be of different versions
     part.check()
 
 
 def _receive(url, part, headers, explain):
-    """Complete the part, over several connections if need be; returns whether it is put together from pieces."""
+    """Complete the part, over several connections if need be; returns whether it consists of several pieces."""
     pieces = part.size > 0
     for left in reversed(range(CONNECTIONS)):
         if part.size == part.expected.size:
@@ -191,7 +191,7 @@ def _receive(url, part, headers, explain):
 
 
 def _connect(url, part, headers, explain):
-    """Ask for what is missing, or for the whole from a server that cannot do that, and append what is new of it."""
+    """Ask for the missing bytes, or for the whole file if the server cannot send a range, and append the new ones."""
     if part.size:
         with contextlib.suppress(NoRange):
             return _answer(url, part, {**headers, "Range": f"bytes={part.size}-"}, explain)
@@ -200,8 +200,8 @@ def _connect(url, part, headers, explain):
 
 def _answer(url, part, headers, explain):
     with ask(url, headers, explain) as response:
-        if response.headers.get_content_type() == "text/html":  # without a length it would pass for a beginning
-            raise Failure("gives a page of HTML and no file: does this network want you to log in first?")
+        if response.headers.get_content_type() == "text/html":  # without a length it could be mistaken for a part
+            raise Failure("sends a page of HTML, not the file: does this network require you to log in first?")
         if response.status == 206:
             _check_range(response, part)
         _append(response, part, part.size if response.status == 206 else 0)
@@ -210,16 +210,16 @@ def _answer(url, part, headers, explain):
 def _check_range(response, part):
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if not found or int(found[1]) != part.size or found[2] not in ("*", str(part.expected.size or found[2])):
-        raise NoRange("gives another piece of the file than it was asked for")
+        raise NoRange("sends another piece of the file than the one asked for")
 
 
 def _append(response, part, position):
-    """Append what an answer that begins at byte `position` has beyond the part.
+    """Append the bytes beyond the part, from an answer that begins at byte `position` of the file.
 
-    A whole file has the part's bytes too: they are passed over and not put in its place, since what answers may be
-    something else, and end sooner. If in truth they differ the sum will be wrong, and all is fetched from nothing.
+    A whole file has the part's bytes too. They are skipped and do not replace the part, because the answer may be
+    something else, and shorter. If they differ, the sum will be wrong, and the file is fetched again from the start.
     """
-    end = None if response.length is None else position + response.length  # as the server says
+    end = None if response.length is None else position + response.length  # according to the server
     size = end if part.expected.size is None else part.expected.size
     if end not in (None, size):
         encoding = response.headers.get("Content-Encoding")

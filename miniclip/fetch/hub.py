@@ -1,6 +1,6 @@
-"""Which file is meant by a name, and where it lies: the manifest's files, and repositories on Hugging Face's hub.
+"""Which file a name means, and where it is: the manifest's files, and repositories on Hugging Face's hub.
 
-What is not on this machine is fetched by `download`, imported where it is needed so that `import miniclip` stays fast.
+`download` fetches files that are not on this machine. It is imported only then, so that `import miniclip` stays fast.
 """
 
 import json
@@ -15,7 +15,7 @@ from miniclip.runtime.files import write_atomically
 from miniclip.weights import DIRECTORY, manifest
 
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
-# Beside weights and configuration, in this order.
+# Fetched besides weights and configuration, in this order.
 COMPANIONS = ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json", *huggingface.PREPROCESSORS)
 
 
@@ -25,21 +25,22 @@ COMPANIONS = ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json", *huggin
 def model(name, root=None, *, check=False):
     """The Path of one of the manifest's models, fetched if it is not on this machine. Raises InputError.
 
-    `check`: not only the size of a file that is found has to be right, but its sum.
+    `check`: the sum of a file that is found must be right, not only its size.
     """
     entry = manifest()["models"][name]
     if "repository" in entry:
         return snapshot(entry["repository"], root)
     found = find_model(name, root, check=check)
     if found is None and "urls" not in entry:
-        raise InputError(f"{DIRECTORY / entry['file']}: is damaged or not there: install miniclip again")
+        raise InputError(f"{DIRECTORY / entry['file']}: is damaged or missing: install miniclip again")
     return found or file(entry, root)
 
 
 def find_model(name, root=None, *, check=False):
-    """The same if it is on this machine, else None.
+    """The Path of the model if it is on this machine, else None.
 
-    It is part of miniclip, or in `root`; without that in the cache, or in the one of OpenAI's package, which checks.
+    It is in miniclip itself or in `root`. Without `root` it is in miniclip's cache, or in that of OpenAI's package,
+    which checks its files.
     """
     entry = manifest()["models"][name]
     if "repository" in entry:
@@ -50,14 +51,14 @@ def find_model(name, root=None, *, check=False):
         places = [caches.cache_directory(), home / ".cache" / "clip"]
     else:
         places = [_directory(root)]
-    is_it = _is_right if check else _is_whole
-    return next((place / entry["file"] for place in places if is_it(place / entry["file"], entry)), None)
+    fits = _is_right if check else _is_whole
+    return next((place / entry["file"] for place in places if fits(place / entry["file"], entry)), None)
 
 
 def file(entry, root=None):
     """The Path of the file that an entry of the manifest describes: in `root` (None: the cache), fetched if need be.
 
-    One of another size or sum than the entry says is cut off, damaged or another, and is replaced. Raises InputError.
+    A file with another size or sum is incomplete, damaged or a different one, and is replaced. Raises InputError.
     """
     path = _directory(root) / entry["file"]
     if not _is_right(path, entry):
@@ -87,9 +88,9 @@ def _is_right(path, entry):
 def snapshot(repo_id, root=None):
     """The directory with the files of a CLIP on Hugging Face's hub: repo_id "owner/name", its newest version.
 
-    It is looked for in `root`; without one in Hugging Face's own cache and in miniclip's, which is laid out alike. Else
-    it is fetched there; a version that is found is not asked for anew. $HF_ENDPOINT names another hub, $HF_TOKEN is
-    sent along. Raises InputError.
+    It is looked for in `root`; without `root`, in Hugging Face's own cache and in miniclip's, which has the same
+    layout. If it is not found, it is fetched into `root` or miniclip's cache; if it is found, we do not look for a
+    newer version. $HF_ENDPOINT names another hub, $HF_TOKEN is sent along. Raises InputError.
     """
     found = find_snapshot(repo_id, root)
     if found is not None:
@@ -98,18 +99,18 @@ def snapshot(repo_id, root=None):
 
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     token = os.environ.get("HF_TOKEN")
-    closed = f"{repo_id} does not exist, or is private or gated: HF_TOKEN has to hold a token that may read it"
+    closed = f"{repo_id} does not exist, or is private or gated: set HF_TOKEN to a token that may read it"
     ask = {
         "headers": {"Authorization": f"Bearer {token}"} if token else {},
         "explain": {404: f"there is no {repo_id}", 401: closed, 403: closed},
     }
     listing = f"{endpoint}/api/models/{repo_id}?blobs=true"
-    commit, files = _parse(download.shown(listing), download.read(listing, **ask))
+    commit, files = _parse(download.without_credentials(listing), download.read(listing, **ask))
     names = _chosen(files)
     if not names:
         raise InputError(
-            f"{download.shown(endpoint)}/{repo_id} has no CLIP in a form that miniclip knows: weights beside a "
-            f"config.json of transformers or an open_clip_config.json"
+            f"{download.without_credentials(endpoint)}/{repo_id} has no CLIP in a format that miniclip reads: expected "
+            f"weights, and transformers' config.json or an open_clip_config.json"
         )
     place = _repository(_directory(root), repo_id)
     for name in names:
@@ -121,20 +122,20 @@ def snapshot(repo_id, root=None):
 
 
 def find_snapshot(repo_id, root=None):
-    """The same if it is on this machine, with all its files, else None."""
-    for hub in (*_their_hub(), caches.cache_directory()) if root is None else (Path(root),):
+    """The directory as in `snapshot` if it is on this machine with all its files, else None."""
+    for hub in (*_hugging_face_cache(), caches.cache_directory()) if root is None else (Path(root),):
         place = _repository(hub, repo_id)
         try:
             directory = place / "snapshots" / (place / "refs" / "main").read_text().strip()
             if _chosen([path.name for path in directory.iterdir() if path.exists()]):
                 return directory
-        except (OSError, ValueError):  # not there, not for us to read, or not a name
+        except (OSError, ValueError):  # missing, not readable, or not a commit
             continue
     return None
 
 
-def _their_hub():
-    """[Hugging Face's own cache], [] where there is no place for one."""
+def _hugging_face_cache():
+    """[Hugging Face's own cache], or [] if this user has no home for it."""
     cache = caches.user_cache()
     home = os.environ.get("HF_HOME") or (cache and cache / "huggingface")
     theirs = os.environ.get("HF_HUB_CACHE") or (home and Path(home, "hub"))
@@ -146,7 +147,7 @@ def _repository(hub, repo_id):
 
 
 def _parse(url, content):
-    """Hugging Face's listing of a repository -> (commit, {file name: what `download.Expected` takes})."""
+    """Hugging Face's listing of a repository -> (commit, {file name: arguments of `download.Expected`})."""
     try:
         listing = json.loads(content)
         if not re.fullmatch(r"[0-9a-f]{40}", listing["sha"]):
@@ -157,16 +158,17 @@ def _parse(url, content):
 
 
 def _expected(entry):
-    """Large files are listed with their SHA-256, small ones with git's."""
+    """Arguments of `download.Expected`: large files are listed with their SHA-256, small ones with git's sum."""
     if entry.get("lfs"):
         return {"size": int(entry["lfs"]["size"]), "sha256": str(entry["lfs"]["sha256"])}
     return {"size": int(entry["size"]), "git_blob": str(entry["blobId"])}
 
 
 def _chosen(names):
-    """Those of a repository's files that a CLIP is loaded from, in one format; the configuration, its key, last.
+    """The files of a repository that a CLIP is loaded from, in one format, or [].
 
-    The formats in the order in which `checkpoints.load` looks for them in a directory.
+    Formats have the same order as in `checkpoints.load`. The configuration is the last file: a directory that has it
+    is complete.
     """
     for config, formats in ((open_clip.CONFIG, open_clip.WEIGHTS), ("config.json", huggingface.WEIGHTS)):
         weights = next(filter(None, (_weights(names, name) for name in formats)), None)
@@ -176,7 +178,7 @@ def _chosen(names):
 
 
 def _weights(names, name):
-    """[name] if it is among `names`, else its index and all of its pieces: model-00001-of-00002.safetensors."""
+    """[name] if `names` has it, else all its pieces (model-00001-of-00002.safetensors) and their index, else []."""
     if name in names:
         return [name]
     stem, suffix = name.split(".")

@@ -1,7 +1,7 @@
-"""A server asked for what is at an address: its answer, or why there is none and what can be done about it.
+"""Asks a server for an address: returns its answer, or explains why there is none and what to do.
 
-Proxies are those that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name, as urllib reads them. The authorities behind accepted
-certificates are the system's, or those in the file that SSL_CERT_FILE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names.
+HTTP_PROXY, HTTPS_PROXY and NO_PROXY set the proxies, as urllib reads them. Certificates must be signed by the system's
+authorities, or by those in the file that SSL_CERT_FILE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names.
 """
 
 import http.client
@@ -19,34 +19,34 @@ from miniclip.errors import InputError
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18  # bytes read at a time
 HEADERS = {
-    "User-Agent": f"Mozilla/5.0 (compatible; miniclip/{__version__})",  # some servers refuse Python's own name
+    "User-Agent": f"Mozilla/5.0 (compatible; miniclip/{__version__})",  # some servers refuse Python's default
     "Accept-Encoding": "identity",
 }
 
 
 class Failure(Exception):
-    """An address does not give what is asked for; the message says why."""
+    """An address does not return the file; the message says why."""
 
 
 class NoRange(Failure):
-    """The server does not give the part of a file that is asked for."""
+    """The server does not return the requested range of a file."""
 
 
 class Cut(Failure):
-    """The connection broke or stalled on the way."""
+    """The connection broke or stalled before the end."""
 
 
 def check_online(need, urls):
-    """InputError that says what the network is needed for, where MINICLIP_OFFLINE=1 forbids to use it."""
+    """Raise InputError that states the `need` for the network if MINICLIP_OFFLINE=1 forbids it."""
     if os.environ.get("MINICLIP_OFFLINE", "0") not in ("", "0"):
-        raise InputError(f"{need}, and MINICLIP_OFFLINE=1 forbids to ask {' or '.join(map(shown, urls))}")
+        raise InputError(f"{need}, but MINICLIP_OFFLINE=1 forbids asking {' or '.join(map(without_credentials, urls))}")
 
 
 def ask(url, headers, explain):
     """The server's answer, open (http.client.HTTPResponse).
 
-    headers go along, Authorization not to another host; explain {HTTP status: what it means here}. Raises Failure, and
-    InputError where a file of certificates is named that is none.
+    headers are sent along, but Authorization never to another host; explain {HTTP status: its meaning here}. Raises
+    Failure, and InputError if an environment variable names a file of certificates that is not one.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise Failure("neither an http nor an https address")
@@ -64,27 +64,27 @@ def ask(url, headers, explain):
 
 
 def next_block(response):
-    """What has come since, at most BLOCK bytes, none at the end. Raises Cut."""
+    """The next bytes that have come, at most BLOCK; empty at the end. Raises Cut."""
     try:
         return response.read1(BLOCK)
     except (OSError, http.client.HTTPException) as error:
-        raise Cut(_told(error)) from error
+        raise Cut(_describe(error)) from error
 
 
-def shown(url):
-    """An address as messages name it: without credentials, which stand before its host or after a question mark."""
+def without_credentials(url):
+    """An address for messages: without what may be secret, before its host or after a question mark."""
     return re.sub(r"^(\w+://)?[^/]*@", r"\1", url).partition("?")[0]
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects are followed, but not from https to http, and to another host without what was meant for the first."""
+    """Follows redirects, but not from https to http; another host does not get the first one's credentials."""
 
     def redirect_request(self, request, response, code, message, headers, target):
         old, new = urlsplit(request.full_url), urlsplit(target)
         if new.scheme not in ("https", old.scheme):
-            raise Failure(f"redirects from {old.scheme} to {shown(target)}, which is not followed")
+            raise Failure(f"redirects from {old.scheme} to {without_credentials(target)}, which is not followed")
         redirected = super().redirect_request(request, response, code, message, headers, target)
-        redirected.remove_header("Proxy-authorization")  # set again where there is the proxy again
+        redirected.remove_header("Proxy-authorization")  # urllib sets it again if there is a proxy again
         if (old.scheme, old.netloc) != (new.scheme, new.netloc):
             redirected.remove_header("Authorization")
         return redirected
@@ -105,59 +105,62 @@ def _trusted():
 
 
 def _meaning(error, url):
-    """What an HTTP status means."""
+    """The meaning of an HTTP status."""
     wait = error.headers.get("Retry-After")
     meanings = {
         401: "it may not be fetched without permission",
         403: "it may not be fetched without permission",
         404: "there is no such file",
-        407: f"{_proxy(url)} {_WANTS_PASSWORD}",
+        407: f"{_proxy(url)} {_NEEDS_PASSWORD}",
         429: f"too many requests, try again {f'after {wait} seconds' if wait else 'later'}",
     }
-    kinds = {3: "it leads in circles, or to what is neither http nor https", 5: "the server fails, try again later"}
+    kinds = {
+        3: "it redirects in circles, or to an address that is neither http nor https",
+        5: "the server fails, try again later",
+    }
     return meanings.get(error.code) or kinds.get(error.code // 100, "it is refused")
 
 
-_WANTS_PASSWORD = "wants a name and a password: write it as http://NAME:PASSWORD@HOST:PORT"
+_NEEDS_PASSWORD = "needs a name and a password: write it as http://NAME:PASSWORD@HOST:PORT"
 
 
 def _reason(error, url):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
     cause = error.reason if isinstance(getattr(error, "reason", None), Exception) else error  # of a URLError
     proxy = _proxy(url)
     kind, separator, _ = (_proxy_address(url) or "").partition("://")
     if separator and kind.lower() not in ("http", "https"):
-        return f"{proxy} speaks {kind}, and only proxies that speak http are known: name one, or unset it"
+        return f"{proxy} uses {kind}, but miniclip supports only http proxies: name one, or unset it"
     if "Tunnel connection failed" in str(cause):
-        return f"{proxy} {_WANTS_PASSWORD if ' 407 ' in str(cause) else f'lets nothing through: {cause}'}"
+        return f"{proxy} {_NEEDS_PASSWORD if ' 407 ' in str(cause) else f'blocks the connection: {cause}'}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
-            f"its certificate is not trusted ({cause.verify_message}); if your network has an authority of its own, "
-            f"let SSL_CERT_FILE name its PEM file"
+            f"its certificate is not trusted ({cause.verify_message}); if your network has its own certificate "
+            f"authority, set SSL_CERT_FILE to its PEM file"
         )
     if proxy and isinstance(cause, (socket.gaierror, ConnectionError, TimeoutError)):
-        return f"{proxy} cannot be reached: {_told(cause)}"
-    return _told(cause)
+        return f"{proxy} cannot be reached: {_describe(cause)}"
+    return _describe(cause)
 
 
-def _told(error):
+def _describe(error):
     if isinstance(error, socket.gaierror):
         return f"its host cannot be found, is there a network? ({error.strerror})"
     if isinstance(error, TimeoutError):
         return f"nothing came for {TIMEOUT} seconds"
     if isinstance(error, (http.client.HTTPException, ValueError)):
-        return f"no HTTP ({type(error).__name__})"  # its message may be an address with a password in it
+        return f"not an HTTP answer ({type(error).__name__})"  # its message may be an address with a password
     return getattr(error, "strerror", None) or str(error)
 
 
 def _proxy_address(url):
-    """The proxy that is asked for this address, None where there is none."""
+    """The proxy for this address, None if there is none."""
     parts = urlsplit(url)
     return None if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme)
 
 
 def _proxy(url):
-    """How to speak of it."""
+    """The proxy for this address as messages name it, None if there is none."""
     address, name = _proxy_address(url), f"{urlsplit(url).scheme}_proxy"
     source = next((each for each in (name, name.upper()) if os.environ.get(each)), "the system's settings")
-    return f"the proxy {shown(address)} (from {source})" if address else None
+    return f"the proxy {without_credentials(address)} (from {source})" if address else None

@@ -1,4 +1,4 @@
-"""Where the official vocabulary is: OpenAI's bpe_simple_vocab_16e6.txt.gz is not part of this package."""
+"""Finds or fetches the official vocabulary: OpenAI's bpe_simple_vocab_16e6.txt.gz is not part of this package."""
 
 import functools
 import importlib.util
@@ -16,8 +16,8 @@ from miniclip.weights import manifest
 def find(path=None):
     """The vocabulary's Path if it is on this machine, else None.
 
-    In this order: `path`, $MINICLIP_VOCAB, miniclip's cache, an installed `clip` package (openai-clip). Raises
-    InputError if one of the first two names a file that is not there.
+    The places are, in order: `path`, $MINICLIP_VOCAB, miniclip's cache, an installed `clip` package (openai-clip).
+    Raises InputError if one of the first two names a file that does not exist.
     """
     for given, source in ((path, "the vocabulary"), (os.environ.get("MINICLIP_VOCAB"), "$MINICLIP_VOCAB")):
         if given:
@@ -26,15 +26,15 @@ def find(path=None):
             return Path(given)
     name = manifest()["vocabulary"]["file"]
     try:
-        package = importlib.util.find_spec("clip")  # looks, imports nothing
-    except ValueError:  # something called clip was put together by hand
+        package = importlib.util.find_spec("clip")  # does not import it
+    except ValueError:  # a module clip was made by hand and has no spec
         package = None
     places = [caches.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def tokenizer_of_size(vocab_size):
-    """The official Tokenizer for a model that came without its own; InputError where the sizes differ."""
+    """The official Tokenizer, for a model that came without its own. Raises InputError if the sizes differ."""
     if vocab_size != VOCABULARY:
         raise InputError(
             f"this model came without its vocabulary, and {vocab_size} ids are not the official {VOCABULARY}: "
@@ -44,12 +44,12 @@ def tokenizer_of_size(vocab_size):
 
 
 def official_tokenizer(path=None):
-    """The official vocabulary's Tokenizer, from `path` or as `find` says, fetched into the cache if it is nowhere."""
+    """The official Tokenizer, from `path` or the places of `find`; its vocabulary is fetched if it is in none."""
     return _load(find(path) or fetch())
 
 
 def official_tokenizer_here():
-    """The same if the vocabulary is on this machine, else None."""
+    """The official Tokenizer if its vocabulary is on this machine, else None."""
     path = find()
     return path and _load(path)
 
@@ -59,7 +59,7 @@ def fetch(root=None):
     try:
         return hub.file(manifest()["vocabulary"], root)
     except InputError as error:
-        raise InputError(f"{error}; $MINICLIP_VOCAB may name a copy of the vocabulary") from error
+        raise InputError(f"{error}; or set MINICLIP_VOCAB to the path of a copy of the vocabulary") from error
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Files of weights and of settings, whatever their format: told by how they begin, not by what they are called."""
+"""Reads files of weights and of settings. A file's first bytes decide its format, not its name."""
 
 import json
 
@@ -8,10 +8,10 @@ from miniclip.runtime.files import open_regular
 
 
 def read(path, dtype=None):
-    """({name: array}, metadata) of a safetensors file or one of PyTorch's, whose metadata are empty.
+    """({name: array}, metadata) of a safetensors file, or of a PyTorch file, whose metadata are empty.
 
-    Floating arrays come as `dtype`, None: as they are, but bfloat16 as float32; what need not be converted is mapped,
-    not read. Raises InputError naming the file.
+    Floating arrays become `dtype`; None keeps theirs, except that bfloat16 becomes float32. Arrays that need no
+    conversion are memory-mapped, not read. Raises InputError that names the file.
     """
     try:
         with open_regular(path) as file:
@@ -21,14 +21,14 @@ def read(path, dtype=None):
     if torch_files.begins(head):
         return torch_files.read(path, dtype), {}
     if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is git-lfs's pointer to a file and not the file: run git lfs pull")
+        raise InputError(f"{path}: is a git-lfs pointer to the file, not the file itself: run git lfs pull")
     if head and not safetensors.begins(head):
-        raise InputError(f"{path}: begins neither as a safetensors file nor as one of PyTorch's")
+        raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file")
     return safetensors.read(path, dtype)
 
 
 def read_json(path):
-    """The contents of a JSON file that holds an object; InputError naming the file."""
+    """The contents of a JSON file, which must be an object. Raises InputError that names the file."""
     try:
         with open_regular(path) as file:
             content = json.load(file)

@@ -1,7 +1,7 @@
-"""Pickles read without running them: dicts, lists, tuples, numbers, strings, and what the caller provides by name.
+"""Reads pickles without running them: dicts, lists, tuples, numbers, strings, and objects that the caller provides.
 
-A pickle is a program for a stack machine, and Python's own machine lets it import and call anything. This one has the
-instructions that build data and no others. `pickletools`, of the standard library, takes the bytes apart.
+A pickle is a program for a stack machine, and Python's own machine lets it import and call anything. This one has only
+the instructions that build data. `pickletools`, from the standard library, splits the bytes into instructions.
 """
 
 import io
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 
 class Maker(NamedTuple):
-    """What a pickle may call: a function of already built values."""
+    """A function that a pickle may call, with values that are already built."""
 
     make: Callable
 
 
 class Module:
-    """An object that a pickle builds as its attributes by name."""
+    """An object that a pickle builds; only its attributes are kept: {name: value}."""
 
     def __init__(self):
         self.attributes = {}
@@ -27,16 +27,16 @@ CONSTANTS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
-MOST_CALLS = 50_000  # for each tensor there are two, and a training's checkpoint has some thousands
+MOST_CALLS = 50_000  # a tensor takes two, and a training checkpoint has some thousands of tensors
 
 
 def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Callable[[object], object]) -> object:
     """The value that a pickle of protocol 2 or later describes, in time and memory proportional to its length.
 
-    find             module and name of a global -> what stands for it, a Maker if it may be called; raises ValueError
-    persistent_load  what a pickle says of a value that lies outside of it -> that value
+    find             (module, name) of a global -> the object to use, a Maker if it may be called; raises ValueError
+    persistent_load  the pickle's reference to a value outside it -> that value
 
-    Raises ValueError for instructions that do more than build data; IndexError, KeyError and TypeError for nonsense.
+    Raises ValueError for instructions that do more than build data, and IndexError, KeyError or TypeError for nonsense.
     """
     stack, marks, memo, calls = [], [], {}, 0
 
@@ -54,7 +54,7 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
                 return stack.pop()
             case name if name in CONSTANTS:
                 if type(argument) is int and argument.bit_length() > 64:
-                    raise ValueError("its pickle has a number of more than 64 bits, which could take for ever to use")
+                    raise ValueError("its pickle has a number of more than 64 bits, which could take forever to use")
                 stack.append(argument)
             case "NONE":
                 stack.append(None)
@@ -108,7 +108,7 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
             case "REDUCE" | "NEWOBJ":
                 calls += 1
                 if calls > MOST_CALLS:
-                    raise ValueError(f"its pickle makes more than {MOST_CALLS:,} things, more than any model has")
+                    raise ValueError(f"its pickle makes more than {MOST_CALLS:,} calls, more than any model needs")
                 stack[-2:] = [_call(*stack[-2:])]
             case "BUILD":
                 _build(stack[-2], stack.pop())
@@ -119,10 +119,10 @@ def loads(data: bytes, find: Callable[[str, str], object], persistent_load: Call
 
 
 def _instructions(data):
-    """(name, argument) of each instruction of a pickle.
+    """Yield (name, argument) of each instruction of a pickle.
 
-    Of arguments that are lines of text only GLOBAL's, two names, are read: `pickletools` would take the others, which
-    no instruction that builds data has after protocol 1, for Python's source, and warn of what is in them.
+    GLOBAL's argument, two names, is read as lines of text. Other arguments of this kind are not read: no instruction
+    that builds data has them after protocol 1, and `pickletools` would parse them as Python source and emit warnings.
     """
     file = io.BytesIO(data)
     while code := file.read(1):
@@ -135,7 +135,7 @@ def _instructions(data):
             yield opcode.name, None
         else:
             yield opcode.name, opcode.arg.reader(file)
-    raise ValueError("its pickle is exhausted before its end")
+    raise ValueError("its pickle ends before its STOP instruction")
 
 
 def _extend(target, items):
@@ -145,10 +145,10 @@ def _extend(target, items):
 
 
 def _set(target, items):
-    """Keys and values by turns; keys of other types could be made to take for ever to hash."""
+    """Set alternating keys and values. Keys are str or int only: others could be built that take forever to hash."""
     keys, values = items[::2], items[1::2]
     if type(target) is not dict or len(keys) != len(values) or not {type(key) for key in keys} <= {str, int}:
-        raise TypeError(f"its pickle sets items of a {type(target).__name__} that no dict could have")
+        raise TypeError(f"its pickle sets items of a {type(target).__name__} that a dict cannot have")
     target.update(zip(keys, values))
     return target
 
@@ -160,8 +160,8 @@ def _call(maker, arguments):
 
 
 def _build(target, state):
-    """Attributes: those of a module are kept, those that a dict may have besides its items are not."""
+    """Set attributes: those of a module are kept, those that a dict has besides its items are dropped."""
     if type(target) not in (dict, Module) or type(state) is not dict:
         raise TypeError(f"its pickle sets attributes of a {type(target).__name__}")
     if type(target) is Module:
-        target.attributes = state  # not a copy: the same state could be set of many
+        target.attributes = state  # no copy: a pickle may give many modules the same state

@@ -1,8 +1,8 @@
-"""The safetensors format: a header of names, types and shapes, then the arrays, read by mapping the file.
+"""The safetensors format: a header of names, types and shapes, then the arrays, which stay in the mapped file.
 
     8 bytes: length N of the header, little-endian · N bytes: JSON {name: {dtype, shape, data_offsets}} · the data
-(https://github.com/huggingface/safetensors, format section). Reading is our own, because mapped arrays cost no memory
-until they are touched; writing is the safetensors package's.
+(https://github.com/huggingface/safetensors, format section). We read files ourselves, because mapped arrays take no
+memory until they are touched; the safetensors package writes them.
 """
 
 import itertools
@@ -31,27 +31,27 @@ DTYPES = {
 
 
 def begins(head):
-    """Whether the first bytes of a file are those of a safetensors file: a length, and JSON."""
+    """Whether a file's first bytes are those of a safetensors file: a length, then JSON."""
     return head[8:9] == b"{"
 
 
 def read(path, dtype=None):
-    """({name: array}, metadata); floating arrays as `dtype` (None: as they are, but bfloat16 as float32).
+    """({name: array}, metadata); floating arrays become `dtype` (None keeps theirs, but bfloat16 becomes float32).
 
-    Arrays that are not converted are views of the mapped file, private to this process when written to. Raises
-    InputError naming the file for anything that is not safetensors.
+    Arrays that are not converted are views of the mapped file; writing to them does not change the file. Raises
+    InputError that names the file if it is not a safetensors file.
     """
     file = FileOfNumbers(path)
     try:
         start = 8 + int.from_bytes(file.bytes[:8], "little")
         if start > len(file.bytes):
-            raise ValueError(f"its header should have {start - 8} bytes, but the file ends before")
+            raise ValueError(f"its header should have {start - 8} bytes, but the file is shorter")
         header = json.loads(file.bytes[8:start])
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not all strings")
-        places = sorted(entry["data_offsets"] for entry in header.values())
-        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(places)):
+        offsets = sorted(entry["data_offsets"] for entry in header.values())
+        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(offsets)):
             raise ValueError("its tensors overlap")
         return {name: _array(file, start, dtype, name, **entry) for name, entry in header.items()}, metadata
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -62,12 +62,12 @@ def _array(file, start, wanted, name, dtype, shape, data_offsets):
     if dtype not in DTYPES:
         raise ValueError(f"{name} is of type {dtype}, which miniclip does not read")
     if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in [*shape, *data_offsets]):
-        raise ValueError(f"{name} has shape {shape} and offsets {data_offsets}")
+        raise ValueError(f"{name} has shape {shape} and offsets {data_offsets}, expected integers of at most 63 bits")
     begin, end = data_offsets
     size = math.prod(shape) * DTYPES[dtype].itemsize
     if end - begin != size or start + end > len(file.bytes):
         raise ValueError(
-            f"{name} {shape} needs {size} bytes, its place is {begin} to {end} of {len(file.bytes) - start}"
+            f"{name} {shape} needs {size} bytes, but has bytes {begin} to {end} of {len(file.bytes) - start}"
         )
     return file.array(start + begin, math.prod(shape), DTYPES[dtype], wanted).reshape(shape)
 

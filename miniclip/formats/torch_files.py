@@ -1,9 +1,9 @@
-"""PyTorch's files, without PyTorch: a zip archive of one pickle and the bytes of its tensors, each stored as it is.
+"""PyTorch's files, without PyTorch: an uncompressed zip archive of one pickle and the bytes of its tensors.
 
-    NAME/data.pkl   a state dict, or a TorchScript module's attributes; of a tensor its file, offset, size and strides
+    NAME/data.pkl   a state dict, or a TorchScript module's attributes; a tensor has a file, offset, size and strides
     NAME/data/0 …   the numbers                                               (torch/serialization.py, _save and _load)
 
-Nothing in a file is run: what its pickle may be made of stands in `_find`. TorchScript's code, beside it, is not read.
+Nothing in a file is run: `_find` has all that its pickle may be made of. TorchScript's code in the file is not read.
 """
 
 import functools
@@ -32,28 +32,28 @@ STORAGES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
-MOST_PICKLE = 1 << 21  # bytes; that of the largest CLIP has some hundred thousand
-MOST_DIMENSIONS = 8  # of a tensor; no CLIP's has more than four
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # how torch's files began before version 1.6
-NESTED = ("state_dict", "model_state_dict", "model")  # where training checkpoints keep the model
-PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # put before every name by what a model was wrapped in
+MOST_PICKLE = 1 << 21  # bytes; the pickle of the largest CLIP has some hundred thousand
+MOST_DIMENSIONS = 8  # of a tensor; the tensors of a CLIP have at most four
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the first bytes of a file by torch before 1.6
+NESTED = ("state_dict", "model_state_dict", "model")  # the key of the model in training checkpoints
+PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # a wrapper of a model puts one before every name
 
 
 def begins(head):
-    """Whether the first bytes of a file are those of one of PyTorch's."""
+    """Whether a file's first bytes are those of a PyTorch file."""
     return head.startswith((LEGACY, b"PK\3\4"))
 
 
 def read(path, dtype=None):
-    """{name: array} of a file by `torch.save` or `torch.jit.save`; floating arrays as `dtype` (None: as they are).
+    """{name: array} of a file by `torch.save` or `torch.jit.save`; floating arrays become `dtype` (None keeps theirs).
 
-    Mapped where nothing is converted; views keep their strides and what they share. A state dict may lie in a training
-    checkpoint, whose other numbers are not read. Raises InputError naming the file for anything else, and for what is
-    not data.
+    Arrays that need no conversion are memory-mapped; views keep their strides and share memory as in torch. The state
+    dict may be part of a training checkpoint, whose other numbers are not read. Raises InputError that names the file
+    if it is of another kind, or holds more than data.
     """
     file = FileOfNumbers(path)
     if file.bytes[: len(LEGACY)] == LEGACY:
-        raise InputError(f"{path}: has the format of PyTorch before 1.6: torch.load it and torch.save it again")
+        raise InputError(f"{path}: has the format of PyTorch before 1.6: load it with torch and save it again")
     try:
         tensors = _flat(_Archive(file).load(dtype), MOST_EXPANDED * len(file.bytes))
         return {name: tensor.array() for name, tensor in tensors.items()}
@@ -71,7 +71,7 @@ class Refused(ValueError):
 
 
 class _Storage:
-    """Numbers of a file, in a row: `read` gives them, and is called when a tensor that is wanted has some of them."""
+    """A row of numbers in the file: `read` returns them, and is called only if a tensor of the model uses them."""
 
     def __init__(self, count, dtype, read):
         self.count, self.dtype, self.read = count, dtype, read
@@ -82,7 +82,7 @@ class _Storage:
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage, offset and strides in numbers."""
+    """A view of a storage; offset and strides count numbers, not bytes."""
 
     storage: _Storage
     offset: int
@@ -100,7 +100,7 @@ class _Tensor(NamedTuple):
 
 
 class _Archive:
-    """The entries of a zip archive that are stored as they are, where they lie in the file."""
+    """The uncompressed entries of a zip archive, and the position of each in the file."""
 
     def __init__(self, file):
         self.file = file
@@ -108,14 +108,14 @@ class _Archive:
             entries = archive.infolist()
         self.entries = {entry.filename: entry for entry in entries}
         if len(self.entries) < len(entries) or sum(entry.compress_size for entry in entries) > len(file.bytes):
-            raise ValueError("its entries overlap, or several have one name")
+            raise ValueError("its entries overlap, or several have the same name")
         pickles = [name for name in self.entries if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
             raise ValueError(f"it has {len(pickles)} entries named */data.pkl, expected one")
         self.folder = pickles[0].removesuffix("data.pkl")
 
     def place(self, name):
-        """(begin, size) of an entry's bytes."""
+        """(begin, size) of an entry's bytes in the file."""
         name = self.folder + name
         if name not in self.entries:
             raise ValueError(f"it has no entry {name}")
@@ -139,10 +139,10 @@ class _Archive:
                 raise ValueError("it was written on a big-endian machine: load it with torch and save it again")
         storages = {}
 
-        def storage(what):
-            kind, stored, key, _, count = what
+        def storage(reference):
+            kind, stored, key, _, count = reference
             if kind != "storage" or not isinstance(stored, np.dtype) or type(key) is not str or type(count) is not int:
-                raise ValueError("its pickle refers to something outside of it that is no storage")
+                raise ValueError("its pickle refers to something outside it that is not a storage")
             if key not in storages:
                 begin, size = self.place(f"data/{key}")
                 if not 0 <= count * stored.itemsize <= size:
@@ -154,23 +154,23 @@ class _Archive:
 
 
 def _find(module, name):
-    """What stands for a global that a pickle names."""
+    """The object to use for a global that a pickle names. Raises Refused for all globals that are not data."""
     if type(module) is not str or type(name) is not str:
-        raise TypeError("its pickle names a global by something else than strings")
+        raise TypeError("its pickle names a global, and its name is not a string")
     if module == "torch" and name in STORAGES:
         return STORAGES[name]
     if module.startswith("__torch__"):
         return Maker(Module)
     if (module, name) not in MAKERS:
         raise Refused(
-            f"holds {module}.{name}, and of a file nothing is taken but tensors, dicts, lists, numbers and "
-            f"strings, lest it run code: save the model's state_dict() and nothing else"
+            f"holds {module}.{name}, but miniclip reads only tensors, dicts, lists, numbers and strings, so that no "
+            f"file can run code: save only the model's state_dict()"
         )
     return Maker(MAKERS[module, name])
 
 
 def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
-    """A view of a storage; whether it wants gradients does not matter."""
+    """A view of a storage. Whether it requires gradients does not matter."""
     if not (isinstance(storage, _Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
         raise ValueError("its pickle makes a tensor that has no storage or no shape")
     if len(size) > MOST_DIMENSIONS:
@@ -195,12 +195,12 @@ MAKERS = {
     ("torch.jit._pickle", "restore_type_tag"): lambda value, _: value,
 }
 
-MOST_EXPANDED = 16  # times the file's size: a view may repeat numbers without end
-MOST_VISITED, MOST_NAME = 100_000, 1_000  # attributes, characters: a module may be part of several, and of itself
+MOST_EXPANDED = 16  # times the file's size: a view may repeat the same numbers without end
+MOST_VISITED, MOST_NAME = 100_000, 1_000  # attributes, characters: a module may be in several others, and in itself
 
 
 def _flat(tree, most_bytes):
-    """What was unpickled -> {name: _Tensor}; what is no tensor falls away."""
+    """The unpickled object -> {name: _Tensor}; everything that is not a tensor is dropped."""
     for _ in NESTED:
         inner = [tree[key] for key in NESTED if isinstance(tree, dict) and isinstance(tree.get(key), dict)]
         tree = inner[0] if inner else tree
@@ -221,7 +221,7 @@ def _flat(tree, most_bytes):
                 flat[name] = value
                 total += value.nbytes
             if visited > MOST_VISITED or total > most_bytes or len(name) > MOST_NAME:
-                raise ValueError("it would become many times as large as it is")
+                raise ValueError("its contents would be many times as large as the file")
     while shared := [prefix for prefix in PREFIXES if flat and all(name.startswith(prefix) for name in flat)]:
         flat = {name.removeprefix(shared[0]): x for name, x in flat.items()}
     return flat
@@ -236,7 +236,7 @@ def write(path, tensors):
     arrays = {name: np.asarray(x, order="C") for name, x in tensors.items()}
     for name, x in arrays.items():
         if x.dtype not in names:
-            raise InputError(f"{path}: {name} is of {x.dtype}, which PyTorch's files have no name for")
+            raise InputError(f"{path}: {name} is {x.dtype}, which PyTorch's files cannot store")
     described = [
         _data(name) + _tensor_pickle(str(key), names[x.dtype], x.shape) for key, (name, x) in enumerate(arrays.items())
     ]
@@ -248,8 +248,8 @@ def write(path, tensors):
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
         for key, x in enumerate(arrays.values()):
             entry = zipfile.ZipInfo(f"archive/data/{key}")
-            # Between its header and its bytes, as torch.save does it: mapped arrays lie at multiples of 64.
-            fill = -(archive.fp.tell() + 30 + len(entry.filename) + 4) % 64
+            # Padding between header and bytes, as torch.save adds it, so that mapped arrays begin at multiples of 64.
+            fill = -(archive.start_dir + 30 + len(entry.filename) + 4) % 64
             entry.extra = struct.pack(f"<2sH{fill}x", b"FB", fill)
             archive.writestr(entry, x.tobytes())
 

@@ -1,15 +1,16 @@
-"""transformers' names for what miniclip has: change the import, and what is written for its CLIP and ALIGN runs.
+"""miniclip under transformers' names: change the import, and code for transformers' CLIP and ALIGN runs.
 
     from transformers import CLIPModel, CLIPProcessor    becomes    from miniclip.hf import CLIPModel, CLIPProcessor
 
-Adapters without maths of their own: they take transformers' arguments, ask `miniclip.CLIP` or `ALIGN` on any backend,
-and give transformers' outputs, tensors for tensors and arrays for arrays. One file a kind, named as in transformers.
-The models are no torch modules. What else differs on purpose:
+These are adapters without maths of their own: they take transformers' arguments, call `miniclip.CLIP` or `ALIGN` on any
+backend, and return transformers' outputs: tensors if the inputs are tensors, arrays if they are arrays. The files have
+the same names as in transformers. The models are not torch modules. Other differences, on purpose:
 
-- `get_text_features` and `get_image_features` give the features, as transformers did up to version 4, and not an output
-  that has them as its `pooler_output`
-- CLIP's tokens and crops are OpenAI's own, to the bit: transformers' are others for rare texts, and off by a pixel
-- weights are float32 unless another dtype is asked for
+- `get_text_features` and `get_image_features` return the features, as in transformers up to version 4, and not an
+  output with the features in `pooler_output`
+- CLIP's tokens and crops are equal to OpenAI's, bit for bit: transformers' tokens differ for rare texts, its crops by a
+  pixel
+- weights are float32 unless you ask for another dtype
 """
 
 from miniclip.hf.configuration import (

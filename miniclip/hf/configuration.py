@@ -1,6 +1,6 @@
-"""transformers' configurations: its names for what `miniclip.config` says, its defaults for what is not given.
+"""transformers' configurations: its names for the values of `miniclip.config`, and its defaults.
 
-The names, and what they mean here, are in the families' `huggingface` modules.
+The families' `huggingface` modules translate the names.
 """
 
 import copy
@@ -16,10 +16,10 @@ from miniclip.runtime.files import write_json
 
 
 class PreTrainedConfig:
-    """Settings as attributes. Raises InputError for what no model can have."""
+    """Settings as attributes. Raises InputError for settings that no model can have."""
 
     model_type: str
-    others: ClassVar[dict] = {}  # defaults of what does not change what a model with given weights computes
+    others: ClassVar[dict] = {}  # defaults of settings that do not change the outputs of given weights
 
     def __init__(self, **settings):
         settings = {name: value for name, value in settings.items() if name != "model_type"}
@@ -27,11 +27,11 @@ class PreTrainedConfig:
         source = families.of(self._ours(plain)).huggingface.config_to(self._ours(plain))
         completed = {name: source[name] for name in source.keys() - {"model_type", "architectures"}}
         settings = {**completed, **self.others, **settings}
-        # As JSON has them, which knows no tuples.
+        # Lists instead of tuples: JSON has no tuples.
         self.__dict__.update({name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()})
 
     def ours(self, architecture=None):
-        """miniclip's configuration of the model that this describes; `architecture` is the name of its class."""
+        """The same configuration in miniclip's form; `architecture` is the name of the model's class."""
         return self._ours(self.to_dict() | ({"architectures": [architecture]} if architecture else {}))
 
     def _ours(self, settings):
@@ -58,7 +58,7 @@ class PreTrainedConfig:
 
     @classmethod
     def from_pretrained(cls, name, *, cache_dir=None, **changes):
-        """The configuration of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        """The configuration of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
         path = api.find(name, cache_dir)
         return cls.from_dict(cls._selected(_source(path), path), **changes)
 
@@ -66,11 +66,11 @@ class PreTrainedConfig:
     def _selected(cls, source, path):
         if source.get("model_type") != cls.model_type:
             kind = source.get("model_type")
-            raise InputError(f"{path}: is a model of the type {kind!r}, and not {cls.model_type!r}")
+            raise InputError(f"{path}: is a model of type {kind!r}, but {cls.__name__} expects {cls.model_type!r}")
         return source
 
     def save_pretrained(self, directory):
-        """Write config.json into a directory, which is made if it is not there."""
+        """Write config.json into a directory, which is created if needed."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / "config.json", self.to_dict())
@@ -81,7 +81,7 @@ def _plain(value):
 
 
 def _source(path):
-    """What a config.json says, or would say, of the model at a path."""
+    """The config.json of the model at a path; for models without one, the settings that it would have."""
     if (path / "config.json").exists():
         return read_json(path / "config.json")
     config = checkpoints.load(path)[0]
@@ -89,14 +89,14 @@ def _source(path):
 
 
 class _TowerConfig(PreTrainedConfig):
-    whole: str  # the type of the models that it is part of
-    part: str  # where it stands in theirs
+    whole: str  # the `model_type` of the model that has this tower
+    part: str  # the key of this tower in that model's settings
 
     @classmethod
     def _selected(cls, source, path):
         if source.get("model_type") == cls.whole:
             shared = {name: source[name] for name in ("projection_dim",) if name in source}
-            # As in CLIP's `config_from`: older files have what their author set in a "_dict".
+            # As in CLIP's `config_from`: older files have the author's settings in a "_dict".
             tower = source.get(f"{cls.part}_dict") or source.get(cls.part) or {}
             source = {**tower, **shared, "model_type": cls.model_type}
         return super()._selected(source, path)
@@ -109,13 +109,13 @@ class _WholeConfig(PreTrainedConfig):
     def __init__(self, text_config=None, vision_config=None, **settings):
         super().__init__(text_config=text_config or {}, vision_config=vision_config or {}, **settings)
         for name, kind in (("text_config", self.text_class), ("vision_config", self.vision_class)):
-            older = vars(self).pop(f"{name}_dict", None)  # takes precedence, in files that have both
+            older = vars(self).pop(f"{name}_dict", None)  # if a file has both, this one counts
             value = older or getattr(self, name)
             setattr(self, name, value if isinstance(value, kind) else kind(**value))
 
     @classmethod
     def from_text_vision_configs(cls, text_config, vision_config, **settings):
-        """The configuration of a whole model from those of its towers."""
+        """The configuration of a whole model from the configurations of its towers."""
         return cls(text_config=text_config, vision_config=vision_config, **settings)
 
 
@@ -148,7 +148,7 @@ class AlignTextConfig(_TowerConfig):
 
 class AlignVisionConfig(_TowerConfig):
     model_type, whole, part = "align_vision_model", "align", "vision_config"
-    # hidden_dim: the side of a pool that takes the whole grid, if it is long enough.
+    # hidden_dim: the side of the last pooling window; if it is large enough, the window covers the whole grid.
     others: ClassVar = {
         **{"hidden_dim": 2560, "pooling_type": "mean"},
         **{"batch_norm_momentum": 0.99, "drop_connect_rate": 0.2, **INITIAL},

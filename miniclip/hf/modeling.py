@@ -1,7 +1,7 @@
-"""What transformers' models have in common, around `miniclip.CLIP` and `ALIGN`: its arguments and outputs, any backend.
+"""The base classes of transformers' models: its arguments and outputs around `miniclip.CLIP` and `ALIGN`, any backend.
 
-A call gives all that transformers gives, hidden states behind a text's end included. Whoever wants features and nothing
-else is served faster by `get_image_features` and `get_text_features`.
+A call returns everything that transformers returns, also the hidden states after the end of a text.
+`get_image_features` and `get_text_features` compute features only, and are faster.
 """
 
 import dataclasses
@@ -16,19 +16,19 @@ from miniclip import api, families, ops, params
 from miniclip.checkpoints import huggingface
 from miniclip.config import pair
 from miniclip.errors import InputError
-from miniclip.hf.outputs import ModelOutput, check_options, given, taken
+from miniclip.hf.outputs import ModelOutput, check_options, converter_like, for_backend
 from miniclip.loss import contrastive_loss
 from miniclip.ops import numpy_ops
 from miniclip.towers import bert, efficientnet, text, vit
 
 
 class Stages(NamedTuple):
-    """By which of our names for its stages (see the towers) transformers' outputs of a tower are known."""
+    """The stages of a tower (names as its `trace` sees them) that are transformers' outputs."""
 
-    first: str  # hidden state
+    first: str  # the first hidden state
     block: str  # the other hidden states, a pattern
-    last: str | None  # hidden state; None: the last of those
-    pooled: str
+    last: str | None  # `last_hidden_state`; None: the last of the hidden states
+    pooled: str  # `pooler_output`
 
 
 STAGES = {
@@ -40,21 +40,21 @@ STAGES = {
 
 
 class PreTrainedModel:
-    """What all models have in common.
+    """The base class of all models.
 
     config  transformers' configuration, an object of `config_class`
-    model   the miniclip.CLIP or ALIGN behind it; None: one with random weights
+    model   the miniclip.CLIP or ALIGN that computes; None: a new one with random weights
     backend, device, dtype  of a model with random weights, as in `miniclip.load`
 
-    A call takes transformers' arguments, in its order, and by name `output_hidden_states`, `output_attentions` and
-    `return_dict`. Inputs are tensors or arrays, wherever the model computes; outputs are of the same kind. Raises
+    A call takes transformers' arguments in transformers' order, and `output_hidden_states`, `output_attentions` and
+    `return_dict` by name. Inputs are tensors or arrays, on any device; outputs are of the same kind. Raises
     InputError.
     """
 
     config_class: type
     tower: str | None = None  # "visual" or "text", None for both
-    projected = True  # whether its features are in the space that pictures and texts share
-    any_size = False  # whether pictures may have other sizes without being asked for
+    projected = True  # whether the features are in the space that pictures and texts share
+    any_size = False  # whether pictures of other sizes need no `interpolate_pos_encoding`
 
     def __init__(self, config, model=None, *, backend="auto", device=None, dtype=None):
         if not isinstance(config, self.config_class):
@@ -67,9 +67,9 @@ class PreTrainedModel:
     def from_pretrained(
         cls, name, *, backend="auto", device=None, dtype=None, torch_dtype=None, cache_dir=None, **options
     ):
-        """A model with its weights: `name`, `backend`, `device` and `dtype` as in `miniclip.load`, float32 for None.
+        """A model with its weights: `name`, `backend`, `device` and `dtype` as in `miniclip.load`; dtype None: float32.
 
-        `torch_dtype` is the older name of `dtype`; `cache_dir` is the directory for what has to be fetched.
+        `torch_dtype` is the older name of `dtype`; `cache_dir` is the directory for downloads.
         """
         check_options(cls, options)
         dtype = torch_dtype if dtype is None else dtype
@@ -77,13 +77,13 @@ class PreTrainedModel:
         config = cls.config_class.from_pretrained(path)
         model, _ = api.load(path, backend, device, None if dtype == "auto" else dtype, tower=cls.tower)
         if not cls.projected:
-            model = _alone(model, cls.tower)
+            model = _one_tower(model, cls.tower)
         elif model.config.embed_dim is None:
-            raise InputError(f"{path}: has no projection, which a {cls.__name__} needs")
+            raise InputError(f"{path}: has no projection, which {cls.__name__} needs")
         return cls(config, model)
 
     def save_pretrained(self, directory, **options):
-        """Write config.json and model.safetensors into a directory, which is made if it is not there."""
+        """Write config.json and model.safetensors into a directory, which is created if needed."""
         check_options(type(self), options)
         Path(directory).mkdir(parents=True, exist_ok=True)
         tree = params.tree_map(self.model.ops.to_numpy, self.model.params)
@@ -94,13 +94,13 @@ class PreTrainedModel:
         return self.forward(*inputs, **options)
 
     def eval(self):
-        """Returns the same model: it is always in this mode, as it has no dropout."""
+        """Returns the same model. It is always in evaluation mode, because it has no dropout."""
         return self
 
     def to(self, device=None, dtype=None):
-        """Put the model on another device, for a backend that computes there, or in another dtype, as torch's does.
+        """Move the model to another device or dtype, like a torch module; returns the same object.
 
-        Returns the same object.
+        If its backend does not run on the device, it gets one that does.
         """
         if type(device).__name__ == "dtype":
             device, dtype = None, device
@@ -111,10 +111,10 @@ class PreTrainedModel:
             device = self.model.device
         dtype = self.model.dtype if dtype is None else api.dtype_name(dtype, backend)
         self.model = _rebuilt(self.model, self.model.config, self.model.params, backend, device, dtype)
-        self._forget()
+        self._clear_copies()
         return self
 
-    def _forget(self):
+    def _clear_copies(self):
         self._resized.clear()
 
     @property
@@ -126,38 +126,38 @@ class PreTrainedModel:
         return next(iter(params.flatten(self.model.params).values())).dtype
 
     def num_parameters(self):
-        """How many numbers it has learned, those of BatchNorms folded into their convolutions."""
+        """The number of parameters. BatchNorms are folded into their convolutions, and so are not counted."""
         return sum(int(np.prod(x.shape)) for x in params.flatten(self.model.params).values())
 
-    # --------------------------------------------------------------------------------------- what towers give
+    # ---------------------------------------------------------------------------------------- running a tower
 
     def _encode_image(self, pixel_values, interpolate_pos_encoding=False):
-        """A function of options, a trace for one, that encodes these pictures."""
+        """A function that encodes these pictures; it takes the options of `encode_image`, such as `trace`."""
         check_present(pixel_values=pixel_values)
         model = self._of_size(np.shape(pixel_values)[-2:], interpolate_pos_encoding)
-        return functools.partial(model.encode_image, taken(pixel_values, model.ops))
+        return functools.partial(model.encode_image, for_backend(pixel_values, model.ops))
 
     def _encode_text(self, input_ids, attention_mask=None, *others):
-        """The same for texts."""
+        """A function that encodes these texts; it takes the options of `encode_text`, such as `trace`."""
         check_present(input_ids=input_ids)
         try:
-            tokens = np.asarray(taken(input_ids, numpy_ops))
+            tokens = np.asarray(for_backend(input_ids, numpy_ops))
         except ValueError as error:
-            raise InputError("input_ids has rows of different lengths: pad them") from error
+            raise InputError("input_ids has rows of different lengths: pad them to one length") from error
         lengths = None
         if attention_mask is not None:
-            lengths = _lengths(np.asarray(taken(attention_mask, numpy_ops)), tokens)
+            lengths = _lengths(np.asarray(for_backend(attention_mask, numpy_ops)), tokens)
         return functools.partial(self.model.encode_text, tokens, **self._text_options(tokens, lengths, *others))
 
     def _text_options(self, tokens, lengths):
-        """What `encode_text` takes beside tokens (B, T): lengths (B,), or None without an attention_mask."""
+        """The other arguments of `encode_text`: lengths (B,), None if there is no attention_mask. tokens is (B, T)."""
         ends = text.end_of_text(tokens, self.model.config.text.eot_token_id)
         if lengths is not None and (ends >= lengths).any():
-            raise InputError("attention_mask hides where a text ends: it must be 1 up to the end-of-text token")
+            raise InputError("attention_mask hides the end of a text: it must be 1 up to the end-of-text token")
         return {"lengths": lengths}
 
     def _of_size(self, size, interpolate):
-        """The model for pictures (height, width)."""
+        """The model for pictures of size (height, width), with interpolated positions if the size is another one."""
         config, size = self.model.config, tuple(size)
         if not (interpolate or self.any_size) or len(size) != 2 or size == pair(config.visual.image_size):
             return self.model
@@ -168,10 +168,10 @@ class PreTrainedModel:
         return self._resized[size]
 
 
-def see(encode, tower, give, output_hidden_states=None, output_attentions=None):
-    """(features, what transformers says of the tower): the first the backend's own arrays, the others handed to `give`.
+def run_tower(encode, tower, convert, output_hidden_states=None, output_attentions=None):
+    """(features, transformers' output of the tower): features are the backend's arrays, the output's are converted.
 
-    encode takes a trace, tower is the module that it comes from.
+    encode is a function that takes a trace, tower the module that it comes from, convert a function of one array.
     """
     names, stages = STAGES[tower], {}
 
@@ -184,20 +184,20 @@ def see(encode, tower, give, output_hidden_states=None, output_attentions=None):
     weights = [x for name, x in stages.items() if name.endswith("attention_weights")]
     pooled = stages.get(names.pooled)
     return features, ModelOutput(
-        last_hidden_state=give(stages[names.last] if names.last else blocks[-1]),
-        pooler_output=None if pooled is None else give(pooled),
-        hidden_states=tuple(map(give, [stages[names.first], *blocks])) if output_hidden_states else None,
-        attentions=tuple(map(give, weights)) if weights else None,
+        last_hidden_state=convert(stages[names.last] if names.last else blocks[-1]),
+        pooler_output=None if pooled is None else convert(pooled),
+        hidden_states=tuple(map(convert, [stages[names.first], *blocks])) if output_hidden_states else None,
+        attentions=tuple(map(convert, weights)) if weights else None,
     )
 
 
 def _lengths(mask, tokens):
-    """(B, T) of ones, then zeros -> how many ones, (B,)."""
+    """attention_mask (B, T), ones then zeros in each row -> the number of ones in each row, (B,)."""
     lengths = (mask != 0).sum(-1)
     if mask.shape != tokens.shape or not ((mask != 0) == (np.arange(mask.shape[-1]) < lengths[..., None])).all():
         raise InputError(
-            f"attention_mask is {mask.shape}, for tokens {tokens.shape}: it has to be of the same shape, in each row "
-            f"ones and then zeros: texts are padded at their ends"
+            f"attention_mask is {mask.shape}, for tokens {tokens.shape}: it must have the same shape, and in each row "
+            f"ones and then zeros, because texts are padded on the right"
         )
     return lengths
 
@@ -209,17 +209,17 @@ def check_present(**inputs):
 
 
 def check_absent(**inputs):
-    """InputError for arguments of transformers' that miniclip has no use for."""
+    """Raise InputError for arguments of transformers that miniclip does not support."""
     for name, value in inputs.items():
         if value is not None:
-            raise InputError(f"{name} is given, which miniclip does not take: leave it out")
+            raise InputError(f"{name} is given, but miniclip does not take it: leave it out")
 
 
-# --------------------------------------------------------------------------------------------- models made of others
+# ------------------------------------------------------------------------------------------ models from other models
 
 
 def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
-    """A model with another configuration, other parameters, or on another backend, device or dtype."""
+    """A copy of the model with this configuration and parameters; None: the same backend, device or dtype."""
     if backend not in (None, model.ops):
         tree = params.tree_map(model.ops.to_numpy, tree)
     return type(model)(
@@ -233,8 +233,8 @@ def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
     )
 
 
-def _alone(model, tower):
-    """One tower, without its projection."""
+def _one_tower(model, tower):
+    """The model of one tower, without its projection."""
     config = dataclasses.replace(model.config, **{"visual": None, "text": None, tower: getattr(model.config, tower)})
     if "projection" in model.params[tower]:
         config = dataclasses.replace(config, embed_dim=None)
@@ -243,8 +243,8 @@ def _alone(model, tower):
 
 
 def _random(kind, config, backend, device, dtype):
-    """Normal numbers, of deviation `config.initializer_range`, for all weights except norms, and biases of 0."""
-    ours, deviation = config.ours(kind.__name__), getattr(config, "initializer_range", 0.02)  # a CLIPConfig has none
+    """A model with random weights: normal, deviation `config.initializer_range`; norms are 1, biases 0."""
+    ours, deviation = config.ours(kind.__name__), getattr(config, "initializer_range", 0.02)  # CLIPConfig has none
     rng, flat = np.random.default_rng(), {}
     for name, shape in params.flatten(ours.shapes()).items():
         if name == ours.scale:
@@ -263,7 +263,7 @@ def _random(kind, config, backend, device, dtype):
 
 
 class WholeModel(PreTrainedModel):
-    """Both towers, of which each alone is a model of `text_class` and `vision_class`."""
+    """Both towers. A tower alone is a `text_class` or a `vision_class`."""
 
     text_class: type
     vision_class: type
@@ -272,34 +272,37 @@ class WholeModel(PreTrainedModel):
     @functools.cached_property
     def text_model(self):
         """The text tower alone, with the same weights."""
-        return self.text_class(self.config.text_config, _alone(self.model, "text"))
+        return self.text_class(self.config.text_config, _one_tower(self.model, "text"))
 
     @functools.cached_property
     def vision_model(self):
         """The image tower alone, with the same weights."""
-        return self.vision_class(self.config.vision_config, _alone(self.model, "visual"))
+        return self.vision_class(self.config.vision_config, _one_tower(self.model, "visual"))
 
-    def _forget(self):
-        super()._forget()
+    def _clear_copies(self):
+        super()._clear_copies()
         for name in ("text_model", "vision_model"):
             self.__dict__.pop(name, None)
 
-    def _joined(self, encode_image, encode_text, example, return_loss, return_dict=None, **look):
-        """CLIPOutput or AlignOutput of B pictures and N texts, of the kind of `example`."""
-        backend, give = self.model.ops, given(self.model.ops, example)
+    def _run(self, encode_image, encode_text, example, return_loss, return_dict=None, **outputs):
+        """CLIPOutput or AlignOutput of B pictures and N texts, in tensors or arrays, whichever `example` is."""
+        backend, convert = self.model.ops, converter_like(example, self.model.ops)
         config = self.model.config
-        image, vision_model_output = see(encode_image, config.visual.tower, give, **look)  # (B, E)
-        texts, text_model_output = see(encode_text, config.text.tower, give, **look)  # (N, E)
+        image, vision_model_output = run_tower(encode_image, config.visual.tower, convert, **outputs)  # (B, E)
+        texts, text_model_output = run_tower(encode_text, config.text.tower, convert, **outputs)  # (N, E)
         logits = self.model.logits(image, texts)  # (B, N)
         if return_loss and logits.shape[0] != logits.shape[1]:
-            raise InputError(f"return_loss wants a text for each picture, and there are {tuple(logits.shape)} of them")
+            raise InputError(
+                f"return_loss needs one text for each picture, but there are {logits.shape[0]} pictures and "
+                f"{logits.shape[1]} texts"
+            )
         loss = contrastive_loss(logits, ops=backend, label_smoothing=self.label_smoothing) if return_loss else None
         output = ModelOutput(
-            loss=None if loss is None else give(loss),
-            logits_per_image=give(logits),
-            logits_per_text=give(logits.T),
-            text_embeds=give(backend.l2_normalize(texts)),
-            image_embeds=give(backend.l2_normalize(image)),
+            loss=None if loss is None else convert(loss),
+            logits_per_image=convert(logits),
+            logits_per_text=convert(logits.T),
+            text_embeds=convert(backend.l2_normalize(texts)),
+            image_embeds=convert(backend.l2_normalize(image)),
             text_model_output=text_model_output,
             vision_model_output=vision_model_output,
         )
@@ -307,14 +310,14 @@ class WholeModel(PreTrainedModel):
 
 
 class TowerModel(PreTrainedModel):
-    """One tower. `embeds` is what transformers calls its features, where it has a projection."""
+    """One tower. `embeds` is transformers' name for its features, if it has a projection."""
 
     embeds: str
 
-    def _seen(self, encode, example, return_dict=None, **look):
-        give = given(self.model.ops, example)
-        features, output = see(encode, getattr(self.model.config, self.tower).tower, give, **look)
+    def _run(self, encode, example, return_dict=None, **outputs):
+        convert = converter_like(example, self.model.ops)
+        features, output = run_tower(encode, getattr(self.model.config, self.tower).tower, convert, **outputs)
         if self.projected:
             others = ("last_hidden_state", "hidden_states", "attentions")
-            output = ModelOutput(**{self.embeds: give(features)}, **{name: getattr(output, name) for name in others})
+            output = ModelOutput(**{self.embeds: convert(features)}, **{name: getattr(output, name) for name in others})
         return output.to_tuple() if return_dict is False else output

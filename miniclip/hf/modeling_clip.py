@@ -1,8 +1,8 @@
-"""transformers' CLIP models; what they have in common with ALIGN's stands in `modeling`."""
+"""transformers' CLIP models; `modeling` has the parts that they share with ALIGN's."""
 
 from miniclip.hf.configuration import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
-from miniclip.hf.outputs import given
+from miniclip.hf.outputs import converter_like
 
 
 class CLIPVisionModel(TowerModel):
@@ -11,12 +11,12 @@ class CLIPVisionModel(TowerModel):
     config_class, tower, projected = CLIPVisionConfig, "visual", False
     embeds = "image_embeds"
 
-    def forward(self, pixel_values=None, interpolate_pos_encoding=False, **look):
-        return self._seen(self._encode_image(pixel_values, interpolate_pos_encoding), pixel_values, **look)
+    def forward(self, pixel_values=None, interpolate_pos_encoding=False, **outputs):
+        return self._run(self._encode_image(pixel_values, interpolate_pos_encoding), pixel_values, **outputs)
 
 
 class CLIPVisionModelWithProjection(CLIPVisionModel):
-    """transformers' CLIPVisionModelWithProjection: the image tower whose features lie in the shared space."""
+    """transformers' CLIPVisionModelWithProjection: the image tower with its projection to the shared space."""
 
     projected = True
 
@@ -27,13 +27,13 @@ class CLIPTextModel(TowerModel):
     config_class, tower, projected = CLIPTextConfig, "text", False
     embeds = "text_embeds"
 
-    def forward(self, input_ids=None, attention_mask=None, position_ids=None, **look):
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, **outputs):
         check_absent(position_ids=position_ids)
-        return self._seen(self._encode_text(input_ids, attention_mask), input_ids, **look)
+        return self._run(self._encode_text(input_ids, attention_mask), input_ids, **outputs)
 
 
 class CLIPTextModelWithProjection(CLIPTextModel):
-    """transformers' CLIPTextModelWithProjection: the text tower whose features lie in the shared space."""
+    """transformers' CLIPTextModelWithProjection: the text tower with its projection to the shared space."""
 
     projected = True
 
@@ -44,13 +44,15 @@ class CLIPModel(WholeModel):
     config_class, text_class, vision_class = CLIPConfig, CLIPTextModel, CLIPVisionModel
 
     def get_image_features(self, pixel_values, interpolate_pos_encoding=False):
-        """Pictures (B, 3, height, width) to features (B, E), not normalised: the features themselves."""
-        return given(self.model.ops, pixel_values)(self._encode_image(pixel_values, interpolate_pos_encoding)())
+        """Pictures (B, 3, height, width) to features (B, E), not normalised."""
+        features = self._encode_image(pixel_values, interpolate_pos_encoding)()
+        return converter_like(pixel_values, self.model.ops)(features)
 
     def get_text_features(self, input_ids, attention_mask=None, position_ids=None):
-        """Token ids (B, T) to features (B, E), not normalised: the features themselves."""
+        """Token ids (B, T) to features (B, E), not normalised."""
         check_absent(position_ids=position_ids)
-        return given(self.model.ops, input_ids)(self._encode_text(input_ids, attention_mask)())
+        features = self._encode_text(input_ids, attention_mask)()
+        return converter_like(input_ids, self.model.ops)(features)
 
     def forward(
         self,
@@ -60,13 +62,13 @@ class CLIPModel(WholeModel):
         position_ids=None,
         return_loss=None,
         interpolate_pos_encoding=False,
-        **look,
+        **outputs,
     ):
-        """CLIPOutput of B pictures and N texts, or of as many with `return_loss`: logits_per_image (B, N) and more.
+        """CLIPOutput of B pictures and N texts: logits_per_image (B, N) and more. `return_loss` needs N = B.
 
-        The `pooler_output` of `text_model_output` and `vision_model_output` is the features, as in transformers 5.
+        `text_model_output` and `vision_model_output` have the features as `pooler_output`, as in transformers 5.
         """
         check_absent(position_ids=position_ids)
         encode_image = self._encode_image(pixel_values, interpolate_pos_encoding)
         encode_text = self._encode_text(input_ids, attention_mask)
-        return self._joined(encode_image, encode_text, pixel_values, return_loss, **look)
+        return self._run(encode_image, encode_text, pixel_values, return_loss, **outputs)

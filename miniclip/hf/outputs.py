@@ -1,6 +1,6 @@
-"""What processors and models give: transformers' containers, with tensors for those who use torch, arrays for others.
+"""The outputs of processors and models: transformers' containers, with tensors or arrays.
 
-torch is imported only where tensors are asked for, or came in.
+torch is imported only if the user passes tensors or asks for them.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from miniclip.errors import InputError
 
 
 class BatchEncoding(dict):
-    """What a processor gives, by key or attribute; `model(**inputs)` takes it."""
+    """The output of a processor, by key or attribute; the input of a model: `model(**inputs)`."""
 
     def __getattr__(self, name):
         if name not in self:
-            raise AttributeError(f"there is no {name} here, only {', '.join(self)}")
+            raise AttributeError(f"this encoding has no {name}, only {', '.join(self)}")
         return self[name]
 
     def to(self, *args, **kwargs):
-        """Tensor.to for all tensors, of which only floating ones change their dtype. Returns the same object."""
+        """Tensor.to for all tensors; integers keep their dtype. Returns the same object."""
         for name, x in self.items():
             if is_tensor(x):
                 moved = x.to(*args, **kwargs)
@@ -28,7 +28,7 @@ class BatchEncoding(dict):
 
 
 class ModelOutput(Mapping):
-    """What a model gives, by attribute, key or position. What is None has neither key nor position."""
+    """The output of a model, by attribute, key or position. A value that is None has neither key nor position."""
 
     def __init__(self, **values):
         self._values = values
@@ -44,9 +44,9 @@ class ModelOutput(Mapping):
                 raise KeyError(key)
             return self._values[key]
         names = list(self)[key]
-        return self._at(names) if isinstance(names, str) else tuple(map(self._at, names))
+        return self._item(names) if isinstance(names, str) else tuple(map(self._item, names))
 
-    def _at(self, name):
+    def _item(self, name):
         value = self[name]
         return value.to_tuple() if isinstance(value, ModelOutput) else value
 
@@ -54,28 +54,28 @@ class ModelOutput(Mapping):
         return (name for name, value in self._values.items() if value is not None)
 
     def __len__(self):
-        return sum(1 for _ in self)  # list() would ask for the length first
+        return sum(1 for _ in self)  # not len(list(self)): list() calls __len__
 
     def __repr__(self):
         return f"ModelOutput({', '.join(self)})"
 
     def to_tuple(self):
-        """The values in order, and so of every output among them."""
+        """The values in order, as a tuple; outputs among them become tuples too."""
         return self[:]
 
 
 # Arguments of transformers' methods that change nothing here, or only how files are written.
-IDLE = {
+IGNORED_OPTIONS = {
     *("attn_implementation", "local_files_only", "low_cpu_mem_usage", "trust_remote_code", "use_fast"),
     *("use_safetensors", "max_shard_size", "safe_serialization"),
 }
 
 
 def check_options(kind, options):
-    """InputError for arguments that would change something if miniclip knew them."""
-    unknown = sorted(options.keys() - IDLE)
+    """Raise InputError for arguments that miniclip does not have and cannot ignore."""
+    unknown = sorted(options.keys() - IGNORED_OPTIONS)
     if unknown:
-        raise InputError(f"{kind.__name__} takes no {', '.join(unknown)} here")
+        raise InputError(f"{kind.__name__} takes no {', '.join(unknown)} here: leave it out")
 
 
 def is_tensor(x):
@@ -86,8 +86,8 @@ def _package(x):
     return type(x).__module__.partition(".")[0]
 
 
-def taken(x, ops):
-    """Arrays and tensors as a backend takes them: those of torch as ndarrays where it is another."""
+def for_backend(x, ops):
+    """x for this backend: a torch tensor becomes an ndarray, unless the backend computes with tensors."""
     if is_tensor(x) and "torch" not in ops.PACKAGES:
         from miniclip.ops import torch_ops
 
@@ -95,10 +95,10 @@ def taken(x, ops):
     return x
 
 
-def given(ops, example):
-    """What hands a backend's arrays out in the kind of `example`: tensors for tensors, else ndarrays.
+def converter_like(example, ops):
+    """A function that converts a backend's arrays to the kind of `example`: tensors, or else ndarrays.
 
-    Arrays of JAX, for those who put some in, stay such.
+    If `example` is one of the backend's own arrays, such as a jax.Array, nothing is converted.
     """
     if _package(example) in ops.PACKAGES:
         return lambda x: x
@@ -109,8 +109,8 @@ def given(ops, example):
     return ops.to_numpy
 
 
-def converted(lists, return_tensors):
-    """{name: rows} as `return_tensors` has it: None as they are, "np" arrays, "pt" torch's tensors."""
+def as_batch(lists, return_tensors):
+    """{name: rows} as a BatchEncoding; `return_tensors` None: the rows as they are, "np": arrays, "pt": tensors."""
     if return_tensors is None:
         return BatchEncoding(lists)
     if return_tensors not in ("np", "pt"):

@@ -1,7 +1,7 @@
-"""transformers' processors around `miniclip.image` and `image_align`: pictures and texts to what models take.
+"""transformers' processors around `miniclip.image` and ALIGN's `image`: pictures and texts to the inputs of models.
 
-Pictures are prepared as the models were trained, and in no other way. For CLIP that is OpenAI's own preprocessing:
-where a margin has an odd number of pixels, transformers can be a pixel further left or up.
+Pictures are prepared only as the models were trained. For CLIP that is OpenAI's own preprocessing: if a margin has an
+odd number of pixels, transformers' crop can be a pixel further left or up.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.align.image import AlignPreprocess
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.formats import read_json
-from miniclip.hf.outputs import check_options, converted, is_tensor, taken
+from miniclip.hf.outputs import as_batch, check_options, for_backend, is_tensor
 from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
 from miniclip.image import Preprocess
 from miniclip.ops import numpy_ops
@@ -25,7 +25,7 @@ from miniclip.tokenizers.wordpiece import LONGEST
 
 
 class ImageProcessor:
-    """What both image processors have in common: settings under transformers' names, which only say how large."""
+    """The base class of both image processors: settings under transformers' names. Only the sizes can be set."""
 
     model_input_names = ("pixel_values",)
 
@@ -36,15 +36,15 @@ class ImageProcessor:
         self.__dict__.update(self.settings)
 
     def preprocess(self, images, return_tensors=None, **settings):
-        """Pictures to {"pixel_values": (B, 3, height, width)}: a list of B, or "np" an array, "pt" a tensor.
+        """Pictures to {"pixel_values": (B, 3, height, width)}; return_tensors None: a list of B, "np" or "pt".
 
-        images: one or a list of PIL images, paths, or arrays or tensors of uint8, (height, width, channels) or
-        (channels, height, width). Other `settings` than those of the processor are refused. Raises InputError.
+        images: one picture or a list: PIL images, paths, or uint8 arrays or tensors, (height, width, channels) or
+        (channels, height, width). Raises InputError, also for `settings` that differ from the processor's.
         """
         check_options(type(self), {name: settings[name] for name in settings.keys() - self.settings.keys()})
         huggingface.check_settings(type(self).__name__, settings, self.settings)
         pixels = self.prepare(_pictures(images))  # (B, 3, height, width)
-        return converted({"pixel_values": list(pixels) if return_tensors is None else pixels}, return_tensors)
+        return as_batch({"pixel_values": list(pixels) if return_tensors is None else pixels}, return_tensors)
 
     __call__ = preprocess
 
@@ -53,7 +53,7 @@ class ImageProcessor:
 
     @classmethod
     def from_pretrained(cls, name, *, cache_dir=None, **settings):
-        """The image processor of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        """The image processor of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
         path = api.find(name, cache_dir)
         for file in huggingface.PREPROCESSORS:
             if (path / file).exists():
@@ -64,11 +64,11 @@ class ImageProcessor:
                     raise InputError(f"{path / file}: {error}") from error
         config = checkpoints.load(path)[0]
         if config.visual is None or families.of(config).huggingface is not cls.family:
-            raise InputError(f"{path}: is no model whose pictures a {cls.__name__} prepares")
+            raise InputError(f"{path}: {cls.__name__} cannot prepare pictures for this model")
         return cls(**{**cls.family.preprocessor(api.preprocess_of(config)), **settings})
 
     def save_pretrained(self, directory, **options):
-        """Write preprocessor_config.json into a directory, which is made if it is not there."""
+        """Write preprocessor_config.json into a directory, which is created if needed."""
         check_options(type(self), options)
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -76,11 +76,11 @@ class ImageProcessor:
 
 
 def _pictures(images):
-    """One picture, several, or a batch of them -> a list."""
+    """One picture, a list or a batch -> a list of pictures, arrays with channels last."""
     if (is_tensor(images) or isinstance(images, np.ndarray)) and images.ndim == 4:
         images = list(images)
     images = images if isinstance(images, (list, tuple)) else [images]
-    images = [taken(x, numpy_ops) for x in images]
+    images = [for_backend(x, numpy_ops) for x in images]
     return [_channels_last(x) if isinstance(x, np.ndarray) else x for x in images]
 
 
@@ -90,7 +90,7 @@ def _channels_last(pixels):
 
 
 def _side(settings, name, default):
-    """(height, width) as one number where it is one."""
+    """A size from the settings: one number if it is a square, else (height, width)."""
     size = settings.get(name, default)
     if isinstance(size, dict):
         try:
@@ -101,7 +101,7 @@ def _side(settings, name, default):
 
 
 class CLIPImageProcessor(ImageProcessor):
-    """transformers' CLIPImageProcessor: `crop_size` is the size of the pictures, 224 where it is not given."""
+    """transformers' CLIPImageProcessor: `crop_size` is the size of the pictures, 224 by default."""
 
     family = clip_huggingface
 
@@ -120,36 +120,36 @@ class EfficientNetImageProcessor(ImageProcessor):
         return AlignPreprocess(_side(settings, "crop_size", 289), resized=_side(settings, "size", 346))
 
 
-CLIPFeatureExtractor = CLIPImageProcessor  # its name before transformers 4.27
+CLIPFeatureExtractor = CLIPImageProcessor  # the name before transformers 4.27
 
 
 class Processor:
-    """What both processors have in common: an image processor and a tokenizer behind one call."""
+    """The base class of both processors: an image processor and a tokenizer in one call."""
 
-    text_length = None  # that all texts are padded to where nothing else is asked for
+    text_length = None  # the length that texts are padded to by default; None: no padding
 
     def __init__(self, image_processor=None, tokenizer=None):
         self.image_processor = image_processor
         self.tokenizer = tokenizer
 
     def __call__(self, images=None, text=None, *, return_tensors=None, **options):
-        """Texts and pictures to what the model takes: {"input_ids": ..., "attention_mask": ..., "pixel_values": ...}.
+        """Texts and pictures to a model's inputs: {"input_ids": ..., "attention_mask": ..., "pixel_values": ...}.
 
-        `options` are the tokenizer's (padding, truncation, max_length, ...) and the image processor's. Pictures and
-        texts may change places, as they did between versions of transformers.
+        `options` are the tokenizer's (padding, truncation, max_length, ...) and the image processor's. Texts may come
+        before pictures, since the order differs between versions of transformers.
         """
         if _is_text(images) and text is not None and not _is_text(text):
             images, text = text, images
         if images is None and text is None:
-            raise InputError("neither text nor images are given")
+            raise InputError("neither text nor images are given: pass at least one of them")
         for part, given in (("tokenizer", text), ("image_processor", images)):
             if given is not None and getattr(self, part) is None:
-                raise InputError(f"this {type(self).__name__} was made without its {part}")
+                raise InputError(f"this {type(self).__name__} was made without its {part}: pass one to it")
         ours = self.image_processor.settings.keys() if self.image_processor else ()
         settings = {name: options.pop(name) for name in ours & options.keys()}
         check_options(type(self), {name: options[name] for name in options.keys() - CALL_OPTIONS})
         options = {name: value for name, value in options.items() if name in CALL_OPTIONS}
-        inputs = converted({}, return_tensors)
+        inputs = as_batch({}, return_tensors)
         if text is not None:
             if self.text_length:
                 options = {"padding": "max_length", "max_length": self.text_length, **options}
@@ -166,7 +166,7 @@ class Processor:
 
     @property
     def feature_extractor(self):
-        """The image processor's older name."""
+        """The image processor, under its older name."""
         return self.image_processor
 
     @property
@@ -175,32 +175,32 @@ class Processor:
 
     @classmethod
     def from_pretrained(cls, name, *, cache_dir=None, **options):
-        """Both parts of a model: a directory, a file or a name, all that `miniclip.load` takes as `name`."""
+        """The processor of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
         parts = (cls.image_processor_class, cls.tokenizer_class)
         check_options(cls, options)
         return cls(*(part.from_pretrained(name, cache_dir=cache_dir) for part in parts))
 
     def save_pretrained(self, directory, **options):
-        """Write both parts into a directory, which is made if it is not there."""
+        """Write both parts into a directory, which is created if needed."""
         check_options(type(self), options)
         self.image_processor.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
 
 def _is_text(x):
-    """Whether it could be: paths are pictures where they are said to be."""
+    """Whether x can be a text: a str or a list of str, which can also be the paths of pictures."""
     first = x[0] if isinstance(x, (list, tuple)) and x else x
     return isinstance(first, str)
 
 
 class CLIPProcessor(Processor):
-    """transformers' CLIPProcessor: `image_processor` a CLIPImageProcessor, `tokenizer` a CLIPTokenizer."""
+    """transformers' CLIPProcessor: its parts are a CLIPImageProcessor and a CLIPTokenizer."""
 
     image_processor_class, tokenizer_class = CLIPImageProcessor, CLIPTokenizer
 
 
 class AlignProcessor(Processor):
-    """transformers' AlignProcessor: texts are padded to 64 tokens, with which ALIGN was trained."""
+    """transformers' AlignProcessor: texts are padded to 64 tokens, the length that ALIGN was trained with."""
 
     image_processor_class, tokenizer_class = EfficientNetImageProcessor, BertTokenizer
     text_length = LONGEST

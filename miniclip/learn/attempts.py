@@ -1,7 +1,7 @@
-"""What a student has tried so far: kept in the directory of the exercises, so that hints come one at a time.
+"""Keeps what a student has tried so far, in the directory of the exercises, so that hints come one at a time.
 
-A file counts as a new attempt when it has changed since the last one. Attempts that fail get a hint each, unless the
-mistake is one that the grader knows by name; when the hints are used up, they are told where the reference stands.
+A file counts as a new attempt if it has changed since the last one. Each attempt that fails gets a hint, unless the
+grader knows the mistake by name. After the last hint, it says where the reference is.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ FILE = ".progress.json"
 
 @dataclass
 class Entry:
-    """What the last check found; `hints` that have been given; `digest` of the file as it was."""
+    """What the last check found, how many hints were given, and a digest of the file at that time."""
 
     state: str = "to do"
     passed: int = 0
@@ -28,7 +28,7 @@ class Entry:
 
 
 class Attempts:
-    """{exercise id: Entry} of a directory, which must be there."""
+    """{exercise id: Entry} of a directory that exists."""
 
     def __init__(self, directory):
         self.directory = Path(directory)
@@ -39,10 +39,10 @@ class Attempts:
             if not all(type(entry.hints) is int and entry.hints >= 0 for entry in self.entries.values()):
                 raise ValueError("hints must be counts")
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.path}: cannot be read; delete it to count from nothing: {error}") from error
+            raise InputError(f"{self.path}: cannot be read; delete it to start counting again: {error}") from error
 
     def note(self, exercise, result):
-        """Take a result in."""
+        """Record a result."""
         before, digest = self._entry(exercise), self._digest(exercise)
         wants_hint = result.state == "partial" and result.was_held and not result.behaves_as
         hints = before.hints + (wants_hint and (digest != before.digest or not before.hints))
@@ -61,19 +61,19 @@ class Attempts:
         return self._entry(exercise).state
 
     def is_unchanged(self, exercise):
-        """Whether the file is the one that was last checked."""
+        """Whether the file is still as it was at the last check."""
         return exercise.id in self.entries and self._entry(exercise).digest == self._digest(exercise)
 
     def hint(self, exercise):
-        """What helps: a hint, at the next attempt that fails the next one, and in the end the reference."""
+        """The next hint, or after the last one where the reference is."""
         hints = self._entry(exercise).hints
         if hints <= len(exercise.hints):
             return f"Hint {hints} of {len(exercise.hints)}: {exercise.hints[hints - 1]}"
         path, line = skeletons.line_of(exercise)
-        return f"The reference has it in {path}, line {line}."
+        return f"The reference is in {path}, line {line}."
 
     def table(self, exercises):
-        """The progress table: a line an exercise, and the points."""
+        """The progress table: one line for each exercise, and the points."""
         width = max(len(exercise.id) for exercise in exercises)
         laid_out = {exercise.id for exercise in exercises}
         after = next((e for e in exercises if self._is_open(e, laid_out)), None)
@@ -82,7 +82,7 @@ class Attempts:
             entry = self._entry(exercise)
             state = entry.state
             if state != "to do" and not self.is_unchanged(exercise):
-                state += " when it was checked, and has changed since"
+                state += " at the last check, but the file has changed since"
             elif state == "partial":
                 state += f": {entry.passed} of {entry.laws} laws hold"
             elif exercise is after:

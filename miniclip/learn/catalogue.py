@@ -16,15 +16,16 @@ TRACKS = ("numpy", "triton")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A common mistake: `edits` of the reference's module make it, and a function that has it "behaves as if ..."."""
+    """A common mistake: a function that makes it "behaves as if ...". `mistakes` explains the other fields."""
 
     as_if: str
-    edits: tuple[tuple[str, str], ...]
+    edits: tuple[tuple[str, str], ...] = ()
+    instead: str = ""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function to write: `target` is where the reference has it, `needs` are the exercises to do before."""
+    """A function to write. `target` is where the reference is, `needs` are the exercises to do first."""
 
     id: str
     title: str
@@ -36,8 +37,9 @@ class Exercise:
     hints: tuple[str, str, str]
     mutants: tuple[Mutant, ...]
     needs: tuple[str, ...] = ()
-    file: str = ""  # the exercise whose file it shares; else its own
+    file: str = ""  # the exercise whose file it continues; empty: it has its own
     imports: tuple[str, ...] = ()  # of the target's module, beyond what the reference itself uses
+    plain: str = ""  # a body that is edited instead of the reference's
 
     @property
     def module(self):
@@ -46,28 +48,33 @@ class Exercise:
 
     @property
     def function(self):
-        """The target's name in there, "function" or "class.method"."""
+        """The target's name in its module, "function" or "class.method"."""
         return self.target.partition(":")[2]
 
+    @property
+    def name(self):
+        """The same without a class: what a student's function is called."""
+        return self.function.rpartition(".")[2]
+
     def path(self, directory):
-        """The file in which it is done."""
+        """The file that the student writes."""
         return Path(directory) / f"{self.file or self.id}.py"
 
 
 def exercises():
-    """All of them, in order."""
+    """All exercises, in order."""
     with open(Path(__file__).parent / "exercises.toml", "rb") as file:
         entries = tomllib.load(file)["exercise"]
     return [_exercise(**entry) for entry in entries]
 
 
 def _exercise(mutants, hints, needs=(), imports=(), **fields):
-    mutants = tuple(Mutant(m["as_if"], tuple(map(tuple, m["edits"]))) for m in mutants)
+    mutants = tuple(Mutant(**{**m, "edits": tuple(map(tuple, m.get("edits", [])))}) for m in mutants)
     return Exercise(mutants=mutants, hints=tuple(hints), needs=tuple(needs), imports=tuple(imports), **fields)
 
 
 def choose(ids=None, tracks=TRACKS):
-    """Those of the given ids, or of the given tracks, in the catalogue's order. Raises InputError for an unknown id."""
+    """The exercises with the given ids, else of the given tracks, in order. Raises InputError for an unknown id."""
     everything = exercises()
     if not ids:
         return [exercise for exercise in everything if exercise.track in tracks]

@@ -14,7 +14,7 @@ def add_arguments(learn):
     step = steps.add_parser("list", help="the exercises, their points, and about how long they take")
     step.set_defaults(command=show_list)
 
-    step = steps.add_parser("start", help="lay out a file for each exercise: signature, docstring, no body")
+    step = steps.add_parser("start", help="write a file for each exercise: signature and docstring, no body")
     step.set_defaults(command=start)
     step.add_argument("directory", metavar="DIR")
     step.add_argument("exercises", nargs="*", metavar="EXERCISE", help="(default: all of the track)")
@@ -22,21 +22,21 @@ def add_arguments(learn):
 
     step = steps.add_parser(
         "check",
-        help="hold what is written to its laws",
-        description="Exit codes: 0 all is done, 1 not all, 2 something given cannot be used.",
+        help="check what you wrote against its laws",
+        description="Exit codes: 0 all exercises are done, 1 not all, 2 nothing could be checked.",
     )
     step.set_defaults(command=check, unusable=2)
     step.add_argument("directory", metavar="DIR")
-    step.add_argument("exercises", nargs="*", metavar="EXERCISE", help="(default: all that are laid out)")
-    step.add_argument("--seed", type=_seed, default=0, metavar="N", help="other inputs, a grader's own (default: 0)")
-    step.add_argument("--json", action="store_true", help="print JSON and nothing else; keep no count of attempts")
-    step.add_argument("--junit", metavar="FILE", help="write JUnit XML, too")
+    step.add_argument("exercises", nargs="*", metavar="EXERCISE", help="(default: all that have a file)")
+    step.add_argument("--seed", type=_seed, default=0, metavar="N", help="draw other inputs, for graders (default: 0)")
+    step.add_argument("--json", action="store_true", help="print only JSON, and count no attempts")
+    step.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
 
-    step = steps.add_parser("progress", help="what is done, and what comes next, as of the last checks")
+    step = steps.add_parser("progress", help="what the last checks found, and what comes next")
     step.set_defaults(command=progress)
     step.add_argument("directory", metavar="DIR")
 
-    step = steps.add_parser("payoff", help="what is done, put into the built-in model: how well it names pictures")
+    step = steps.add_parser("payoff", help="run the built-in model with your functions: how well it names pictures")
     step.set_defaults(command=payoff)
     step.add_argument("directory", metavar="DIR")
 
@@ -69,7 +69,7 @@ def start(options):
         print(path)
     for exercise in exercises:
         if exercise.file:
-            print(f"{exercise.id} goes on in {exercise.path(options.directory)}")
+            print(f"{exercise.id} continues in {exercise.path(options.directory)}")
     files = "1 file" if len(written) == 1 else f"{len(written)} files"
     print(f"{files} written" if written else f"{options.directory} has all of these files already")
     first = next((e for e in exercises if e.path(options.directory) in written), exercises[0])
@@ -77,19 +77,19 @@ def start(options):
 
 
 def _files(directory):
-    """The exercises that a directory has files for."""
+    """The exercises that have a file in a directory."""
     from miniclip.learn import catalogue
 
     if not Path(directory).is_dir():
-        raise InputError(f"{directory}: no such directory; `miniclip learn start DIR` makes one")
+        raise InputError(f"{directory}: no such directory; create it with `miniclip learn start DIR`")
     return [e for e in catalogue.exercises() if e.path(directory).is_file()]
 
 
 def _laid_out(directory):
-    """The same, of a directory that must have some."""
+    """The same; InputError if there are none."""
     found = _files(directory)
     if not found:
-        raise InputError(f"{directory}: has no exercises; `miniclip learn start {directory}` lays them out")
+        raise InputError(f"{directory}: has no exercises; write them with `miniclip learn start {directory}`")
     return found
 
 
@@ -106,7 +106,7 @@ def check(options):
     if options.junit and Path(options.junit).is_dir():
         raise InputError(f"{options.junit}: is a directory; name a file to write to")
     attempts = None if options.json else Attempts(options.directory)
-    results, waiting = [], set()  # those that go on in a file wait until what the file is begun with is done
+    results, waiting = [], set()  # an exercise that continues a file waits until the first one in it is done
     for exercise in exercises:
         result = grading.grade(exercise, options.directory, options.seed)
         results.append(result)
@@ -116,7 +116,7 @@ def check(options):
             waiting.add(exercise.id)
         attempts.note(exercise, result)
         if result.state != "to do" or options.exercises:
-            print(_told(exercise, result, attempts), flush=True)
+            print(_report(exercise, result, attempts), flush=True)
         attempts.save()
     if options.junit:
         write_atomically(options.junit, reports.as_junit(exercises, results))
@@ -129,8 +129,8 @@ def check(options):
     return int(any(result.state != "done" for result in results))
 
 
-def _told(exercise, result, attempts):
-    """A check's outcome as text: verdicts, and what helps."""
+def _report(exercise, result, attempts):
+    """The result of a check as text: verdicts, and what helps."""
     if result.state == "done":
         return f"{exercise.id}: done, all of its {result.passed} laws hold\n"
     if result.state == "to do":
@@ -171,18 +171,16 @@ def payoff(options):
     done = [e for e in parts if _is_done(e, laid_out, attempts)]
     if not done:
         parts = ", ".join(e.id for e in payoff.inference(catalogue.exercises()))
-        raise InputError(
-            f"{options.directory}: as of the last `miniclip learn check`, nothing is done that names pictures: {parts}"
-        )
-    print(f"the built-in model, {payoff.PICTURES} pictures of pairs that it never saw, 80 labels (chance: 1.2%)")
+        raise InputError(f"{options.directory}: the last `miniclip learn check` found none of these done: {parts}")
+    print(f"the built-in model, {payoff.PICTURES} pictures of pairs it never saw in training, 80 labels (chance: 1.2%)")
     print(f"  the library's own functions   {payoff.accuracy():6.1%}", flush=True)
-    print(f"  with yours in their place     {payoff.accuracy(done, Path(options.directory)):6.1%}")
+    print(f"  with your functions           {payoff.accuracy(done, Path(options.directory)):6.1%}")
     print(f"yours: {', '.join(e.id for e in done)}")
     if len(done) < len(parts):
-        print(f"left out, since not done or changed since: {', '.join(e.id for e in parts if e not in done)}")
+        print(f"left out, not done or changed since the last check: {', '.join(e.id for e in parts if e not in done)}")
 
 
 def _is_done(exercise, exercises, attempts):
-    """Whether it and all that share its file are done, in the file as it is now."""
+    """Whether all exercises of its file are done, and the file has not changed since."""
     same = [e for e in exercises if e.path(attempts.directory) == exercise.path(attempts.directory)]
     return all(attempts.state(e) == "done" and attempts.is_unchanged(e) for e in same)

@@ -1,6 +1,6 @@
-"""What a student's file is worth: it runs in a process of its own (`python -m miniclip.learn.grading`).
+"""Grades a student's file, in a process of its own (`python -m miniclip.learn.grading`).
 
-So whatever it does, the grader goes on. What is found out in there stands in `holding`.
+So the grader continues, whatever the file does. `holding` checks the function.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from pathlib import Path
 
 import miniclip
 from miniclip.errors import InputError
-from miniclip.learn import catalogue, copies, skeletons
-from miniclip.learn.holding import Unusable, Verdict, behaves_as, hold, told
+from miniclip.learn import catalogue, skeletons
+from miniclip.learn.holding import Unusable, Verdict, behaves_as, describe, hold
 
-LIMIT = 300  # seconds that an exercise may take: only what hangs takes more than a few
+LIMIT = 300  # seconds that an exercise may take; most take a few
 HOME = Path(miniclip.__file__).parents[1]  # where `import miniclip` finds this very library
-PRINTED = 10  # last lines of what a student's file prints that are told
+PRINTED = 10  # last lines of what a student's file prints that are shown
 
 
 @dataclass
 class Result:
-    """What became of an exercise. `state` is "done", "partial" or "to do"; `behaves_as` the mistake it looks like."""
+    """The result of an exercise. `state` is "done", "partial" or "to do"; `behaves_as` is the mistake it looks like."""
 
     id: str
     state: str
@@ -42,23 +42,23 @@ class Result:
 
     @property
     def was_held(self):
-        """Whether there was a function that could be held to its laws; else the one verdict says what there was."""
+        """Whether there was a function to check; if not, the one verdict says why."""
         return self.verdicts[0].law not in NO_LAWS
 
 
-NO_LAWS = ("file", "begun", "loads", "runs")  # what has to be true before there is something to hold to laws
+NO_LAWS = ("file", "begun", "loads", "runs")  # what must be true before there is a function to check
 
 
 def why_not(exercise):
-    """What is missing for an exercise to be checked here, and how to get it; None where nothing is."""
+    """What is missing to check an exercise here, and how to get it; None if nothing is missing."""
     if exercise.track == "triton" and not all(map(importlib.util.find_spec, ("torch", "triton"))):
         return f"{exercise.id} needs torch and triton: in the checkout, pip install -c constraints.txt -e '.[gpu]'"
 
 
 def grade(exercise, directory, seed=0, limit=LIMIT):
-    """Hold what a student's directory has of an exercise to its laws -> Result. `seed` draws other inputs.
+    """Check an exercise in a student's directory against its laws -> Result. `seed` draws other inputs.
 
-    Raises InputError where `why_not` has something to say, and for a file that cannot be read.
+    Raises InputError if something is missing (`why_not`), and for a file that cannot be read.
     """
     path = exercise.path(directory)
     if not path.is_file():
@@ -77,7 +77,7 @@ def grade(exercise, directory, seed=0, limit=LIMIT):
         raise InputError(reason)
     environment = {**os.environ, "TRITON_INTERPRET": "1"}  # read when Triton is imported
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryDirectory() as temporary:  # where nothing lies that could be imported by mistake
+    with tempfile.TemporaryDirectory() as temporary:  # empty, so that nothing in it is imported by mistake
         out = Path(temporary) / "result.json"
         command = [sys.executable, "-m", "miniclip.learn.grading", exercise.id, path.resolve(), str(seed), out]
         code, printed = _run(command, temporary, environment, limit)
@@ -86,11 +86,11 @@ def grade(exercise, directory, seed=0, limit=LIMIT):
             found["verdicts"] = [Verdict(**verdict) for verdict in found["verdicts"]]
             return Result(**found, printed=printed)
     why = f"was still running after {limit} seconds" if code is None else f"ended Python, with code {code}"
-    return Result(exercise.id, "partial", [Verdict("runs", "it comes to an end", False, why)], printed=printed)
+    return Result(exercise.id, "partial", [Verdict("runs", "it ends", False, why)], printed=printed)
 
 
 def _run(command, directory, environment, limit):
-    """Run a command, and end whatever it has started -> (exit code, None after `limit` seconds; its last lines)."""
+    """Run a command, then end all that it started -> (exit code, None after `limit` seconds; its last lines)."""
     path = Path(directory) / "printed"
     with open(path, "wb") as file:
         process = subprocess.Popen(
@@ -110,21 +110,21 @@ def _run(command, directory, environment, limit):
 
 
 def load(path, name):
-    """The function `name` of a student's file. Raises Unusable where there is none, and whatever the file raises."""
+    """The function `name` of a student's file. Raises Unusable if there is none, and what the file raises."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
-    written = getattr(function, "fn", function)  # what a kernel of Triton's was written as
+    written = getattr(function, "fn", function)  # the function that became a Triton kernel
     if not callable(written):
         raise Unusable(f"{Path(path).name} has no function {name}")
     if written.__module__ != module.__name__:
-        raise Unusable(f"{name} is not written in {Path(path).name}, but comes from {written.__module__}")
+        raise Unusable(f"{name} is not written in {Path(path).name}, it is imported from {written.__module__}")
     return function
 
 
 def _returning(function):
-    """The same function, but that it must return something."""
+    """The same function; Unusable if it returns None."""
 
     @functools.wraps(function)
     def checked(*arguments, **options):
@@ -137,14 +137,13 @@ def _returning(function):
 
 
 def _grade_here(exercise, path, seed):
-    """`grade`, in the process that is there for it."""
+    """What `grade` runs in the other process."""
     try:
-        function = load(path, exercise.function.rpartition(".")[2])
+        function = load(path, exercise.name)
     except (Exception, SystemExit) as error:
-        return Result(exercise.id, "partial", [Verdict("loads", "there is a function", False, told(error, path))])
-    module = copies.copy(exercise.module)
-    copies.put(module, exercise.function, _returning(function) if exercise.track == "numpy" else function)
-    verdicts, values = hold(exercise, module, seed, path)
+        return Result(exercise.id, "partial", [Verdict("loads", "there is a function", False, describe(error, path))])
+    function = _returning(function) if exercise.track == "numpy" else function
+    verdicts, values = hold(exercise, function, seed, path)
     if all(verdict.passed for verdict in verdicts):
         return Result(exercise.id, "done", verdicts)
     if all("NotImplementedError" in verdict.message for verdict in verdicts):

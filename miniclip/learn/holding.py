@@ -1,6 +1,7 @@
-"""A function held to its laws: which of them hold, and which common mistake it behaves like."""
+"""Checks a function against its laws: which of them hold, and which common mistake it behaves like."""
 
 import functools
+import importlib
 import traceback
 import zlib
 from dataclasses import dataclass
@@ -8,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip.learn import copies, laws
+from miniclip.learn import laws, mistakes
 
-CASES = {"numpy": 5, "triton": 2}  # that each law is tried on; the interpreter takes its time
+CASES = {"numpy": 5, "triton": 2}  # how often each law is tried; the interpreter is slow
 
 
 @dataclass
 class Verdict:
-    """Whether a law holds; `message` says what came in the place of what."""
+    """Whether a law holds; if not, `message` says what the function gave and what was expected."""
 
     law: str
     text: str
@@ -24,11 +25,22 @@ class Verdict:
 
 
 class Unusable(Exception):
-    """Of what a student's file has, or gives: its text says what is wrong with it."""
+    """Something in a student's file cannot be used; the text says what."""
 
 
-def hold(exercise, module, seed=0, path=None):
-    """Hold a module to an exercise's laws -> (verdicts, values): a verdict a law, and a list a law of what it gave."""
+def reference(exercise):
+    """The library's own function; a method takes its class or instance first."""
+    place = importlib.import_module(exercise.module)
+    for name in exercise.function.split("."):
+        place = vars(place)[name]
+    return getattr(place, "__func__", place)
+
+
+def hold(exercise, function, seed=0, path=None):
+    """Check a function against an exercise's laws -> (verdicts, values): for each law, and what the function gave."""
+    if exercise.track == "triton":  # the laws call the function that launches the kernel
+        launch = vars(importlib.import_module(exercise.module))[exercise.name.removesuffix("_kernel")]
+        function = functools.partial(launch, kernel=function)
     verdicts, values = [], []
     for law in laws.of(exercise):
         message, given = None, []
@@ -36,21 +48,21 @@ def hold(exercise, module, seed=0, path=None):
             rng = np.random.default_rng([seed, zlib.crc32(f"{exercise.id} {law.__name__}".encode()), case])
             try:
                 with np.errstate(all="ignore"):
-                    for got, want in list(law(module, rng)):
+                    for got, want in list(law(function, rng)):
                         message = message or laws.difference(got, want)
                         given.append(got)
             except Exception as error:
-                message = message or told(error, path)
+                message = message or describe(error, path)
                 given.append(type(error).__name__)
         values.append(given)
         verdicts.append(Verdict(law.__name__, law.__doc__.strip(), message is None, message or ""))
     return verdicts, values
 
 
-def told(error, path):
-    """An exception in one line, with the line of the student's file that it came from.
+def describe(error, path):
+    """An exception in one line of text, with the line of the student's file that raised it.
 
-    One that came out of no line of it is the law's own: it could not go on with what the function takes or gives.
+    If no line of the file raised it, the law did: the function takes or gives something that the law cannot use.
     """
     if isinstance(error, Unusable):
         return str(error)
@@ -60,14 +72,14 @@ def told(error, path):
         return f"raises {text} ({Path(path).name}, line {lines[-1]})"
     if isinstance(error, (NotImplementedError, SyntaxError, SystemExit)) or "Interpreter" in text or path is None:
         return f"raises {text}"
-    return f"takes or gives something else than is expected: {text}"
+    return f"takes or gives something unexpected: {text}"
 
 
 def behaves_as(exercise, verdicts, values, seed=0):
-    """The first of the exercise's mutants that gives the same values, in words; None where none does.
+    """The mistake whose function gives the same values, in words; None if there is none.
 
-    Where several things are wrong at once no mutant does. Then: the first that is wrong in the same way under one of
-    the laws.
+    If several things are wrong at once, no mistake gives the same values under all laws. Then it is the first mistake
+    that gives the same wrong values under one law.
     """
     for mutant in exercise.mutants:
         if all(map(_all_alike, values, _held(exercise, mutant, seed)[1])):
@@ -76,17 +88,17 @@ def behaves_as(exercise, verdicts, values, seed=0):
         for mutant in exercise.mutants:
             theirs, given = _held(exercise, mutant, seed)
             if not (verdict.passed or theirs[i].passed) and _says_enough(given[i]) and _all_alike(values[i], given[i]):
-                return f"{mutant.as_if}; and that is not all"
+                return f"{mutant.as_if}; and something else is wrong, too"
     return None
 
 
 @functools.cache
 def _held(exercise, mutant, seed):
-    return hold(exercise, copies.copy(exercise.module, mutant.edits), seed)
+    return hold(exercise, mistakes.function(exercise, mutant), seed)
 
 
 def _says_enough(values):
-    """Whether values can be those of one mistake alone: arrays can, exceptions and yes or no cannot."""
+    """Whether values can identify a mistake: arrays can, exceptions and yes or no cannot."""
     return all(isinstance(value, np.ndarray) and value.size > 1 and np.isfinite(value).all() for value in values)
 
 

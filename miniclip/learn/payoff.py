@@ -1,57 +1,73 @@
-"""What the exercises are for: the built-in model with a student's functions in the place of its own."""
+"""What the exercises lead to: the built-in model with a student's functions instead of its own."""
 
 import dataclasses
 import types
 
 import miniclip
-from miniclip.learn import copies, grading
-from miniclip.train import shapes
+from miniclip import zero_shot
+from miniclip.learn import grading
+from miniclip.model import CLIP
+from miniclip.ops import numpy_ops
+from miniclip.tokenizer import Tokenizer
+from miniclip.towers import text, transformer, vit
+from miniclip.train import evaluation, shapes
 
 PICTURES = 200
-MODULES = ("tokenizer", "ops.numpy_ops", "towers.transformer", "towers.vit", "towers.text", "model", "zero_shot")
-EVALUATION = "data.evaluation"
+MODULES = [module.__name__ for module in (numpy_ops, transformer, vit, text)]
 
 
 def inference(exercises):
-    """Those whose functions have a part in naming a picture."""
-    parts = [f"miniclip.{name}" for name in MODULES]
-    return [e for e in exercises if e.module in parts and e.function != "Tokenizer.train" and not e.file]
+    """The exercises whose functions run when the model names a picture."""
+    return [e for e in exercises if (e.module in MODULES or e.name in ("encode", "class_embeddings")) and not e.file]
 
 
 def accuracy(exercises=(), directory=None):
-    """How many of 200 pictures of held-out pairs are named right among 80 labels, 0 to 1, by the built-in model.
+    """The share of 200 pictures of held-out pairs that the built-in model names right among 80 labels, 0 to 1.
 
-    The functions of the given exercises are those of the directory's files, all others the library's.
+    The given exercises' functions come from the files in the directory, all others from the library.
     """
-    ours = {name: copies.copy(f"miniclip.{name}") for name in (*MODULES, EVALUATION)}
-    theirs = []
-    for exercise in exercises:
-        function = grading.load(exercise.path(directory), exercise.function.rpartition(".")[2])
-        theirs.append(getattr(function, "__globals__", {}))
-        copies.put(ours[exercise.module.removeprefix("miniclip.")], exercise.function, function)
-    for scope in [*theirs, *map(vars, ours.values())]:
-        _rewire(scope, {f"miniclip.{name}": module for name, module in ours.items()})
-
+    theirs = {e.name: grading.load(e.path(directory), e.name) for e in exercises}
+    activations = {name: theirs.get(name, function) for name, function in numpy_ops.ACTIVATIONS.items()}
+    ops = joined(numpy_ops, theirs, ACTIVATIONS=activations)
+    blocks = joined(transformer, theirs)
     model, preprocess = miniclip.load("shapes", backend="numpy")
     config = dataclasses.replace(
         model.config,
-        visual=_with_tower(model.config.visual, ours["towers.vit"]),
-        text=_with_tower(model.config.text, ours["towers.text"]),
+        visual=_with_tower(model.config.visual, joined(vit, theirs, transformer=blocks)),
+        text=_with_tower(model.config.text, joined(text, theirs, transformer=blocks)),
     )
-    tokenizer = ours["tokenizer"].Tokenizer(model.tokenizer.merges)
-    model = ours["model"].CLIP(config, model.params, ours["ops.numpy_ops"], tokenizer=tokenizer)
-    return ours[EVALUATION].one_object(model, preprocess, shapes.HELD_OUT, PICTURES)[0]
+    encode = theirs.get("encode", Tokenizer.encode)
+    tokenizer = type("Tokenizer", (Tokenizer,), {"encode": encode})(model.tokenizer.merges)
+    model = CLIP(config, model.params, ops, tokenizer=tokenizer)
+    classes = theirs.get("class_embeddings", zero_shot.class_embeddings)
+    return evaluation.one_object(model, preprocess, shapes.HELD_OUT, PICTURES, classes=classes)[0]
 
 
-def _rewire(scope, modules):
-    """Let every global of a module's that is one of `modules`, or comes out of one, be that of the copy."""
-    for name, value in scope.items():
-        if isinstance(value, types.ModuleType) and value.__name__ in modules:
-            scope[name] = modules[value.__name__]
-        elif isinstance(value, (types.FunctionType, type)) and value.__module__ in modules:
-            scope[name] = getattr(modules[value.__module__], name, value)
+def joined(module, theirs, **others):
+    """A module as a namespace that has a student's functions, and `others`, instead of its own; all call each other.
+
+    They are copies, with globals of their own: the module and the student's files stay as they are.
+    """
+    library, scope, files = vars(module), _copied(vars(module)), []
+    scope.update(others)
+    for name in theirs.keys() & library.keys():
+        files.append(_copied(getattr(theirs[name], "__globals__", {})))
+        scope[name] = files[-1].get(name, theirs[name])
+    for file in files:  # what a student has imported from the module is what the namespace has
+        file.update({name: scope[name] for name, value in file.items() if library.get(name) is value})
+    return types.SimpleNamespace(**scope)
+
+
+def _copied(scope):
+    """Globals, and copies of the functions that are written in them, which see these globals."""
+    copied = dict(scope)
+    for name, f in scope.items():
+        if isinstance(f, types.FunctionType) and f.__globals__ is scope:
+            copied[name] = types.FunctionType(f.__code__, copied, name, f.__defaults__, f.__closure__)
+            copied[name].__kwdefaults__ = f.__kwdefaults__
+    return copied
 
 
 def _with_tower(config, tower):
-    kind = type(type(config).__name__, (type(config),), {"tower": tower})
-    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+    kind = type(config)
+    return type(kind.__name__, (kind,), {"tower": tower})(**vars(config))

@@ -1,4 +1,4 @@
-"""What a check found, for other programs: JSON, and the XML of JUnit that graders and CI systems read."""
+"""What a check found, for other programs: JSON, and JUnit XML, which graders and CI systems read."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -7,7 +7,7 @@ NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  #
 
 
 def as_json(exercises, results, seed):
-    """A dict to print: points, and for each exercise its state and each law's verdict."""
+    """A dict for json.dumps: points, and for each exercise its state and each law's verdict."""
     entries = []
     for exercise, result in zip(exercises, results):
         done = result.state == "done"
@@ -28,7 +28,7 @@ def as_json(exercises, results, seed):
 
 
 def as_junit(exercises, results):
-    """A suite an exercise, a case a law: the document, as bytes."""
+    """The XML document as bytes: one suite for each exercise, one case for each law."""
     root = ET.Element("testsuites", name="miniclip learn")
     for exercise, result in zip(exercises, results):
         failures = str(len(result.verdicts) - result.passed)
@@ -37,9 +37,9 @@ def as_junit(exercises, results):
             case = ET.SubElement(suite, "testcase", classname=exercise.id, name=verdict.law)
             if not verdict.passed:
                 message = NO_XML.sub("\ufffd", verdict.message)
-                told = [verdict.text, message]
+                lines = [verdict.text, message]
                 if result.behaves_as:
-                    told.append(f"It behaves as if {result.behaves_as}.")
-                ET.SubElement(case, "failure", message=message).text = "\n".join(told)
+                    lines.append(f"It behaves as if {result.behaves_as}.")
+                ET.SubElement(case, "failure", message=message).text = "\n".join(lines)
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"

@@ -1,6 +1,6 @@
-"""What a student starts from: the reference's signature and docstring, and no body.
+"""Writes the files that a student starts from: the reference's signature and docstring, without its body.
 
-Taken from the reference's source, so that the two cannot drift apart; imports are those that the reference uses.
+They are taken from the reference's source, so the two cannot drift apart. Imports are those that the reference uses.
 """
 
 import ast
@@ -14,25 +14,25 @@ from miniclip.learn import catalogue
 README = """\
 # CLIP, written by you
 
-Each file here is a function of miniclip without its body: the signature and the docstring say what it takes and gives.
-Write the body in the place of `raise NotImplementedError`, then see what holds:
+Each file is a function of miniclip without its body. The signature and the docstring say what it takes and gives.
+Write the body instead of `raise NotImplementedError`, then check it:
 
 ```
-miniclip learn check {directory} {first}    # one exercise: its laws, and a hint where one fails
+miniclip learn check {directory} {first}    # one exercise: its laws, and a hint if one fails
 miniclip learn check {directory}{blank}    # all of them
 miniclip learn progress {directory}{blank} # what is done, and what comes next
 miniclip learn payoff {directory}{blank}   # your functions in a trained model
 ```
 
-Whatever a function needs of the others is imported from the library, so that you can begin anywhere.
+If a function needs others, it imports them from the library. So you can begin with any exercise.
 """
 
 
 def start(directory, exercises):
-    """Write a file for each exercise that has none, and a README; returns the paths written. Nothing is overwritten."""
+    """Write a file for each exercise that has none, and a README; returns the paths. Nothing is overwritten."""
     directory = Path(directory)
     if directory.is_file():
-        raise InputError(f"{directory}: is a file; name a directory, which will be made if it is not there")
+        raise InputError(f"{directory}: is a file; name a directory, it is created if it does not exist")
     wanted = {exercise.file or exercise.id for exercise in exercises}
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -49,29 +49,37 @@ def start(directory, exercises):
 
 
 def skeleton(exercise):
-    """The source of a file in which an exercise is done."""
-    source = Path(importlib.util.find_spec(exercise.module).origin).read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    function = _find(tree, exercise.function)
+    """The source of the file that a student starts from."""
+    source = _path(exercise).read_text(encoding="utf-8")
+    tree, function = ast.parse(source), reference(exercise)
     header = f'"""{exercise.title}. (miniclip learn check DIRECTORY {exercise.id}; tutorial {exercise.tutorial})"""\n'
     imports = "".join(f"\n{group}\n" for group in _imports(exercise, tree, function))
     return f"{header}{imports}\n\n{_without_body(source, function)}"
 
 
 def line_of(exercise):
-    """Where the reference stands: (path, line)."""
-    path = Path(importlib.util.find_spec(exercise.module).origin)
-    return path, _find(ast.parse(path.read_text(encoding="utf-8")), exercise.function).lineno
+    """Where the reference is: (path, line)."""
+    return _path(exercise), reference(exercise).lineno
 
 
-def _find(tree, name):
+def reference(exercise):
+    """The syntax tree of the reference's function."""
+    return find(ast.parse(_path(exercise).read_text(encoding="utf-8")), exercise.function)
+
+
+def find(tree, name):
+    """The definition in a module's tree, "function" or "class.method"."""
     for part in name.split("."):
         (tree,) = (node for node in tree.body if getattr(node, "name", None) == part)
     return tree
 
 
+def _path(exercise):
+    return Path(importlib.util.find_spec(exercise.module).origin)
+
+
 def _imports(exercise, tree, function):
-    """Groups of import statements for every public name that the reference uses, the library's own in the last one."""
+    """Groups of import statements for each public name that the reference uses; the last group is the library's own."""
     origins = {}  # name -> the module to import it from, or the statement that imports it
     for node in tree.body:
         for alias in getattr(node, "names", []):
@@ -94,7 +102,7 @@ def _defined(node):
 
 
 def _without_body(source, function):
-    """Decorators but for @classmethod, signature and docstring as they stand in the source."""
+    """Decorators except @classmethod, then signature and docstring as they are in the source."""
     lines = source.splitlines(keepends=True)
     decorators = [ast.unparse(d) for d in function.decorator_list]
     head = [f"@{decorator}\n" for decorator in decorators if decorator != "classmethod"]

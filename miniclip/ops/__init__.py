@@ -1,6 +1,6 @@
 """The backends: modules that export the same operations for different arrays.
 
-A backend is chosen once, at load, and is then the `ops` argument of every tower function.
+A backend is chosen once, when a model is loaded, and is then the `ops` argument of every tower function.
 """
 
 import ctypes
@@ -11,22 +11,22 @@ from typing import Any
 
 from miniclip.errors import InputError
 
-Array = Any  # whatever the backend computes with: an ndarray, a tensor
+Array = Any  # the arrays that a backend computes with: ndarrays, tensors, jax.Arrays
 BACKENDS = {
     "numpy": "miniclip.ops.numpy_ops",
     "torch": "miniclip.ops.torch_ops",
     "triton": "miniclip.kernels.triton_ops",
     "jax": "miniclip.ops.jax_ops",
 }
-EXTRAS = {"torch": "train", "triton": "gpu", "jax": "jax"}  # the package's, that bring what a backend needs
+EXTRAS = {"torch": "train", "triton": "gpu", "jax": "jax"}  # the extra that installs what a backend needs
 
 
 def select(backend: str = "auto", device: Any = None) -> ModuleType:
-    """The ops module of a backend's name.
+    """The ops module of a backend.
 
-    "auto" is "triton" where there is a GPU for it and `device` does not ask for another, "torch" on any other device
-    than the CPU, else "numpy". Raises InputError for an unknown name, for a device that the backend cannot use, and
-    where its packages are missing.
+    "auto" is "triton" if there is a GPU for it and `device` is None or that GPU, "torch" if `device` is any other
+    device than the CPU, else "numpy". Raises InputError for an unknown name, for a device that the backend cannot use,
+    and if its packages are not installed.
     """
     on_cpu = str(device) == "cpu"
     if backend == "auto":
@@ -58,7 +58,7 @@ def _fastest(device):
         return otherwise
     try:
         from miniclip.kernels.device import why_not
-    except ImportError:  # without Triton, and perhaps without torch
+    except ImportError:  # Triton or torch is not installed
         return otherwise
     return "triton" if why_not(device or "cuda") is None else otherwise
 
@@ -66,7 +66,8 @@ def _fastest(device):
 def _has_gpu():
     """Whether there is an NVIDIA GPU.
 
-    Asked of NVIDIA's management library: torch takes seconds to import, and CUDA once initialised cannot be forked.
+    NVIDIA's management library answers this: torch takes seconds to import, and after CUDA is initialised, a process
+    cannot fork.
     """
     try:
         library = ctypes.CDLL("nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1")
@@ -77,6 +78,6 @@ def _has_gpu():
 
 
 def refuse_batch_invariant(wanted: bool, backend: str) -> None:
-    """InputError if somebody wants what only the numpy backend can give."""
+    """Raise InputError if batch invariance is wanted: only the numpy backend has it."""
     if wanted:
         raise InputError(f"batch_invariant works on the numpy backend, not on {backend}: pass backend='numpy'")

@@ -1,15 +1,15 @@
 """The operations of `numpy_ops` in JAX: same names, same signatures, same results; compiled, and differentiable.
 
-Runs on any device JAX knows, in float32, float16 or bfloat16, with XLA's own kernels and nothing else. A model compiles
-its towers once for each shape of batch. Every operation is pure and a parameter tree is a pytree: jax.jit, jax.grad and
-jax.vmap take a tower as the plain function that it is,
+Runs on any device that JAX supports, in float32, float16 or bfloat16, with XLA's own kernels only. A model compiles its
+towers once for each shape of batch. Every operation is pure and a parameter tree is a pytree, so jax.jit, jax.grad and
+jax.vmap take a tower, which is a plain function:
 
     config = model.config.visual
     encode = functools.partial(config.tower.encode_image, model.ops, config=config)
     gradient = jax.grad(lambda params: encode(images, **params).sum())(model.params["visual"])
 
-and so the text tower, `encode(tokens, end, **params)` with `end` from its `end_of_text`, before anything is compiled.
-What each operation means stands once, in `numpy_ops`.
+The text tower is `encode(tokens, end, **params)`; compute `end` with its `end_of_text`, outside of compiled code.
+`numpy_ops` documents the operations.
 """
 
 import functools
@@ -22,30 +22,30 @@ from miniclip.ops import refuse_batch_invariant
 
 NAME = "jax"
 DTYPES = ("float32", "float16", "bfloat16")
-LENGTH_STEP = 16  # every other length is compiled again
+LENGTH_STEP = 16  # texts are cut to multiples of 16 tokens, because each length is compiled separately
 PACKAGES = ("jax", "jaxlib")
 ANY_DEVICE = True
-PRECISION = "highest"  # else GPUs multiply float32 as tf32 and TPUs as bfloat16, off by a part in a thousand
+PRECISION = "highest"  # else GPUs multiply float32 as tf32 and TPUs as bfloat16, with errors of a thousandth
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
 
 
 def asarray(x, *, device=None, dtype=None):
-    """Hand `x` to this backend: a jax.Array of `dtype` (the name of one, None: as it is, but 64 bits become 32).
+    """`x` as a jax.Array; dtype is a name, None: the dtype of `x`, but with 32 bits instead of 64.
 
-    device is a platform's name ("cpu", "cuda", "tpu"), a jax.Device or a jax.sharding.Sharding; None: where `x` is, or
-    where JAX puts it.
+    device is a platform's name ("cpu", "cuda", "tpu"), a jax.Device or a jax.sharding.Sharding; None: the device of
+    `x`, or JAX's default.
     """
     if device is not None and not isinstance(device, (jax.Device, jax.sharding.Sharding)):
         device = jax.local_devices(backend=str(device))[0]
     if not isinstance(x, jax.Array):
-        x = np.array(x)  # a copy: JAX reads an ndarray when it comes to it, and others may have written to it by then
-    dtype = int if dtype == "int64" else dtype  # JAX's integers, of 32 bits unless it was told otherwise
+        x = np.array(x)  # a copy: JAX reads an ndarray later, when its owner may have written to it
+    dtype = int if dtype == "int64" else dtype  # JAX's integers: 32 bits unless jax_enable_x64 is set
     return jnp.asarray(x, dtype, device=device)
 
 
 def to_numpy(x):
-    """Take `x` back from this backend as an ndarray; bfloat16, which NumPy lacks, comes as float32."""
+    """`x` as an ndarray; bfloat16, which NumPy does not have, becomes float32."""
     return np.array(x, np.float32 if x.dtype == jnp.bfloat16 else None)  # a copy: JAX's own memory is read-only
 
 
@@ -54,9 +54,9 @@ def capture(function, parameters, *, batch_invariant=False):
     compiled = jax.jit(function)  # once for each shape of batch
 
     def run(*batches, trace=None, **options):
-        if trace is not None:  # it wants values, and while JAX compiles there are none
+        if trace is not None:  # a trace needs values, and compiled code has none to show
             return function(*batches, **parameters, **options, trace=trace)
-        return compiled(*batches, **parameters, **options)  # as arguments: else they would be compiled in, at length
+        return compiled(*batches, **parameters, **options)  # parameters are arguments: constants would slow compiling
 
     return run
 
@@ -71,7 +71,7 @@ def patch_embed(images, weight, class_token, position_embedding):
 
 
 def embed(tokens, table):
-    return jnp.take(table, tokens, axis=0)  # (B, T, D), NaN where there is no such id: compiled code cannot raise
+    return jnp.take(table, tokens, axis=0)  # (B, T, D), NaN for an unknown id, since compiled code cannot raise
 
 
 def gather(x, index):
@@ -102,7 +102,7 @@ def relu(x):
 
 
 def sigmoid(x):
-    return jax.nn.sigmoid(_wide(x)).astype(x.dtype)  # JAX's own of 16 bits is off by more than its rounding
+    return jax.nn.sigmoid(_wide(x)).astype(x.dtype)  # in 16 bits, JAX's sigmoid has errors larger than rounding
 
 
 def silu(x):
@@ -116,7 +116,7 @@ def tanh(x):
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
-# -------------------------------------------------------------------------- what a transformer is made of
+# --------------------------------------------------------------------------------- parts of a transformer
 
 _einsum = functools.partial(jnp.einsum, precision=PRECISION)
 
@@ -157,7 +157,7 @@ def attention(q, k, v, *, causal=False, lengths=None):
 
 
 def _wide_type(x):
-    """float32, or more where x has more: for sums and squares that 16 bits would round or overflow."""
+    """float32, or the dtype of x if it is wider: for sums and squares that would round or overflow in 16 bits."""
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
@@ -165,7 +165,7 @@ def _wide(x):
     return x.astype(_wide_type(x))
 
 
-# --------------------------------------------------------------------- what a convolutional tower is made of
+# ---------------------------------------------------------------------------- parts of a convolutional tower
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
@@ -183,18 +183,18 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
 
 
 def _depthwise(x, weight, stride, sides):
-    """Σ_i Σ_j weight[c, 0, i, j] · x[b, c, r·stride + i, s·stride + j]: one loop, when it is compiled.
+    """Σ_i Σ_j weight[c, 0, i, j] · x[b, c, r·stride + i, s·stride + j], which XLA compiles to one loop.
 
-    As a convolution of as many groups as channels it would take XLA fifty times as long, on a CPU.
+    On a CPU, XLA's convolution with one group per channel takes fifty times as long.
     """
     k = weight.shape[-1]
     wide = jnp.pad(_wide(x), ((0, 0), (0, 0), sides, sides))
     Gy, Gx = ((n - k) // stride + 1 for n in wide.shape[2:])
 
-    def met(i, j):
+    def shifted(i, j):
         return wide[:, :, i : i + Gy * stride : stride, j : j + Gx * stride : stride]  # (B, C, Gy, Gx)
 
-    return sum(weight[:, 0, i, j, None, None] * met(i, j) for i, j in np.ndindex(k, k)).astype(x.dtype)
+    return sum(weight[:, 0, i, j, None, None] * shifted(i, j) for i, j in np.ndindex(k, k)).astype(x.dtype)
 
 
 def avg_pool2d(x, size):
@@ -214,7 +214,7 @@ def grid_tokens(x, position_embedding):
 
 
 def _cells(x):
-    """A grid's cells in a row: (B, C, Gy, Gx) -> (B, Gy·Gx, C)."""
+    """A grid's cells as a sequence: (B, C, Gy, Gx) -> (B, Gy·Gx, C)."""
     B, C, Gy, Gx = x.shape
     return x.reshape(B, C, Gy * Gx).transpose(0, 2, 1)
 

@@ -1,28 +1,28 @@
-"""The reference, continued: what a convolutional tower needs beside the operations of `numpy_ops`, which exports these.
+"""The reference, continued: the operations of convolutional towers. `numpy_ops` exports them.
 
-Builds on NumPy alone. Wiring and parameters are in `miniclip.towers`, in `resnet` and `efficientnet`. There is no
-BatchNorm: when a model only computes features it is one more factor and one more bias, see `families.batch_norm`.
+Builds on NumPy alone. The towers that use them are `miniclip.towers.resnet` and `efficientnet`. There is no BatchNorm:
+after training it is only a factor and a bias, which `families.batch_norm` folds into the convolution before it.
 """
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-COLUMNS = 1 << 18  # numbers laid out at a time: what stays in a processor core's own cache
+COLUMNS = 1 << 18  # numbers in columns at a time: as many as fit in the cache of one processor core
 
 
 def convolve(x, weight, stride, padding, groups):
-    """x ⋆ weight, what `numpy_ops.conv2d` computes before it adds anything (a cross-correlation, as everywhere).
+    """x ⋆ weight, a convolution without bias (a cross-correlation, as in all libraries): for `numpy_ops.conv2d`.
 
     (x ⋆ weight)[b, o, r, s] = Σ_c Σ_i Σ_j weight[o, c, i, j] · x[b, c, r·stride + i - padding, s·stride + j - padding]
 
     x (B, C, height, width), zeros around it, `padding` on each side or (above and left, below and right) · weight
-    (O, C/groups, k, k); returns (B, O, Gy, Gx) with G = (height + padding - k) // stride + 1, and the same for the
-    width. The channels are in `groups` parts, in order, and each part is convolved by itself: with as many groups as
-    channels that is a depthwise convolution.
+    (O, C/groups, k, k); returns (B, O, Gy, Gx) with G = (height + both paddings - k) // stride + 1, and the same for
+    the width. The channels are split into `groups` parts, in order, and each part is convolved by itself; with one
+    channel per group this is a depthwise convolution.
 
-    One matrix product a group: each k x k window becomes a column, "im2col" (Chellapilla et al., High Performance
-    Convolutional Neural Networks, 2006, sec. 3). Columns take k² times the memory of the channels, so there are never
-    more than those of one picture, and only of as many groups as fit in the cache; for k = 1 they are the picture.
+    Each k x k window becomes a column, then each group is one matrix product: "im2col" (Chellapilla et al., High
+    Performance Convolutional Neural Networks, 2006, sec. 3). Columns take k² times the memory of the channels, so only
+    those of one picture are made at a time, for as many groups as fit in the cache. For k = 1 they are the picture.
     """
     k = weight.shape[-1]
     x = _pad(x, padding)
@@ -32,7 +32,7 @@ def convolve(x, weight, stride, padding, groups):
     B, C, _, _, Gy, Gx = windows.shape
     weight = weight.reshape(groups, len(weight) // groups, -1)  # (groups, O/groups, C/groups·k·k)
     windows = windows.reshape(B, groups, C // groups, k, k, Gy, Gx)  # still a view
-    # picture by picture, some groups at a time: windows become columns, and a product does the rest
+    # for each picture, some groups at a time: copy windows to columns, then multiply
     step = max(1, COLUMNS // (weight.shape[-1] * Gy * Gx))
     x = np.empty((B, *weight.shape[:2], Gy * Gx), np.result_type(x, weight))
     for out, picture in zip(x, windows):
@@ -50,11 +50,11 @@ def _pad(x, padding):
 def avg_pool2d(x, size):
     """The mean of each cell of size x size: x (B, C, height, width) -> (B, C, height // size, width // size).
 
-    Cells do not overlap; a rest narrower than a cell is not seen.
+    Cells do not overlap; a remainder narrower than a cell is ignored.
     """
     Gy, Gx = x.shape[2] // size, x.shape[3] // size
     x = x[:, :, : Gy * size, : Gx * size]
-    # A cell's size² members are as many strided views: NumPy adds whole views much faster than it reduces short axes.
+    # One strided view for each of a cell's size² members: NumPy adds views much faster than it reduces short axes.
     return sum(x[:, :, i::size, j::size] for i in range(size) for j in range(size)) / size**2  # (B, C, Gy, Gx)
 
 
@@ -64,7 +64,7 @@ def global_avg_pool2d(x):
 
 
 def grid_tokens(x, position_embedding):
-    """A grid's cells as tokens behind their mean, with positions: what attention pooling looks at.
+    """A grid as tokens for attention pooling: the mean of its cells, then the cells, plus positions.
 
     [mean(x); x] + position_embedding                                 (clip/model.py, AttentionPool2d)
 

@@ -1,8 +1,8 @@
 """The operations of `numpy_ops` in PyTorch: same names, same signatures, same results, and differentiable.
 
-Runs on any device torch knows, in float64, float32, float16 or bfloat16, with torch's own kernels and nothing else.
-It trains the built-in model, and it is the baseline that hand-written kernels must beat. What each operation
-means stands once, in `numpy_ops`.
+Runs on any device that torch supports, in float64, float32, float16 or bfloat16, with torch's own kernels only. It
+trains the built-in model, and it is the baseline that hand-written kernels must beat. `numpy_ops` documents the
+operations.
 """
 
 import functools
@@ -23,14 +23,14 @@ ANY_DEVICE = True
 
 
 def asarray(x, *, device=None, dtype=None):
-    """Hand `x` to this backend: a tensor on `device` of `dtype` (the name of one, None: as it is)."""
+    """`x` as a tensor on `device`; dtype is a name, None: the dtype of `x`."""
     if isinstance(x, np.ndarray) and (not x.flags.writeable or any(step < 0 for step in x.strides)):
-        x = x.copy()  # tensors can neither be read-only nor step backwards
+        x = x.copy()  # a tensor cannot be read-only or have negative strides
     return torch.as_tensor(x).to(device, None if dtype is None else getattr(torch, dtype))
 
 
 def to_numpy(x):
-    """Take `x` back from this backend as an ndarray; bfloat16, which NumPy lacks, comes as float32."""
+    """`x` as an ndarray; bfloat16, which NumPy does not have, becomes float32."""
     x = x.detach().cpu()
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
@@ -70,7 +70,7 @@ def log_softmax(x):
 
 
 def quick_gelu(x):
-    return F.silu(1.702 * x) / 1.702  # the same with one pass less over memory
+    return F.silu(1.702 * x) / 1.702  # x · σ(1.702x), with one pass less over memory
 
 
 def gelu(x):
@@ -96,7 +96,7 @@ def tanh(x):
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
-# -------------------------------------------------------------------------- what a transformer is made of
+# --------------------------------------------------------------------------------- parts of a transformer
 
 
 def linear(x, weight, bias=None, *, activation=None):
@@ -121,7 +121,7 @@ def attention_weights(q, k, *, causal=False, lengths=None):
 
 def attention(q, k, v, *, causal=False, lengths=None):
     Tq, Tk = q.shape[1], k.shape[1]
-    # A mask rules out torch's flash kernels, so only padding gets one.
+    # torch's flash kernels take no mask, so there is one only for padding.
     mask = {"is_causal": causal} if lengths is None else {"attn_mask": _visible(Tq, Tk, causal, lengths, q.device)}
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, K)
     return F.scaled_dot_product_attention(q, k, v, **mask).transpose(1, 2)  # (B, Tq, H, K)
@@ -138,16 +138,16 @@ def _visible(Tq, Tk, causal, lengths, device):
     return visible
 
 
-# --------------------------------------------------------------------- what a convolutional tower is made of
+# ---------------------------------------------------------------------------- parts of a convolutional tower
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
     if isinstance(padding, tuple):
         x, padding = F.pad(x, 2 * padding), 0
-    x = x.contiguous(memory_format=torch.channels_last)  # the faster order, which all that follows keeps
+    x = x.contiguous(memory_format=torch.channels_last)  # the faster order in memory, which later operations keep
     x = F.conv2d(x, weight, bias, stride, padding, groups=groups)  # (B, O, Gy, Gx)
     if residual is not None:
-        x += residual  # no other keeps x, and gradients do not need what it was
+        x += residual  # in place: x is new here, and no gradient needs its old value
     return x if activation is None else ACTIVATIONS[activation](x)
 
 

@@ -1,8 +1,8 @@
-"""The reference, continued: where a batch is cut, so that all cores work, and on what their caches can hold.
+"""Cuts a batch into chunks for the reference backend, so that all cores work, on data that fits into their caches.
 
-Builds on `processor`. Were every matrix product spread over all cores, each would wait for the slowest of them, and
-what lies between the products would run on one core alone. But no row of a batch asks for another: so it is cut into
-chunks, each of which goes through the whole tower on one core.
+Builds on `cpu`. If each matrix product ran on all cores, it would wait for the slowest of them, and everything between
+the products would run on only one. But the rows of a batch do not depend on each other: so it is cut into chunks, and
+each chunk goes through the whole tower on one core.
 """
 
 import math
@@ -11,24 +11,24 @@ import numpy as np
 
 from miniclip.runtime import cpu
 
-PICTURES = 8  # in a chunk at most: by then products are about as fast as they get
-TOKENS = 400  # of texts, likewise
+PICTURES = 8  # at most in a chunk: with more, products hardly get faster
+TOKENS = 400  # of texts, for the same reason
 
 
 def in_chunks(function, batch_invariant=False):
-    """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same, computed chunk by chunk.
+    """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed in chunks.
 
-    Texts, tokens (B, T) whose last that counts is end (B,), are sorted: each chunk is as long as its longest text.
-    Further options are None or of the tokens' shape. With `trace` there is but one chunk, the batch as it is.
+    Texts are tokens (B, T) with their last positions, end (B,). They are sorted by length, and each chunk is as long as
+    its longest text. Other options are None or have the tokens' shape. With `trace` the whole batch is one chunk.
 
-    A product's last bits depend on how many rows it has, and a feature's on what else is in its chunk. With
-    `batch_invariant` each row is a chunk of its own, on one thread: to the bit the same in any batch, on any number of
-    cores. While chunks are computed, all of this process' matrix products run on one thread each.
+    The last bits of a product depend on its number of rows, so those of a feature depend on the rest of its chunk. With
+    `batch_invariant` each row is a chunk of its own, on one thread: it is bit for bit the same in any batch, on any
+    number of cores. While chunks are computed, all matrix products of this process run on one thread each.
     """
 
     def run(batch, *end, trace=None, **options):
         B, cores = len(batch), cpu.blas_threads()
-        few = max(2, cores) > B and not batch_invariant  # no chunk for every core: each product runs on all instead
+        few = max(2, cores) > B and not batch_invariant  # fewer rows than cores: each product runs on all cores instead
         if trace is not None or few or B == 0:
             return np.ascontiguousarray(function(batch, *end, trace=trace, **options))
         lengths = end[0] + 1 if end else np.ones(B, int)  # (B,)
@@ -52,16 +52,16 @@ def in_chunks(function, batch_invariant=False):
 
 
 def share(total, most, cores):
-    """How many of `total` tokens, at most `most`, a chunk gets, so that all cores get about as much to do.
+    """How many of `total` tokens a chunk gets, so that all cores get about the same amount.
 
-    A tenth more than an even share where it can be, for padding.
+    This is an even share, at most `most`, and up to a tenth more, because texts are padded to the longest in a chunk.
     """
     even = total / (cores * math.ceil(total / (cores * most)))
     return max(math.ceil(even), int(1.1 * even))
 
 
 def cut(lengths, most):
-    """Slices of consecutive rows, [length of each], the longest first: at most `most` tokens in a slice, or one row."""
+    """Slices of consecutive rows, from their lengths, longest first: each has at most `most` tokens, or one row."""
     chunks, start = [], 0
     while start < len(lengths):
         stop = start + max(1, most // lengths[start])

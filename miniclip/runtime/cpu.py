@@ -1,4 +1,4 @@
-"""The processor: its cores, and how NumPy's BLAS, which computes the matrix products, makes use of it.
+"""The processor: its cores, and how NumPy's BLAS, which computes the matrix products, uses them.
 
 Builds on threadpoolctl, which knows OpenBLAS, MKL, BLIS and FlexiBLAS, but not Apple's Accelerate.
 """
@@ -12,23 +12,23 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy  # noqa: F401  so that its BLAS is there to be found
+import numpy  # noqa: F401  loads its BLAS, so that threadpoolctl finds it
 from threadpoolctl import ThreadpoolController
 
-CORETYPE = "OPENBLAS_CORETYPE"  # OpenBLAS reads it as it is loaded
-AVX512 = "SkylakeX"  # OpenBLAS' name for what every processor with AVX-512 can run
-NEEDED = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")  # by that kernel
-OLDER = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")  # its kernels for processors without
+CORETYPE = "OPENBLAS_CORETYPE"  # OpenBLAS reads it once, when it is loaded
+AVX512 = "SkylakeX"  # OpenBLAS' kernel that every processor with AVX-512 can run
+NEEDED = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")  # by this kernel
+OLDER = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")  # OpenBLAS' kernels for processors without AVX-512
 
 
 def name():
-    """The processor's name, as Linux tells it."""
+    """The processor's name, as Linux reports it."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 @functools.cache
 def _cpuinfo():
-    """{what: finding} of the first core; empty on other systems than Linux."""
+    """{key: value} of the first core in /proc/cpuinfo; empty on systems other than Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:
@@ -37,19 +37,19 @@ def _cpuinfo():
 
 
 def has(*flags):
-    """Whether the processor has what Linux calls so, "avx512dq" or "avx512_bf16"; False where nobody tells."""
+    """Whether the processor has these features, by Linux's names ("avx512dq", "avx512_bf16"); False if unknown."""
     return {*flags} <= {*_cpuinfo().get("flags", "").split()}
 
 
 def cores():
-    """How many this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_cores(function, jobs, cores):
-    """[function(job) for job in jobs], up to `cores` of them at a time, one of them on this thread.
+    """[function(job) for job in jobs], up to `cores` jobs at a time, one of them on this thread.
 
-    Raises the error of the first job that has one; after any, no further job is begun.
+    Raises the error of the first job in the list that failed; after any error no further job begins.
     """
     jobs = list(enumerate(jobs))
     results, errors, lock, left = [None] * len(jobs), {}, threading.Lock(), iter(jobs)
@@ -62,11 +62,11 @@ def on_cores(function, jobs, cores):
                 return
             try:
                 results[i] = function(job)
-            except BaseException as error:  # Ctrl-C among them: the other threads shall end, too
+            except BaseException as error:  # Ctrl-C too: then the other threads must end
                 errors[i] = error
 
-    # Each in a copy of this thread's context: numpy.errstate and the like hold there, too. Threads of our own and no
-    # pool: those of concurrent.futures cannot be had when the main thread has ended.
+    # Each runs in a copy of this thread's context, so that numpy.errstate and similar settings apply there too. These
+    # are not threads of concurrent.futures, which starts none after the main thread has ended.
     threads = [
         threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(min(cores, len(jobs)) - 1)
     ]
@@ -75,7 +75,7 @@ def on_cores(function, jobs, cores):
     try:
         work()
     finally:
-        jobs.clear()  # for an interrupt that came between two jobs
+        jobs.clear()  # an interrupt may have come between two jobs: no thread begins another one
         for thread in threads:
             thread.join()
     if errors:
@@ -84,9 +84,9 @@ def on_cores(function, jobs, cores):
 
 
 class Shared:
-    """A setting of the whole process, as a context: the first thread inside makes it, the last one takes it back.
+    """A setting of the whole process, as a context: the first thread that enters sets it, the last to leave undoes it.
 
-    make(...) sets it and returns what takes it back. A forked child has no other thread, and is outside.
+    make(...) sets it and returns the function that undoes it. A forked child has only one thread, and is outside.
     """
 
     def __init__(self, make):
@@ -120,18 +120,18 @@ class Shared:
 
 @functools.cache
 def _controller():
-    """NumPy's own BLAS where it came with one; else whatever there is."""
+    """The controller of NumPy's own BLAS if NumPy came with one; else of every BLAS in this process."""
     found = ThreadpoolController().select(user_api="blas")
     own = found.select(filepath=[library.filepath for library in found.lib_controllers if "numpy" in library.filepath])
     return own if own.lib_controllers else found
 
 
 def blas():
-    """A dict for each BLAS library in this process, as threadpoolctl tells: internal_api, version, num_threads, ..."""
+    """A dict from threadpoolctl for each BLAS library in this process: internal_api, version, num_threads, ..."""
     return _controller().info()
 
 
-_threads = 1  # that products may run on where none is limited
+_threads = 1  # that a product may use without our limit
 
 
 def _limit_blas():
@@ -144,8 +144,8 @@ def _limit_blas():
 
 def _set_threads(counts):
     for library, count in zip(_controller().lib_controllers, counts):
-        # threadpoolctl lets only the first thread of a process that sets OpenBLAS' number set it again: whoever it was
-        # before, here it is this one, and nobody afterwards. Older ones know nothing of that.
+        # The first thread that sets OpenBLAS' number becomes its controller: threadpoolctl lets no other thread set it.
+        # Releasing it before and after lets any thread set it. Older versions of threadpoolctl have no such rule.
         release = getattr(library, "clear_controlling_thread", lambda force: None)
         release(force=True)
         library.set_num_threads(count)
@@ -156,19 +156,19 @@ def _count():
     return max((library.num_threads for library in _controller().lib_controllers), default=1)
 
 
-# While inside, products run on the thread that asks for them, in the whole process.
+# Inside this context, every matrix product of the process runs on one thread, the one that calls it.
 one_blas_thread = Shared(_limit_blas)
 
 
 def limit_this_thread():
-    """Inside `one_blas_thread`, on every thread that computes: a BLAS built on OpenMP has a number for each."""
+    """Limit BLAS on this thread too, inside `one_blas_thread`: a BLAS built on OpenMP has a limit for each thread."""
     for library in _controller().lib_controllers:
         if getattr(library, "threading_layer", None) == "openmp":
             library.set_num_threads(1)
 
 
 def blas_threads():
-    """On how many threads a product may run, the user's limits included ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
+    """How many threads a product may use, within the user's limits ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
     with one_blas_thread.lock:
         return _threads if one_blas_thread.users else _count()
 
@@ -177,9 +177,9 @@ def blas_threads():
 
 
 def slow_kernel():
-    """The name of the kernel that OpenBLAS took where it overlooked AVX-512, as it does on processors newer than it is.
+    """The name of OpenBLAS' kernel if it overlooked AVX-512, as it does on processors newer than itself; else None.
 
-    None where the kernel is the right one, or was chosen by $OPENBLAS_CORETYPE. Products take twice as long with it.
+    None also if $OPENBLAS_CORETYPE chose the kernel. With a kernel that overlooks AVX-512, products take twice as long.
     """
     if CORETYPE in os.environ or not has(*NEEDED):
         return None
@@ -187,10 +187,10 @@ def slow_kernel():
 
 
 def restart_with_fast_kernel():
-    """Start this program once more with $OPENBLAS_CORETYPE set, where OpenBLAS overlooked AVX-512; else do nothing.
+    """Restart this program with $OPENBLAS_CORETYPE set if OpenBLAS overlooked AVX-512; else do nothing.
 
-    What a command may do at its very start, before it has read or written anything: OpenBLAS chooses only once.
+    OpenBLAS chooses only once, so a command calls this at its very start, before it has read or written anything.
     """
     if os.name == "posix" and sys.executable and slow_kernel():
-        with contextlib.suppress(OSError):  # then it goes on as it is
+        with contextlib.suppress(OSError):  # then it continues with the slow kernel
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, CORETYPE: AVX512})

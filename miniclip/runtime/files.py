@@ -1,4 +1,4 @@
-"""Files: read where they are files, and either written whole or not at all."""
+"""Opens regular files only, and writes files and directories whole or not at all."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ except ImportError:  # Windows
 
 
 def open_regular(path):
-    """A file opened to read its bytes; OSError for anything else, as are pipes, which one would wait for."""
+    """Open a file to read its bytes. Raises OSError for anything else: a pipe, say, would make the caller wait."""
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except ValueError as error:  # no file can have such a name
@@ -33,7 +33,7 @@ def open_regular(path):
 def atomic(path):
     """Yield a temporary path beside `path`; rename it into place if all went well, else remove it.
 
-    Readers see the old file or the new one, never half of one. Raises InputError where `path` cannot be written.
+    Readers see the old file or the new one, never half of one. Raises InputError if `path` cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -44,7 +44,7 @@ def atomic(path):
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(mode)  # safetensors puts a file of its own there, which others may not read
+        temporary.chmod(mode)  # safetensors replaces the file by one that only its owner may read
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
@@ -66,11 +66,11 @@ def write_json(path, content):
 def atomic_directory(path):
     """Yield a new directory beside `path`; rename it to `path` if all went well, else remove it.
 
-    Raises InputError where `path` exists already or cannot be written.
+    Raises InputError if `path` exists already or cannot be written.
     """
     path = Path(path)
     if path.exists():
-        raise InputError(f"{path}: exists already; move it away or write to another place")
+        raise InputError(f"{path}: exists already: move it away, or write to another path")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir()
@@ -86,21 +86,21 @@ def atomic_directory(path):
 def locked(path):
     """Hold the file `path` as a lock: one thread of one process at a time, the others wait.
 
-    The system lets go of it when its holder dies, so that none is ever stale. Raises OSError where `path` cannot be
-    made.
+    The system releases it when its holder dies, so that no lock is ever stale. Raises OSError if `path` cannot be
+    created.
     """
     while True:
         with open(path, "ab") as file:
             _lock(file)
-            # Its last holder may have removed it while this one waited: then the lock is a new file, if any.
+            # The last holder may have removed the file while we waited: then lock the new one.
             if not _is_at(file, path):
                 continue
             try:
                 yield
             finally:
-                with suppress(OSError):  # Windows removes no open file: there an empty one stays
+                with suppress(OSError):  # Windows cannot remove an open file: an empty one stays
                     os.remove(path)
-                if fcntl is not None:  # closing alone would leave it to children that were forked meanwhile
+                if fcntl is not None:  # closing is not enough: children forked meanwhile would keep the lock
                     fcntl.flock(file, fcntl.LOCK_UN)
             return
 

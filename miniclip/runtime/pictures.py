@@ -1,6 +1,6 @@
 """Pictures of all kinds as PIL images: files, arrays, 16 bits a pixel, and the crop of very long ones.
 
-What a reader of CLIP need not know: `image` has the preprocessing.
+To understand CLIP, read `image`, which has the preprocessing; this module only opens pictures.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from miniclip.runtime import cpu
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
-BLOCKS = 4  # of 16 MiB, as Pillow allots them (Pillow's handbook, "Block allocator"): four million pixels each
-MOST = 16  # pictures that are decoded at a time, whatever the cores: a container may have fewer than it sees
-HUGE = 1 << 28  # pixels; a resized picture larger than this is not worth making for its crop
+BLOCKS = 4  # of 16 MiB, as Pillow allocates them (Pillow's handbook, "Block allocator"): four million pixels each
+MOST = 16  # pictures decoded at a time, however many cores: a container may be allowed fewer than it sees
+HUGE = 1 << 28  # pixels; if the resized picture were larger than this, only its crop is computed
 
 
 def open_picture(picture, name="the picture"):
-    """A path, PIL image or uint8 array -> a PIL image, decoded. Raises InputError naming the file, or `name`."""
+    """A path, PIL image or uint8 array -> a decoded PIL image. Raises InputError that names the file, or `name`."""
     try:
         if isinstance(picture, (str, os.PathLike)):
             name = os.fspath(picture)
@@ -50,10 +50,10 @@ def open_picture(picture, name="the picture"):
 
 
 def for_each(function, pictures, *others):
-    """function(picture, ...) for each picture and what belongs to it; the first one's error is raised.
+    """Call function(picture, ...) for each picture and its `others`; raises the first picture's error.
 
-    Pillow leaves other threads free while it decodes and resizes: if all are files, they go to all cores, one a core at
-    a time. (Pictures that are open already may be one picture twice, which two threads must not load.)
+    Other threads can run while Pillow decodes and resizes: if all pictures are files, each core works on one at a time.
+    (Open PIL images are not spread over threads: one may be there twice, and two threads must not load it.)
     """
     files = all(isinstance(picture, (str, os.PathLike)) for picture in pictures)
     cores = min(cpu.cores(), len(pictures), MOST) if files else 1
@@ -67,14 +67,14 @@ def _keep_memory(cores):
     return functools.partial(Image.core.set_blocks_max, before)
 
 
-# While inside, Pillow keeps a large picture's memory for the next: to get new memory takes a fifth of the time.
+# Inside this context, Pillow reuses a large picture's memory for the next: allocating it takes a fifth of the time.
 _kept_memory = cpu.Shared(_keep_memory)
 
 
 def _to_8_bits(image):
     """Scale a 16-bit grey picture to 8 bits. (The official pipeline clips it instead, to almost pure white.)
 
-    Pillow's mode "I", 32 bits, counts as 16-bit grey where a value exceeds 255.
+    Pillow's mode "I", 32 bits, counts as 16-bit grey if a value exceeds 255.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
@@ -82,16 +82,15 @@ def _to_8_bits(image):
 
 
 def resize_part(image, sides, box):
-    """`image.resize(sides).crop(box)` of a very large result: only the pixels that the crop can see are resized.
+    """`image.resize(sides).crop(box)` for a very large result: only the pixels that the crop depends on are resized.
 
-    image PIL · sides (width, height) and box (left, top, right, bottom) of the result. Pillow rounds to 8 bits between
-    its two passes, in an order that it chooses by the size: here and there a value differs by that from the official
-    one.
+    image PIL · sides (width, height) and box (left, top, right, bottom) of the result. Pillow resizes in two passes,
+    rounds to 8 bits between them, and chooses their order by the size: so a few values differ from the official ones.
     """
-    # Of the input, of the output, of the input again but in parts of a pixel, and of the crop: (from, to) per axis.
-    pixels, out, exact, crop = zip(*map(_seen, image.size, sides, box[:2], box[2:]))
+    # (from, to) per axis: in the input, in the output, in the input with fractions of a pixel, and of the crop.
+    pixels, out, exact, crop = zip(*map(_needed, image.size, sides, box[:2], box[2:]))
     (left, right), (top, bottom) = pixels
-    # Pillow keeps a box in float32, which far from 0 is too coarse: move 0 to the first pixel that is seen.
+    # Pillow keeps a box in float32, which is too coarse far from 0: move 0 to the first pixel that is needed.
     image = image.crop((left, top, right, bottom))
     (left, right), (top, bottom) = exact
     size = [stop - start for start, stop in out]
@@ -100,10 +99,10 @@ def resize_part(image, sides, box):
     return image.crop((left, top, right, bottom))
 
 
-def _seen(pixels, side, start, stop):
-    """Along one axis of `pixels`, resized to `side`: what has to be known for `start` to `stop` of the result.
+def _needed(pixels, side, start, stop):
+    """The ranges that `start` to `stop` of the result depend on, along one axis of `pixels` that is resized to `side`.
 
-    An output pixel sees two input pixels to each side, or two output pixels' worth when shrinking.
+    An output pixel depends on two input pixels to each side, or on two output pixels' worth of them when shrinking.
     """
     scale = pixels / side  # input pixels in an output pixel
     margin = math.ceil(2 / min(scale, 1)) + 1

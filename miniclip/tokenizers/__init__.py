@@ -1,1 +1,1 @@
-"""What tokenizers share, and the tokenizers of other families than CLIP, whose own is `miniclip.tokenizer`."""
+"""Parts that tokenizers share, and the tokenizers of families other than CLIP. CLIP's is `miniclip.tokenizer`."""

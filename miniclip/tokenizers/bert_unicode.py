@@ -1,8 +1,8 @@
-"""What transformers' BERT tokenizer takes characters for: the oddities of its library (Hugging Face's tokenizers).
+"""How transformers' BERT tokenizer classifies characters: the oddities of its library (Hugging Face's tokenizers).
 
-It has three versions of Unicode in it: categories are those of 8.0, decompositions those of 9.0, lower case is today's.
-Python has one, which depends on its own version; where they differ stands here. All was read off tokenizers 0.23
-and Unicode 18.0, character by character.
+It has three versions of Unicode: categories are from 8.0, decompositions from 9.0, and lower case is today's. Python
+has one version, which depends on Python's own; the differences are here. They were read from tokenizers 0.23 and
+Unicode 18.0, character by character.
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ def _code_points(ranges):
     return frozenset(chr(c) for first, last in pairs for c in range(int(first, 16), int(last or first, 16) + 1))
 
 
-# Marks, punctuation and format characters that came after Unicode 8.0.
+# Marks, punctuation and format characters that were added after Unicode 8.0.
 UNASSIGNED = _code_points(
     "5c8-5c9 61d 7fd 890-891 897-89f 8ca-8e2 9fd-9fe a76 afa-aff b53-b55 c04 c3c c77 c84 d00 d3b-d3c d81 eba ece 180f "
     "1885-1886 1abf-1af0 1b4e-1b4f 1b7d-1b7f 1df6-1dfb 2e43-2e4f 2e52-2e5d 2e60-2e63 a82c a8c5 a8ff a9bd 10d24-10d27 "
@@ -33,10 +33,10 @@ UNASSIGNED = _code_points(
     "1e5ee-1e5ef 1e5ff 1e6e3 1e6e6 1e6ee-1e6ef 1e6f5 1e944-1e94a 1e95e-1e95f"
 )
 
-# Two that were punctuation, and two that were marks.
+# Two characters that were punctuation, and two that were marks, in Unicode 8.0.
 CHANGED = {"\u166d": "Po", "\U000111c9": "Po", "\u1734": "Mn", "\U0001171e": "Mn"}
 
-# Marks and letters that came after Unicode 9.0 and that decomposing would move or take apart.
+# Marks and letters that were added after Unicode 9.0 and that Python's NFD would reorder or decompose.
 STARTERS = _code_points(
     "5c8-5c9 7fd 897-89f 8ca-8d3 9fe c3c d3b-d3c eba 1715 1abf-1af0 1df6-1dfa a82c 105c9 105e4 10d24-10d27 "
     "10d69-10d6d 10eab-10eac 10ecb-10ecf 10ef0-10efb 10efd-10eff 10f46-10f50 10f82-10f85 11070 1133b 11383 11385 "
@@ -49,7 +49,7 @@ STARTERS = _code_points(
 
 _STARTER = regex.compile(f"([{''.join(sorted(STARTERS))}])")
 
-# First and last of those that have a lower case since Unicode 14.0, and how far away it is.
+# (first, last, distance to its lower case) of characters that have one since Unicode 14.0 or later.
 _LOWER = (
     (0x1C89, 0x1C89, 1), (0x2C2F, 0x2C2F, 0x30), (0xA7C0, 0xA7C0, 1), (0xA7CB, 0xA7CB, 0x264 - 0xA7CB),
     (0xA7CC, 0xA7CC, 1), (0xA7CE, 0xA7CE, 1), (0xA7D0, 0xA7D0, 1), (0xA7D2, 0xA7D2, 1), (0xA7D4, 0xA7D4, 1),
@@ -61,7 +61,7 @@ LOWER = {chr(c): chr(c + shift) for first, last, shift in _LOWER for c in range(
 
 
 def category(character):
-    """A character's general category in Unicode 8.0, as far as marks, punctuation and controls go."""
+    """A character's general category in Unicode 8.0; right for marks, punctuation and controls only."""
     if character in CHANGED:
         return CHANGED[character]
     return "Cn" if character in UNASSIGNED else unicodedata.category(character)
@@ -75,5 +75,5 @@ def decompose(text):
 
 
 def lower(character):
-    """A character's lower case; a sigma's does not depend on where it stands."""
+    """A character's lower case; that of a sigma does not depend on its position in the word."""
     return LOWER.get(character) or character.lower()

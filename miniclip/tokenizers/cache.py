@@ -1,14 +1,14 @@
-"""Ids of words that are kept: words repeat."""
+"""A cache for the ids of words, because words repeat."""
 
 
 class Cache(dict):
-    """{text: function(text)} of short texts, computed when it is first asked for.
+    """{text: function(text)} of short texts, computed on first use.
 
-    It is emptied when it has `size` texts, so that memory does not grow. (functools.lru_cache, which remembers what was
-    used last, takes twice the time.)
+    It is emptied when it has `size` texts, so that memory does not grow. (functools.lru_cache, which keeps the texts
+    that were used last, takes twice the time.)
     """
 
-    LONGEST = 64  # characters of what is kept
+    LONGEST = 64  # characters of a text that is kept
 
     def __init__(self, function, size=1 << 16):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files of merges, a pair a line after a version line: OpenAI's vocabulary, Hugging Face's merges.txt, and ours."""
+"""Files of merges, one pair per line after a version line: OpenAI's vocabulary, Hugging Face's merges.txt, and ours."""
 
 import gzip
 import os
@@ -9,7 +9,7 @@ from miniclip.runtime.files import open_regular, write_atomically
 
 
 def read(path):
-    """The lines after the version line, gzipped or not. Raises InputError naming the file if it has none."""
+    """The lines after the version line of a file, gzipped or not. Raises InputError that names a file without one."""
     try:
         with open_regular(path) as file:
             content = file.read()

@@ -1,8 +1,8 @@
 """ALIGN's tokenizer: BERT's WordPiece, from text to ids and back.
 
-Four steps: clean the text, split it into words, take accents and capitals off, and cut each word into the longest
-pieces that the vocabulary has (BERT, sec. 3; google-research/bert, tokenization.py). Equal to transformers'
-BertTokenizer for uncased vocabularies, whose oddities with rarer characters stand in `bert_unicode`.
+Four steps: clean the text, split it into words, remove accents and capitals, and cut each word into the longest pieces
+that the vocabulary has (BERT, sec. 3; google-research/bert, tokenization.py). Equal to transformers' BertTokenizer for
+uncased vocabularies; `bert_unicode` has its oddities with rarer characters.
 """
 
 import functools
@@ -18,13 +18,13 @@ from miniclip.tokenizers.bert_unicode import category, decompose, lower
 from miniclip.tokenizers.cache import Cache
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-CONTINUES = "##"  # what a piece begins with that is not the first of its word
-JOINED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")  # to what is before (tokenizers, decoders/wordpiece.rs)
+CONTINUES = "##"  # begins a piece that is not the first of its word
+JOINED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")  # to the word before (tokenizers, decoders/wordpiece.rs)
 LONGEST_WORD = 100  # characters; a longer word is unknown
-LONGEST = 64  # tokens of a text that ALIGN was trained with
+LONGEST = 64  # tokens of a text in ALIGN's training
 
-# What is written without spaces: each character is a word (the blocks of CJK ideographs; that 2b820 to 2b91f are
-# missing is tokenizers').
+# Chinese is written without spaces: each character is a word (the blocks of CJK ideographs; like tokenizers, without
+# 2b820 to 2b91f).
 CHINESE = regex.compile(
     "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b920-\U0002ceaf"
     "\U0002f800-\U0002fa1f]"
@@ -33,7 +33,7 @@ CHINESE = regex.compile(
 
 @functools.lru_cache(maxsize=1 << 14)
 def clean(character):
-    """A character without what only clutters a text: controls vanish, any space is one, Chinese stands alone."""
+    """The cleaned character: "" for a control, " " for any space, spaces around a Chinese character."""
     if character in "\t\n\r" or (character.isspace() and category(character) != "Cc"):
         return " "
     if character in "\0\ufffd" or category(character) in ("Cc", "Cf", "Co", "Cs"):
@@ -42,7 +42,7 @@ def clean(character):
 
 
 def is_punctuation(character):
-    """What stands alone: Unicode's punctuation, and of ASCII all that is neither letter, digit nor space."""
+    """Whether a character is a word by itself: Unicode's punctuation, and ASCII without letters, digits and space."""
     if character < "\x7f":
         return character >= "!" and not character.isalnum()
     return category(character).startswith("P")
@@ -57,12 +57,12 @@ def split(text):
 
 
 class WordPiece:
-    """Encodes texts with a vocabulary of pieces, whose places are their ids. Safe to share between threads.
+    """Encodes texts with a vocabulary of pieces; a piece's id is its position. Safe to share between threads.
 
-    Raises InputError for a vocabulary without [PAD], [UNK], [CLS] and [SEP].
+    Raises InputError if the vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
     """
 
-    LINES = "pieces"  # what miniclip's own files call `lines`
+    LINES = "pieces"  # the name of `lines` in miniclip's own files
 
     def __init__(self, pieces: Iterable[str]):
         self.decoder = dict(enumerate(pieces))
@@ -83,14 +83,14 @@ class WordPiece:
         return len(self.decoder)
 
     def encode(self, text: str) -> list[int]:
-        """A text's ids, without [CLS] and [SEP]; where such a name stands in the text itself, it becomes its id."""
+        """A text's ids, without [CLS] and [SEP] around them. If the text itself has such a name, it gets its id."""
         ids = []
         for i, part in enumerate(self._special.split(text)):
             ids += [self.encoder[part]] if i % 2 else [id for word in split(part) for id in self._words[word]]
         return ids
 
     def _longest_pieces(self, word):
-        """Greedily from the left the longest piece that fits; [UNK] for the whole word where none does."""
+        """The longest pieces that fit, greedily from the left; [UNK] for the whole word if none fits."""
         ids, start = [], 0
         while start < len(word) <= LONGEST_WORD:
             ends = range(len(word), start, -1)
@@ -102,9 +102,9 @@ class WordPiece:
         return tuple(ids) if ids else (self.unknown_id,)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, pieces joined to words and words parted by spaces, but for none before those in `JOINED`.
+        """Ids to text: pieces are joined to words, and words are separated by spaces, except before those in `JOINED`.
 
-        Close to what went in, but lower case and without accents. Raises InputError for an unknown id.
+        Close to the original text, but in lower case and without accents. Raises InputError for an unknown id.
         """
         try:
             pieces = [self.decoder[int(id)] for id in ids]
@@ -113,7 +113,7 @@ class WordPiece:
         spaced = [piece if piece.startswith(JOINED) else f" {piece}".replace(f" {CONTINUES}", "") for piece in pieces]
         return "".join(pieces[:1] + spaced[1:])
 
-    tokenize = Tokenizer.tokenize  # it asks for encode, start_id, end_id and pad_id, and for nothing else
+    tokenize = Tokenizer.tokenize  # it uses only encode, start_id, end_id and pad_id
 
     def lines(self) -> list[str]:
         """The pieces as text, one a line, in the order of their ids: what `from_lines` reads."""
@@ -129,7 +129,7 @@ class WordPiece:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "WordPiece":
-        """Read a vocab.txt. Raises InputError naming the file where it is not one."""
+        """Read a vocab.txt. Raises InputError that names the file if it is not one."""
         try:
             with open_regular(path) as file:
                 return cls(file.read().decode().replace("\r\n", "\n").removesuffix("\n").split("\n"))

@@ -1,7 +1,7 @@
-"""ALIGN's text tower, BERT: tokens that all see each other, and the feature of the first of them, [CLS].
+"""ALIGN's text tower, BERT: every token sees all others, and the feature is the first token's, [CLS].
 
 (BERT: Pre-training of Deep Bidirectional Transformers, sec. 3; transformers, modeling_align.py.) Its blocks normalise
-behind each residual sum, as the first transformer did, where CLIP's normalise before.
+after each residual sum, as in the first transformer; CLIP's normalise before attention and MLP.
 """
 
 from miniclip.towers import tracing, transformer
@@ -11,12 +11,12 @@ def encode_text(
     ops, tokens, end, embed, position_embedding, type_embedding, ln_embed, blocks, projection=None, pooler=None,
     *, config, token_types=None, trace=None,
 ):  # fmt: skip
-    """tokens (B, T) int, the last of each text end (B,) int -> features (B, E); (B, D) without a projection.
+    """tokens (B, T) int, the positions of their last tokens, end (B,) int -> features (B, E), unprojected (B, D).
 
-    What follows a text's end is padding, which no token sees. `token_types` (B, T) int tells two texts in a row apart;
-    None: there is one, 0. `trace(name, value)` sees "embeddings", of block i "blocks.i.attention_weights" (B, H, T, T)
-    and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp", then "pooler", where there is one, which
-    no feature depends on, and "features".
+    Tokens after a text's end are padding, which no token sees. `token_types` (B, T) int distinguishes two texts in one
+    row; None: all 0. `trace(name, value)` sees "embeddings" (B, T, D); for block i "blocks.i.attention_weights"
+    (B, H, T, T) and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp"; then "pooler", if there is
+    one (features do not depend on it); then "features".
     """
     see = trace or tracing.untraced
     types = type_embedding[0] if token_types is None else ops.embed(token_types, type_embedding)  # (D,) or (B, T, D)
@@ -24,7 +24,7 @@ def encode_text(
     x = ops.layer_norm(x, **ln_embed, eps=config.eps)
     see("embeddings", x)
     for i, p in enumerate(blocks):
-        keep = 0 if i == len(blocks) - 1 and not trace else None  # no other position is looked at
+        keep = 0 if i == len(blocks) - 1 and not trace else None  # after the last block only position 0 is used
         within = trace and tracing.within(f"blocks.{i}", trace)
         x = block(ops, x, **p, config=config, lengths=end + 1, keep=keep, trace=within)
     x = x[:, 0]  # (B, D)
@@ -37,7 +37,7 @@ def encode_text(
 
 
 def block(ops, x, ln_1, attention, ln_2, mlp, *, config, lengths, keep, trace):
-    """x ← ln_1(x + attention(x)), then ln_2(x + mlp(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D)."""
+    """x = ln_1(x + attention(x)), then ln_2(x + mlp(x)): (B, T, D) -> (B, T, D), or (B, 1, D) with `keep`."""
     mask = {"lengths": lengths, "keep": keep}
     update = transformer.self_attention(ops, x, **attention, heads=config.heads, **mask, trace=trace)
     if keep is not None:
@@ -53,7 +53,7 @@ def block(ops, x, ln_1, attention, ln_2, mlp, *, config, lengths, keep, trace):
 
 
 def shapes(config, embed_dim):
-    """The tower's parameter tree with shapes for leaves: the one statement of its architecture."""
+    """The tower's parameter tree with shapes as leaves: the only statement of its architecture."""
     D = config.width
     tree = {
         "embed": {"table": (config.vocab_size, D)},

@@ -1,9 +1,9 @@
-"""ALIGN's image tower, EfficientNet: inverted bottlenecks that are wide inside and thin between.
+"""ALIGN's image tower, EfficientNet: inverted bottlenecks, which are wide inside and narrow at both ends.
 
 (EfficientNet: Rethinking Model Scaling for CNNs, sec. 3 and 4; the block is MobileNetV2's, with squeeze-and-excitation;
-transformers, modeling_align.py.) One small network, B0, was found by search; the larger ones are the same, scaled in
-width and depth (eq. 3). Every convolution but those that squeeze and excite was trained with a BatchNorm behind it;
-here it has a weight and a bias, into which `checkpoints.batch_norm` has folded that.
+transformers, modeling_align.py.) A search found one small network, B0; the larger ones are B0 with more width and depth
+(eq. 3). In training, a BatchNorm follows every convolution, except those that squeeze and excite; here
+`families.batch_norm` has folded it into the convolution's weight and bias.
 """
 
 import math
@@ -13,9 +13,9 @@ from miniclip.towers.tracing import untraced
 
 
 def encode_image(ops, images, stem, blocks, *, config, trace=None):
-    """images (B, C, height, width) -> features (B, E), not normalised: the means of the last grid's channels.
+    """images (B, C, height, width) -> features (B, E), not normalised: the mean of each channel of the last grid.
 
-    `trace(name, value)` sees "stem" (B, W, height/2, width/2), the grid behind each block, "blocks.i", and "features".
+    `trace(name, value)` sees "stem" (B, W, height/2, width/2), the grid after block i, "blocks.i", and "features".
     """
     see = trace or untraced
     x = ops.conv2d(images, **stem, stride=2, padding=(0, 1), activation=config.activation)  # (B, W, height/2, width/2)
@@ -29,10 +29,10 @@ def encode_image(ops, images, stem, blocks, *, config, trace=None):
 
 
 def bottleneck(ops, x, depthwise, squeeze, excite, project, expand=None, *, block, activation):
-    """x + project(excited(depthwise(expand(x)))), without the "x +" where a stage begins: (B, C, ...) -> (B, O, ...).
+    """x + project(excited(depthwise(expand(x)))), without "x +" in a stage's first block: (B, C, ...) -> (B, O, ...).
 
-    `expand` and `project` have kernel 1 and mix channels, `depthwise` mixes each channel's neighbours. What that
-    gives, y, is weighed channel by channel, y · σ(excite(squeeze(mean(y)))) (Squeeze-and-Excitation Networks, eq. 2-4).
+    `expand` and `project` have kernel 1 and mix channels; `depthwise` mixes neighbouring cells of each channel. Then
+    each channel has a weight: excited(y) = y · σ(excite(squeeze(mean(y)))) (Squeeze-and-Excitation Networks, eq. 2-4).
     """
     y = x if expand is None else ops.conv2d(x, **expand, activation=activation)  # (B, N, Gy, Gx), N = expansion · C
     N = y.shape[1]
@@ -43,7 +43,7 @@ def bottleneck(ops, x, depthwise, squeeze, excite, project, expand=None, *, bloc
 
 
 class Block(NamedTuple):
-    """What of a block stands in no weight's values: C channels come in, N are inside, S where squeezed, O go out."""
+    """The sizes of one block. Channels: C at the input, N inside, S squeezed, O at the output."""
 
     C: int
     N: int
@@ -66,7 +66,7 @@ def layout(config):
     for depth, (_, channels, kernel, stride, expansion) in zip(depths(config), config.stages):
         for i in range(depth):
             step = stride if i == 0 else 1
-            # Where every other cell is taken, the one more that an odd kernel needs is below and right of them.
+            # With stride 2, padding is smaller by one above and left; `square_padding` lists the exceptions.
             square = step == 1 or len(blocks) in config.square_padding
             padding = (kernel // 2 if square else kernel // 2 - 1, kernel // 2)
             S, O = max(1, int(C * config.squeeze_ratio)), scaled(channels, config)  # noqa: E741
@@ -75,11 +75,11 @@ def layout(config):
     return blocks
 
 
-STEM = 32  # channels behind it, in B0
+STEM = 32  # output channels of the stem in B0
 
 
 def scaled(channels, config):
-    """Channels of the scaled network: a multiple of `depth_divisor`, and no more than a tenth less than wanted."""
+    """The scaled number of channels: the nearest multiple of `depth_divisor`, but at least 90 % of the exact number."""
     wanted, step = channels * config.width_coefficient, config.depth_divisor
     nearest = max(step, int(wanted + step / 2) // step * step)
     return nearest + step if nearest < 0.9 * wanted else nearest
@@ -94,7 +94,7 @@ def grid(config, size):
 
 
 def shapes(config, embed_dim):
-    """The tower's parameter tree with shapes for leaves: the one statement of its architecture."""
+    """The tower's parameter tree with shapes as leaves: the only statement of its architecture."""
     return {
         "stem": {"weight": (scaled(STEM, config), config.channels, 3, 3), "bias": (scaled(STEM, config),)},
         "blocks": list(map(_block, layout(config))),

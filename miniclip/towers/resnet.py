@@ -1,11 +1,11 @@
-"""CLIP's other image tower, OpenAI's ModifiedResNet: convolutions, and attention in the place of the last pooling.
+"""CLIP's other image tower, OpenAI's ModifiedResNet: convolutions, and attention instead of the last pooling.
 
-(Deep Residual Learning, sec. 3; Learning Transferable Visual Models, sec. 2.4; clip/model.py, ModifiedResNet.) What is
-modified: the stem has three convolutions; where a ResNet takes every other pixel it takes the mean of four, which does
-not alias; and the feature is what one query, the mean's, makes of the last grid. Every convolution was trained with a
-BatchNorm behind it; here it has a weight and a bias, into which `checkpoints.batch_norm` has folded that.
+(Deep Residual Learning, sec. 3; Learning Transferable Visual Models, sec. 2.4; clip/model.py, ModifiedResNet.) Three
+things are modified: the stem has three convolutions; a grid is halved by the mean of 2 x 2 cells instead of a stride of
+2, which avoids aliasing; and attention pools the last grid, with the grid's mean as the query. In training, a BatchNorm
+follows every convolution; here `families.batch_norm` has folded it into weight and bias.
 
-W is `config.width`, the channels behind the stem; the last grid has 32·W channels and a 32nd of the picture's sides.
+W is `config.width`, the channels after the stem. The last grid has 32·W channels and sides of height/32 and width/32.
 """
 
 import math
@@ -16,7 +16,7 @@ from miniclip.towers.tracing import untraced
 def encode_image(ops, images, stem, stages, attention_pool, *, config, trace=None):
     """images (B, C, height, width) -> features (B, E), not normalised.
 
-    `trace(name, value)` sees "stem" (B, W, height/4, width/4), each block b of stage s, "stages.s.b", then
+    `trace(name, value)` sees "stem" (B, W, height/4, width/4), the grid after block b of stage s, "stages.s.b", then
     "attention_pool.tokens" (B, T, 32·W), "attention_pool.attention_weights" (B, H, 1, T) and "features".
     """
     see = trace or untraced
@@ -38,8 +38,8 @@ def encode_image(ops, images, stem, stages, attention_pool, *, config, trace=Non
 def bottleneck(ops, x, conv1, conv2, conv3, downsample=None, *, halve=False):
     """relu(conv3(mean(relu(conv2(relu(conv1(x)))))) + downsample(mean(x))), both means only with `halve`.
 
-    x (B, C, Gy, Gx) -> (B, 4·N, Gy, Gx), with `halve` (B, 4·N, Gy/2, Gx/2): conv1 has kernel 1 and leads to N channels,
-    conv2 kernel 3, conv3 kernel 1. Where C = 4·N there is no downsample, and x itself is added.
+    x (B, C, Gy, Gx) -> (B, 4·N, Gy, Gx), with `halve` (B, 4·N, Gy/2, Gx/2). conv1 has kernel 1 and N output channels,
+    conv2 kernel 3, conv3 kernel 1. If C = 4·N, there is no downsample, and x itself is added.
     """
     y = ops.conv2d(x, **conv1, activation="relu")  # (B, N, Gy, Gx)
     y = ops.conv2d(y, **conv2, padding=1, activation="relu")
@@ -51,10 +51,13 @@ def bottleneck(ops, x, conv1, conv2, conv3, downsample=None, *, halve=False):
 
 
 def pool(ops, x, position_embedding, q, k, v, out, *, heads, trace=None):
-    """Attention pooling: the mean of a grid asks all its cells, and itself. (B, D, Gy, Gx) -> (B, E)."""
+    """Attention pooling: the query is the mean of the grid, the keys are the mean and all cells.
+
+    x (B, D, Gy, Gx) -> (B, E).
+    """
     x = ops.grid_tokens(x, position_embedding)  # (B, T, D)
     B, T, D = x.shape
-    q = ops.linear(x[:, :1], **q).reshape(B, 1, heads, D // heads)  # (B, 1, H, K): no other query is looked at
+    q = ops.linear(x[:, :1], **q).reshape(B, 1, heads, D // heads)  # (B, 1, H, K): only the mean
     k, v = (ops.linear(x, **p).reshape(B, T, heads, D // heads) for p in (k, v))  # (B, T, H, K)
     if trace:
         trace("attention_pool.tokens", x)
@@ -64,7 +67,7 @@ def pool(ops, x, position_embedding, q, k, v, out, *, heads, trace=None):
 
 
 def shapes(config, embed_dim):
-    """The tower's parameter tree with shapes for leaves: the one statement of its architecture."""
+    """The tower's parameter tree with shapes as leaves: the only statement of its architecture."""
     W, D = config.width, 32 * config.width
     return {
         "stem": [_conv(config.channels, W // 2, 3), _conv(W // 2, W // 2, 3), _conv(W // 2, W, 3)],
@@ -78,7 +81,7 @@ def shapes(config, embed_dim):
 
 
 def _stage(C, N, blocks):
-    """Its first block leads from C channels to 4·N, the others stay there."""
+    """The shapes of one stage: the first block goes from C channels to 4·N, the others keep 4·N."""
 
     def block(C):
         return {"conv1": _conv(C, N, 1), "conv2": _conv(N, N, 3), "conv3": _conv(N, 4 * N, 1)}

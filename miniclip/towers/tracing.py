@@ -1,15 +1,15 @@
-"""Looking inside a tower: `trace(name, value)` is called with every stage. Users write the function, towers call it."""
+"""Looking inside a tower: users pass a function `trace`, and the tower calls `trace(name, value)` for every stage."""
 
 
 def untraced(name, value):
-    """The `trace` that does nothing."""
+    """A `trace` that does nothing."""
 
 
 def within(part, trace):
-    """A `trace` for one part of a model: it puts the part before each name."""
+    """A `trace` for one part of a model: it calls `trace` with "part." before each name."""
 
     def see(name, value):
         trace(f"{part}.{name}", value)
 
-    see.attentions = getattr(trace, "attentions", True)  # whether it wants attention weights
+    see.attentions = getattr(trace, "attentions", True)  # whether to compute attention weights for it
     return see

@@ -1,1 +1,1 @@
-"""Training: the loop, the pictures and captions that miniclip draws itself, and how a model is evaluated on them."""
+"""Training: the loop, the drawn pictures with captions that it trains on, and the evaluation of a model on them."""

@@ -1,4 +1,4 @@
-"""How well a model names drawn shapes: pairs that it was trained on, pairs held out, two objects at once."""
+"""How well a model names drawn shapes: pairs seen in training, pairs held out, two objects in a picture."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from miniclip.train import shapes
 from miniclip.zero_shot import class_embeddings
 
 LABELS = [shapes.label(*pair) for pair in shapes.PAIRS]
-SEED = 1_000_003  # no training batch is drawn from it
+SEED = 1_000_003  # training never uses it
 
 
 def evaluate(model, preprocess, pictures=2000):
-    """{what: (accuracy, chance, number of pictures)}, zero-shot, on pictures that no training has seen."""
+    """{task: (accuracy, chance, number of pictures)}, zero-shot, on pictures that are not in the training data."""
     return {
         "one object, pair seen in training": one_object(model, preprocess, shapes.SEEN, pictures),
         "one object, pair held out": one_object(model, preprocess, shapes.HELD_OUT, pictures),
@@ -21,7 +21,7 @@ def evaluate(model, preprocess, pictures=2000):
 
 
 def table(results):
-    """The findings of `evaluate` as text."""
+    """The results of `evaluate` as text."""
     lines = [f"{'zero-shot accuracy':<46}{'model':>7}{'chance':>9}{'pictures':>10}"]
     lines += [f"{what:<46}{hit:>7.1%}{chance:>9.1%}{n:>10,}" for what, (hit, chance, n) in results.items()]
     return "\n".join(lines)
@@ -36,22 +36,25 @@ def _encode(model, images):
     return model.ops.to_numpy(model.ops.l2_normalize(model.encode_image(images)))
 
 
-def _cosines(model, images):
-    """Of each picture with each label in `LABELS`: (n, 80)."""
-    return _encode(model, images) @ model.ops.to_numpy(class_embeddings(model, LABELS)).T
+def _cosines(model, images, classes=class_embeddings):
+    """The cosine of each picture with each label in `LABELS`: (n, 80)."""
+    return _encode(model, images) @ model.ops.to_numpy(classes(model, LABELS)).T
 
 
-def one_object(model, preprocess, pairs, pictures):
-    """(accuracy, chance, pictures): top-1 among the labels of all pairs, on pictures of the given ones."""
+def one_object(model, preprocess, pairs, pictures, *, classes=class_embeddings):
+    """(accuracy, chance, pictures): top-1 among the labels of all pairs, on pictures of the given pairs.
+
+    classes  makes the embeddings of labels, as `zero_shot.class_embeddings` does
+    """
     rng = np.random.default_rng([SEED, len(pairs)])
     scenes = [shapes.one_object(rng, pairs[rng.integers(len(pairs))]) for _ in range(pictures)]
-    best = _cosines(model, _draw(scenes, preprocess, rng)).argmax(-1)
+    best = _cosines(model, _draw(scenes, preprocess, rng), classes).argmax(-1)
     truth = [shapes.PAIRS.index((thing.colour, thing.shape)) for (thing,) in scenes]
     return float(np.mean(best == truth)), 1 / len(LABELS), pictures
 
 
 def _two_objects(model, preprocess, pictures):
-    """How often the two labels that score best are those of the two objects."""
+    """(accuracy, chance, pictures): how often the two best labels are those of the two objects."""
     rng = np.random.default_rng([SEED, 2])
     scenes = [shapes.two_objects(rng, shapes.PAIRS) for _ in range(pictures)]
     ranked = _cosines(model, _draw(scenes, preprocess, rng)).argsort(-1)
@@ -61,13 +64,16 @@ def _two_objects(model, preprocess, pictures):
 
 
 def _two_captions(model, preprocess, pictures, captions):
-    """How often the true one of two captions scores better; `captions(scene)` gives (true, false), or None to pass."""
+    """(accuracy, chance, pictures): how often the true caption scores better than the false one.
+
+    `captions(scene)` returns (true, false), or None to leave the scene out.
+    """
     rng = np.random.default_rng([SEED, 3])
     scenes = [shapes.two_objects(rng, shapes.PAIRS) for _ in range(pictures)]
     images = _encode(model, _draw(scenes, preprocess, rng))  # (n, E)
-    told = [captions(scene) for scene in scenes]
-    images = images[[pair is not None for pair in told]]
-    texts = zip(*(pair for pair in told if pair))  # the true ones, the false ones
+    pairs = [captions(scene) for scene in scenes]
+    images = images[[pair is not None for pair in pairs]]
+    texts = zip(*(pair for pair in pairs if pair))  # all true captions, all false ones
     true, false = (np.sum(images * model.ops.to_numpy(class_embeddings(model, side)), axis=-1) for side in texts)
     return float(np.mean(true > false)), 0.5, len(images)
 

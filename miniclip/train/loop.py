@@ -1,7 +1,7 @@
 """Training a small CLIP from scratch, as in the paper's fig. 3: the built-in model "shapes".
 
-Builds on `torch_ops` for gradients, on `data.shapes` for pictures and captions. A run is determined by its recipe:
-batch i depends on (seed, i) alone, so that a run that was stopped and resumed goes on exactly as it would have.
+Builds on `torch_ops` for gradients, and on `train.shapes` for pictures and captions. The recipe determines a run: batch
+i depends on (seed, i) only, so a run that was stopped and resumed gives the same model as one without a stop.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ from miniclip.train import shapes
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; the defaults made the built-in one."""
+    """How a model is trained; the defaults are those of the built-in model."""
 
     steps: int = 3800
-    learning_rate: float = 1e-3  # AdamW's: embeddings, projections, gains and biases
-    muon_learning_rate: float = 0.02  # Muon's: the blocks' matrices
+    learning_rate: float = 1e-3  # AdamW, for embeddings, projections, gains and biases
+    muon_learning_rate: float = 0.02  # Muon, for the blocks' matrices
     weight_decay: float = 0.1
     warmup: int = 100
     seed: int = 0
@@ -48,7 +48,7 @@ def shapes_config(vocab_size):
 
 
 def init_params(config, rng):
-    """Random parameters to train from, float32 ndarrays (clip/model.py, initialize_parameters, for both towers)."""
+    """Random parameters at the start of training, float32 ndarrays (clip/model.py, initialize_parameters)."""
 
     def init(name, shape, width, layers):
         if name.endswith("bias"):
@@ -79,7 +79,7 @@ def init_params(config, rng):
 
 
 def sine_cosine(grid, width):
-    """Positions on a grid as sines and cosines of x and y, (grid², width): what is near looks alike from the start.
+    """Positions on a grid as sines and cosines of x and y, (grid², width): near positions have similar vectors.
 
     (Better plain ViT baselines for ImageNet-1k, sec. 2.) `width` must be a multiple of 4.
     """
@@ -92,16 +92,16 @@ def sine_cosine(grid, width):
 
 
 def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
-    """Train the built-in model, write it to `path` (float16, vocabulary included), return it as a CLIP on torch.
+    """Train the built-in model, write it to `path` (float16, with its vocabulary), return it as a CLIP on torch.
 
-    Every `state_every` steps the whole state goes to `path` + ".state"; `resume` goes on from there. Raises
-    InputError where a state lies there and `resume` is not given, or the other way round.
+    Every `state_every` steps the whole state is written to `path` + ".state"; `resume` continues from it. Raises
+    InputError if there is a state without `resume`, or `resume` without a state.
     """
     path, state = Path(path), Path(f"{path}.state")
     if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"{path}: cannot be written: it must be a file in a directory that is there")
+        raise InputError(f"{path}: cannot be written: expected a file in an existing directory")
     if state.exists() and not resume:
-        raise InputError(f"{state}: an unfinished training lies there; pass --resume to go on, or delete it")
+        raise InputError(f"{state}: is the state of an unfinished training; pass --resume to continue it, or delete it")
     tokenizer = Tokenizer.train(shapes.captions(recipe.seed), vocab_size=1024)
     config = shapes_config(len(tokenizer))
     model = CLIP(config, init_params(config, np.random.default_rng(recipe.seed)), ops, tokenizer=tokenizer)
@@ -125,10 +125,10 @@ def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
 
 
 def fit(model, batch, recipe, *, optimizers=None, done=0):
-    """Train `model`, a CLIP on torch, in place: a generator that yields (step, loss) behind each step it has made.
+    """Train `model`, a CLIP on torch, in place: a generator that yields (step, loss) after each step.
 
-    batch  step -> (images (B, C, height, width), B captions), caption i that of picture i
-    optimizers, done  those of a training that goes on, and how many steps it has made; None, 0: a new one
+    batch  a function: step -> (images (B, C, height, width), B captions); caption i belongs to picture i
+    optimizers, done  to resume a training: its optimizers and its number of finished steps; None, 0: a new training
     """
     flat = params.flatten(model.params)
     optimizers = make_optimizers(flat, recipe) if optimizers is None else optimizers
@@ -149,16 +149,16 @@ def fit(model, batch, recipe, *, optimizers=None, done=0):
 
 
 def schedule(step, recipe):
-    """The share of its peak that the learning rate has: up in a straight line, then down along half a cosine."""
+    """The learning rate as a share of its peak: a linear rise during warm-up, then half a cosine down to 0."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     return (1 + math.cos(math.pi * (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup))) / 2
 
 
 def make_optimizers(flat, recipe):
-    """Muon for the blocks' matrices (Jordan et al., 2024), AdamW for all else; decay for no gain, bias or scale.
+    """[Muon for the blocks' matrices (Jordan et al., 2024), AdamW for the rest]; no decay of gains, biases and scale.
 
-    flat  {name: parameter}, as `params.flatten` gives them, which from now on have gradients
+    flat  {name: parameter}, from `params.flatten`; the parameters get requires_grad
     """
     for parameter in flat.values():
         parameter.requires_grad_()
@@ -176,7 +176,7 @@ def make_optimizers(flat, recipe):
     return optimizers
 
 
-# ------------------------------------------------------------------------------- stopping and going on
+# ------------------------------------------------------------------------------ stopping and resuming
 
 
 def _save_state(path, recipe, step, flat, optimizers):
@@ -188,10 +188,13 @@ def _save_state(path, recipe, step, flat, optimizers):
 
 
 def _load_state(path, recipe, flat, optimizers):
-    """Put parameters and optimizers back where a stopped training had them; returns the number of steps done."""
+    """Restore parameters and optimizers from the state of a stopped training; returns the number of finished steps."""
     tensors, metadata = safetensors.read(path)
     if json.loads(metadata.get("recipe", "null")) != dataclasses.asdict(recipe):
-        raise InputError(f"{path}: belongs to a training with another recipe, {metadata.get('recipe')}")
+        raise InputError(
+            f"{path}: belongs to a training with another recipe, {metadata.get('recipe')}: pass the same --steps and "
+            f"--seed, or delete the file"
+        )
     with torch.no_grad():
         for name, p in flat.items():
             p.copy_(torch.from_numpy(tensors.pop(f"params.{name}")))

@@ -1,8 +1,9 @@
-"""Pictures of coloured shapes with captions, drawn with Pillow: what the built-in model learns from.
+"""Pictures of coloured shapes with captions, drawn with Pillow: the training data of the built-in model.
 
-A scene holds one or two objects, each a (colour, shape) pair, at any place, size and slight tilt, filled or in
-outline, antialiased or not, on plain, shaded, striped or noisy ground. A quarter of the pairs, `HELD_OUT`, is never
-drawn for training nor named in its captions: a model that names them has understood colour and shape apart.
+A scene has one or two objects, each a (colour, shape) pair, with random place, size and slight tilt, filled or in
+outline, sharp or slightly blurred, on plain, shaded, striped or noisy ground. A quarter of the pairs, `HELD_OUT`, is
+never drawn for training and never named in its captions: a model that names these pairs has learned colour and shape
+separately.
 """
 
 import colorsys
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from miniclip.image import Preprocess
 
-# Hue in degrees, saturation and value in percent: the range that a colour's name covers here. Neighbours leave gaps.
+# The range of each colour's name: hue in degrees, saturation and value in percent. There are gaps between neighbours.
 COLOURS = {
     "red": ((-6, 8), (85, 100), (78, 100)),
     "orange": ((24, 40), (85, 100), (90, 100)),
@@ -45,7 +46,7 @@ def _heart():
 
 
 def _crescent():
-    """Between the unit circle and a smaller one moved to the right: two arcs that meet at the horns."""
+    """The unit circle without a smaller circle further right: two arcs that meet at the horns."""
     centre, radius = 0.45, 0.8
     x = (1 - radius**2 + centre**2) / (2 * centre)  # where the circles meet
     outer, inner = math.acos(x), math.acos((x - centre) / radius)
@@ -65,7 +66,7 @@ def _rotate(points, angle):
     return np.array(points) @ np.array([[c, s], [-s, c]])
 
 
-# Each shape is one outline in the square [-1, 1]², y downwards.
+# Each shape is an outline, about in the square [-1, 1]², with y downwards.
 SHAPES = {
     "circle": _polygon(48),
     "square": _polygon(4, (1.2,), math.pi / 4),
@@ -79,7 +80,7 @@ SHAPES = {
 
 PAIRS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 
-# Two shapes of every colour, so that each colour and each shape is seen in training, in other company.
+# Two shapes of every colour are held out, so training shows each colour and each shape, in other pairs.
 HELD_OUT = [
     (colour, shape)
     for i, colour in enumerate(COLOURS)
@@ -91,13 +92,13 @@ SEEN = [pair for pair in PAIRS if pair not in HELD_OUT]
 
 @dataclass(frozen=True)
 class Object:
-    """One shape of a scene. Lengths are in units of the picture's side, the centre counts from the top left corner."""
+    """One shape of a scene. Lengths are shares of the picture's side; x and y count from the top left corner."""
 
-    colour: str | None  # None: some colour, not to be named
+    colour: str | None  # None: a colour without a name here
     shape: str
     x: float
     y: float
-    size: float  # from the centre to the outline's farthest reach, about
+    size: float  # about the distance from the centre to the farthest point of the outline
 
 
 # ---------------------------------------------------------------------------------------------- scenes
@@ -111,7 +112,7 @@ def one_object(rng, pair, smallest=0.16):
 
 
 def two_objects(rng, pairs):
-    """A scene with two objects that do not overlap, their (colour, shape) two different ones of `pairs`."""
+    """A scene with two objects that do not overlap, of two different (colour, shape) pairs from `pairs`."""
     first, second = rng.choice(len(pairs), 2, replace=False)
     # Side by side or one above the other, each in its own half.
     sizes = rng.uniform(0.15, 0.24, 2)
@@ -122,7 +123,7 @@ def two_objects(rng, pairs):
 
 
 def random_colour(rng, name):
-    """An RGB triple in 0..255 that goes by `name`; for None one that is far from all names, teal or olive, say."""
+    """An RGB triple in 0..255 with this name; None: one that is far from all names, such as teal or olive."""
     if name is None:
         while colour_name(colour := rng.uniform(0, 255, 3), margin=12):
             pass
@@ -132,7 +133,7 @@ def random_colour(rng, name):
 
 
 def colour_name(colour, margin=0.0):
-    """The name whose range, widened by `margin` degrees and percent, holds an RGB triple in 0..255; else None."""
+    """The name of an RGB triple in 0..255, None without one; ranges are widened by `margin` degrees and percent."""
     hue, saturation, value = np.array(colorsys.rgb_to_hsv(*(c / 255 for c in colour))) * (360, 100, 100)
     for name, ((low, high), *others) in COLOURS.items():
         inside = (hue - (low - margin)) % 360 <= high - low + 2 * margin
@@ -145,7 +146,7 @@ def colour_name(colour, margin=0.0):
 
 
 def draw(scene, rng):
-    """A scene as an RGB picture of 48 to 192 pixels a side, everything that the scene leaves open drawn at random."""
+    """A scene as an RGB picture with a side of 48 to 192 pixels; colours, styles and ground are random."""
     side = int(rng.choice([48, 64, 96, 128, 192], p=[0.2, 0.2, 0.2, 0.3, 0.1]))
     colours = [random_colour(rng, thing.colour) for thing in scene]
     image = Image.fromarray(_ground(rng, side, colours))
@@ -170,17 +171,17 @@ def draw(scene, rng):
 
 
 def _ground(rng, side, colours):
-    """Something to draw on that stands out from `colours`: (side, side, 3) uint8."""
+    """A random ground that differs clearly from `colours`: (side, side, 3) uint8."""
     first, second = _ground_colour(rng, colours), _ground_colour(rng, colours)
     mix = np.float32(rng.uniform(0.1, 1)) * _pattern(rng, side)[:, :, None]
-    ground = first + (second - first) * mix  # (side, side, 3), or (1, 1, 3) where it is plain
+    ground = first + (second - first) * mix  # (side, side, 3), or (1, 1, 3) if it is plain
     if rng.random() < 0.3:
         ground = ground + np.float32(rng.uniform(5, 30)) * rng.standard_normal((side, side, 1), np.float32)
     return np.broadcast_to(ground.clip(0, 255).astype(np.uint8), (side, side, 3))
 
 
 def _pattern(rng, side):
-    """Nothing, a ramp, stripes, or blotches of any size: (side, side) float32 in 0..1, (1, 1) for nothing."""
+    """A random pattern: ramp, stripes, blotches, (side, side) float32 in 0..1, or none, (1, 1) zeros."""
     kind = rng.choice(["plain", "ramp", "diagonal", "stripes", "blotches"], p=[0.45, 0.1, 0.05, 0.1, 0.3])
     if kind == "plain":
         return np.zeros((1, 1), np.float32)
@@ -198,7 +199,7 @@ def _pattern(rng, side):
 
 
 def _ground_colour(rng, colours):
-    """White, black, grey or anything else, as long as it differs from `colours`: an RGB triple in 0..255."""
+    """A random colour, often white, black or grey, that differs clearly from `colours`: an RGB triple in 0..255."""
     while True:
         kind = rng.random()
         if kind < 0.3:
@@ -242,7 +243,7 @@ def caption(scene, rng):
 
 
 def label(colour, shape):
-    """The caption that names a pair and nothing else: "an orange star", or "a star" where the colour is None."""
+    """The caption that names only a pair: "an orange star", or "a star" if the colour is None."""
     return f"{_article(colour)} {colour} {shape}" if colour else f"{_article(shape)} {shape}"
 
 
@@ -278,7 +279,7 @@ def _place(thing):
     return f"at the {down}" if down else f"on the {across}" if across else "in the middle"
 
 
-# Where one object is as seen from another, and other words for the same.
+# Where one object is, seen from another, with the phrases that captions use for it.
 RELATIONS = {
     "left of": ["left of", "to the left of", "on the left of"],
     "right of": ["right of", "to the right of", "on the right of"],
@@ -288,7 +289,7 @@ RELATIONS = {
 
 
 def relation_of(first, second):
-    """The key of `RELATIONS` that says where `first` is as seen from `second`."""
+    """The key of `RELATIONS` that says where `first` is, seen from `second`."""
     if abs(first.x - second.x) > abs(first.y - second.y):
         return "left of" if first.x < second.x else "right of"
     return "above" if first.y < second.y else "below"
@@ -297,17 +298,18 @@ def relation_of(first, second):
 # --------------------------------------------------------------------------------------------- batches
 
 
-PLAIN = 0.5  # of a batch's captions say "a red circle" and no more
-EASY_STEPS = 1000  # until objects are as small as they get
-TWO_OBJECTS = 8  # scenes of each batch
+PLAIN = 0.5  # share of captions that only say "a red circle"
+EASY_STEPS = 1000  # steps until objects reach their smallest size
+TWO_OBJECTS = 8  # scenes with two objects in each batch
 
 
 def batch(seed, step, image_size):
     """Batch number `step` of a training: (images (B, 3, image_size, image_size) float32, B captions).
 
-    Each pair of `SEEN` stands alone in one picture, so that hardly a caption is true of another's picture. Then each
-    shape in a colour that goes unnamed, which teaches that a shape is one in any colour, and pictures of two objects.
-    The first batches have large objects only: shapes are found sooner that way (Curriculum Learning, sec. 4).
+    Each pair of `SEEN` has one picture of its own, so almost no caption is true of another picture. There is also a
+    picture of each shape in a colour without a name, which teaches that shape does not depend on colour, and pictures
+    of two objects. The first batches only have large objects: the model learns shapes sooner that way (Curriculum
+    Learning, sec. 4).
     """
     rng = np.random.default_rng([seed, step])
     smallest = max(0.16, 0.36 - 0.2 * step / EASY_STEPS)
@@ -318,7 +320,7 @@ def batch(seed, step, image_size):
 
 
 def captions(seed, batches=100):
-    """The captions of scenes like those of the first batches, to train a tokenizer on."""
+    """Captions of scenes like those in the batches, to train a tokenizer on."""
     rng = np.random.default_rng([seed])
     for _ in range(batches):
         for pair in SEEN:

@@ -10,15 +10,15 @@ LIGHT = "#d9d9d9"  # for masked lanes
 
 
 @styled
-def programs(there):
+def programs(mask):
     """Blocks as rows, one for each program, and their lanes as cells: some hold a number, the others are masked.
 
-    there (programs, lanes) bool
+    mask (programs, lanes) bool
     """
-    rows, lanes = there.shape
+    rows, lanes = mask.shape
     figure, ax = plt.subplots(figsize=(WIDTH, 1.3 + 0.5 * rows))
     for row, col in np.ndindex(rows, lanes):
-        ax.add_patch(Rectangle((col, row + 0.1), 0.86, 0.8, color=BLUE if there[row, col] else LIGHT, lw=0))
+        ax.add_patch(Rectangle((col, row + 0.1), 0.86, 0.8, color=BLUE if mask[row, col] else LIGHT, lw=0))
     ax.set(xlim=(0, lanes), ylim=(rows, 0))
     _lane_ticks(ax, lanes)
     ax.set_yticks(np.arange(rows) + 0.5, [f"program {row}" for row in range(rows)])

@@ -1,4 +1,4 @@
-"""`miniclip bench kernels`: how it times, what it holds answers to, what it refuses. No test measures a speed."""
+"""`miniclip bench kernels`: its timing, its checks of answers, and its errors. No test measures a speed."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ from miniclip.cli import main
 from miniclip.kernels import device, layer_norm, linear, oracle, tuning
 from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels
 
-on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are interpreted where there is no GPU")
+on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are only interpreted without a GPU")
 
 CEILINGS = {"copy": 4300.0, "product": 790.0}
 FACTS = {
@@ -33,7 +33,7 @@ ARGUMENTS = {"rounds": 2, "ladder": False, "ceilings": {"float32": CEILINGS}, "f
 
 
 class Machine:
-    """A clock that moves when something runs, and a list of what ran."""
+    """A clock that only moves when something runs, and a list of the runs."""
 
     def __init__(self):
         self.now, self.ran = 0.0, []
@@ -58,7 +58,7 @@ def test_runs_take_turns_and_medians_are_taken():
     machine = Machine()
     runs = {"a": machine.takes("a", 5, 1, 9, 2, 1000), "b": machine.takes("b", 7)}
     times, rounds = timing.medians(runs, machine.clock, 5)
-    assert (times, rounds) == ({"a": 5, "b": 7}, 5)  # the first, for warming up, does not count: 1, 9, 2, 1000, 5
+    assert (times, rounds) == ({"a": 5, "b": 7}, 5)  # the first run is the warm-up; the median is of 1, 9, 2, 1000, 5
     assert machine.ran == ["a", "b"] * 6
 
 
@@ -76,7 +76,7 @@ def test_what_takes_long_has_fewer_rounds(seconds, expected):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """As much of torch.cuda as the timing touches: graphs that run what was recorded, on a clock of their own."""
+    """A fake of the parts of torch.cuda that the timing uses; its graphs advance a fake clock by the recorded time."""
     machine, events = Machine(), []
 
     class Event:
@@ -104,7 +104,7 @@ def gpu(monkeypatch):
         it.microseconds = machine.now - start
 
     machine.recording = False
-    stand_ins = {
+    fakes = {
         "Event": Event,
         "CUDAGraph": Graph,
         "graph": graph,
@@ -117,8 +117,8 @@ def gpu(monkeypatch):
         "get_device_properties": lambda device: types.SimpleNamespace(L2_cache_size=1000),
         "get_device_name": lambda: "NVIDIA H200",
     }
-    for name, stand_in in stand_ins.items():
-        monkeypatch.setattr(torch.cuda, name, stand_in)
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
     return machine
 
 
@@ -135,7 +135,7 @@ def test_kernels_are_timed_in_graphs_over_all_sets_of_inputs(gpu):
         {"a": quick, "b": not_recordable}, [{"x": i} for i in range(4)], 7
     )
     assert (times, rounds, launched) == ({"a": 10, "b": 30}, 7, ["b"])
-    assert gpu.ran == [0, 1, 2, 3] * 3  # at least ten calls, each set as often as the others
+    assert gpu.ran == [0, 1, 2, 3] * 3  # at least ten calls, and every set equally often
 
 
 def test_sets_of_inputs_exceed_the_cache_twice(gpu):
@@ -151,7 +151,7 @@ def few(name, **shape):
     return cases.Case(name, shape, "float32")
 
 
-# Of each kernel the last of its small shapes, whose work is counted.
+# The last small shape of each kernel, for which work is counted.
 SMALL = {name: few(name, **kernel.small[-1]) for name, kernel in cases.KERNELS.items()}
 
 
@@ -168,12 +168,12 @@ def test_all_kernels_at_clips_shapes_are_measured():
     "case", [*SMALL.values(), few("attention", B=1, T=5, H=2, K=16, causal=True)], ids=cases.describe
 )
 def test_each_kernel_goes_from_its_check_to_its_record(case, gpu, monkeypatch):
-    monkeypatch.setattr(oracle, "SLACK", 50)  # in float32, on the CPU, torch's own error is sometimes almost none
+    monkeypatch.setattr(oracle, "SLACK", 50)  # in float32 on the CPU, torch's own error can be almost 0
     record = kernels.measure(case, **ARGUMENTS)
     json.dumps(record)
     assert {"miniclip", "torch"} <= record["times"].keys()
     assert record["error"] <= record["allowed_error"] < 1e-4
-    assert set(records.REPORTED) <= record.keys() and records.told(record)
+    assert set(records.REPORTED) <= record.keys() and records.summary(record)
 
 
 @on_the_cpu
@@ -201,7 +201,7 @@ def test_a_wrong_answer_is_not_timed_and_fails_the_run(wrong, message, gpu, monk
     monkeypatch.setitem(cases.KERNELS, "layer_norm", calls)
     case = few("layer_norm", rows=300, D=24)
 
-    monkeypatch.setattr(kernels, "PEERS_SLACK", 1e9)  # which ours has not
+    monkeypatch.setattr(kernels, "PEERS_SLACK", 1e9)  # only for peers, not for ours
     gelu = cases.KERNELS["gelu"]
     monkeypatch.setitem(cases.KERNELS, "gelu", gelu._replace(ours=gelu.plain))
     pair = [case, few("gelu", rows=30, N=8)]
@@ -210,7 +210,7 @@ def test_a_wrong_answer_is_not_timed_and_fails_the_run(wrong, message, gpu, monk
     bad, good = records.read(tmp_path)
     assert bad["times"] == {} and bad["value"] is bad["share_of_limit"] is bad["best_peer"] is None
     assert message in bad["skipped"]["miniclip"] and message in capsys.readouterr().out
-    assert good["name"] == "gelu" and good["value"]  # the other cases go on
+    assert good["name"] == "gelu" and good["value"]  # the other cases are measured
 
 
 def test_a_provider_that_raises_is_listed_with_its_reason(gpu, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_provider_that_raises_is_listed_with_its_reason(gpu, monkeypatch):
     monkeypatch.setitem(cases.KERNELS, "layer_norm", calls)
     record = kernels.measure(SMALL["layer_norm"], **ARGUMENTS)
     assert record["skipped"] == {"their best": "RuntimeError: no kernel / heads are too narrow"}
-    assert "their best" in records.told(record) and "heads are too narrow" in records.told(record)
+    assert "their best" in records.summary(record) and "heads are too narrow" in records.summary(record)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_work_counts_what_is_read_and_written(name):
         read = sum(x.numel() for x in inputs.values() if isinstance(x, torch.Tensor))
         written = kernel.plain(**inputs)
         written = sum(x.numel() for x in written) if isinstance(written, tuple) else written.numel()
-        assert numbers == pytest.approx(read + written, abs=1)  # a scale is no traffic
+        assert numbers == pytest.approx(read + written, abs=1)  # the logit scale is not counted
 
 
 def test_bench_kernels_needs_a_gpu(monkeypatch, capsys, tmp_path):
@@ -265,9 +265,9 @@ def test_bench_kernels_needs_a_gpu(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for extra in (["--out", str(tmp_path)], ["--autotune"], ["--ladder"]):
         assert main(["bench", "kernels", *extra]) == 1
-        told = capsys.readouterr()
-        assert told.out == "" and told.err.count("\n") == 1
-        assert "needs an NVIDIA GPU" in told.err and "bench models --device cpu" in told.err
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1
+        assert "needs an NVIDIA GPU" in printed.err and "bench models --device cpu" in printed.err
     monkeypatch.setattr(device, "INTERPRETING", True)
     assert main(["bench", "kernels"]) == 1
     assert "TRITON_INTERPRET" in capsys.readouterr().err
@@ -364,7 +364,7 @@ assert not {"torch", "triton", "matplotlib"} & set(sys.modules)
 
 @pytest.mark.parametrize("missing", ["torch", "triton"])
 def test_what_is_not_installed_is_named(missing, monkeypatch, capsys):
-    monkeypatch.setattr(miniclip, "kernels", miniclip.kernels)  # put back in the end
+    monkeypatch.setattr(miniclip, "kernels", miniclip.kernels)  # restored after the test
     for name in [name for name in sys.modules if name.startswith("miniclip.kernels")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)

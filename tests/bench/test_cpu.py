@@ -1,4 +1,4 @@
-"""`miniclip bench cpu`: what it holds answers to, whom it compares, what it records. No test measures a speed."""
+"""`miniclip bench cpu`: its checks of answers, its peers, and its records. No test measures a speed."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def named(name, dtype="float32"):
     return next(case for case in CASES if case.name.startswith(name) and case.dtype == dtype)
 
 
-# ------------------------------------------------------------------------------------- what is compared
+# ---------------------------------------------------------------------------------------------- answers
 
 
 @pytest.mark.parametrize("case", CASES[1:], ids=cpu.describe)
@@ -75,7 +75,7 @@ def test_answers_of_ours_that_differ_from_the_official_ones_end_in_an_error(tmp_
         cpu.run(out=tmp_path, cases=[case], config=TINY)
 
 
-def test_a_case_that_cannot_be_prepared_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+def test_a_case_that_cannot_be_prepared_is_named_and_the_others_are_measured(tmp_path, monkeypatch, capsys):
     def fails(model, **shape):
         raise RuntimeError("no vocabulary here")
 
@@ -87,8 +87,8 @@ def test_a_case_that_cannot_be_prepared_is_named_and_the_others_go_on(tmp_path, 
 
 def test_json_alone_is_printed_when_time_runs_out(tmp_path, capsys):
     cpu.run(out=tmp_path, cases=[named("preprocess")], config=TINY, as_json=True, seconds=0)
-    told = capsys.readouterr()
-    assert json.loads(told.out) == [] and "0 s are over" in told.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == [] and "0 s are over" in printed.err
 
 
 def test_texts_are_as_long_as_they_are_or_as_is_asked(model, monkeypatch):
@@ -120,20 +120,20 @@ def test_a_processor_that_lacks_a_type_is_not_asked_for_it(model, monkeypatch, t
     assert {case.dtype for case in seen} == {"float32", "int32"} and len(seen) == len(cpu.CASES) - 2
 
 
-# ----------------------------------------------------------------------------------------- what is recorded
+# -------------------------------------------------------------------------------------------------- records
 
 
-def test_a_run_records_what_it_tells(tmp_path, capsys):
+def test_a_run_records_what_it_prints(tmp_path, capsys):
     cases = [named("encode_image"), named("tokenize", "int32")]
     cpu.run(out=tmp_path, cases=cases, config=TINY, as_json=True)
-    told = json.loads(capsys.readouterr().out)
-    assert told == [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
-    pictures, texts = told
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
+    pictures, texts = printed
     assert list(pictures["times"]) == ["miniclip", "miniclip on torch", "transformers", "ONNX Runtime"]
     assert list(texts["times"]) == ["miniclip", "tokenizers", "official"]
     assert pictures["value"] == pytest.approx(3 / pictures["times"]["miniclip"] * 1e6)
     assert pictures["share_of_limit"] > 0 and texts["share_of_limit"] is None
-    assert pictures["best_peer"] in ("transformers", "ONNX Runtime")  # not we ourselves
+    assert pictures["best_peer"] in ("transformers", "ONNX Runtime")  # not miniclip itself
     assert pictures["versions"].keys() >= {"miniclip", "numpy", "torch", "onnxruntime"}
     assert set(records.REPORTED) <= pictures.keys() and pictures["skipped"] == {}
 
@@ -146,7 +146,7 @@ def test_the_share_is_that_of_the_product_in_the_same_run(model, monkeypatch):
     assert record["ratio_to_best_peer"] == 3
 
 
-def test_whoever_is_not_installed_is_named_and_the_others_go_on(model, monkeypatch):
+def test_a_peer_that_is_not_installed_is_named_and_the_others_are_measured(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "miniclip.ops.torch_ops")
@@ -189,7 +189,7 @@ def test_a_photograph_has_its_pixels(tmp_path):
 
 
 def made_up(name="encode_image ViT-B/32", shape=None, **facts):
-    """A record as a run leaves it, of times that nobody has measured."""
+    """A record as a run writes it, with invented times."""
     shape = {"B": 32} if shape is None else shape
     times = {"miniclip": 2e6, "transformers": 3e6}
     record = {"name": name, "shape": shape, "dtype": "float32", **FACTS, "ours": "miniclip", "times": times}
@@ -240,7 +240,7 @@ def test_tables_and_pictures_go_between_the_markers(tmp_path):
     "path, write", [(report_cpu.PAGE, report_cpu.section), (report_cpu.README, report_cpu.in_short)]
 )
 def test_the_pages_say_what_was_recorded(path, write):
-    """`miniclip bench report --cpu --write` would write the same once more."""
+    """`miniclip bench report --cpu --write` would write the same again."""
     text = path.read_text()
     written = text.partition(report_cpu.BEGIN)[2].partition(report_cpu.END)[0].strip()
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", written)

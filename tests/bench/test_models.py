@@ -1,4 +1,4 @@
-"""`miniclip bench models`: whole encoders, and the work that they take at least. No test measures a speed."""
+"""`miniclip bench models`: whole encoders, and the least work that they need. No test measures a speed."""
 
 import math
 import sys
@@ -13,6 +13,7 @@ from miniclip.bench import records, session, timing
 from miniclip.bench.work import work
 from miniclip.cli import main
 from miniclip.families.align.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.clip.presets import PRESETS
 from miniclip.kernels.bench import cases, models
 from miniclip.ops import torch_ops
 from miniclip.towers import efficientnet
@@ -59,7 +60,7 @@ def test_align_too(tiny, tmp_path):
 
 
 def test_the_work_of_align_base():
-    """The image tower's is what torch's own operations do, and as the paper says of a B7, at its size of pictures."""
+    """The image tower's FLOPs are those that torch counts and, at this picture size, those of a B7 in the paper."""
     flops, numbers = work(ALIGN_BASE, "visual", 1)
     parameters = sum(math.prod(shape) for shape in params.flatten(ALIGN_BASE.shapes()["visual"]).values())
     assert numbers == parameters + 3 * 289**2 + 640
@@ -105,9 +106,9 @@ def test_what_takes_long_to_prepare_comes_last():
 
 
 def test_the_work_of_vit_b_32():
-    config = miniclip.config.PRESETS["ViT-B/32"]
+    config = PRESETS["ViT-B/32"]
     flops, numbers = work(config, "visual", 1)
-    # 49 patches, 11 whole blocks, the last one's keys and values and one token, the projection: multiply-adds
+    # multiply-adds of 49 patches, 11 whole blocks, the last block's keys and values and one token, the projection
     adds = 49 * 768 * 3072 + 11 * (50 * 12 * 768**2 + 2 * 50 * 50 * 768)
     adds += 50 * 2 * 768**2 + 10 * 768**2 + 2 * 50 * 768 + 768 * 512
     assert flops == 2 * adds

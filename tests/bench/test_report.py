@@ -1,4 +1,4 @@
-"""The benchmarks' records: what follows from times, what is written, and what tables and pictures say of it."""
+"""The benchmarks' records: figures from times, files, tables and pictures."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ FACTS = {
 
 
 def made_up(name="attention", shape=None, times=None, *, ours="miniclip", share=0.8, **facts):
-    """A record as a run leaves it, of times that nobody has measured."""
+    """A record as a run writes it, with invented times."""
     times = {"miniclip": 20.0, "torch": 50.0, "SDPA, cuDNN": 30.0} if times is None else times
     return {
         "name": name,
@@ -56,9 +56,9 @@ def test_the_newest_record_of_each_thing_is_reported_as_json(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"nvidia-h200.jsonl", "cpu-r-x-2.jsonl"}
     assert len((tmp_path / "nvidia-h200.jsonl").read_text().splitlines()) == 4
     assert main(["bench", "report", "--json", "--results", str(tmp_path)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert sorted(r["device"] for r in told) == ["CPU (R) x/2", "NVIDIA H200", "NVIDIA H200"]
-    assert [r for r in told if r["device"] == "NVIDIA H200" and r["shape"]["B"] == 256] == [
+    printed = json.loads(capsys.readouterr().out)
+    assert sorted(r["device"] for r in printed) == ["CPU (R) x/2", "NVIDIA H200", "NVIDIA H200"]
+    assert [r for r in printed if r["device"] == "NVIDIA H200" and r["shape"]["B"] == 256] == [
         {
             "name": "attention",
             "shape": {"B": 256, "T": 50, "H": 12, "K": 64},
@@ -101,7 +101,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_measur
 
 
 def a_whole_run():
-    """Records of everything there are targets for, and of the pictures."""
+    """Records of every case with a target, and of those in the pictures."""
     for B, (i, shape) in itertools.product((1, 8, 64, 256), enumerate(cases.TOKENS)):
         times = {"miniclip": 20.0 + i, "torch": 30.0 + B / 8, "SDPA, cuDNN": 26.0 + 4 * i, "SDPA, Flash": 33.0}
         yield made_up(shape={**shape, "B": B}, times=times, share=0.9 - 0.1 * i)
@@ -118,9 +118,9 @@ def a_whole_run():
 
 def test_without_records_the_report_says_so_and_lists_no_targets(tmp_path, capsys):
     assert main(["bench", "report", "--results", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("Nothing has been measured yet.") and "make gpu" in told
-    assert "at least" not in told and "|" not in told
+    printed = capsys.readouterr().out
+    assert printed.startswith("Nothing has been measured yet.") and "make gpu" in printed
+    assert "at least" not in printed and "|" not in printed
 
 
 def test_targets_are_held_against_the_h200_alone():

@@ -1,4 +1,4 @@
-"""miniclip's own files: what is saved comes back, and what cannot be a model is refused by name."""
+"""miniclip's own files: `load` returns what `save` was given, and refuses by name any file that is not a model."""
 
 import dataclasses
 import json
@@ -58,10 +58,10 @@ def test_save_then_load_is_the_identity(tmp_path, dtype, same_tree):
         ({"merges": "a b\nc"}, "'c' is no pair of known symbols"),
         ({"merges": "a b\nab c d"}, "'ab c d' is no pair"),
         ({"merges": "日 本"}, "'日 本' is no pair"),
-        ({"merges": "a b"}, "its vocabulary has 515 ids, its model 530"),
+        ({"merges": "a b"}, "its vocabulary has 515 ids, but its model has 530"),
     ],
 )
-def test_metadata_that_cannot_be_are_refused(tmp_path, metadata, message):
+def test_impossible_metadata_are_refused(tmp_path, metadata, message):
     path = tmp_path / "m.safetensors"
     tensors = params.flatten(random_params())
     files.write(path, tensors, {"config": json.dumps(CONFIG.to_dict()), **metadata})
@@ -69,11 +69,11 @@ def test_metadata_that_cannot_be_are_refused(tmp_path, metadata, message):
         miniclip.load(path)
 
 
-def test_weights_that_are_no_floats_are_refused(tmp_path):
+def test_weights_that_are_not_floats_are_refused(tmp_path):
     tree = random_params()
     tree["text"]["blocks"][3]["mlp"]["fc"]["weight"] = np.zeros((70, 64), np.int8)
     checkpoints.save(tmp_path / "m.safetensors", CONFIG, tree)
-    with pytest.raises(miniclip.InputError, match=r"m\.safetensors: text\.blocks\.3\.mlp\.fc\.weight is of int8"):
+    with pytest.raises(miniclip.InputError, match=r"m\.safetensors: text\.blocks\.3\.mlp\.fc\.weight is int8"):
         checkpoints.load(tmp_path / "m.safetensors")
 
 
@@ -81,18 +81,18 @@ def test_weights_that_are_no_floats_are_refused(tmp_path):
     ("content", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a", "run git lfs pull"),
-        (b"<!DOCTYPE html><html>", "begins neither as a safetensors file nor as one of PyTorch's"),
-        (b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07builtin", "begins neither as a safetensors file nor"),
+        (b"<!DOCTYPE html><html>", "is neither a safetensors file nor a PyTorch file"),
+        (b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07builtin", "is neither a safetensors file nor"),
     ],
 )
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
-def test_files_of_other_kinds_are_called_so(tmp_path, name, content, message):
+def test_files_of_other_kinds_are_refused_with_their_kind(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(miniclip.InputError, match=f"{name}: .*{message}"):
         checkpoints.load(tmp_path / name)
 
 
-def test_a_dtype_that_files_do_not_get_is_refused(tmp_path):
+def test_a_dtype_that_cannot_be_stored_is_refused(tmp_path):
     with pytest.raises(miniclip.InputError, match="dtype is 'bfloat16'"):
         checkpoints.save(tmp_path / "m.safetensors", CONFIG, random_params(), dtype="bfloat16")
 
@@ -133,7 +133,7 @@ def test_files_with_strange_names_are_refused(tmp_path, names, config):
         miniclip.load(path)
 
 
-def test_a_model_that_cannot_be_saved_leaves_nothing_behind(tmp_path):
+def test_a_model_that_cannot_be_saved_leaves_no_file(tmp_path):
     tree = random_params()
     del tree["logit_scale"]
     with pytest.raises(miniclip.InputError, match="missing logit_scale"):

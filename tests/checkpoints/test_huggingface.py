@@ -1,4 +1,4 @@
-"""Hugging Face's directories: what transformers writes is read right, what does not fit is refused by name."""
+"""Hugging Face's directories: transformers and miniclip read each other's; what does not fit is refused by name."""
 
 import dataclasses
 import json
@@ -76,7 +76,7 @@ def test_weights_saved_by_torch_load_the_same_tree(shards, directory, tmp_path, 
 
 def test_a_lone_file_with_hugging_face_names_loads(directory, tmp_path, same_tree):
     (tmp_path / "lone.safetensors").write_bytes((directory / "model.safetensors").read_bytes())
-    with pytest.raises(miniclip.InputError, match=r"lone\.safetensors: does not tell its activation"):
+    with pytest.raises(miniclip.InputError, match=r"lone\.safetensors: does not state its activation"):
         checkpoints.load(tmp_path / "lone.safetensors")
     config, tree, tokenizer = checkpoints.load(tmp_path / "lone.safetensors", activation="quick_gelu")
     assert config == infer_config({name: x.shape for name, x in params.flatten(tree).items()})
@@ -110,7 +110,7 @@ def change_config(directory, target, change):
     return target
 
 
-def test_what_a_config_leaves_out_has_transformers_defaults():
+def test_missing_values_of_a_config_have_transformers_defaults():
     from transformers import CLIPConfig as OfficialConfig
 
     ours = huggingface.config_from({"model_type": "clip"})
@@ -186,7 +186,7 @@ def test_a_lone_file_beside_its_config_has_that_configuration(directory, tmp_pat
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_position_ids_of_older_files_are_passed_over(directory, tmp_path, alone, same_tree):
+def test_position_ids_of_older_files_are_ignored(directory, tmp_path, alone, same_tree):
     target = change_config(directory, tmp_path / "m", lambda config: None)
     tensors, _ = files.read(target / "model.safetensors")
     tensors = {name: x.copy() for name, x in tensors.items()}
@@ -245,11 +245,11 @@ def test_a_vocabulary_as_transformers_5_saves_it_is_the_models_own(directory, tm
 
 
 def test_directories_that_lack_a_file_are_refused_by_name(directory, tmp_path):
-    with pytest.raises(miniclip.InputError, match=r"neither a config\.json, .* nor an open_clip_config\.json"):
+    with pytest.raises(miniclip.InputError, match=r"neither transformers' config\.json nor .*open_clip_config\.json"):
         miniclip.load(tmp_path)
     target = change_config(directory, tmp_path / "m", lambda config: None)
     (target / "model.safetensors").unlink()
-    with pytest.raises(miniclip.InputError, match=r"m: has no weights: neither model\.safetensors nor"):
+    with pytest.raises(miniclip.InputError, match=r"m: has no weights: expected model\.safetensors or"):
         miniclip.load(target)
     (target / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(miniclip.InputError, match=r"pytorch_model\.bin: .* it is empty"):
@@ -266,7 +266,7 @@ def test_directories_that_lack_a_file_are_refused_by_name(directory, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "merges.txt", "preprocessor_config.json"])
-def test_nobody_waits_for_a_pipe_in_a_directory(name, directory, tmp_path):
+def test_a_pipe_in_a_directory_is_refused_without_waiting(name, directory, tmp_path):
     target = change_config(directory, tmp_path / "m", lambda config: None)
     (target / name).unlink(missing_ok=True)
     os.mkfifo(target / name)
@@ -274,14 +274,14 @@ def test_nobody_waits_for_a_pipe_in_a_directory(name, directory, tmp_path):
         miniclip.load(target)
 
 
-def test_messages_leave_out_the_middle_of_what_is_very_long(directory, tmp_path):
+def test_messages_leave_out_the_middle_of_a_very_long_text(directory, tmp_path):
     target = change_config(directory, tmp_path / "m", lambda config: config.update(model_type="x" * 100_000))
     with pytest.raises(miniclip.InputError, match=r"m/config\.json: .*xxx … xxx.* align_text_model$") as error:
         miniclip.load(target)
     assert len(str(error.value)) < 3_010
 
 
-def test_an_index_cannot_lead_out_of_its_directory(directory, tmp_path):
+def test_an_index_cannot_name_files_outside_its_directory(directory, tmp_path):
     target = change_config(directory, tmp_path / "m", lambda config: None)
     (target / "model.safetensors").rename(tmp_path / "outside.safetensors")
     index = {"weight_map": {"logit_scale": "../outside.safetensors"}}
@@ -320,7 +320,7 @@ def test_what_we_write_is_what_transformers_wrote(tower, projected, directory, t
 
 
 def test_a_processor_loads_from_what_we_write(directory, tmp_path, official_vocabulary):
-    """transformers' CLIPProcessor: the same tokens and pixels as ours (but for its crop, a pixel off at odd sizes)."""
+    """transformers' CLIPProcessor gives our tokens and pixels (at odd sizes its crop is one pixel off)."""
     config, tree, _ = checkpoints.load(directory)
     text = dataclasses.replace(config.text, vocab_size=49408, eot_token_id=49407, context_length=77)
     config = dataclasses.replace(config, text=text)
@@ -334,7 +334,7 @@ def test_a_processor_loads_from_what_we_write(directory, tmp_path, official_voca
     model, preprocess = miniclip.load(tmp_path / "m", backend="numpy")
     ours = model.tokenize(texts)
     assert theirs["input_ids"].shape == ours.shape
-    np.testing.assert_array_equal(theirs["input_ids"] * (ours > 0), ours)  # theirs is padded with the end's id
+    np.testing.assert_array_equal(theirs["input_ids"] * (ours > 0), ours)  # theirs pads with the end id
     np.testing.assert_allclose(theirs["pixel_values"][0], preprocess(picture), atol=1e-6)
 
 
@@ -342,7 +342,7 @@ def test_a_processor_loads_from_what_we_write(directory, tmp_path, official_voca
     ("change", "refused"),
     [
         ({}, False),
-        ({"size": 32, "crop_size": 32, "feature_extractor_type": "CLIPFeatureExtractor"}, False),  # of old
+        ({"size": 32, "crop_size": 32, "feature_extractor_type": "CLIPFeatureExtractor"}, False),  # an older form
         ({"image_mean": [0.5, 0.5, 0.5]}, True),
         ({"do_center_crop": False}, True),
         ({"resample": 2}, True),
@@ -351,7 +351,7 @@ def test_a_processor_loads_from_what_we_write(directory, tmp_path, official_voca
         ({"image_std": None}, True),
     ],
 )
-def test_pictures_that_are_prepared_otherwise_are_refused_by_name(change, refused, directory, tmp_path):
+def test_other_image_settings_are_refused_by_name(change, refused, directory, tmp_path):
     target = change_config(directory, tmp_path / "m", lambda config: None)
     transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(target)
     path = target / "preprocessor_config.json"
@@ -367,7 +367,7 @@ def test_pictures_that_are_prepared_otherwise_are_refused_by_name(change, refuse
         (target / name).unlink()
 
 
-def test_what_transformers_has_no_name_for_is_refused(directory, tmp_path):
+def test_a_model_that_transformers_cannot_express_is_refused(directory, tmp_path):
     config, tree, _ = checkpoints.load(directory)
     long = dataclasses.replace(config.visual, image_size=(32, 40))
     second = dataclasses.replace(config.text, eot_token_id=2)

@@ -1,4 +1,4 @@
-"""OpenCLIP's models, built and saved by OpenCLIP itself: read right, and written so that it loads them."""
+"""OpenCLIP's models: we read the files that OpenCLIP writes, and OpenCLIP loads the files that we write."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ VISION = {"image_size": 24, "patch_size": 8, "width": 64, "layers": 2}
 CONFIGS = {
     "gelu": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT},
     "quickgelu": {"embed_dim": 16, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": TEXT},
-    # Heads of another width, an MLP of another one and a long picture; after ViT-H-14 and ViT-bigG-14.
+    # Other widths of heads and MLP, and a long picture; modelled on ViT-H-14 and ViT-bigG-14.
     "huge": {
         "embed_dim": 24,
         "vision_cfg": {**VISION, "image_size": [16, 40], "width": 80, "head_width": 16, "mlp_ratio": 4.9231},
@@ -46,7 +46,7 @@ CONFIGS = {
     "defaults": {"embed_dim": 16, "vision_cfg": {"width": 64, "layers": 1}, "text_cfg": {"width": 64, "layers": 1}},
 }
 
-# OpenCLIP in a process of its own: what it imports for pictures alone, torchvision, is replaced by stand-ins.
+# OpenCLIP runs in its own process, where fake modules replace torchvision, which it imports only for pictures.
 OFFICIAL = """
 import json, logging, pathlib, sys
 from unittest.mock import MagicMock
@@ -123,27 +123,27 @@ def test_a_directory_of_openclip_is_read_as_openclip_reads_it(name, saved, relat
         assert (directory / file).exists()
         check(directory / file, batch, relative_error)  # beside its configuration
     (directory / open_clip.WEIGHTS[0]).unlink()
-    check(directory, batch, relative_error)  # the other one
+    check(directory, batch, relative_error)  # the other format
 
 
 @pytest.mark.parametrize(("name", "activation"), [("gelu", "gelu"), ("quickgelu", "quick_gelu")])
-def test_a_file_alone_is_told_its_activation(name, activation, saved, tmp_path, relative_error):
-    # Heads of 64 are taken where nothing says otherwise: these texts have two of 32.
+def test_a_file_without_a_configuration_needs_its_activation(name, activation, saved, tmp_path, relative_error):
+    # Without a configuration the width of a head is assumed to be 64, but this text tower has two heads of 32.
     directory, batch = saved[name]
     (tmp_path / "m.bin").write_bytes((directory / open_clip.WEIGHTS[1]).read_bytes())
-    with pytest.raises(miniclip.InputError, match=r"m\.bin: does not tell its activation: give activation="):
+    with pytest.raises(miniclip.InputError, match=r"m\.bin: does not state its activation: give activation="):
         miniclip.load(tmp_path / "m.bin")
     model = miniclip.load(tmp_path / "m.bin", backend="numpy", activation=activation)[0]
     assert relative_error(model.encode_image(batch["images"]), batch["image"]) < 1e-5
     (tmp_path / open_clip.CONFIG).write_bytes((directory / open_clip.CONFIG).read_bytes())
-    check(tmp_path / "m.bin", batch, relative_error)  # whatever the weights beside it are called
-    with pytest.raises(miniclip.InputError, match=r"m\.bin: says itself that its activation is not relu"):
+    check(tmp_path / "m.bin", batch, relative_error)  # whatever the name of the weights file
+    with pytest.raises(miniclip.InputError, match=r"m\.bin: the file states its activation, and it is not relu"):
         miniclip.load(tmp_path / "m.bin", activation="relu")
 
 
-def test_a_tower_wider_than_openais_has_heads_that_weights_do_not_tell():
+def test_the_heads_of_a_tower_wider_than_openais_do_not_follow_from_its_weights():
     shapes = miniclip.params.flatten(checkpoints.CLIPConfig(VisionConfig(28, 14, 1280, 1, 16, 64), None, 8).shapes())
-    with pytest.raises(miniclip.InputError, match="how many heads an image tower of width 1280 has"):
+    with pytest.raises(miniclip.InputError, match="1280 wide, and only a configuration says how many heads"):
         checkpoints.infer_config(shapes)
 
 

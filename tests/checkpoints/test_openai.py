@@ -1,4 +1,4 @@
-"""OpenAI's checkpoints, made by their code with random weights: read right, and written so that it reads them."""
+"""OpenAI's checkpoints: we read what OpenAI's code writes (with random weights), and it reads what we write."""
 
 import dataclasses
 import subprocess
@@ -23,7 +23,7 @@ RESNET = (16, 64, (1, 2, 1, 1), 16, None, 11, 100, 64, 1, 2)
 
 
 def reduced(name):
-    """The sizes of an official model as its class takes them: depths and grids are kept, widths and patches are not."""
+    """Constructor arguments of an official model: its depths and grids, but smaller widths and patches."""
     visual, text = PRESETS[name].visual, PRESETS[name].text
     if isinstance(visual, ResNetConfig):
         image = (visual.image_size, visual.layers, 8, None)
@@ -39,7 +39,7 @@ def batch(sizes, seed=0):
 
 
 def official_stages(model, images, tokens):
-    """{our name for a stage: what the official model has there}, for each tower, by hooks on its modules."""
+    """{our name for a stage: the official model's value}, for each tower, by hooks on its modules."""
     visual, text = {}, {}
 
     def catch(stages, name, swap=False):
@@ -114,7 +114,7 @@ def test_a_full_size_archive_equals_the_official_model_in_little_memory(
     assert relative_error(model.encode_text(tokens), text_features) < 1e-5
     assert relative_error(model(images, tokens)[0], theirs) < 1e-4
 
-    # In a process of its own: the most memory that loading ever had, pages of the file included.
+    # In its own process, so that the peak memory, which includes pages of the file, is that of loading.
     program = (
         "import sys, miniclip\n"
         "from miniclip import checkpoints\n"
@@ -147,7 +147,7 @@ def test_a_state_dict_loads_as_its_archive(sizes, tmp_path, official_model, save
         assert read == config and same_tree(values, tree)
     with pytest.raises(miniclip.InputError, match=r"state\.pt: .* give activation='quick_gelu'"):
         checkpoints.load(tmp_path / "state.pt")
-    with pytest.raises(miniclip.InputError, match=r"archive\.pt: says itself that its activation is not gelu"):
+    with pytest.raises(miniclip.InputError, match=r"archive\.pt: the file states its activation, and it is not gelu"):
         checkpoints.load(tmp_path / "archive.pt", activation="gelu")
     read, _, _ = checkpoints.load(tmp_path / "state.pt", activation="gelu")
     assert read.text.activation == "gelu" and getattr(read.visual, "activation", "gelu") == "gelu"
@@ -179,7 +179,7 @@ def archive(path, sizes, official_model, save_torchscript):
 
 @pytest.mark.parametrize("to", FORMS)
 @pytest.mark.parametrize("sizes", [VIT, RESNET], ids=["vit", "resnet"])
-def test_what_is_converted_comes_back(sizes, to, tmp_path, official_model, save_torchscript, same_tree):
+def test_conversion_and_back_is_the_identity(sizes, to, tmp_path, official_model, save_torchscript, same_tree):
     archive(tmp_path / "source.pt", sizes, official_model, save_torchscript)
     target = tmp_path / FORMS[to]
     if to == "hf" and sizes is RESNET:
@@ -191,7 +191,7 @@ def test_what_is_converted_comes_back(sizes, to, tmp_path, official_model, save_
     config, tree, _ = checkpoints.load(tmp_path / "source.pt")
     read, values, _ = checkpoints.load(target)
     assert read == config and same_tree(values, tree)
-    convert(target, tmp_path / "again", to)  # from each form to each, by way of ours
+    convert(target, tmp_path / "again", to)  # from each form to each other, by way of ours
     assert same_tree(checkpoints.load(tmp_path / "again")[1], tree)
 
 
@@ -205,12 +205,12 @@ def test_what_is_converted_comes_back(sizes, to, tmp_path, official_model, save_
         ("visual", {"channels": 4}, "visual.channels 4, not 3"),
         ("text", {"eps": 1e-6}, "text.eps 1e-06, not 1e-05"),
         ("text", {"eot_token_id": 5}, "text.eot_token_id 5, not None"),
-        (None, {"visual": None}, "no models of one tower alone"),
-        (None, {"text": None}, "no models of one tower alone"),
-        (None, {"embed_dim": None}, "no models of one tower alone, or without projections"),
+        (None, {"visual": None}, "cannot express a model with one tower"),
+        (None, {"text": None}, "cannot express a model with one tower"),
+        (None, {"embed_dim": None}, "cannot express a model with one tower, or without projections"),
     ],
 )
-def test_what_openais_code_would_take_for_another_model_is_refused(part, change, message, tmp_path):
+def test_a_model_that_openais_code_would_build_differently_is_refused(part, change, message, tmp_path):
     config = miniclip.config.CLIPConfig(
         VisionConfig(40, 8, 64, 1, 1, 256), TextConfig(11, 100, 64, 1, 1, 256, eot_token_id=99), 16
     )
@@ -237,7 +237,7 @@ def test_openais_own_code_loads_what_we_write(sizes, tmp_path, official_model, s
     state = torch.load(tmp_path / "m.pt", weights_only=True)
     built = official_model.module.build_model(dict(state))  # halves the weights
     assert built.visual.input_resolution == sizes[1]
-    built.float().load_state_dict({name: x for name, x in state.items() if name not in openai.MARKS})
+    built.float().load_state_dict({name: x for name, x in state.items() if name not in openai.SIZES})
     images, tokens = map(torch.from_numpy, batch(sizes))
     with torch.no_grad():
         assert relative_error(built.encode_image(images), official.encode_image(images)) < 1e-5

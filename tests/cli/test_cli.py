@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it: what it prints, and its exit codes."""
+"""The command line, run as users run it: what it prints, and its exit codes."""
 
 import json
 import os
@@ -90,10 +90,10 @@ def test_a_converted_model_classifies_the_same(pictures, tmp_path, to):
         (["absent.pt", "--to", "hf"], "absent.pt: no such file"),
         (["shapes", "--to", "hf", "--image-size", "48", "64"], "square pictures"),
         (["shapes", "--to", "miniclip", "--image-size", "3"], "do not fit a picture"),
-        (["shapes", "--to", "miniclip", "--activation", "gelu"], "says itself that its activation is not gelu"),
+        (["shapes", "--to", "miniclip", "--activation", "gelu"], "the file states its activation, and it is not gelu"),
     ],
 )
-def test_what_cannot_be_converted_leaves_nothing_behind(tmp_path, arguments, message):
+def test_a_failed_conversion_leaves_no_files(tmp_path, arguments, message):
     done = miniclip("convert", arguments[0], "out", *arguments[1:], cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     assert message in done.stderr and done.stderr.count("\n") == 1
@@ -104,32 +104,32 @@ def test_a_model_is_converted_for_another_picture_and_type(tmp_path):
     out = tmp_path / "wide.safetensors"
     done = miniclip("convert", "shapes", out, "--to", "miniclip", "--image-size", "48", "80", "--dtype", "float16")
     assert done.returncode == 0, done.stderr
-    told = json.loads(miniclip("info", out, "--json").stdout)
-    assert told["config"]["visual"]["image_size"] == [48, 80]
-    assert told["shapes"]["visual.patch_embed.position_embedding"][0] == 1 + 6 * 10
+    info = json.loads(miniclip("info", out, "--json").stdout)
+    assert info["config"]["visual"]["image_size"] == [48, 80]
+    assert info["shapes"]["visual.patch_embed.position_embedding"][0] == 1 + 6 * 10
     assert out.stat().st_size < 3e6  # two bytes a number
 
 
-def test_a_vocabulary_that_is_missing_is_told_with_its_reason(tmp_path):
+def test_a_missing_vocabulary_is_reported_with_its_reason(tmp_path):
     text = TextConfig(context_length=9, vocab_size=300, width=64, layers=1, heads=1, mlp_width=64, eot_token_id=299)
     config = CLIPConfig(visual=None, text=text, embed_dim=8)
     tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), config.shapes())
     checkpoints.save(tmp_path / "tiny.safetensors", config, tree)
     done = miniclip("convert", tmp_path / "tiny.safetensors", tmp_path / "out", "--to", "hf")
     assert done.returncode == 0, done.stderr
-    reason = "this model came without one, and its 300 ids are not the official 49408"
-    assert done.stderr == f"without a vocabulary: {reason}\n"
+    reason = "this model has none of its own, and its 300 ids are not the official 49408"
+    assert done.stderr == f"the vocabulary is not written: {reason}\n"
 
 
 def test_info_counts_parameters():
     done = miniclip("info", "shapes", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    sizes = dict.fromkeys(told["shapes"], 1)
-    for name, shape in told["shapes"].items():
+    info = json.loads(done.stdout)
+    sizes = dict.fromkeys(info["shapes"], 1)
+    for name, shape in info["shapes"].items():
         for n in shape:
             sizes[name] *= n
-    assert sum(told["parameters"].values()) == sum(sizes.values())
+    assert sum(info["parameters"].values()) == sum(sizes.values())
     table = miniclip("info", "shapes")
     assert table.returncode == 0
     assert "visual.patch_embed.weight" in table.stdout and f"{sum(sizes.values()):,}" in table.stdout
@@ -144,7 +144,7 @@ def test_doctor_reports(tmp_path):
 
 @pytest.fixture
 def bad_files(tmp_path):
-    """A directory with a good picture, a text that is called a picture, and an empty directory."""
+    """A directory with a picture, a text file with a picture's name, and an empty directory."""
     Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "empty").mkdir()
@@ -159,7 +159,7 @@ def bad_files(tmp_path):
         (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
         (
             ["classify", "good.png", *LABELS, "--model", "text.png"],
-            "text.png: begins neither as a safetensors file nor",
+            "text.png: is neither a safetensors file nor a PyTorch file",
         ),
         (["classify", "good.png", "--labels", "red " * 40], "text 0 has 42 tokens"),
         (["classify", "good.png", *LABELS, "--template", "a photo"], "the template 'a photo' has no {}"),

@@ -67,7 +67,7 @@ SIZES = {
 
 
 def official(sizes):
-    """transformers' AlignModel in evaluation mode, no parameter nor statistic left at a special value."""
+    """transformers' AlignModel in evaluation mode; no parameter or statistic keeps a special value such as 0 or 1."""
     torch.manual_seed(0)
     model = AlignModel(AlignConfig(**sizes)).eval()
     with torch.no_grad():
@@ -83,7 +83,7 @@ def official(sizes):
 
 @pytest.fixture(scope="module", params=SIZES)
 def pair(request, tmp_path_factory):
-    """(transformers' model, the directory that it saved itself in)."""
+    """(transformers' model, the directory that it was saved in)."""
     model = official(SIZES[request.param])
     directory = tmp_path_factory.mktemp("align") / "m"
     model.save_pretrained(directory)
@@ -91,7 +91,7 @@ def pair(request, tmp_path_factory):
 
 
 def batch(config, count=3, length=11):
-    """Pictures, tokens that end early but for one text, and how many each text has."""
+    """Pictures, tokens (all texts but one end early), and the lengths of the texts."""
     rng, side = np.random.default_rng(1), config.vision_config.image_size
     images = rng.standard_normal((count, 3, side, side)).astype(np.float32)
     pad = config.text_config.pad_token_id
@@ -206,7 +206,7 @@ def small(tmp_path_factory):
     return directory
 
 
-FIXED = {  # what kakaobrain/align-base's preprocessor_config.json has
+FIXED = {  # as in kakaobrain/align-base's preprocessor_config.json
     "do_center_crop": True,
     "do_normalize": False,
     "include_top": False,
@@ -229,14 +229,14 @@ def test_triton_computes_the_same(small, relative_error):
 def test_padding_changes_nothing_and_neither_does_the_batch(small, relative_error):
     model, _ = miniclip.load(small)
     tokens = model.tokenize(["red", "a heart"])
-    assert tokens.shape == (2, 20)  # what fits, and at most 64
+    assert tokens.shape == (2, 20)  # as many as fit, and at most 64
     expected = model.encode_text(tokens)
     for same in (tokens[:, :12], np.pad(model.tokenize(["red", "a heart"], 15), ((0, 0), (0, 5)))):
         assert relative_error(model.encode_text(same), expected) < 1e-6
     assert relative_error(model.encode_text(tokens[1:]), expected[1:]) < 1e-6
 
 
-def test_types_of_tokens_are_looked_up(small, relative_error):
+def test_token_types_are_looked_up(small, relative_error):
     model, directory = miniclip.load(small)[0], small
     official = AlignModel.from_pretrained(directory).eval()
     _, tokens, lengths = batch(official.config)
@@ -266,7 +266,7 @@ def test_a_model_without_its_vocabulary_says_so(pair):
 
 @pytest.mark.parametrize("size", [(300, 400), (400, 300), (65, 65), (10, 7), (1, 1), (1000, 20)])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_pictures_are_prepared_as_by_transformers(small, size, mode):
+def test_pictures_are_prepared_as_in_transformers(small, size, mode):
     _, preprocess = miniclip.load(small)
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     image = Image.fromarray(pixels).convert(mode)
@@ -293,7 +293,7 @@ def test_every_canonical_name_is_hit_exactly_once(small):
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-def test_what_we_write_transformers_loads_and_agrees(pair, weights, tmp_path, relative_error, same_tree):
+def test_transformers_loads_what_we_write_and_computes_the_same(pair, weights, tmp_path, relative_error, same_tree):
     official, directory = pair
     config, tree, _ = checkpoints.load(directory)
     huggingface.save(tmp_path / "m", config, tree)
@@ -311,7 +311,7 @@ def test_what_we_write_transformers_loads_and_agrees(pair, weights, tmp_path, re
     assert same_tree(same, tree)
 
 
-def test_one_file_of_ours_has_all(small, tmp_path, same_tree):
+def test_one_file_of_ours_has_the_whole_model(small, tmp_path, same_tree):
     config, tree, tokenizer = checkpoints.load(small)
     checkpoints.save(tmp_path / "m.safetensors", config, tree, tokenizer=tokenizer)
     found, same, pieces = checkpoints.load(tmp_path / "m.safetensors")
@@ -365,7 +365,7 @@ def test_a_text_tower_without_a_pooler(small, tmp_path):
     tokens = batch(AlignConfig(**SIZES["small"]))[1]
     stages = traced(model, model.encode_text, tokens)
     assert "pooler" not in stages and "features" in stages
-    with pytest.raises(miniclip.InputError, match=r"no way to say .*text\.pooler False"):
+    with pytest.raises(miniclip.InputError, match=r"cannot express .*text\.pooler False"):
         huggingface.save(tmp_path / "again", model.config, model.params)
 
 
@@ -389,13 +389,13 @@ def test_a_text_tower_without_a_pooler(small, tmp_path):
         ("config.json", {"vision_config": 7}, "not the configuration"),
         ("config.json", {"text_config": {**TEXT, "pad_token_id": 60}}, "pad_token_id is 60"),
         ("config.json", {"text_config": {**TEXT, "hidden_size": 65}}, "width 65 cannot be shared"),
-        ("preprocessor_config.json", {"crop_size": {"height": 99, "width": 99}}, "image_size is 99, more than"),
+        ("preprocessor_config.json", {"crop_size": {"height": 99, "width": 99}}, "image_size is 99, expected at most"),
         ("preprocessor_config.json", {"do_normalize": True}, "do_normalize = True"),
         ("preprocessor_config.json", {"resample": 3}, "resample = 3"),
         ("preprocessor_config.json", {"size": {"shortest_edge": 3}}, "not the configuration"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(file, change, message, small, tmp_path):
+def test_configurations_that_do_not_fit_are_refused_by_name(file, change, message, small, tmp_path):
     shutil.copytree(small, tmp_path / "m")
     path = tmp_path / "m" / file
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

@@ -1,4 +1,4 @@
-"""BatchNorms folded into convolutions and out of them again: the same function, and nothing lost on the way back."""
+"""BatchNorms are folded into convolutions and unfolded again: the function stays the same, and no bit is lost."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ import miniclip
 from miniclip.families import batch_norm
 from miniclip.families.clip.openai import BATCH_NORMS, EPS
 
-# A convolution's name and its BatchNorm's, of each kind that OpenAI's ResNets have.
+# The names of a convolution and of its BatchNorm, for each kind in OpenAI's ResNets.
 PAIRS = [
     ("visual.conv1", "visual.bn1"),
     ("visual.conv3", "visual.bn3"),
@@ -34,7 +34,7 @@ def random_pair(conv, norm, N=3, C=2, k=3, dtype=np.float32):
 
 
 def official(tensors, conv, norm, x):
-    """What torch makes of the pair, x (B, C, height, width)."""
+    """The pair's output in torch, x (B, C, height, width)."""
     part = {name: torch.from_numpy(x) for name, x in tensors.items()}
     x = torch.nn.functional.conv2d(x, part[f"{conv}.weight"])
     statistics = (part[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
@@ -61,7 +61,7 @@ def test_folded_parameters_are_float32_and_rounded_once(dtype):
         np.testing.assert_array_equal(x, exact[name].astype(np.float32))
 
 
-def test_all_else_is_left_alone_and_nothing_is_copied():
+def test_everything_else_is_unchanged_and_not_copied():
     vit = {name: np.ones(2) for name in ("visual.conv1.weight", "visual.ln_pre.bias", "transformer.bn1x.weight")}
     for change in (fold, unfold):
         assert all(x is vit[name] for name, x in change(dict(vit)).items())
@@ -87,8 +87,8 @@ def test_unfolding_and_folding_gives_every_float32_back_to_the_last_bit(weight, 
         assert {name: x.tobytes() for name, x in back.items()} == {name: x.tobytes() for name, x in tensors.items()}
 
 
-def test_the_variance_is_near_enough_to_one_for_every_significand():
-    """Numbers on both sides of every rounding: all significands in steps, the least and the largest of each."""
+def test_the_variance_is_close_enough_to_one_for_every_significand():
+    """Numbers on both sides of every rounding: significands in steps, the smallest and the largest of each."""
     steps = np.r_[0:64, np.arange(64, 1 << 23, 997), (1 << 23) - 64 : 1 << 23].astype(np.uint32)
     weight = np.concatenate([(steps | exponent << 23).view(np.float32) for exponent in (0, 1, 127, 254)])
     tensors = {"visual.conv1.weight": weight.reshape(-1, 1, 1, 1), "visual.conv1.bias": weight}
@@ -109,7 +109,7 @@ def test_an_unfolded_batch_norm_adds_the_bias_and_nothing_else_in_torchs_arithme
     assert np.float32(tensors[f"{norm}.running_var"][0]) + np.float32(EPS) == 1
 
 
-# ---------------------------------------------------------------------------------------------- what cannot be
+# ----------------------------------------------------------------------------------------------- refused files
 
 
 @each_pair
@@ -125,7 +125,7 @@ def test_an_incomplete_batch_norm_is_refused_by_name(conv, norm, missing):
     assert str(error.value) == f"{norm} is incomplete: there is no {name}"
 
 
-def test_what_is_too_large_becomes_infinite():
+def test_numbers_that_are_too_large_become_infinite():
     tensors = random_pair(*PAIRS[0]) | {"visual.bn1.weight": np.full(3, 1e300), "visual.bn1.running_mean": np.zeros(3)}
     assert np.isinf(fold(tensors)["visual.conv1.weight"]).any()
 
@@ -142,12 +142,12 @@ def test_a_batch_norm_that_was_never_counted_folds_too():
     [
         ({"visual.bn1.bias": np.zeros(4)}, r"visual\.bn1\.bias is \(4,\), expected \(3,\)"),
         ({"visual.bn1.running_var": np.ones((3, 1))}, r"visual\.bn1\.running_var is \(3, 1\)"),
-        ({"visual.bn1.running_var": np.array([1, -1e-6, 2])}, r"visual\.bn1\.running_var goes down to -1e-06"),
-        ({"visual.bn1.running_var": np.array([1, np.nan, 2])}, r"visual\.bn1\.running_var goes down to nan"),
-        ({"visual.conv1.weight": np.zeros((3, 2))}, r"visual\.conv1 has a BatchNorm, but is no convolution"),
+        ({"visual.bn1.running_var": np.array([1, -1e-6, 2])}, r"visual\.bn1\.running_var has a minimum of -1e-06"),
+        ({"visual.bn1.running_var": np.array([1, np.nan, 2])}, r"visual\.bn1\.running_var has a minimum of nan"),
+        ({"visual.conv1.weight": np.zeros((3, 2))}, r"visual\.conv1 has a BatchNorm, but is not a convolution"),
         ({"visual.conv1.bias": np.zeros(3)}, r"visual\.conv1 .* without a bias"),
     ],
 )
-def test_what_is_no_batch_norm_behind_a_convolution_is_refused_by_name(changes, message):
+def test_anything_but_a_batch_norm_after_a_convolution_is_refused_by_name(changes, message):
     with pytest.raises(miniclip.InputError, match=message):
         fold({**random_pair(*PAIRS[0]), **changes})

@@ -17,7 +17,7 @@ GRID = st.tuples(st.integers(1, 25), st.integers(1, 25))
 
 
 @given(old=GRID, new=GRID, seed=st.integers(0, 99))
-def test_positions_are_interpolated_as_by_torch(old, new, seed):
+def test_positions_are_interpolated_as_in_torch(old, new, seed):
     x = np.random.default_rng(seed).standard_normal((1 + old[0] * old[1], 5))
     ours = positions.interpolate(x, old, new)
     grid = torch.from_numpy(x[1:]).reshape(1, *old, 5).permute(0, 3, 1, 2)
@@ -105,7 +105,7 @@ def test_a_text_tower_has_no_image_size(official, tmp_path):
         families.with_image_size(miniclip.CLIPConfig(None, config.text, 512), {"text": tree["text"]}, 40)
 
 
-# ---------------------------------------------------------------------------------- pictures that are no squares
+# --------------------------------------------------------------------------------- pictures that are not square
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.tuples(st.integers(1, 40), st.integers(1, 40)))

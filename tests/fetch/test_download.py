@@ -1,6 +1,6 @@
-"""A file is fetched whole or not at all: every way in which a server or a disk fails."""
+"""A file is fetched whole or not at all, whatever a server or a disk does."""
 
-# ruff: noqa: F811  fixtures are imported, and asked for by their names
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
 import contextlib
 import errno
@@ -46,11 +46,11 @@ from miniclip.fetch.download import Expected, fetch
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
-# ------------------------------------------------------------------------------------------------ all goes well
+# ---------------------------------------------------------------------------------------------- without failures
 
 
 def test_a_file_is_written_as_the_server_has_it(get, arrived, server, tmp_path, capsys):
-    assert get(Answer()) == tmp_path / "cache" / "file"  # directories are made on the way
+    assert get(Answer()) == tmp_path / "cache" / "file"  # missing directories are created
     arrived()
     assert server.asked == [("/file", None, None)]
     assert "file: 100%" in capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_a_path_may_be_text(server, tmp_path):
     ],
     ids=["length", "no length", "odd length", "slowly", "in chunks"],
 )
-def test_whatever_is_known_beforehand_and_however_it_comes(get, arrived, answer, like):
+def test_a_file_arrives_whatever_is_known_of_it_and_however_it_is_sent(get, arrived, answer, like):
     get(answer, like=like)
     arrived()
 
@@ -94,7 +94,7 @@ def test_a_server_that_keeps_the_connection_open_is_not_waited_for(get, arrived)
 
 
 def test_a_slow_server_has_all_the_time_that_it_needs(get, arrived, monkeypatch):
-    """What times out is silence, not the file: this one takes three times TIMEOUT."""
+    """Only silence times out: this file takes three times TIMEOUT in total."""
     content = CONTENT[:9]
 
     def answer(handler):
@@ -152,7 +152,7 @@ def test_git_s_own_sum_is_understood(get, arrived, refused, tmp_path):
     arrived()
 
 
-# ------------------------------------------------------------------------------------------ cut, and gone on with
+# ----------------------------------------------------------------------------------------------- cut and resumed
 
 
 def test_after_a_cut_only_the_rest_is_asked_for(get, arrived, server):
@@ -175,7 +175,7 @@ def test_between_connections_there_is_a_pause(get, arrived, monkeypatch):
     assert pauses == [7, 7]
 
 
-def test_a_cut_that_brings_nothing_more_ends_it_and_what_came_is_kept(get, refused, arrived, server, tmp_path):
+def test_a_cut_without_new_bytes_ends_the_fetch_and_the_part_is_kept(get, refused, arrived, server, tmp_path):
     message = refused(Answer(cut=300_000), Answer(cut=0), reason="cut off after 300000 of", left=["file.part"])
     assert "300000 bytes have come and are kept" in message
     assert (tmp_path / "cache" / "file.part").read_bytes() == CONTENT[:300_000]
@@ -184,7 +184,7 @@ def test_a_cut_that_brings_nothing_more_ends_it_and_what_came_is_kept(get, refus
     assert server.ranges == [None, "bytes=300000-", "bytes=300000-"]
 
 
-def test_a_stall_that_brings_nothing_ends_it(refused):
+def test_a_stall_without_new_bytes_ends_the_fetch(refused):
     message = refused(Answer(stall=0), reason="nothing came for 0.3 seconds")
     assert "kept" not in message
 
@@ -193,7 +193,7 @@ def test_a_connection_that_is_reset_is_a_cut(get, arrived):
     def answer(handler):
         Answer(cut=300_000).give(handler)
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close by a reset
-        time.sleep(0.05)  # what was sent before is not thrown away
+        time.sleep(0.05)  # time for the client to receive what was sent
 
     get(answer, Answer())
     arrived()
@@ -225,7 +225,7 @@ def test_a_server_that_gives_next_to_nothing_is_given_up(refused, server):
     assert len(server.asked) == 9
 
 
-ODD = {  # how a server may answer to a range, other than with it
+ODD = {  # answers to a request for a range that are not this range
     "another start": Answer(CONTENT, headers={"Content-Range": f"bytes 1-{N - 1}/{N}"}),
     "another size": Answer(CONTENT, headers={"Content-Range": f"bytes 300000-{N - 1}/{N + 1}"}),
     "no range at all": Answer(CONTENT, headers={"Content-Range": None}),
@@ -235,7 +235,7 @@ ODD = {  # how a server may answer to a range, other than with it
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
-def test_an_odd_answer_to_a_range_means_to_start_over(get, arrived, server, odd):
+def test_after_an_odd_answer_to_a_range_the_fetch_starts_over(get, arrived, server, odd):
     get(Answer(cut=300_000), odd, Answer())
     arrived()
     assert server.ranges == [None, "bytes=300000-", None]
@@ -255,8 +255,8 @@ def test_a_whole_answer_to_a_range_starts_over(get, arrived, server):
     assert len(server.asked) == 2
 
 
-def test_a_piece_that_nobody_asked_for_is_refused(refused, server):
-    refused(Answer(status=206), reason="another piece of the file than it was asked for")
+def test_a_piece_that_was_not_asked_for_is_refused(refused, server):
+    refused(Answer(status=206), reason="another piece of the file than the one asked for")
     refused(Answer(status=416), reason="HTTP 416")
     assert len(server.asked) == 2
 
@@ -274,7 +274,7 @@ def test_pieces_of_two_versions_are_thrown_away(get, arrived, server):
     assert server.ranges == [None, "bytes=300000-", None]
 
 
-def test_if_it_is_wrong_from_nothing_too_that_is_the_end(refused, server, tmp_path):
+def test_a_file_that_is_also_wrong_from_the_start_is_refused(refused, server, tmp_path):
     left_part(tmp_path, CONTENT[:300_000])
     refused(Answer(OTHER), reason="checksum")
     assert server.ranges == ["bytes=300000-", None]
@@ -291,10 +291,10 @@ def test_a_part_that_is_whole_needs_no_server(get, arrived, server, tmp_path):
     "part, like",
     [
         (CONTENT + b"!", expected()),  # longer than the whole
-        (CONTENT[:9], Expected(size=N)),  # nothing tells of what it is a part
+        (CONTENT[:9], Expected(size=N)),  # may be a part of another file
     ],
 )
-def test_a_part_that_cannot_be_one_is_not_gone_on_with(get, arrived, server, tmp_path, part, like):
+def test_a_part_that_cannot_be_checked_is_not_resumed(get, arrived, server, tmp_path, part, like):
     left_part(tmp_path, part)
     get(Answer(), like=like)
     arrived()
@@ -309,7 +309,7 @@ WRONG = {
     "a page without a length": (Answer(PAGE, ranges=False, headers=UNANNOUNCED), f"cut off after 1800 of {N} bytes"),
     "a page of HTML": (Answer(PAGE, ranges=False, headers={"Content-Type": "text/html; charset=utf-8"}), "of HTML"),
     "nothing": (b"HTTP/1.0 204 No Content\r\n\r\n", f"has 0 bytes, expected {N}"),
-    "a page for a piece": (ODD_RANGE, "another piece of the file than it was asked for"),
+    "a page for a piece": (ODD_RANGE, "another piece of the file than the one asked for"),
     "more than the file": (Answer(OTHER + OTHER, ranges=False, headers=UNANNOUNCED), f"longer than the {N} bytes"),
     "a piece too many": (
         Answer(CONTENT + b"!", headers={**UNANNOUNCED, "Content-Range": f"bytes 700000-{N - 1}/{N}"}),
@@ -319,7 +319,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("answer, reason", WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_answer_leaves_what_has_come(get, refused, arrived, server, tmp_path, answer, reason):
+def test_a_wrong_answer_leaves_the_part_unchanged(get, refused, arrived, server, tmp_path, answer, reason):
     left_part(tmp_path, CONTENT[:700_000])
     message = refused(answer, reason=reason, left=["file.part"])
     assert "700000 bytes have come and are kept" in message
@@ -334,7 +334,7 @@ def test_without_a_sum_pieces_are_not_put_together(refused, server):
     assert server.ranges == [None]
 
 
-def test_an_interrupted_download_is_gone_on_with(get, arrived, server, tmp_path, monkeypatch):
+def test_an_interrupted_download_is_resumed(get, arrived, server, tmp_path, monkeypatch):
     def interrupt(response):
         monkeypatch.undo()
         raise KeyboardInterrupt
@@ -351,7 +351,7 @@ def test_an_interrupted_download_is_gone_on_with(get, arrived, server, tmp_path,
     assert server.ranges == [None, f"bytes={begun}-"]
 
 
-# ------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------- refused answers
 
 REFUSED = {
     "another file": (Answer(OTHER), f"has the checksum {sha256(OTHER)}, expected {sha256(CONTENT)}"),
@@ -369,7 +369,7 @@ REFUSED = {
     ),
     "a page to log in at": (
         Answer(b"<html>", headers={"Content-Length": None, "Content-Type": "text/html"}),
-        "gives a page of HTML and no file",
+        "sends a page of HTML, not the file",
     ),
     "404": (b"HTTP/1.0 404 Not Found\r\n\r\n" + CONTENT, "HTTP 404 Not Found: there is no such file"),
     "401": (Answer(status=401), "HTTP 401 Unauthorized: it may not be fetched without permission"),
@@ -379,19 +379,19 @@ REFUSED = {
     "429, when": (Answer(status=429, headers={"Retry-After": 60}), "try again after 60 seconds"),
     "500": (b"HTTP/1.0 500 Out of order\r\n\r\n", "HTTP 500 Out of order: the server fails, try again later"),
     "503": (Answer(status=503), "HTTP 503 Service Unavailable: the server fails"),
-    "in circles": (b"HTTP/1.0 302 Found\r\nLocation: /file\r\n\r\n", "leads in circles"),
+    "in circles": (b"HTTP/1.0 302 Found\r\nLocation: /file\r\n\r\n", "redirects in circles"),
     "to a file of ours": (b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "neither http nor https"),
     "to ftp": (
         b"HTTP/1.0 302 Found\r\nLocation: ftp://a:b@example.org/file?c\r\n\r\n",
         "redirects from http to ftp://example.org/file, which is not followed",
     ),
-    "no answer": (b"", "no HTTP (RemoteDisconnected)"),
-    "another protocol": (b"220 mail.example.org ready\r\n", "no HTTP (BadStatusLine)"),
+    "no answer": (b"", "not an HTTP answer (RemoteDisconnected)"),
+    "another protocol": (b"220 mail.example.org ready\r\n", "not an HTTP answer (BadStatusLine)"),
 }
 
 
 @pytest.mark.parametrize("answer, reason", REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_good_is_told_and_leaves_nothing(refused, answer, reason, monkeypatch):
+def test_an_unusable_answer_is_an_error_and_leaves_no_file(refused, answer, reason, monkeypatch):
     answered = []
     ask = download.ask
     monkeypatch.setattr(download, "ask", lambda *arguments: answered.append(ask(*arguments)) or answered[-1])
@@ -414,7 +414,7 @@ def test_a_server_without_end_is_stopped(refused, tmp_path):
     assert max(written, default=0) <= N
 
 
-def test_what_a_status_means_can_be_told_by_the_caller(refused):
+def test_the_caller_can_explain_a_status(refused):
     refused(Answer(status=403), reason="HTTP 403 Forbidden: ask Ann for it", explain={403: "ask Ann for it"})
 
 
@@ -440,7 +440,7 @@ def test_a_server_that_is_not_there_refuses_the_connection(tmp_path):
     assert url in str(error.value) and files_in(tmp_path) == []
 
 
-def test_a_host_that_is_not_there_is_told(tmp_path, monkeypatch):
+def test_a_host_that_does_not_exist_is_an_error(tmp_path, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -479,20 +479,20 @@ def test_mirrors_are_tried_in_their_order(server, tmp_path):
     assert [path for path, _, _ in server.asked] == ["/a", "/b", "/c"]
 
 
-def test_a_mirror_goes_on_where_another_was_cut(server, tmp_path):
+def test_a_mirror_resumes_where_another_was_cut(server, tmp_path):
     server.script |= {"/a": [Answer(cut=300_000), Answer(cut=0)], "/b": [Answer()]}
     fetch([f"{server.url}/{name}" for name in "ab"], tmp_path / "file", expected())
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert server.asked[-1][:2] == ("/b", "bytes=300000-")
 
 
-def test_of_all_mirrors_it_is_told_why_they_failed(server, tmp_path):
+def test_the_error_says_why_each_mirror_failed(server, tmp_path):
     server.script |= {"/b": [Answer(OTHER)], "/c": [Answer(cut=9), Answer(cut=0)]}
     with pytest.raises(InputError) as error:
         fetch([f"{server.url}/{name}" for name in "abc"], tmp_path / "file", expected())
-    told = str(error.value).split("; ")
-    assert f"{server.url}/a: HTTP 404" in told[0] and f"{server.url}/b: has the checksum" in told[1]
-    assert f"{server.url}/c: cut off after 9 of {N} bytes" in told[2] and "9 bytes have come" in told[3]
+    reasons = str(error.value).split("; ")
+    assert f"{server.url}/a: HTTP 404" in reasons[0] and f"{server.url}/b: has the checksum" in reasons[1]
+    assert f"{server.url}/c: cut off after 9 of {N} bytes" in reasons[2] and "9 bytes have come" in reasons[3]
     assert files_in(tmp_path) == ["file.part"]
 
 
@@ -514,7 +514,7 @@ def test_only_the_rest_has_to_fit(get, arrived, tmp_path, monkeypatch):
 
 
 class FullDisk(io.FileIO):
-    """A file on a disk that takes half a megabyte: half a block at first, then nothing."""
+    """A file on a disk with half a megabyte left: it writes half a block at first, then nothing."""
 
     def write(self, block):
         room = 500_000 - self.seek(0, io.SEEK_END)
@@ -524,13 +524,13 @@ class FullDisk(io.FileIO):
 
 
 class SlowDisk(io.FileIO):
-    """A file that takes a little at a time, as it may."""
+    """A file that writes only a few bytes at a time, which is allowed."""
 
     def write(self, block):
         return super().write(block[:50_000])
 
 
-def test_what_a_disk_does_not_take_at_once_is_written_too(get, arrived, monkeypatch):
+def test_bytes_that_are_not_written_at_once_are_written_later(get, arrived, monkeypatch):
     monkeypatch.setattr(
         download, "open", lambda path, mode, **_: SlowDisk(path, "a+" if "a" in mode else "r"), raising=False
     )
@@ -565,7 +565,7 @@ def test_a_directory_that_may_not_be_written_is_named(get, tmp_path):
         get(Answer())
 
 
-# ------------------------------------------------------------------------------------- several at once, and deaths
+# ----------------------------------------------------------------------------- several at once, and killed processes
 
 WORKER = """
 import sys
@@ -578,7 +578,7 @@ download.fetch([sys.argv[1]], sys.argv[2], download.Expected(int(sys.argv[3]), s
 
 @contextlib.contextmanager
 def worker(url, path):
-    """A process that fetches CONTENT to `path` once it is told to."""
+    """A process that fetches CONTENT to `path` when it receives a line."""
     command = [sys.executable, "-c", WORKER, url, str(path), str(N), sha256(CONTENT)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -616,7 +616,7 @@ def test_of_many_threads_one_downloads(server, arrived, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_a_killed_process_leaves_what_came_and_blocks_nobody(server, get, arrived, tmp_path):
+def test_a_killed_process_leaves_its_part_and_no_lock(server, get, arrived, tmp_path):
     server.script["/file"] = [Answer(stall=300_000)]
     part = tmp_path / "cache" / "file.part"
     with worker(f"{server.url}/file", tmp_path / "cache" / "file") as process:
@@ -634,7 +634,7 @@ def test_a_killed_process_leaves_what_came_and_blocks_nobody(server, get, arrive
     assert server.ranges[-1] == "bytes=300000-"
 
 
-# --------------------------------------------------------------------------------- whatever the servers may do
+# -------------------------------------------------------------------------------------------- random servers
 
 RIGHT = CONTENT[:5000]
 answers = st.builds(
@@ -656,8 +656,8 @@ answers = st.builds(
     part=st.binary(max_size=9) | st.integers(0, 5001).map(lambda size: (CONTENT + b"!")[:size]),
     knows_size=st.booleans(),
 )
-def test_whatever_happens_the_file_is_right_or_not_there(mirrors, part, knows_size):
-    no_https = mock.patch.object(network, "_trusted", return_value=None)  # certificates take long to read
+def test_whatever_servers_do_the_file_is_right_or_does_not_exist(mirrors, part, knows_size):
+    no_https = mock.patch.object(network, "_trusted", return_value=None)  # reading certificates takes long
     with Server() as server, tempfile.TemporaryDirectory() as directory, no_https:
         path = Path(directory) / "file"
         path.with_name("file.part").write_bytes(part)

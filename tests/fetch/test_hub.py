@@ -1,4 +1,4 @@
-"""Which file is meant by a name, where it is looked for, and what is fetched if it is nowhere."""
+"""Which file a name means, where it is looked for, and what is fetched if it is not found."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def put(path, content):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home with nothing in it."""
+    """An empty home directory."""
     for name in OURS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -55,7 +55,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path_factory, monkeypatch):
-    """A server of the files in `server.directory`, and of refusals where `server.refused` has {path: HTTP status}."""
+    """A server of the files in `server.directory`; paths in `server.refused`, {path: HTTP status}, are refused."""
     directory = tmp_path_factory.mktemp("server")
 
     class Handler(SimpleHTTPRequestHandler):
@@ -90,7 +90,7 @@ def test_the_manifest_has_openai_s_models_under_openai_s_addresses(official_clip
     for name, url in official_clip._MODELS.items():
         entry = weights.manifest()["models"][name]
         assert entry["urls"][0] == url
-        assert url.split("/")[-2:] == [entry["sha256"], entry["file"]]  # their code takes the sum from there
+        assert url.split("/")[-2:] == [entry["sha256"], entry["file"]]  # OpenAI's code reads the sum from the address
         assert all(mirror.startswith("https://") and mirror.endswith(f"/{entry['file']}") for mirror in entry["urls"])
 
 
@@ -99,7 +99,7 @@ def test_the_manifest_describes_models_that_have_a_configuration(name):
     entry = weights.manifest()["models"][name]
     config = PRESETS[entry["configuration"]]
     ours = sum(math.prod(shape) for shape in params.flatten(config.shapes()).values())
-    # A ResNet's batch norms have two parameters for each channel, of which we fold one into the convolution before.
+    # A ResNet's BatchNorms have two parameters for each channel; one of them is folded into the convolution before.
     assert entry["parameters"] == ours if name.startswith("ViT") else 0.999 < ours / entry["parameters"] < 1
     assert 2 * entry["parameters"] < entry["bytes"] < 4 * entry["parameters"]  # most are in float16
     assert entry["licence"] == "MIT"
@@ -128,7 +128,7 @@ def test_available_models():
 
 @pytest.fixture
 def manifest(server, monkeypatch):
-    """A manifest of the same form, with files that this server has."""
+    """A manifest of the same form, with files from this server."""
     content = {name: name.encode() * 1000 for name in ("ViT-B-32.pt", "CLIP.png")}
     entries = {
         name: {"file": name, "urls": [f"{server.url}/{name}"], "sha256": sha256(each), "bytes": len(each)}
@@ -145,7 +145,7 @@ def manifest(server, monkeypatch):
     return content
 
 
-RIGHT = b"ViT-B-32.pt" * 1000  # only the size is looked at where it was checked before
+RIGHT = b"ViT-B-32.pt" * 1000  # a file in a cache was checked before: only its size is compared
 PLACES = ["cache", "theirs", "nowhere"]
 
 
@@ -154,7 +154,7 @@ def test_the_first_place_that_has_a_model_wins(home, server, manifest, first):
     places = {"cache": home / "cache", "theirs": home / ".cache" / "clip", "nowhere": None}
     for place in PLACES[first:-1]:
         put(places[place] / "ViT-B-32.pt", RIGHT[::-1])
-    for place in PLACES[:first]:  # a file of another size is passed over
+    for place in PLACES[:first]:  # a file of another size is ignored
         if place != "cache":
             put(places[place] / "ViT-B-32.pt", b"cut off")
     found = api.find("ViT-B/32")
@@ -165,7 +165,7 @@ def test_the_first_place_that_has_a_model_wins(home, server, manifest, first):
     assert hub.find_model("ViT-B/32") == found
 
 
-def test_a_directory_that_is_asked_for_gets_the_file_wherever_else_it_is(home, server, manifest):
+def test_a_file_is_fetched_into_root_even_if_it_is_elsewhere(home, server, manifest):
     for place in (home / "cache", home / ".cache" / "clip"):
         put(place / "ViT-B-32.pt", RIGHT)
     for _ in range(2):
@@ -187,7 +187,7 @@ def test_a_file_of_another_size_in_the_cache_is_fetched_again(home, server, mani
         api.find("ViT-B/32")
 
 
-def test_what_is_here_needs_no_network(home, server, manifest, monkeypatch):
+def test_files_on_this_machine_need_no_network(home, server, manifest, monkeypatch):
     monkeypatch.setenv("MINICLIP_OFFLINE", "1")
     path = put(home / "cache" / "CLIP.png", manifest["CLIP.png"])
     assert hub.file(weights.manifest()["test_files"]["CLIP.png"]) == path and server.asked == []
@@ -202,7 +202,7 @@ def test_a_wrong_sum_is_refused(home, server, manifest):
 
 @pytest.mark.parametrize("damaged", [RIGHT[:-1] + b"!", RIGHT[:-1]])
 @pytest.mark.parametrize("root", [None, "root"])
-def test_download_looks_at_the_sums_of_what_is_there(home, server, manifest, capsys, damaged, root):
+def test_download_checks_the_sums_of_existing_files(home, server, manifest, capsys, damaged, root):
     directory = home / (root or "cache")
     for name in ("ViT-B-32.pt", "CLIP.png"):
         put(directory / name, manifest[name][:-1] + damaged[-1:])
@@ -213,7 +213,7 @@ def test_download_looks_at_the_sums_of_what_is_there(home, server, manifest, cap
         assert server.asked == ["/ViT-B-32.pt", "/CLIP.png"]
 
 
-def test_download_leaves_the_cache_of_openai_s_package_alone(home, server, manifest, capsys):
+def test_download_does_not_change_the_cache_of_openai_s_package(home, server, manifest, capsys):
     theirs = put(home / ".cache" / "clip" / "ViT-B-32.pt", RIGHT[::-1])
     assert cli.main(["download", "ViT-B/32"]) == 0
     assert capsys.readouterr().out == f"ViT-B/32: {home / 'cache' / 'ViT-B-32.pt'}\n"
@@ -224,14 +224,14 @@ def test_download_leaves_the_cache_of_openai_s_package_alone(home, server, manif
     assert capsys.readouterr().out == f"ViT-B/32: {theirs}\n" and server.asked == ["/ViT-B-32.pt"]
 
 
-def test_download_looks_at_the_built_in_model_too(manifest, capsys):
+def test_download_checks_the_built_in_model_too(manifest, capsys):
     weights.manifest()["models"]["shapes"] = {**weights.manifest()["models"]["shapes"], "sha256": "0" * 64}
     assert cli.main(["download", "shapes"]) == 1
-    assert "shapes.safetensors: is damaged or not there: install miniclip again" in capsys.readouterr().err
+    assert "shapes.safetensors: is damaged or missing: install miniclip again" in capsys.readouterr().err
     assert hub.find_model("shapes") == weights.DIRECTORY / "shapes.safetensors"
 
 
-def test_download_looks_at_the_vocabulary_too(home, server, monkeypatch, capsys, official_vocabulary):
+def test_download_checks_the_vocabulary_too(home, server, monkeypatch, capsys, official_vocabulary):
     content = official_vocabulary.read_bytes()
     put(server.directory / VOCABULARY, content)
     entry = {**weights.manifest()["vocabulary"], "urls": [f"{server.url}/{VOCABULARY}"]}
@@ -241,7 +241,7 @@ def test_download_looks_at_the_vocabulary_too(home, server, monkeypatch, capsys,
     assert path.read_bytes() == content
 
 
-def test_a_file_that_may_not_be_read_is_fetched_anew(home, server, manifest, monkeypatch):
+def test_a_file_without_read_permission_is_fetched_again(home, server, manifest, monkeypatch):
     def forbidden(path, mode, **options):
         if path.name == "CLIP.png":
             raise PermissionError(13, "Permission denied")
@@ -253,7 +253,7 @@ def test_a_file_that_may_not_be_read_is_fetched_anew(home, server, manifest, mon
     assert path.read_bytes() == manifest["CLIP.png"] and server.asked == ["/CLIP.png"]
 
 
-def test_a_model_is_loaded_out_of_the_directory_that_is_named(home, server, manifest, monkeypatch):
+def test_a_model_is_loaded_from_download_root(home, server, manifest, monkeypatch):
     shapes = weights.DIRECTORY / weights.manifest()["models"]["shapes"]["file"]
     entry = {"file": "a.safetensors", "urls": [f"{server.url}/a.safetensors"], "bytes": shapes.stat().st_size}
     weights.manifest()["models"]["ViT-B/32"] = {**entry, "sha256": sha256(shapes.read_bytes())}
@@ -263,25 +263,23 @@ def test_a_model_is_loaded_out_of_the_directory_that_is_named(home, server, mani
     assert files_in(home) == ["root/a.safetensors"]
 
 
-def test_a_name_that_says_nothing_is_told_what_there_is(home, server):
+def test_the_error_for_an_unknown_name_lists_the_known_ones(home, server):
     for name in ("ViT-Z", "a/b/c", "../..x/y", "owner/..", "./model", "a b/c", "né/e"):
         with pytest.raises(InputError, match=r"there is no model .*shapes, RN50, .* nor a path, .*owner/name"):
             api.find(name)
     assert server.asked == []
-    reason = (
-        rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was taken for an id .*shapes, RN50, "
-    )
+    reason = rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was looked up on .*shapes, RN50, "
     with pytest.raises(InputError, match=reason):
         api.find("models/vit")
 
 
-def test_a_home_that_is_nobody_s_is_a_path_that_is_not_there(home, server):
+def test_the_home_of_an_unknown_user_is_a_missing_path(home, server):
     with pytest.raises(InputError, match="there is no model '~nobody-of-that-name/x' here"):
         api.find("~nobody-of-that-name/x")
     assert server.asked == []
 
 
-def test_what_exists_is_a_path_and_not_an_id(home, server, monkeypatch):
+def test_a_name_that_exists_is_a_path_and_not_an_id(home, server, monkeypatch):
     monkeypatch.chdir(home)
     (home / "openai" / "clip").mkdir(parents=True)
     assert str(api.find("openai/clip")) == "openai/clip" and server.asked == []
@@ -295,7 +293,7 @@ def test_a_vocabulary_that_is_nowhere_is_fetched_once(home, server, monkeypatch,
     put(server.directory / VOCABULARY, content)
     entry = {**weights.manifest()["vocabulary"], "urls": [f"{server.url}/{VOCABULARY}"]}
     monkeypatch.setattr(vocabulary, "manifest", lambda: {"vocabulary": entry})
-    monkeypatch.setitem(sys.modules, "clip", None)  # Python's sign for: there is no such package
+    monkeypatch.setitem(sys.modules, "clip", None)  # for Python this means that the package does not exist
     tokenizer = vocabulary.official_tokenizer()
     assert tokenizer.encode("Hello World!") == [3306, 1002, 256]  # as in the official notebook
     assert files_in(home) == [f"cache/{VOCABULARY}"] and (home / "cache" / VOCABULARY).read_bytes() == content
@@ -304,7 +302,7 @@ def test_a_vocabulary_that_is_nowhere_is_fetched_once(home, server, monkeypatch,
     vocabulary.official_tokenizer()
     assert server.asked == [f"/{VOCABULARY}"]
     (home / "cache" / VOCABULARY).unlink()
-    with pytest.raises(InputError, match=r"MINICLIP_OFFLINE=1 .*MINICLIP_VOCAB may name a copy"):
+    with pytest.raises(InputError, match=r"MINICLIP_OFFLINE=1 .*set MINICLIP_VOCAB to the path of a copy"):
         vocabulary.official_tokenizer()
 
 
@@ -320,7 +318,7 @@ IDLE = {"README.md": b"#", "pytorch_model.bin": b"other weights", "flax_model.ms
 
 
 def publish(server, files, commit=COMMIT, repo_id="owner/name"):
-    """Put the files on the server as Hugging Face has them, those of weights with a SHA-256, others with git's sum."""
+    """Put files on the server as on Hugging Face: files of weights have a SHA-256, the others git's sum."""
     siblings = []
     for name, content in files.items():
         put(server.directory / repo_id / "resolve" / commit / name, content)
@@ -328,7 +326,7 @@ def publish(server, files, commit=COMMIT, repo_id="owner/name"):
         entry = {"rfilename": name, "size": len(content), "blobId": git.stdout.decode().strip()}
         if name.endswith((".safetensors", ".bin")):
             entry["lfs"] = {"size": len(content), "sha256": sha256(content), "pointerSize": 134}
-            entry["blobId"] = COMMIT  # of the pointer, not of what it points to
+            entry["blobId"] = COMMIT  # the sum of the git-lfs pointer, not of the file
         siblings.append(entry)
     listing = {"id": repo_id, "sha": commit, "siblings": siblings}
     put(server.directory / "api" / "models" / repo_id, json.dumps(listing).encode())
@@ -368,7 +366,7 @@ def test_the_files_of_one_format_are_fetched_the_configuration_last(home, server
 
 
 def test_the_names_are_those_that_directories_are_read_by():
-    """What is chosen here is read there."""
+    """The files that `hub` chooses are those that `checkpoints` reads."""
     assert huggingface.WEIGHTS == ("model.safetensors", "pytorch_model.bin")
     assert (open_clip.CONFIG, open_clip.WEIGHTS[0]) == tuple(OPEN_CLIP)
 
@@ -414,13 +412,13 @@ def test_hugging_face_s_own_cache_is_used_if_it_has_all(home, server, monkeypatc
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / name).symlink_to(blob)
         if name == missing:
-            blob.unlink()  # a file that Hugging Face's code has not finished
+            blob.unlink()  # as if Hugging Face's code had not finished this file
     publish(server, HF)
     assert (api.find("owner/name") == snapshot) == (missing is None)
     assert (server.asked == []) == (missing is None)
 
 
-def test_what_was_interrupted_is_gone_on_with(home, server):
+def test_an_interrupted_snapshot_is_resumed(home, server):
     publish(server, HF)
     server.refused[f"/owner/name/resolve/{COMMIT}/config.json"] = 503
     with pytest.raises(InputError, match=r"config\.json cannot be fetched: .*HTTP 503"):
@@ -467,20 +465,20 @@ def test_the_token_is_sent_along(server, monkeypatch, token):
     "status, reason",
     [
         (404, "HTTP 404 Not Found: there is no owner/name$"),
-        (401, "HTTP 401 Unauthorized: owner/name does not exist, or is private or gated: HF_TOKEN has to hold a token"),
-        (403, "HTTP 403 Forbidden: owner/name does not exist, or is private or gated: HF_TOKEN has to hold a token"),
+        (401, "HTTP 401 Unauthorized: owner/name does not exist, or is private or gated: set HF_TOKEN to a token"),
+        (403, "HTTP 403 Forbidden: owner/name does not exist, or is private or gated: set HF_TOKEN to a token"),
         (500, "HTTP 500 Internal Server Error: the server fails"),
     ],
 )
-def test_a_model_that_may_not_be_had_is_told(home, server, status, reason):
+def test_the_error_for_a_refused_model_says_why(home, server, status, reason):
     server.refused["/api/models/owner/name"] = status
     with pytest.raises(InputError, match=reason) as error:
         hub.snapshot("owner/name")
     assert f"{server.url}/api/models/owner/name: " in str(error.value) and files_in(home) == []
 
 
-def test_files_that_may_not_be_had_are_told(server):
-    publish(server, HF)  # everybody may see the listing of a gated model
+def test_the_error_for_refused_files_says_why(server):
+    publish(server, HF)  # the listing of a gated model is public
     server.refused[f"/owner/name/resolve/{COMMIT}/model.safetensors"] = 403
     with pytest.raises(InputError, match=r"model\.safetensors: HTTP 403 Forbidden: owner/name .*gated: HF_TOKEN"):
         hub.snapshot("owner/name")
@@ -500,9 +498,9 @@ def test_files_that_may_not_be_had_are_told(server):
         {"text_encoder/config.json": b"{}", "text_encoder/model.safetensors": b""},
     ],
 )
-def test_a_repository_without_a_clip_is_told(home, server, files):
+def test_a_repository_without_a_clip_is_refused(home, server, files):
     publish(server, files)
-    with pytest.raises(InputError, match=f"{server.url}/owner/name has no CLIP in a form that miniclip knows"):
+    with pytest.raises(InputError, match=f"{server.url}/owner/name has no CLIP in a format that miniclip reads"):
         hub.snapshot("owner/name")
     assert files_in(home) == []
 
@@ -524,7 +522,7 @@ def test_a_repository_without_a_clip_is_told(home, server, files):
         json.dumps({"sha": None, "siblings": []}).encode(),
     ],
 )
-def test_a_listing_that_is_none_is_told(home, server, content):
+def test_an_answer_that_is_not_a_listing_is_refused(home, server, content):
     put(server.directory / "api" / "models" / "owner" / "name", content)
     with pytest.raises(InputError, match="/api/models/owner/name: not a listing of a model's files"):
         hub.snapshot("owner/name")
@@ -534,7 +532,7 @@ def test_a_listing_that_is_none_is_told(home, server, content):
 @pytest.mark.parametrize(
     "name", ["../model.safetensors", "/tmp/model.safetensors", "a/../../model-00001-of-00001.safetensors"]
 )
-def test_names_in_a_listing_do_not_lead_out_of_the_directory(home, server, name):
+def test_names_in_a_listing_cannot_point_outside_the_directory(home, server, name):
     publish(server, {"config.json": b"{}", "pytorch_model.bin": b"w"})
     listing = json.loads((server.directory / "api" / "models" / "owner" / "name").read_bytes())
     for each in (name, "model.safetensors.index.json"):
@@ -544,7 +542,7 @@ def test_names_in_a_listing_do_not_lead_out_of_the_directory(home, server, name)
 
 
 @pytest.mark.parametrize("content", [b"", b"nowhere", b"\xff\xfe", b"a\0b", b"x" * 9999])
-def test_a_damaged_note_of_the_newest_version_is_passed_over(home, server, content):
+def test_a_damaged_ref_to_the_newest_version_is_ignored(home, server, content):
     publish(server, HF)
     put(home / ".cache" / "huggingface" / "hub" / "models--owner--name" / "refs" / "main", content)
     assert hub.snapshot("owner/name").is_relative_to(home / "cache")
@@ -561,10 +559,10 @@ def test_offline_the_hub_is_not_asked(home, server, monkeypatch):
     assert server.asked == []
 
 
-# -------------------------------------------------------------------------------------------------- what is printed
+# -------------------------------------------------------------------------------------------------- printed output
 
 
-def test_download_says_where_everything_lies(home, server, manifest, capsys):
+def test_download_prints_the_path_of_each_file(home, server, manifest, capsys):
     publish(server, HF)
     assert cli.main(["download", "shapes", "ViT-B/32", "CLIP.png", "owner/name"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -596,11 +594,11 @@ def test_download_fails_with_one_line(home, capsys, monkeypatch):
     assert files_in(home) == []
 
 
-def test_doctor_tells_which_models_are_here(home, manifest):
-    assert report()["models"] == f"shapes in {weights.DIRECTORY}; fetched when first needed: ViT-B/32"
+def test_doctor_reports_which_models_are_here(home, manifest):
+    assert report()["models"] == f"shapes in {weights.DIRECTORY}; downloaded when first used: ViT-B/32"
     put(home / ".cache" / "clip" / "ViT-B-32.pt", RIGHT)
     assert f"ViT-B/32 in {home / '.cache' / 'clip'}" in report()["models"]
-    assert report()["cache"] == f"{home / 'cache'} (not there yet)"
+    assert report()["cache"] == f"{home / 'cache'} (does not exist yet)"
 
 
 @pytest.mark.parametrize(
@@ -610,7 +608,7 @@ def test_doctor_tells_which_models_are_here(home, manifest):
         ({"MINICLIP_CACHE": "~/a", "HOME": "/c"}, "/c/a"),
         ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/miniclip"),
         ({"HOME": "/c"}, "/c/.cache/miniclip"),
-        ({"MINICLIP_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/miniclip"),  # set, but to nothing
+        ({"MINICLIP_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/miniclip"),  # set, but empty
     ],
 )
 def test_the_cache_is_where_the_variables_say(monkeypatch, variables, expected):
@@ -623,7 +621,7 @@ def test_the_cache_is_where_the_variables_say(monkeypatch, variables, expected):
 
 @pytest.fixture
 def homeless(monkeypatch):
-    """A user without a home: neither HOME nor an entry among the system's users, as in some containers."""
+    """A user without a home, as in some containers: HOME is not set, and the system does not list the user."""
     pwd = pytest.importorskip("pwd")
 
     def unknown(_):
@@ -633,21 +631,21 @@ def homeless(monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
-def test_without_a_home_the_cache_that_is_named_will_do(home, server, manifest, homeless):
+def test_without_a_home_the_cache_of_the_variable_is_used(home, server, manifest, homeless):
     assert api.find("ViT-B/32") == home / "cache" / "ViT-B-32.pt"
     publish(server, HF)
     assert api.find("owner/name").is_relative_to(home / "cache")
 
 
 @pytest.mark.parametrize("name", ["ViT-B/32", "owner/name"])
-def test_without_a_home_and_a_cache_one_is_asked_for(server, manifest, homeless, monkeypatch, name):
+def test_without_a_home_and_a_cache_the_error_asks_for_one(server, manifest, homeless, monkeypatch, name):
     monkeypatch.delenv("MINICLIP_CACHE")
-    with pytest.raises(InputError, match="there is no home directory: let MINICLIP_CACHE name one"):
+    with pytest.raises(InputError, match="there is no home directory: set MINICLIP_CACHE"):
         api.find(name)
     assert api.find("shapes").exists() and server.asked == []
 
 
-def test_without_a_home_a_directory_that_is_asked_for_will_do(home, server, manifest, homeless, monkeypatch):
+def test_without_a_home_root_is_enough(home, server, manifest, homeless, monkeypatch):
     monkeypatch.delenv("MINICLIP_CACHE")
     publish(server, HF)
     for name in ("ViT-B/32", "owner/name"):

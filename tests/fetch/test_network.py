@@ -1,6 +1,6 @@
-"""What lies between us and a file: redirects, proxies, certificates, and answers that are read into memory."""
+"""Between us and a file: redirects, proxies, certificates, and answers that are read into memory."""
 
-# ruff: noqa: F811  fixtures are imported, and asked for by their names
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
 import base64
 import contextlib
@@ -59,7 +59,7 @@ def test_authorization_stays_with_its_host(get, arrived, server):
         assert other.asked == [("/there", None, None)]
 
 
-def test_authorization_stays_with_its_host_behind_a_proxy(tmp_path, monkeypatch):
+def test_authorization_stays_with_its_host_through_a_proxy(tmp_path, monkeypatch):
     with Server() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://ann:secret@127.0.0.1:{proxy.server_port}")
         proxy.script = {"http://a.test/file": [to("http://b.test/file")], "http://b.test/file": [Answer()]}
@@ -82,7 +82,7 @@ def test_a_proxy_s_password_stays_with_the_proxy(server, tmp_path, monkeypatch):
 
 
 def forward(handler):
-    """What a proxy does for http: ask in the place of whoever asked it."""
+    """A proxy's answer to http: it asks the server itself."""
     seen = handler.headers.get("Proxy-Authorization")
     handler.server.seen = seen and base64.b64decode(seen.removeprefix("Basic ")).decode()
     host, _, path = handler.path.removeprefix("http://").partition("/")
@@ -94,7 +94,7 @@ def forward(handler):
 
 
 def tunnel(handler):
-    """What a proxy does for https: let everything through."""
+    """A proxy's answer to https: it forwards all bytes."""
     host, port = handler.path.split(":")
     with socket.create_connection((host, int(port))) as there:
         handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
@@ -139,7 +139,7 @@ def test_a_proxy_that_wants_a_password_is_named(refused, proxy, server, monkeypa
     monkeypatch.delenv("HTTP_PROXY")
     monkeypatch.setenv(variable, f"{prefix}127.0.0.1:{proxy.server_port}")
     proxy.script[f"{server.url}/file"] = [Answer(status=407)]
-    message = refused(Answer(), reason=f"{proxy.server_port} (from {variable}) wants a name and a password")
+    message = refused(Answer(), reason=f"{proxy.server_port} (from {variable}) needs a name and a password")
     assert "secret" not in message
 
 
@@ -147,7 +147,7 @@ def test_a_proxy_that_wants_a_password_is_named(refused, proxy, server, monkeypa
 def test_a_proxy_that_does_not_speak_http_is_named(tmp_path, monkeypatch, url):
     variable = f"{url.partition(':')[0]}_proxy"
     monkeypatch.setenv(variable, f"socks5h://ann:secret@127.0.0.1:{unused_port()}")
-    reason = rf"the proxy socks5h://127.0.0.1:\d+ \(from {variable}\) speaks socks5h, and only proxies that speak http"
+    reason = rf"the proxy socks5h://127.0.0.1:\d+ \(from {variable}\) uses socks5h, but .* only http proxies"
     with pytest.raises(InputError, match=reason) as error:
         fetch([url], tmp_path / "file", expected())
     assert "secret" not in str(error.value)
@@ -165,8 +165,8 @@ def test_a_proxy_that_is_not_there_is_named_with_its_variable(refused, monkeypat
 @pytest.mark.parametrize(
     "answer, reason",
     [
-        (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", r"\(from HTTPS_PROXY\) wants a name and a password"),
-        (b"HTTP/1.0 403 Forbidden\r\n\r\n", r"\(from HTTPS_PROXY\) lets nothing through: .*403 Forbidden"),
+        (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", r"\(from HTTPS_PROXY\) needs a name and a password"),
+        (b"HTTP/1.0 403 Forbidden\r\n\r\n", r"\(from HTTPS_PROXY\) blocks the connection: .*403 Forbidden"),
     ],
 )
 def test_a_proxy_that_opens_no_tunnel_is_named(proxy, tmp_path, answer, reason):
@@ -181,7 +181,7 @@ def test_a_proxy_that_opens_no_tunnel_is_named(proxy, tmp_path, answer, reason):
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """The PEM file of a certificate for 127.0.0.1 that signs itself, with its key."""
+    """The PEM file of a self-signed certificate for 127.0.0.1, with its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed: no certificate can be made to try https with")
     directory = tmp_path_factory.mktemp("authority")
@@ -193,7 +193,7 @@ def authority(tmp_path_factory):
 
 @pytest.fixture
 def secure(authority, tmp_path):
-    """A server that speaks https; it has /file."""
+    """An https server with /file."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(authority, authority.with_name("key.pem"))
     with Server(context) as server:
@@ -201,8 +201,8 @@ def secure(authority, tmp_path):
         yield server
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(secure, tmp_path):
-    with pytest.raises(InputError, match=r"certificate is not trusted .*SSL_CERT_FILE name its PEM") as error:
+def test_a_certificate_without_a_known_authority_is_refused(secure, tmp_path):
+    with pytest.raises(InputError, match=r"certificate is not trusted .*set SSL_CERT_FILE to its PEM") as error:
         fetch([f"{secure.url}/file"], tmp_path / "file", expected())
     assert f"{secure.url}/file" in str(error.value) and files_in(tmp_path) == [] == secure.asked
 
@@ -217,7 +217,7 @@ def test_a_certificate_is_accepted_from_the_authority_that_a_variable_names(
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_directory_of_authorities_will_do(secure, authority, tmp_path, monkeypatch):
+def test_a_directory_of_authorities_is_accepted(secure, authority, tmp_path, monkeypatch):
     digest = subprocess.run(
         ["openssl", "x509", "-hash", "-noout", "-in", str(authority)], capture_output=True, check=True, text=True
     ).stdout.strip()
@@ -228,7 +228,7 @@ def test_a_directory_of_authorities_will_do(secure, authority, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("content, reason", [(None, "No such file"), (b"no PEM", "PEM format"), (b"", "PEM format")])
-def test_a_file_of_authorities_that_is_none_is_named(secure, tmp_path, monkeypatch, content, reason):
+def test_a_wrong_file_of_authorities_is_named(secure, tmp_path, monkeypatch, content, reason):
     path = tmp_path / "authorities.pem"
     if content is not None:
         path.write_bytes(content)
@@ -243,7 +243,7 @@ def network_read(server):
     return download.read(f"{server.url}/file")
 
 
-def test_a_secure_address_does_not_lead_to_an_insecure_one(secure, server, authority, tmp_path, monkeypatch):
+def test_a_redirect_from_https_to_http_is_refused(secure, server, authority, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     server.script["/file"] = [Answer()]
     secure.script["/file"] = [to(f"{server.url}/file")]
@@ -252,13 +252,13 @@ def test_a_secure_address_does_not_lead_to_an_insecure_one(secure, server, autho
     assert server.asked == [] and files_in(tmp_path) == []
 
 
-def test_an_insecure_address_may_lead_to_a_secure_one(secure, get, arrived, authority, monkeypatch):
+def test_a_redirect_from_http_to_https_is_followed(secure, get, arrived, authority, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     get(to(f"{secure.url}/file"))
     arrived()
 
 
-def test_a_proxy_tunnels_what_is_secure(secure, proxy, authority, tmp_path, monkeypatch):
+def test_a_proxy_tunnels_https(secure, proxy, authority, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     secure.script["/file"] = [Answer(cut=300_000), Answer()]
     fetch([f"{secure.url}/file"], tmp_path / "file", expected())
@@ -284,7 +284,7 @@ def test_an_answer_is_read_into_memory(server):
         (Answer(cut=300_000), "cut off"),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_told(server, answer, reason):
+def test_an_answer_that_cannot_be_read_is_an_error(server, answer, reason):
     server.script["/file"] = [answer]
     with pytest.raises(InputError, match=reason) as error:
         download.read(f"{server.url}/file", explain={404: "no such model"})

@@ -16,13 +16,13 @@ def nowhere(tmp_path, monkeypatch):
     for name in ("MINICLIP_VOCAB", "MINICLIP_OFFLINE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MINICLIP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "clip", None)  # Python's sign for: there is no such package
+    monkeypatch.setitem(sys.modules, "clip", None)  # for Python this means that the package does not exist
     return tmp_path
 
 
 @pytest.fixture
 def put(nowhere, monkeypatch):
-    """Makes a file for one of the places that `find` looks at, and returns its path."""
+    """A function that creates a file in one of the places of `find`, and returns its path."""
 
     def put(place):
         directory = {"package": nowhere / "site" / "clip", "cache": nowhere / "cache"}.get(place, nowhere / place)
@@ -54,23 +54,23 @@ def test_each_place_alone_is_found(put, place):
     assert vocabulary.find(str(path) if place == "explicit" else None) == path
 
 
-def test_a_clip_package_without_the_file_is_passed_over(put):
+def test_a_clip_package_without_the_file_is_ignored(put):
     put("package").unlink()
     assert vocabulary.find() is None
 
 
-def test_a_clip_module_that_is_no_package_is_passed_over(nowhere, monkeypatch):
+def test_a_clip_module_that_is_not_a_package_is_ignored(nowhere, monkeypatch):
     (nowhere / "clip.py").write_text("raise AssertionError('imported, though only its place is wanted')")
     monkeypatch.delitem(sys.modules, "clip")
     monkeypatch.syspath_prepend(nowhere)
     assert vocabulary.find() is None
 
 
-def test_a_file_that_was_named_and_is_absent_is_an_error_whatever_else_there_is(put, nowhere, monkeypatch):
+def test_a_named_file_that_is_missing_is_an_error_even_if_another_place_has_one(put, nowhere, monkeypatch):
     for place in ("cache", "package"):
         put(place)
     absent = nowhere / "absent.txt.gz"
-    for path in (absent, nowhere):  # a directory is no file either
+    for path in (absent, nowhere):  # a directory is not a file either
         with pytest.raises(InputError, match="no such file") as error:
             vocabulary.find(path)
         assert str(path) in str(error.value)

@@ -1,4 +1,4 @@
-"""Files of weights that are cut, lie about themselves or were changed at random: they load, or are refused by name."""
+"""Weights files that are cut, have wrong headers or were changed at random: they load, or are refused by name."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def zeros(config):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, official_model, save_torchscript):
-    """A directory with a small model of each kind: what `load` takes, by name."""
+    """A directory with a small model in each format that `load` reads."""
     directory = tmp_path_factory.mktemp("models")
     for name, sizes in [("vit.pt", VIT), ("resnet.pt", RESNET)]:
         save_torchscript(official_model(*sizes, half=True), directory / name)
@@ -39,7 +39,7 @@ def models(tmp_path_factory, official_model, save_torchscript):
     return directory
 
 
-# ------------------------------------------------------------------------------------------- lies of an archive
+# ------------------------------------------------------------------------------- wrong directories of an archive
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def refused(path, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "lie", "expected"),
+    ("name", "changes", "expected"),
     [
         ("data/0", {"header_offset": 1}, "data/0 is not where"),
         ("data/0", {"header_offset": 1 << 40}, "requires a buffer"),
@@ -67,21 +67,21 @@ def refused(path, expected):
         ("data/0", {"compress_type": zipfile.ZIP_DEFLATED}, "data/0 is compressed"),
         ("data/0", {"flag_bits": 1}, "data/0 is compressed"),
         ("data.pkl", {"compress_type": 99}, "data.pkl is compressed"),
-        ("data/0", {"filename": "x/data/1"}, "several have one name"),
+        ("data/0", {"filename": "x/data/1"}, "several have the same name"),
         ("data/0", {"filename": "../data.pkl"}, "2 entries named"),
         ("data/0", {"filename": "y/data.pkl"}, "2 entries named"),
         ("data/0", {"filename": "x/../data/0"}, "no entry x/data/0"),
         ("data/0", {"filename": "x/" + "y" * 60_000}, "no entry x/data/0"),
         ("data.pkl", {"filename": "y" * 60_000 + "/data.pkl"}, "no entry y*"),
         ("data.pkl", {"filename": "x/y/data.pkl"}, "0 entries named"),
-        ("data.pkl", {"file_size": 3, "compress_size": 3}, "exhausted"),
+        ("data.pkl", {"file_size": 3, "compress_size": 3}, "ends before its STOP"),
         ("version", {"extra": b"\1\0\x20\0short"}, "xtra"),
         ("version", {"create_version": 255, "extract_version": 255}, "version"),
     ],
 )
-def test_what_a_directory_of_entries_says_is_not_believed(name, lie, expected, archive):
+def test_wrong_directories_of_entries_are_refused(name, changes, expected, archive):
     with zipfile.ZipFile(archive, "a") as file:
-        for field, value in lie.items():
+        for field, value in changes.items():
             setattr(file.getinfo(f"x/{name}"), field, value)
         file.comment = b""  # the directory is written again
     refused(archive, expected)
@@ -95,7 +95,7 @@ def test_an_entry_begins_with_its_own_header(archive):
 
 
 def test_entries_over_one_another_cannot_fill_the_memory(archive):
-    """A thousand storages in the same bytes would each be converted for itself."""
+    """A thousand storages in the same bytes would each be converted separately."""
     with zipfile.ZipFile(archive, "a") as file:
         for i in range(1000):
             entry = zipfile.ZipInfo(f"x/data/{i + 2}")
@@ -128,7 +128,7 @@ def test_a_file_of_another_byte_order_is_refused(archive):
 
 
 class Anything:
-    """An object of a class that torch.save names."""
+    """An object of a class, which torch.save stores by its name."""
 
 
 OTHERS = {
@@ -140,10 +140,10 @@ OTHERS = {
     "numbers": (lambda x: torch.save([1, 2], x), "holds a list"),
     "nothing": (lambda x: torch.save({}, x), "not the parameters of a CLIP"),
     "empty": (lambda x: x.write_bytes(b""), "it is empty"),
-    "text": (lambda x: x.write_text("hello, these are no weights"), "begins neither as"),
-    "pickle": (lambda x: x.write_bytes(pickle.dumps({"x": 1})), "begins neither as"),
-    "tar": (lambda x: tarfile.open(x, "w").close(), "begins neither as"),
-    "zip": (lambda x: zipfile.ZipFile(x, "w").close(), "begins neither as"),
+    "text": (lambda x: x.write_text("hello, these are no weights"), "is neither a safetensors"),
+    "pickle": (lambda x: x.write_bytes(pickle.dumps({"x": 1})), "is neither a safetensors"),
+    "tar": (lambda x: tarfile.open(x, "w").close(), "is neither a safetensors"),
+    "zip": (lambda x: zipfile.ZipFile(x, "w").close(), "is neither a safetensors"),
     "other zip": (lambda x: write_zip(x, "a.txt"), "0 entries named"),
     "pipe": (os.mkfifo, "not a file"),
     "link": (lambda x: x.symlink_to("/dev/zero"), "not a file"),
@@ -158,14 +158,14 @@ def write_zip(path, name):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_kinds_of_file_are_told_apart(kind, tmp_path):
+def test_other_kinds_of_file_are_refused_by_kind(kind, tmp_path):
     make, expected = OTHERS[kind]
     make(tmp_path / "x.pt")
     refused(tmp_path / "x.pt", expected)
 
 
 @pytest.mark.parametrize("read", [torch_files.read, safetensors.read])
-def test_directories_are_no_files(read, tmp_path):
+def test_directories_are_refused(read, tmp_path):
     with pytest.raises(miniclip.InputError, match=f"{tmp_path}: cannot be read: not a file"):
         read(tmp_path)
 
@@ -176,7 +176,7 @@ def test_a_file_that_may_not_be_read_is_named(archive):
     refused(archive, "cannot be read: Permission denied")
 
 
-# --------------------------------------------------------------------------------------- lies of a safetensors file
+# -------------------------------------------------------------------------------- wrong headers of a safetensors file
 
 
 def entry(begin, end, shape, dtype="F32"):
@@ -200,12 +200,12 @@ def entry(begin, end, shape, dtype="F32"):
         ({"x": {**entry(0, 8, [2]), "data_offsets": {}}}, ""),
         ({"x": {"dtype": "F32", "shape": [2]}}, "data_offsets"),
         ({"x": {**entry(0, 8, [2]), "file": 1}}, "file"),
-        ({"x": entry(100, 108, [2])}, r"x \[2\] needs 8 bytes, its place is 100 to 108 of 100"),
+        ({"x": entry(100, 108, [2])}, r"x \[2\] needs 8 bytes, but has bytes 100 to 108 of 100"),
         (b"[" * 100_000, "recursion"),
     ],
     ids=range(16),
 )
-def test_what_a_safetensors_header_says_is_not_believed(header, expected, tmp_path):
+def test_wrong_safetensors_headers_are_refused(header, expected, tmp_path):
     content = header if isinstance(header, bytes) else json.dumps(header).encode()
     (tmp_path / "x.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(100))
     with pytest.raises(miniclip.InputError, match=rf"^{tmp_path}/x\.safetensors: .*{expected}") as error:
@@ -213,11 +213,11 @@ def test_what_a_safetensors_header_says_is_not_believed(header, expected, tmp_pa
     assert len(str(error.value)) < 3010
 
 
-# ---------------------------------------------------------------------------------------------------- beginnings
+# ------------------------------------------------------------------------------------------------- truncated files
 
 
 @pytest.mark.parametrize("name", ["vit.pt", "state.pt", "ours.safetensors"])
-def test_no_beginning_of_a_file_is_taken_for_all_of_it(name, models, tmp_path):
+def test_a_truncated_file_is_never_mistaken_for_a_whole_one(name, models, tmp_path):
     content = (models / name).read_bytes()
     lengths = {*range(0, 100), *range(0, len(content), len(content) // 300), *range(len(content) - 100, len(content))}
     for length in sorted(lengths):
@@ -225,7 +225,7 @@ def test_no_beginning_of_a_file_is_taken_for_all_of_it(name, models, tmp_path):
         refused(tmp_path / name, "")
 
 
-# ----------------------------------------------------------------------------------------------- changes at random
+# -------------------------------------------------------------------------------------------------- random changes
 
 PROGRAM = """
 import collections, json, random, resource, signal, sys, time
@@ -249,7 +249,7 @@ sys.addaudithook(hook)
 NUMBERS = [0, 1, 2, 7, 0x7F, 0x80, *((1 << bits) - 1 for bits in (8, 15, 16, 31, 32, 40, 62, 63, 64))]
 
 def change(random, content, places):
-    "One change to a bytearray, most often near one of `places`, which say where other things are."
+    "Make one change to a bytearray, usually near one of `places`, where the format stores positions and sizes."
     at = random.choice(places) + random.randint(-40, 40)
     at = min(max(at, 0), len(content)) if random.random() < 0.7 else random.randrange(len(content) + 1)
     some = random.choice([1, 1, 2, 4, 8, 30, 200])
@@ -263,7 +263,7 @@ def change(random, content, places):
         del content[at : at + some]
     elif kind == 4:
         content[at:at] = random.randbytes(some)
-    elif kind == 5:  # a block elsewhere
+    elif kind == 5:  # a block from elsewhere
         begin = random.randrange(len(content) + 1)
         content[at : at + random.choice([0, some])] = content[begin : begin + some]
     elif kind == 6:
@@ -276,7 +276,7 @@ def change(random, content, places):
         del content[at:]
 
 def marks(content):
-    "Where zip headers, their directory, the pickle and JSON are."
+    "Positions of zip headers, their directory, the pickle and JSON."
     found = [0, 8, len(content)]
     for sign in (b"PK\\1\\2", b"PK\\3\\4", b"PK\\5\\6", b"data.pkl", b"ctorch", b"Q", b"{", b"["):
         at = content.find(sign)
@@ -286,7 +286,7 @@ def marks(content):
     return found
 
 resource.setrlimit(resource.RLIMIT_AS, 2 * (3 << 30,))
-told, slowest = collections.Counter(), 0
+outcomes, slowest = collections.Counter(), 0
 for file, model in models.items():
     path = directory / file
     original = path.read_bytes()
@@ -310,11 +310,11 @@ for file, model in models.items():
         except BaseException as error:
             outcome = f"{i}: {type(error).__name__}: {error}"
         watching, slowest = False, max(slowest, time.process_time() - start)
-        told[f"{file} {outcome}"[:3000]] += 1
+        outcomes[f"{file} {outcome}"[:3000]] += 1
     path.write_bytes(original)
-print(json.dumps([told, slowest, seen]))
+print(json.dumps([outcomes, slowest, seen]))
 """
-CHANGES = 10_200  # in all
+CHANGES = 10_200  # in total
 KINDS = {
     "vit.pt": "vit.pt",
     "resnet.pt": "resnet.pt",
@@ -329,8 +329,8 @@ def test_ten_thousand_changed_files_load_or_are_refused_by_name(models):
     arguments = [str(models), str(CHANGES // len(KINDS)), *(name for pair in KINDS.items() for name in pair)]
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    told, slowest, ran = json.loads(done.stdout)
+    outcomes, slowest, ran = json.loads(done.stdout)
     expected = {f"{file} {outcome}" for file in KINDS for outcome in ("loaded", "refused")}
-    assert told.keys() == expected, "\n".join(told.keys() ^ expected)
+    assert outcomes.keys() == expected, "\n".join(outcomes.keys() ^ expected)
     assert ran == []
     assert slowest < 2

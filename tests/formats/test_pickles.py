@@ -1,6 +1,6 @@
-"""Pickles that lie, attack or never end, in archives that are else in order: refused by name, and nothing runs.
+"""Wrong, hostile and endless pickles, in archives that are otherwise valid: refused by name, and nothing runs.
 
-A process of its own reads them all, whose audit hook sees whatever Python does beside reading a file.
+One separate process reads them all; its audit hook sees everything that Python does besides reading a file.
 """
 
 import json
@@ -18,7 +18,7 @@ import pytest
 from miniclip.formats import torch_files
 from miniclip.formats.pickles import loads
 
-# ------------------------------------------------------------------------------------ pickles, put together by hand
+# -------------------------------------------------------------------------------------------- pickles made by hand
 
 
 def data(value):
@@ -38,7 +38,7 @@ STORAGE = storage()
 
 
 def tensor(storage=STORAGE, offset=0, size=(2, 2), stride=(2, 1), more=b""):
-    """`more` stands for further arguments."""
+    """A tensor's instructions; `more` are those of further arguments."""
     arguments = (x if isinstance(x, bytes) else data(x) for x in (offset, size, stride, False))
     return call("torch._utils _rebuild_tensor_v2", storage, *arguments, call("collections OrderedDict"), more)
 
@@ -52,7 +52,7 @@ def text(characters):
 
 
 def write(path, content):
-    """An archive as torch.save writes it, whose storage 0 has four float32."""
+    """Write an archive as torch.save does; its storage 0 has four float32 numbers."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/data.pkl", b"\x80\x02" + content + b".")
         archive.writestr("x/byteorder", b"little")
@@ -60,17 +60,17 @@ def write(path, content):
 
 
 MODULE = b"c__torch__\nX\n)R"
-LAUGHS = b")" + 64 * b"2\x86"  # a tuple of twice the tuple before, and so on: whoever looks at all of it never ends
+LAUGHS = b")" + 64 * b"2\x86"  # each tuple has the one before twice: to visit all of it takes forever
 
 
-def test_what_is_in_order_is_read(tmp_path):
+def test_valid_pickles_are_read(tmp_path):
     for content in [
         state(tensor()),
-        state(tensor(), key="x") + b"r\xff\xff\xff\xff",  # a place in the memo far away takes no memory
-        state(tensor()) + state(LAUGHS) + b"b",  # attributes of a dict
+        state(tensor(), key="x") + b"r\xff\xff\xff\xff",  # a high memo number takes no memory
+        state(tensor()) + state(LAUGHS) + b"b",  # sets a dict's attributes
         b"c__torch__\nX\n)\x81" + state(tensor()) + b"b",
         b"(" + data("x") + tensor() + b"d",
-        state(tensor(storage(count=3), size=(1, 2))),  # a storage may be longer than is said
+        state(tensor(storage(count=3), size=(1, 2))),  # a storage may be longer than the pickle says
     ]:
         write(tmp_path / "x.pt", content)
         (x,) = torch_files.read(tmp_path / "x.pt").values()
@@ -85,14 +85,14 @@ VALUES = [
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
-def test_data_come_back(value, protocol):
+def test_data_are_read_as_they_were_pickled(value, protocol):
     assert loads(pickle.dumps(value, protocol), None, None) == value
     shared = {"a": value, "b": value}
     read = loads(pickle.dumps(shared, protocol), None, None)
     assert read == shared and (read["a"] is read["b"] or value == ())
 
 
-# ------------------------------------------------------------------------------------------------- what may not be
+# -------------------------------------------------------------------------------------------------- refused pickles
 
 CALLED = [
     *("os system", "posix system", "nt system", "os popen", "subprocess Popen", "subprocess check_output"),
@@ -121,7 +121,7 @@ INSTRUCTIONS = {
     "LONG": b"L7L\n",
     "LONG4": b"\x8b" + struct.pack("<I", 1 << 20) + bytes(1 << 20),
     "FLOAT": b"F1.5\n",
-    "STRING": b"S'\\q'\n",  # for Python's source this would be an invalid escape
+    "STRING": b"S'\\q'\n",  # in Python source this would be an invalid escape
     "BINSTRING": b"T\1\0\0\0x",
     "SHORT_BINSTRING": b"U\1x",
     "UNICODE": b"Vx\n",
@@ -137,7 +137,7 @@ INSTRUCTIONS = {
     "FROZENSET": b"(\x91",
 }
 LYING = {
-    # what is called, set and built
+    # calls, items and attributes
     "call of a type": (b"ctorch\nFloatStorage\n)R", "calls a .*DType"),
     "call of a string": (data("os.system") + b")R", "calls a str"),
     "call of a dict": (b"})R", "calls a dict"),
@@ -176,22 +176,22 @@ LYING = {
         }.items()
     },
     # globals and references to storages
-    "a global of laughter": (LAUGHS + data("x") + b"\x93", "something else than strings"),
-    "a global in laughter": (data("torch") + LAUGHS + b"\x93", "something else than strings"),
-    "a global of three words": (b"cos\nsystem more\n", ": holds os.system more, and of a file nothing"),
-    "a global with escapes": (b"cos\n\\q\\x65val\n", r": holds os\.\\q\\x65val, and of a file nothing"),
-    "a global without its end": (b"cos\nsystem", ": holds os.system., and of a file nothing"),
-    "a long global": (b"c" + 1_000_000 * b"x" + b"\ny\n", ": holds x{1000}x* … x*.y, and of a file nothing"),
-    "a reference of text": (data("os.system") + b"Q", "unpack|is no storage"),
-    "a reference of five letters": (data("store") + b"Q", "is no storage"),
-    "a reference of laughter": (storage(kind=LAUGHS), "is no storage"),
-    "a reference to a module": (storage(kind="module"), "is no storage"),
-    "a storage of a maker": (storage(dtype=b"ccollections\nOrderedDict\n"), "is no storage"),
-    "a storage of a name": (storage(dtype=data("<f4")), "is no storage"),
-    "a storage at a number": (storage(key=0), "is no storage"),
-    "a storage at a list": (storage(key=b"]"), "is no storage"),
-    "a storage of True": (storage(count=True), "is no storage"),
-    "a storage of 1.0": (storage(count=1.0), "is no storage"),
+    "a global of laughter": (LAUGHS + data("x") + b"\x93", "its name is not a string"),
+    "a global in laughter": (data("torch") + LAUGHS + b"\x93", "its name is not a string"),
+    "a global of three words": (b"cos\nsystem more\n", ": holds os.system more, but miniclip reads only"),
+    "a global with escapes": (b"cos\n\\q\\x65val\n", r": holds os\.\\q\\x65val, but miniclip reads only"),
+    "a global without its end": (b"cos\nsystem", ": holds os.system., but miniclip reads only"),
+    "a long global": (b"c" + 1_000_000 * b"x" + b"\ny\n", ": holds x{1000}x* … x*.y, but miniclip reads only"),
+    "a reference of text": (data("os.system") + b"Q", "unpack|is not a storage"),
+    "a reference of five letters": (data("store") + b"Q", "is not a storage"),
+    "a reference of laughter": (storage(kind=LAUGHS), "is not a storage"),
+    "a reference to a module": (storage(kind="module"), "is not a storage"),
+    "a storage of a maker": (storage(dtype=b"ccollections\nOrderedDict\n"), "is not a storage"),
+    "a storage of a name": (storage(dtype=data("<f4")), "is not a storage"),
+    "a storage at a number": (storage(key=0), "is not a storage"),
+    "a storage at a list": (storage(key=b"]"), "is not a storage"),
+    "a storage of True": (storage(count=True), "is not a storage"),
+    "a storage of 1.0": (storage(count=1.0), "is not a storage"),
     "a storage elsewhere": (storage(key="1"), r"no entry x/data/1"),
     "a storage outside": (storage(key="../../etc/passwd"), "no entry"),
     "a storage of a long name": (storage(key="0" * 1_000_000), "no entry"),
@@ -230,7 +230,7 @@ LYING = {
     ),
     "strides of 2^64 that go nowhere": (state(tensor(size=(1, 1), stride=((1 << 64) - 1, 0))), "too large"),
     "nine axes": (tensor(size=9 * (1,), stride=9 * (1,)), "a tensor of 9 dimensions, expected at most 8"),
-    # instructions without what they need
+    # instructions without their operands
     "nothing on the stack": (b"0", "pop from empty"),
     "no mark": (b"t", "pop from empty"),
     "no function": (b")R", "required positional|calls a"),
@@ -244,9 +244,9 @@ LYING = {
     "a tensor alone": (tensor(), "it holds a tensor, expected a dict of tensors"),
     # texts and numbers
     "bytes that are no UTF-8": (state(b"N", text(b"\xff\xfe")), "utf-8"),
-    "a text of 2^60": (b"\x8d" + struct.pack("<Q", 1 << 60) + b"x", "expected|exhausted"),
-    "bytes of 2^60": (b"\x8e" + struct.pack("<Q", 1 << 60) + b"x", "expected|exhausted"),
-    "an array of 2^60": (b"\x96" + struct.pack("<Q", 1 << 60) + b"x", "expected|exhausted"),
+    "a text of 2^60": (b"\x8d" + struct.pack("<Q", 1 << 60) + b"x", "expected|ends before its STOP"),
+    "bytes of 2^60": (b"\x8e" + struct.pack("<Q", 1 << 60) + b"x", "expected|ends before its STOP"),
+    "an array of 2^60": (b"\x96" + struct.pack("<Q", 1 << 60) + b"x", "expected|ends before its STOP"),
     "an array of 2^64": (b"\x96" + 8 * b"\xff" + b"x", "sys.maxsize"),
     "a frame of 2^60": (b"\x95" + struct.pack("<Q", 1 << 60) + b"]", "it holds a list"),
     "more instructions than of any model": (2_200_000 * b"N" + state(b"N"), "2,200,012 bytes, more than any"),
@@ -259,7 +259,7 @@ LYING = {
             + b"Ntq\1]("
             + 400_000 * b"h\0h\1R"
             + b"e",
-            "makes more than 50,000 things" if axes <= 8 else "a tensor of 64 dimensions",
+            "makes more than 50,000 calls" if axes <= 8 else "a tensor of 64 dimensions",
         )
         for axes in (0, 8, 64)
     },
@@ -270,7 +270,7 @@ def numbered(make, count):
     return b"".join(make(struct.pack("<I", i)) for i in range(count))
 
 
-# Each would take hours or terabytes if anything in it were looked at or copied more than once.
+# Each would take hours or terabytes if anything in it were visited or copied more than once.
 ENDLESS = {
     "a million instructions": 1_000_000 * b"N0" + state(b"N"),
     "two million lists": 2_000_000 * b"]" + state(b"N"),
@@ -332,7 +332,7 @@ ENDLESS = {
 }
 
 CASES = {
-    **{name: (state(content), ": holds .*, and of a file nothing is taken but") for name, content in BY_NAME.items()},
+    **{name: (state(content), ": holds .*, but miniclip reads only tensors") for name, content in BY_NAME.items()},
     **{
         name: (content, f"instruction {name}, which does more than build data")
         for name, content in INSTRUCTIONS.items()
@@ -364,18 +364,18 @@ for path in sorted(Path(sys.argv[1]).glob("*.pt"), key=lambda path: int(path.ste
     watching, start = True, time.process_time()
     try:
         load(path, dtype="float32")
-        told = "loaded"
+        outcome = "loaded"
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+        outcome = f"{type(error).__name__}: {error}"
     watching, seconds = False, time.process_time() - start
-    print(json.dumps([told, seconds, seen]))
+    print(json.dumps([outcome, seconds, seen]))
     seen.clear()
 """
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """{case: [what was raised, seconds, what Python did beside reading]}, all in one process of limited memory."""
+    """{case: [the error, seconds, what Python did besides reading]}, all from one process of limited memory."""
     directory = tmp_path_factory.mktemp("pickles")
     for i, (content, _) in enumerate(CASES.values()):
         write(directory / f"{i}.pt", content)
@@ -393,15 +393,15 @@ def outcomes(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_pickles_are_refused_at_once_and_nothing_runs(name, outcomes):
-    told, seconds, ran = outcomes[name]
+    outcome, seconds, ran = outcomes[name]
     assert ran == []
-    assert told.startswith("InputError") and f"/{list(CASES).index(name)}.pt: " in told
-    assert re.search(CASES[name][1], told), told
-    assert len(told) < 3_020
+    assert outcome.startswith("InputError") and f"/{list(CASES).index(name)}.pt: " in outcome
+    assert re.search(CASES[name][1], outcome), outcome
+    assert len(outcome) < 3_020
     assert seconds < 3
 
 
-def test_the_command_would_have_run(tmp_path, monkeypatch):
+def test_python_itself_would_have_run_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pickle.loads(b"\x80\x02" + BY_NAME["global os system"] + b".")
     assert (tmp_path / "canary").exists()

@@ -1,4 +1,4 @@
-"""The safetensors format: read as the official package reads it, mapped, and refused by name where it is damaged."""
+"""The safetensors format: read as the official package reads it, mapped, and refused by name if damaged."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ ARRAYS = st.dictionaries(
     st.sampled_from(["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]).flatmap(
         lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_side=4))
     ),
-    min_size=1,  # the official package cannot read its own file of none
+    min_size=1,  # the official package cannot read its own file without tensors
     max_size=4,
 )
 
@@ -48,7 +48,7 @@ def test_arrays_are_written_by_their_values_and_not_by_their_layout(tmp_path):
     np.testing.assert_array_equal(found["back"], x[::-1])
 
 
-def test_others_may_read_what_is_written_as_any_other_file(tmp_path):
+def test_a_written_file_has_the_usual_permissions(tmp_path):
     files.write(tmp_path / "x.safetensors", {"x": np.zeros(1)})
     (tmp_path / "other").touch()
     assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

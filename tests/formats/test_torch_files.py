@@ -1,4 +1,4 @@
-"""PyTorch's files without PyTorch: read as torch reads them, written so that it reads them, mapped where they lie."""
+"""PyTorch's files without PyTorch: we read what torch writes, torch reads what we write, and arrays are mapped."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ NAMES = st.text(st.characters(codec="utf-8")).filter(lambda name: not name.start
 
 
 def as_torch_has_it(x, dtype=None):
-    """A tensor as `read` should give it; torch makes float64 float16 by way of float32, and so rounds twice."""
+    """A tensor as `read` should return it. torch converts float64 to float16 by way of float32: it rounds twice."""
     if (x.dtype, dtype) == (torch.float64, "float16"):
         with np.errstate(over="ignore", invalid="ignore"):
             return x.detach().numpy().astype(dtype)
@@ -34,7 +34,7 @@ def as_torch_has_it(x, dtype=None):
 
 
 def assert_same(ours, theirs, dtype=None):
-    """Names, types, shapes and each bit, but for those of what is not a number and was converted."""
+    """Names, types, shapes and every bit are equal, except the bits of a NaN that was converted."""
     assert ours.keys() == theirs.keys()
     for name, x in theirs.items():
         expected = as_torch_has_it(x, dtype)
@@ -46,7 +46,7 @@ def assert_same(ours, theirs, dtype=None):
 
 @st.composite
 def views(draw):
-    """A tensor of any bits, seen by its neighbours, transposed, in steps, from the middle, or repeated."""
+    """A tensor of any bits: whole, transposed, in steps, from the middle, or repeated."""
     dtype = draw(st.sampled_from(STORED))
     shape = draw(st.lists(st.integers(0, 3), max_size=4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
@@ -68,7 +68,7 @@ def views(draw):
     protocol=st.integers(2, 5),
     dtype=st.sampled_from(WANTED),
 )
-def test_what_torch_saves_is_read_as_torch_reads_it(tensors, protocol, dtype, tmp_path_factory):
+def test_files_by_torch_are_read_as_torch_reads_them(tensors, protocol, dtype, tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "x.pt"
     torch.save(tensors, path, pickle_protocol=protocol)
     assert_same(torch_files.read(path, dtype), torch.load(path, weights_only=False), dtype)
@@ -100,7 +100,7 @@ def test_every_type_and_shape_is_read_and_written(stored, shape, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [None, "float64"])
-def test_views_share_what_they_share_in_torch(dtype, tmp_path):
+def test_views_share_memory_as_in_torch(dtype, tmp_path):
     x = torch.arange(12.0).reshape(3, 4)
     torch.save({"x": x, "row": x[1], "turned": x.T, "tied": x, "other": x.clone()}, tmp_path / "x.pt")
     ours = torch_files.read(tmp_path / "x.pt", dtype)
@@ -133,7 +133,7 @@ def test_numbers_outside_of_a_file_are_refused(begin, count, dtype, tmp_path):
 
 
 class Net(torch.nn.Module):
-    """Tied weights, submodules, buffers, and a place for anything."""
+    """A module with tied weights, submodules and buffers, to which a test can add anything."""
 
     def __init__(self):
         super().__init__()
@@ -158,9 +158,9 @@ def test_a_training_checkpoint_gives_the_model_in_it(tmp_path):
         assert_same(torch_files.read(tmp_path / "x.pt"), net.state_dict())
 
 
-def test_a_state_dict_is_read_with_what_modules_put_beside_it(tmp_path):
+def test_a_state_dict_with_metadata_of_its_modules_is_read(tmp_path):
     state = Net().state_dict()
-    assert state._metadata  # an attribute of the OrderedDict
+    assert state._metadata  # an attribute of this OrderedDict
     torch.save(state, tmp_path / "x.pt")
     ours = torch_files.read(tmp_path / "x.pt")
     assert list(ours) == list(state)
@@ -168,7 +168,7 @@ def test_a_state_dict_is_read_with_what_modules_put_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "clip.", "module.model.", "model.clip."])
-def test_what_a_model_was_wrapped_in_is_taken_off_its_names(prefix, tmp_path):
+def test_prefixes_of_wrappers_are_removed_from_names(prefix, tmp_path):
     torch.save({f"{prefix}a.model.weight": torch.ones(1), f"{prefix}b": torch.ones(2)}, tmp_path / "x.pt")
     assert torch_files.read(tmp_path / "x.pt").keys() == {"a.model.weight", "b"}
     torch.save({f"{prefix}a": torch.ones(1), "scale": torch.ones(2)}, tmp_path / "x.pt")
@@ -226,7 +226,7 @@ def test_archives_of_older_versions_have_fewer_entries(tmp_path):
 
 
 @given(tensors=st.dictionaries(NAMES, views(), max_size=4))
-def test_what_is_written_is_read_by_torch_and_by_us(tensors, tmp_path_factory):
+def test_our_files_are_read_by_torch_and_by_us(tensors, tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "x.pt"
     arrays = {name: as_torch_has_it(x) for name, x in tensors.items()}
     torch_files.write(path, arrays)
@@ -250,8 +250,8 @@ def test_bfloat16_is_written_as_it_was_read(tmp_path):
     assert torch.equal(torch.load(tmp_path / "x.pt")["x"], x)
 
 
-def test_what_torchs_files_have_no_name_for_is_not_written(tmp_path):
-    with pytest.raises(InputError, match=r"x\.pt: b is of complex64"):
+def test_a_type_that_torchs_files_cannot_store_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"x\.pt: b is complex64"):
         torch_files.write(tmp_path / "x.pt", {"a": np.ones(2), "b": np.ones(2, np.complex64)})
     assert not list(tmp_path.iterdir())
 
@@ -276,7 +276,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------- memory
 
-# In a process of its own: the most memory that reading ever had, pages of the file included.
+# In its own process, so that the peak memory, which includes pages of the file, is that of reading.
 PROGRAM = """
 import sys
 from miniclip import formats
@@ -297,7 +297,7 @@ class Holding(torch.nn.Module):
 
 
 def memory_to_read(path):
-    """(the most memory that reading a file as float32 takes, the size of what it gives), in bytes."""
+    """(peak memory of reading a file as float32, size of the arrays), both in bytes."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, path], capture_output=True, text=True, check=True)
     return map(int, done.stdout.split())
 
@@ -314,7 +314,7 @@ def test_converting_takes_hardly_more_memory_than_the_result(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_of_a_training_checkpoint_only_the_model_is_converted(tmp_path):
+def test_only_the_model_of_a_training_checkpoint_is_converted(tmp_path):
     state = {f"module.x{i}": torch.ones(5, 1 << 20).bfloat16() for i in range(4)}
     moments = {i: {"exp_avg": torch.zeros_like(x), "exp_avg_sq": x + 1} for i, x in enumerate(state.values())}
     torch.save(
@@ -328,7 +328,7 @@ def test_of_a_training_checkpoint_only_the_model_is_converted(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("write", [safetensors.write, torch_files.write])
-def test_what_need_not_be_converted_takes_no_memory_until_it_is_touched(write, tmp_path):
+def test_arrays_that_need_no_conversion_take_no_memory_until_they_are_touched(write, tmp_path):
     write(tmp_path / "x", {f"x{i}": np.ones((5, 1 << 20), np.float32) for i in range(8)})
     most, size = memory_to_read(tmp_path / "x")
     assert size == 4 * 8 * 5 << 20

@@ -1,4 +1,4 @@
-"""miniclip.hf's models against transformers' of the same names: every field of every output, on the same weights."""
+"""miniclip.hf's models against transformers' models of the same names: every output field, on the same weights."""
 
 import re
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ BACKENDS = ["numpy", "torch"]
 
 
 def official(family, sizes):
-    """transformers' model, no parameter nor statistic left at a special value."""
+    """transformers' model, without parameters or statistics of 0 or 1, which would hide mistakes."""
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(**sizes)
     model = getattr(transformers, f"{family}Model")._from_config(config, attn_implementation="eager").eval()
@@ -78,8 +78,8 @@ def official(family, sizes):
             if name.endswith("running_var"):
                 x.uniform_(0.5, 2)
             elif name == "temperature":
-                x.fill_(0.01)  # logits far enough apart for smoothed labels to matter
-            elif x.ndim == 4 and family == "Align":  # a picture shall neither fade nor explode through 55 blocks
+                x.fill_(0.01)  # spreads the logits, so that label smoothing changes the loss
+            elif x.ndim == 4 and family == "Align":  # so that values neither vanish nor explode through 55 blocks
                 torch.nn.init.kaiming_normal_(x, nonlinearity="linear").mul_(1.37)
             elif x.is_floating_point() and x.ndim == 1:
                 x.add_(0.1 * torch.randn_like(x))
@@ -88,7 +88,7 @@ def official(family, sizes):
 
 @pytest.fixture(scope="module", params=SIZES, ids=" ".join)
 def saved(request, tmp_path_factory):
-    """(family, transformers' model, the directory that it saved itself in)."""
+    """(family, transformers' model, the directory it is saved in)."""
     family, _ = request.param
     model = official(family, SIZES[request.param])
     directory = tmp_path_factory.mktemp("official") / "m"
@@ -104,7 +104,7 @@ def clip(tmp_path_factory):
 
 
 def batch(config, kind=torch.from_numpy, masked=True):
-    """Three pictures and three texts, of which two are padded, as keyword arguments of the whole model."""
+    """Three pictures and three texts, two of them padded, as keyword arguments of the whole model."""
     rng, text = np.random.default_rng(1), config.text_config
     end = getattr(text, "eos_token_id", None)
     end = text.vocab_size - 1 if end in (None, 2) else end
@@ -126,7 +126,7 @@ def of_tower(inputs, tower):
 
 
 def compare(ours, theirs, error, name="output"):
-    """Field by field, by key, attribute and position."""
+    """Compare every field, by key, attribute and position."""
     if isinstance(theirs, Mapping):
         assert list(ours) == list(theirs) == list(ours.keys()) and len(ours) == len(theirs)
         for i, key in enumerate(theirs):
@@ -184,7 +184,7 @@ def test_every_field_of_each_tower_is_transformers(saved, backend, tmp_path, rel
     for name in TOWERS[family]:
         tower = of_tower(inputs, "Vision" if "Vision" in name else "Text")
         config = whole.config.vision_config if "Vision" in name else whole.config.text_config
-        config.projection_dim = whole.config.projection_dim  # transformers does not tell its towers
+        config.projection_dim = whole.config.projection_dim  # transformers does not copy it to the towers
         if name.endswith("WithProjection"):
             theirs = getattr(transformers, name).from_pretrained(directory, config=config, attn_implementation="eager")
         else:
@@ -215,7 +215,7 @@ def test_features_are_given_themselves(saved, backend, relative_error):
         compare(parts[1], theirs.text_model(**texts), relative_error)
 
 
-def test_arguments_stand_where_transformers_has_them(saved, relative_error):
+def test_arguments_have_transformers_order(saved, relative_error):
     family, theirs, directory = saved
     ours = getattr(hf, f"{family}Model").from_pretrained(directory)
     inputs = batch(theirs.config)
@@ -256,7 +256,7 @@ def test_positions_are_interpolated_for_other_pictures(clip, size, relative_erro
     inputs = batch(theirs.config)
     inputs["pixel_values"] = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for _ in "ab":  # the second time the embeddings are there
+        for _ in "ab":  # the second time, the interpolated embeddings come from the cache
             options = {"interpolate_pos_encoding": True}
             compare(ours(**inputs, **options), theirs(**inputs, **options), relative_error)
             features = ours.get_image_features(inputs["pixel_values"], **options)
@@ -283,7 +283,7 @@ def test_align_takes_pictures_of_any_size(tmp_path, relative_error):
 
 def test_align_base_at_full_size(tmp_path, relative_error):
     theirs = official("Align", {"vision_config": {"image_size": 289, "hidden_dim": 640}})  # kakaobrain/align-base
-    theirs.temperature.data.fill_(0.1)  # a loss of large logits would be off by what they are off
+    theirs.temperature.data.fill_(0.1)  # keeps logits small: the error of large ones would be the error of the loss
     theirs.save_pretrained(tmp_path / "m")
     ours = hf.AlignModel.from_pretrained(tmp_path / "m")
     assert ours.model.config == ALIGN_BASE
@@ -296,11 +296,11 @@ def test_align_base_at_full_size(tmp_path, relative_error):
     options = {"return_loss": True, **LOOK}
     with torch.no_grad():
         expected = theirs(**inputs, **options)
-    assert np.ptp(expected.image_embeds.numpy(), axis=0).max() > 1e-3  # the pictures do matter
+    assert np.ptp(expected.image_embeds.numpy(), axis=0).max() > 1e-3  # the features depend on the pictures
     compare(ours(**inputs, **options), expected, relative_error)
 
 
-# ----------------------------------------------------------------------------------------------------- there and back
+# --------------------------------------------------------------------------------------------------- saving and loading
 
 
 def test_what_we_save_transformers_loads_and_agrees(saved, tmp_path, relative_error):
@@ -314,7 +314,7 @@ def test_what_we_save_transformers_loads_and_agrees(saved, tmp_path, relative_er
         tower = next((of_tower(inputs, tower) for tower in ONE if tower in name), inputs)
         with torch.no_grad():
             compare(ours(**tower), again.eval()(**tower), relative_error)
-        ours.save_pretrained(tmp_path / name)  # over what is there, as transformers does
+        ours.save_pretrained(tmp_path / name)  # overwrites the files, as in transformers
         same = getattr(hf, name).from_pretrained(tmp_path / name)
         for x, y in zip(same(**tower).to_tuple(), ours(**tower).to_tuple()):
             assert np.array_equal(np.asarray(x[0]), np.asarray(y[0]))
@@ -352,7 +352,7 @@ def test_models_of_other_sources_have_transformers_names_too(relative_error):
     assert ours.config.text_config.vocab_size == len(model.tokenizer)
 
 
-# ------------------------------------------------------------------------------------------------- what is not computed
+# ------------------------------------------------------------------------------------------- nothing unused is computed
 
 
 def test_features_alone_take_the_fast_way(clip, monkeypatch):
@@ -401,11 +401,14 @@ def test_outputs_say_what_they_have(clip):
     [
         ({"input_ids": None}, "input_ids is missing"),
         ({"pixel_values": None}, "pixel_values is missing"),
-        ({"position_ids": torch.arange(11)[None]}, "position_ids is given, which miniclip does not take"),
+        ({"position_ids": torch.arange(11)[None]}, "position_ids is given, but miniclip does not take it"),
         ({"attention_mask": torch.ones(3, 10)}, r"attention_mask is \(3, 10\), for tokens \(3, 11\)"),
         ({"attention_mask": torch.arange(11).expand(3, 11) % 2}, "ones and then zeros"),
-        ({"attention_mask": (torch.arange(11) < 4).expand(3, 11)}, "attention_mask hides where a text ends"),
-        ({"pixel_values": torch.ones(2, 3, 30, 30), "return_loss": True}, "return_loss wants a text for each picture"),
+        ({"attention_mask": (torch.arange(11) < 4).expand(3, 11)}, "attention_mask hides the end of a text"),
+        (
+            {"pixel_values": torch.ones(2, 3, 30, 30), "return_loss": True},
+            "one text for each .* 2 pictures and 3 texts",
+        ),
         ({"input_ids": torch.full((3, 11), 99)}, "token ids run from 99 to 99"),
     ],
 )
@@ -416,12 +419,12 @@ def test_inputs_that_cannot_be_used_are_refused(clip, change, message):
 
 
 def test_models_that_are_others_are_refused(clip, tmp_path):
-    with pytest.raises(InputError, match="is a model of the type 'clip', and not 'align'"):
+    with pytest.raises(InputError, match="is a model of type 'clip', but AlignConfig expects 'align'"):
         hf.AlignModel.from_pretrained(clip)
     hf.CLIPVisionModel.from_pretrained(clip).save_pretrained(tmp_path / "bare")
-    with pytest.raises(InputError, match="bare: has no projection, which a CLIPVisionModelWithProjection needs"):
+    with pytest.raises(InputError, match="bare: has no projection, which CLIPVisionModelWithProjection needs"):
         hf.CLIPVisionModelWithProjection.from_pretrained(tmp_path / "bare")
-    with pytest.raises(InputError, match="is a model of the type 'clip_vision_model', and not 'clip'"):
+    with pytest.raises(InputError, match="is a model of type 'clip_vision_model', but CLIPConfig expects 'clip'"):
         hf.CLIPModel.from_pretrained(tmp_path / "bare")
     with pytest.raises(InputError, match="CLIPModel takes no revision here"):
         hf.CLIPModel.from_pretrained(clip, revision="main")

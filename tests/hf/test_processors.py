@@ -1,4 +1,4 @@
-"""miniclip.hf's configurations, tokenizers, image processors and processors against transformers' of the same names."""
+"""miniclip.hf's configurations, tokenizers and processors against transformers' classes of the same names."""
 
 import json
 
@@ -22,7 +22,7 @@ PIECES = [*SPECIAL, *"abcdefghijklmnopqrstuvwxyz,!", *(f"##{c}" for c in "abcdef
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory):
-    """{"CLIP": ..., "Bert": ...}: directories with vocabularies made here, and the settings of image processors."""
+    """{"CLIP": ..., "Bert": ...}: directories with small vocabularies and the settings of image processors."""
     clip, bert = tmp_path_factory.mktemp("clip"), tmp_path_factory.mktemp("bert")
     tokenizer = Tokenizer.train(CORPUS, 560)
     tokenizer.save(clip / "merges.txt")
@@ -94,7 +94,7 @@ def test_batches_are_encoded_as_by_transformers(tokenizers, options):
 @pytest.mark.filterwarnings("ignore:.max_length. is ignored")
 @given(
     texts=st.lists(st.tuples(st.text("abc ,", max_size=12), st.text("cat s", max_size=12)), min_size=1, max_size=3),
-    max_length=st.integers(5, 20),  # with room for none, transformers leaves out special tokens as well
+    max_length=st.integers(5, 20),  # if no token of a text fits, transformers leaves out special tokens as well
     strategy=st.sampled_from(["longest_first", True, False]),
     padding=st.sampled_from([False, True, "max_length"]),
 )
@@ -104,7 +104,7 @@ def test_pairs_of_texts_are_encoded_as_by_transformers(tokenizers, texts, max_le
     options["return_special_tokens_mask"] = True
     first, second = map(list, zip(*texts))
     assert plain(ours(first, second, **options)) == plain(theirs(first, second, **options))
-    if second[0]:  # an empty one alone is none to transformers
+    if second[0]:  # transformers treats an empty second text as none, unless it is in a list
         assert plain(ours(first[0], second[0], **options)) == plain(theirs(first[0], second[0], **options))
 
 
@@ -114,14 +114,16 @@ def test_one_of_two_texts_is_cut(tokenizers):
         options = {"truncation": strategy, "max_length": 14}
         texts = ("red cats on mats", "a dog") if strategy == "only_first" else ("a dog", "red cats on mats")
         assert plain(ours(*texts, **options)) == plain(theirs(*texts, **options))
-        with pytest.raises(InputError, match="max_length is 5: so short, nothing"):
+        with pytest.raises(
+            InputError, match=f"max_length is 5: too short, truncation='{strategy}' would leave nothing"
+        ):
             ours("a cat sat", "the cat sat", truncation=strategy, max_length=5)
 
 
 @given(ids=st.lists(st.integers(0, 57)), skip=st.booleans())
 def test_ids_are_decoded_as_by_transformers(tokenizers, ids, skip):
     ours, theirs = tokenizers
-    ids = [id + (97 if ours.family.__name__.endswith("clip") else 0) for id in ids]  # not single bytes of UTF-8
+    ids = [id + (97 if ours.family.__name__.endswith("clip") else 0) for id in ids]  # no parts of UTF-8 characters
     assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
 
 
@@ -155,7 +157,7 @@ def test_tokens_ids_and_special_ones_are_transformers(tokenizers):
 
 
 def test_rows_are_built_and_masked_as_by_transformers(tokenizers):
-    """Its own methods for that went with version 5; what they gave is what its tokenizers still do."""
+    """transformers 5 removed its methods for this; a call of its tokenizers still gives the same rows."""
     ours, theirs = tokenizers
     first, second = (theirs.encode(text, add_special_tokens=False) for text in ("a cat", "the dogs"))
     options = {"return_token_type_ids": True, "return_special_tokens_mask": True}
@@ -191,7 +193,7 @@ def test_rows_are_padded_on_the_side_that_is_asked_for(tokenizers, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
     assert plain(type(ours).from_pretrained(tmp_path)(TEXTS, padding=True)) == plain(theirs(TEXTS, padding=True))
     (tmp_path / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
-    with pytest.raises(InputError, match="cuts texts at their beginnings"):
+    with pytest.raises(InputError, match="truncation_side is 'left', miniclip only has 'right'"):
         type(ours).from_pretrained(tmp_path)
 
 
@@ -213,7 +215,7 @@ def test_vocabularies_with_capitals_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer_config\.json: is for a vocabulary with capitals"):
         hf.BertTokenizer.from_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    with pytest.raises(InputError, match=r"tokenizer\.json: .*capitals, and ALIGN's has none"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: .*capitals, but ALIGN's has none"):
         hf.BertTokenizer.from_pretrained(tmp_path)
 
 
@@ -247,10 +249,10 @@ def test_clip_s_tokens_are_openai_s(official_tokenizer):
         (("a",), {"return_tensors": "tf"}, "return_tensors is 'tf', expected 'np', 'pt' or None"),
         ((7,), {}, "text is 7, expected a str or a list of str"),
         (([["a", "b"]],), {}, "text is .*, expected a str or a list of str"),
-        ((["a"], ["b", "c"]), {}, "not as many texts in text_pair"),
+        ((["a"], ["b", "c"]), {}, "text_pair has not as many texts as text"),
         (("a",), {"padding": "wide"}, "padding is 'wide', expected one of False"),
         (("a",), {"truncation": "middle"}, "truncation is 'middle', expected one of"),
-        (("a b c",), {"truncation": True, "max_length": 1}, "max_length is 1: so short"),
+        (("a b c",), {"truncation": True, "max_length": 1}, "max_length is 1: too short"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(tokenizers, arguments, options, message):
@@ -259,12 +261,12 @@ def test_what_cannot_be_encoded_is_refused(tokenizers, arguments, options, messa
 
 
 def test_vocabularies_that_are_none_are_refused(directories, tmp_path):
-    with pytest.raises(InputError, match="has no vocabulary of a CLIPTokenizer"):
+    with pytest.raises(InputError, match="has no vocabulary for a CLIPTokenizer"):
         hf.CLIPTokenizer.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="BertTokenizer has no vocabulary of its own: give vocab_file"):
         hf.BertTokenizer()
     (tmp_path / "vocab.json").write_text('{"a": 1}')
-    with pytest.raises(InputError, match=r"vocab\.json: has other ids than .*merges\.txt gives"):
+    with pytest.raises(InputError, match=r"vocab\.json: its ids differ from those of .*merges\.txt"):
         hf.CLIPTokenizer(tmp_path / "vocab.json", directories["CLIP"] / "merges.txt")
 
 
@@ -383,7 +385,7 @@ def test_texts_and_pictures_go_together_as_in_transformers(directories, family, 
         type(ours)(tokenizer=ours.tokenizer)(text=texts, images=images)
     Image.fromarray(images[0]).save(tmp_path / "one.png")
     assert list(ours(images=str(tmp_path / "one.png"), return_tensors="np")) == ["pixel_values"]
-    with pytest.raises(AttributeError, match="there is no pixels here, only input_ids"):
+    with pytest.raises(AttributeError, match="this encoding has no pixels, only input_ids"):
         _ = ours(text=texts).pixels
 
 
@@ -405,7 +407,7 @@ def test_a_model_of_another_source_has_its_processor():
     np.testing.assert_array_equal(inputs.pixel_values, preprocess(["weights/example.png"]))
     assert inputs.input_ids[0].tolist() == [*model.tokenize("a red heart")[0, : inputs.input_ids.shape[1]]]
     assert processor.tokenizer.model_max_length == 32
-    with pytest.raises(InputError, match="is no model whose pictures a EfficientNetImageProcessor prepares"):
+    with pytest.raises(InputError, match="EfficientNetImageProcessor cannot prepare pictures for this model"):
         hf.EfficientNetImageProcessor.from_pretrained("shapes")
 
 
@@ -416,7 +418,7 @@ CONFIGS = [f"{family}{part}Config" for family in ("CLIP", "Align") for part in (
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_defaults_are_transformers(name):
-    # What all of transformers' configurations have says nothing of a model; the depth of an EfficientNet is computed.
+    # Leave out the settings that all of transformers' configurations have, and an EfficientNet's computed depth.
     general = {*transformers.PreTrainedConfig().to_dict(), "output_attentions", "num_hidden_layers"} - {"model_type"}
 
     def own(settings):
@@ -457,5 +459,7 @@ def test_configurations_that_no_model_has_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"CLIPConfig: .*activation is 'mish'"):
         hf.CLIPConfig(vision_config={"hidden_act": "mish"})
     hf.CLIPTextConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="is a model of the type 'clip_text_model', and not 'clip_vision_model'"):
+    with pytest.raises(
+        InputError, match="is a model of type 'clip_text_model', but CLIPVisionConfig expects 'clip_vision_model'"
+    ):
         hf.CLIPVisionConfig.from_pretrained(tmp_path)

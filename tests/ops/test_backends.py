@@ -1,4 +1,4 @@
-"""Choosing a backend: by name, by device, and by what this machine has; what cannot run says why."""
+"""Choosing a backend by name, by device and by the machine; a backend that cannot run says why."""
 
 import os
 import subprocess

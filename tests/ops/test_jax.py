@@ -1,4 +1,4 @@
-"""What is JAX's own: compiled once, taken by its transformations as it is, with the gradients that torch has."""
+"""JAX: towers compile once per shape, work in JAX's transformations, and have the same gradients as in torch."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ each_tower = pytest.mark.parametrize(("name", "part"), TOWERS)
 
 
 def random_params(config, seed=0):
-    """Sizes stay about what they are; norms' weights are no special case."""
+    """Random parameters that keep values at about their size; norms' weights are random too."""
     rng = np.random.default_rng(seed)
 
     def draw(shape):
@@ -41,7 +41,7 @@ def random_params(config, seed=0):
 
 
 def batch(config, part, count=3, seed=1):
-    """What a tower takes: pictures, or tokens and where each text ends."""
+    """The inputs of a tower: pictures, or tokens and the position where each text ends."""
     rng = np.random.default_rng(seed)
     if part == "visual":
         side = config.visual.image_size
@@ -51,14 +51,14 @@ def batch(config, part, count=3, seed=1):
 
 
 def tower(config, part, ops):
-    """A tower as the plain function that it is: (parameters, *batch) -> features."""
+    """A tower as a function of arrays: (parameters, *batch) -> features."""
     config = getattr(config, part)
     encode = getattr(config.tower, {"visual": "encode_image", "text": "encode_text"}[part])
     return lambda tree, *inputs: encode(ops, *inputs, **tree, config=config)
 
 
 class Counting:
-    """The backend, noting how often Python enters a tower."""
+    """The backend; counts how often Python runs the start of a tower."""
 
     def __init__(self):
         self.entered = 0
@@ -101,7 +101,7 @@ def test_types_of_tokens_are_compiled_too():
     model = ALIGN(config, random_params(config), ops)
     tokens, _ = batch(config, "text")
     features = [model.encode_text(tokens, token_types=types) for types in (tokens % 2, tokens % 2, 0 * tokens)]
-    assert ops.entered == 2  # of tokens and of types
+    assert ops.entered == 2  # one `embed` for tokens, one for types
     assert (features[0] == features[1]).all() and not np.allclose(features[0], features[2])
     np.testing.assert_allclose(features[2], model.encode_text(tokens), atol=1e-5)
 
@@ -125,7 +125,7 @@ def test_gradients_of_towers_are_torchs(name, part):
         tree["images"] = first  # tokens have no gradient
 
     def weighted(ops, tree, weights, first=first):
-        """A sum of the features, each with a weight of its own."""
+        """A sum of the features with random weights."""
         features = tower(config, part, ops)(tree["params"], tree.get("images", first), *rest)
         return (features * weights).sum()
 
@@ -141,10 +141,10 @@ def test_gradients_of_towers_are_torchs(name, part):
     largest = max(x.abs().max() for x in theirs.values() if x is not None)
     assert ours.keys() == theirs.keys()
     for name, x in theirs.items():
-        if x is None:  # BERT's pooler, which no feature depends on
+        if x is None:  # BERT's pooler: no feature depends on it
             assert name.startswith("params.pooler.") and not ours[name].any()
             continue
-        allowed = 1e-4 * max(x.abs().max(), 1e-3 * largest)  # a bias of keys changes nothing but by rounding
+        allowed = 1e-4 * max(x.abs().max(), 1e-3 * largest)  # the gradient of a keys' bias is only rounding errors
         assert np.abs(ours[name] - x.numpy()).max() < allowed, name
 
 
@@ -201,7 +201,7 @@ def test_a_step_down_the_gradient_lowers_the_contrastive_loss(name):
     gradient = params.tree_map(np.asarray, gradient)
     squares = sum(np.square(x).sum() for x in params.flatten(gradient).values())
     assert 0 < squares < np.inf
-    step = 1e-4 / squares  # so that the loss falls by that 1e-4, as far as it is a plane
+    step = 1e-4 / squares  # to first order, the loss falls by 1e-4
     after, _ = loss(jax.tree.map(lambda x, slope: x - step * slope, tree, gradient))
     assert before - after == pytest.approx(1e-4, rel=0.5)
 
@@ -255,13 +255,13 @@ def test_unknown_devices_are_refused(device):
 @pytest.mark.parametrize("dtype", [None, "float32"])
 def test_an_array_that_is_written_to_later_was_copied(dtype):
     memory = np.zeros(1000, np.float32)
-    start = -memory.ctypes.data % 64 // 4  # JAX would share memory that begins at a multiple of 64
+    start = -memory.ctypes.data % 64 // 4  # JAX may share memory that is aligned to 64 bytes
     x = memory[start : start + 900]
     ours = jax_ops.asarray(x, dtype=dtype)
     x[:] = 1
     assert not ours.any()
     back = jax_ops.to_numpy(ours)
-    back[:] = 1  # nor is JAX's own memory given away
+    back[:] = 1  # to_numpy copies too
     assert not ours.any()
 
 
@@ -271,6 +271,6 @@ def test_what_is_a_jax_array_already_is_not_copied():
 
 
 def test_an_id_that_is_not_in_the_table_shows():
-    """NumPy raises; compiled code cannot, and must not give another token's row instead."""
+    """NumPy raises. Compiled code cannot raise, but must not return another token's row."""
     rows = jax.jit(jax_ops.embed)(np.array([[1, 3]]), np.ones((3, 2), np.float32))
     np.testing.assert_array_equal(rows, [[[1, 1], [np.nan, np.nan]]])

@@ -16,7 +16,7 @@ from miniclip.ops import numpy_conv, numpy_ops, select
 
 
 def each_dtype(name):
-    """A backend with each type it computes in that tells right from nearly right, and the error that is allowed."""
+    """[(dtype, allowed error)] for the dtypes of a backend that are precise enough to show mistakes."""
     errors = {"float32": 1e-5, "float64": 1e-13}
     return [(dtype, error) for dtype, error in errors.items() if dtype in select(name).DTYPES]
 
@@ -69,7 +69,7 @@ def test_convolution_equals_torchs(
 @each_backend
 def test_a_convolution_with_a_kernel_of_one_one_is_a_shift(ops):
     x, weight = normal(0, 2, 3, 6, 7), np.zeros((3, 3, 3, 3), np.float32)
-    weight[range(3), (2, 0, 1), 0, 2] = 1  # from the row above, the column behind, and another channel
+    weight[range(3), (2, 0, 1), 0, 2] = 1  # from the row above, the column to the right, and another channel
     shifted = np.zeros_like(x)
     shifted[:, :, 1:, :-1] = x[:, (2, 0, 1), :-1, 1:]
     np.testing.assert_array_equal(run(ops, "conv2d", x, weight, padding=1), shifted)
@@ -77,7 +77,7 @@ def test_a_convolution_with_a_kernel_of_one_one_is_a_shift(ops):
 
 def test_the_reference_lays_out_the_windows_of_one_picture_at_a_time_and_none_for_1x1():
     def most(*args, **options):
-        """The most memory taken at any time, in numbers."""
+        """The most memory allocated at any time, in float32 numbers."""
         tracemalloc.start()
         numpy_ops.conv2d(*args, **options)
         peak = tracemalloc.get_traced_memory()[1] / 4

@@ -1,4 +1,4 @@
-"""A batch on NumPy is computed in chunks, a core each: nobody can tell by the features, but for their last bits."""
+"""A batch on NumPy is computed in chunks, one per core: features are the same, except for their last bits."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def pictures(count):
 
 
 def texts(count):
-    """Tokens (count, 32) of texts that are 3 to 30 tokens long, in no order."""
+    """Tokens (count, 32) of texts that are 3 to 30 tokens long, in random order."""
     rng = np.random.default_rng(1)
     colours = ["red", "blue", "green", "a", "small", "circle"]
     return miniclip.load("shapes", backend="numpy")[0].tokenize(
@@ -96,7 +96,7 @@ def test_a_share_is_an_even_one_and_for_texts_a_tenth_more(total, most, cores, e
     assert chunks.share(total, most, cores) == each
 
 
-def test_features_lie_in_one_order_however_they_were_computed(model, cores):
+def test_features_have_the_same_memory_layout_however_they_were_computed(model, cores):
     for count in (1, 2, 5):
         assert model.encode_image(pictures(count)).flags.c_contiguous
         assert model.encode_text(texts(count)).flags.c_contiguous
@@ -115,7 +115,7 @@ def test_a_row_that_fails_is_an_error_and_blas_gets_its_threads_back(two_threads
     assert np.array_equal(run(np.arange(1, 40)), 1 / np.arange(1, 40))
 
 
-# ------------------------------------------------------------------------------------------ where it cuts
+# ------------------------------------------------------------------------------------- the sizes of chunks
 
 
 @given(lengths=st.lists(st.integers(1, 77), min_size=1, max_size=60), cores=st.integers(1, 5), invariant=st.booleans())
@@ -124,7 +124,7 @@ def test_chunks_are_of_like_length_and_neither_too_large_nor_too_few(lengths, co
 
     def function(tokens, end, trace=None):
         seen.append(tokens.shape)
-        assert tokens.shape[1] == end.max() + 1  # cut behind the last end
+        assert tokens.shape[1] == end.max() + 1  # cut after the last end
         return tokens[np.arange(len(end)), end]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -140,7 +140,7 @@ def test_chunks_are_of_like_length_and_neither_too_large_nor_too_few(lengths, co
         assert len(seen) == 1
     else:
         assert all(rows * T <= 1.1 * chunks.TOKENS or rows == 1 for rows, T in seen)
-        # One batch as long as its longest is never less work.
+        # One batch, padded to its longest text, is never less work.
         assert sum(rows * T for rows, T in seen) <= len(lengths) * max(lengths)
 
 
@@ -150,7 +150,7 @@ def test_pictures_are_not_copied(cores):
     assert all(base is batch.base or base is batch for base in bases) and 50 / 8 <= len(bases) <= 51
 
 
-def test_who_looks_inside_sees_the_whole_batch(model, cores):
+def test_a_trace_sees_the_whole_batch(model, cores):
     stages = {}
     model.encode_image(pictures(20), trace=stages.__setitem__)
     assert len(stages["embeddings"]) == 20
@@ -219,7 +219,7 @@ def test_blas_runs_on_one_thread_in_chunks_and_on_all_otherwise(two_threads):
         return x
 
     run = chunks.in_chunks(function)
-    run(np.ones(16))  # both cores are needed to get past the barrier
+    run(np.ones(16))  # only two threads together pass the barrier
     assert len(dict(seen)) == 2 and threading.get_ident() in dict(seen) and {count for _, count in seen} == {1}
 
 

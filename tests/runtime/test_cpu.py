@@ -1,4 +1,4 @@
-"""The processor: jobs on its cores, a limit on BLAS that all threads share, and the kernel that OpenBLAS takes."""
+"""The processor: jobs on its cores, a limit on BLAS that all threads share, and the kernel that OpenBLAS chooses."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from miniclip.runtime import cpu
 # ----------------------------------------------------------------------------------- the limit on BLAS
 
 
-def test_the_limit_holds_whichever_thread_makes_it_and_takes_it_back(two_threads):
+def test_the_limit_works_whichever_threads_set_and_undo_it(two_threads):
     """threadpoolctl lets only one thread of a process set OpenBLAS' number; servers encode on any."""
 
     def elsewhere(function, *arguments):
@@ -29,7 +29,7 @@ def test_the_limit_holds_whichever_thread_makes_it_and_takes_it_back(two_threads
         seen.append(cpu._count())
 
     seen = []
-    cpu._controller().limit(limits=2)  # as other libraries do; from here on it is the main thread's
+    cpu._controller().limit(limits=2)  # as other libraries do; now the main thread controls it
     for _ in range(2):
         inside()
         elsewhere(inside)
@@ -43,7 +43,7 @@ def test_the_limit_holds_whichever_thread_makes_it_and_takes_it_back(two_threads
     assert cpu._count() == 2
 
 
-def test_the_last_one_out_takes_the_limit_back(two_threads):
+def test_the_last_thread_to_leave_undoes_the_limit(two_threads):
     with cpu.one_blas_thread():
         with cpu.one_blas_thread():
             assert cpu._count() == 1 and cpu.blas_threads() == 2
@@ -82,7 +82,7 @@ def test_the_first_jobs_error_is_raised_and_no_more_jobs_are_begun(cores):
     def job(i):
         begun.append(i)
         if i in (4, 5):
-            time.sleep(0.02 * (5 - i))  # the second is there first
+            time.sleep(0.02 * (5 - i))  # the second job fails first
             raise ValueError(i)
         if i > 5:
             time.sleep(0.1)
@@ -109,7 +109,7 @@ AVX512, AVX2 = "fpu avx2 avx512f avx512cd avx512bw avx512dq avx512vl", "fpu avx2
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A processor and the kernel that OpenBLAS takes on it; what the program was replaced with, if it was."""
+    """Sets a processor and OpenBLAS' kernel on it; collects the arguments with which the program is restarted."""
     replaced = []
 
     def make(flags, kernel, **environment):
@@ -134,7 +134,7 @@ def machine(monkeypatch):
         (AVX512, "SapphireRapids", {}, None),
         (AVX2, "Haswell", {}, None),
         (AVX512.replace("avx512bw", ""), "Haswell", {}, None),  # the kernel needs all of it
-        (AVX512, "Haswell", {"OPENBLAS_CORETYPE": "Haswell"}, None),  # it was asked for
+        (AVX512, "Haswell", {"OPENBLAS_CORETYPE": "Haswell"}, None),  # the user chose it
     ],
 )
 def test_a_kernel_that_overlooks_avx512_is_noticed(machine, monkeypatch, flags, kernel, environment, slow):
@@ -143,10 +143,10 @@ def test_a_kernel_that_overlooks_avx512_is_noticed(machine, monkeypatch, flags, 
     replaced = machine(flags, kernel, **environment)
     assert cpu.slow_kernel() == slow
     assert ("set OPENBLAS_CORETYPE=SkylakeX before Python starts" in doctor.report()["blas"]) == bool(slow)
-    assert cli.main(["download", "shapes"]) == 0 and not replaced  # called from another program, it is not the one
+    assert cli.main(["download", "shapes"]) == 0 and not replaced  # not if another program calls it
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "miniclip", "download", "shapes"])
     monkeypatch.setattr(sys, "argv", ["miniclip", "doctor"])
-    assert cli.program() == 0 and not replaced  # which tells how it is without
+    assert cli.program() == 0 and not replaced  # `doctor` reports the state without it
     monkeypatch.setattr(sys, "argv", ["miniclip", "download", "shapes"])
     assert cli.program() == 0
     command = [sys.executable, "-m", "miniclip", "download", "shapes"]
@@ -154,7 +154,7 @@ def test_a_kernel_that_overlooks_avx512_is_noticed(machine, monkeypatch, flags, 
     assert [environment["OPENBLAS_CORETYPE"] for *_, environment in replaced] == ["SkylakeX"] * bool(slow)
 
 
-def test_where_it_cannot_start_anew_it_goes_on(machine, monkeypatch):
+def test_a_program_that_cannot_restart_continues(machine, monkeypatch):
     def fails(*arguments):
         raise OSError("no such program")
 
@@ -166,7 +166,7 @@ def test_where_it_cannot_start_anew_it_goes_on(machine, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="os.execve is another thing there")
-def test_a_restarted_program_does_what_it_was_asked_for():
+def test_a_restarted_program_runs_the_same_command():
     code = """
 import sys
 from miniclip import cli
@@ -181,14 +181,14 @@ cli.program()
     assert (done.returncode, done.stdout) == (7, "SkylakeX ['info']\n"), done.stderr
 
 
-def test_where_nobody_tells_of_the_processor_nothing_is_done(monkeypatch):
+def test_with_an_unknown_processor_nothing_is_done(monkeypatch):
     monkeypatch.setattr(cpu, "_cpuinfo", dict)
     monkeypatch.setattr(cpu, "blas", lambda: [{"architecture": "Haswell"}])
     assert cpu.slow_kernel() is None and cpu.name()
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells")
-def test_the_processor_is_known_by_what_linux_says_of_it():
-    told = Path("/proc/cpuinfo").read_text()
-    assert f": {cpu.name()}\n" in told
-    assert cpu.has("fpu") == (" fpu " in told) and not cpu.has("model")
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has /proc/cpuinfo")
+def test_the_processor_is_described_as_linux_describes_it():
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    assert f": {cpu.name()}\n" in cpuinfo
+    assert cpu.has("fpu") == (" fpu " in cpuinfo) and not cpu.has("model")

@@ -23,7 +23,7 @@ def test_the_new_content_replaces_the_old_when_the_block_ends(tmp_path):
     path.write_bytes(b"old")
     with atomic(path) as temporary:
         temporary.write_bytes(b"new")
-        assert path.read_bytes() == b"old"  # what a reader sees meanwhile
+        assert path.read_bytes() == b"old"  # readers still see the old content
         assert temporary.parent == tmp_path  # a rename is atomic only within a file system
     assert path.read_bytes() == b"new" and files_in(tmp_path) == ["file"]
     assert path.stat().st_mode & 0o777 == 0o644
@@ -35,7 +35,7 @@ def test_an_error_in_the_block_leaves_everything_as_it_was(tmp_path, error, befo
     path = tmp_path / "file"
     for name in before:
         (tmp_path / name).write_bytes(b"old")
-    expected = InputError if error is OSError else error  # the disk is full, say: the path is named
+    expected = InputError if error is OSError else error  # a full disk, say: the error names the path
     with pytest.raises(expected, match="why"), atomic(path) as temporary:
         temporary.write_bytes(b"half of the n")
         raise error(*([28] if error is OSError else []), "why")
@@ -87,16 +87,16 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     assert max(most) == 1 and len(most) == 400 and files_in(tmp_path) == []
 
 
-def test_a_lock_is_let_go_of_by_an_error(tmp_path):
+def test_an_error_releases_the_lock(tmp_path):
     for _ in range(2):
         with pytest.raises(KeyError), locked(tmp_path / "lock"):
             raise KeyError
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads: the child does nothing but wait
-@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # JAX's, of the same, once another test has imported it
-def test_a_lock_is_not_kept_by_children_of_its_holder(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # about threads: this child only waits
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # the same, from JAX, if another test has imported it
+def test_children_of_its_holder_do_not_keep_a_lock(tmp_path):
     def work():
         with locked(tmp_path / "lock"):
             pass
@@ -104,7 +104,7 @@ def test_a_lock_is_not_kept_by_children_of_its_holder(tmp_path):
     with locked(tmp_path / "lock"):
         waiting = threading.Thread(target=work)
         waiting.start()
-        time.sleep(0.1)  # until it waits
+        time.sleep(0.1)  # until it is waiting
         child = os.fork()
         if not child:
             time.sleep(20)
@@ -117,13 +117,13 @@ def test_a_lock_is_not_kept_by_children_of_its_holder(tmp_path):
     assert in_time and files_in(tmp_path) == []
 
 
-def test_where_there_is_no_fcntl_windows_own_lock_is_waited_for(tmp_path, monkeypatch):
+def test_without_fcntl_a_windows_lock_is_waited_for(tmp_path, monkeypatch):
     asked = []
 
     def locking(descriptor, mode, count):
         asked.append((mode, count))
         if len(asked) < 3:
-            raise OSError(errno.EDEADLK, "Resource deadlock avoided")  # its way to say: ten seconds are over
+            raise OSError(errno.EDEADLK, "Resource deadlock avoided")  # Windows raises this after ten seconds
 
     monkeypatch.setattr(files, "fcntl", None)
     monkeypatch.setattr(files, "msvcrt", SimpleNamespace(locking=locking, LK_LOCK=1), raising=False)

@@ -62,11 +62,11 @@ FAMILIAR = st.sampled_from([*LETTERS, *LETTERS.upper(), *" \t\n\u00a0\u2028\0\uf
 
 
 @given(text=st.lists(st.one_of(ANY, RARE, FAMILIAR, FAMILIAR)).map("".join))
-def test_any_text_is_encoded_as_by_transformers(ours, theirs, text):
+def test_any_text_is_encoded_as_in_transformers(ours, theirs, text):
     assert ours.encode(text) == encoded(theirs, text)
 
 
-def test_every_character_is_cut_and_cleaned_as_by_transformers(theirs):
+def test_every_character_is_cut_and_cleaned_as_in_transformers(theirs):
     normalizer, splitter = theirs.backend_tokenizer.normalizer, theirs.backend_tokenizer.pre_tokenizer
     for c in map(chr, range(0x110000)):
         if unicodedata.category(c) != "Cs":
@@ -110,11 +110,11 @@ def test_the_longest_word_has_a_hundred_characters(ours, theirs):
 
 
 @given(ids=st.lists(st.integers(0, len(PIECES) - 1)))
-def test_decoding_is_transformers(ours, theirs, ids):
+def test_decoding_equals_transformers(ours, theirs, ids):
     assert ours.decode(ids) == theirs.backend_tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def test_batches_are_laid_out_as_by_transformers(ours, theirs):
+def test_batches_are_laid_out_as_in_transformers(ours, theirs):
     texts = ["a red circle", "", "unaffable [SEP] élan, vital"]
     expected = theirs(texts, padding="max_length", max_length=16, return_tensors="np")["input_ids"]
     tokens = ours.tokenize(texts, 16)
@@ -126,7 +126,7 @@ def test_batches_are_laid_out_as_by_transformers(ours, theirs):
         ours.tokenize(texts, 4)
 
 
-def test_padding_has_the_id_that_the_vocabulary_says():
+def test_padding_has_the_id_of_the_vocabulary():
     tokenizer = WordPiece(["[CLS]", "[SEP]", "a", "[UNK]", "[PAD]"])
     np.testing.assert_array_equal(tokenizer.tokenize(["a", "a b"], 5), [[0, 2, 1, 4, 4], [0, 2, 3, 1, 4]])
 
@@ -148,7 +148,7 @@ def test_a_vocabulary_is_read_as_transformers_reads_it_and_written_back(ours, th
         (b"", r"vocab\.txt: .* there is no \[PAD\]"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused_by_name(content, message, tmp_path):
+def test_a_file_that_is_not_a_vocabulary_is_refused_by_name(content, message, tmp_path):
     (tmp_path / "vocab.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         WordPiece.load(tmp_path / "vocab.txt")

@@ -1,6 +1,6 @@
-"""The ResNet tower against OpenAI's ModifiedResNet on the same weights, stage by stage, so that a failure names it.
+"""The ResNet tower against OpenAI's ModifiedResNet on the same weights, stage by stage, so that a failure names one.
 
-The official model normalises behind every convolution, with statistics that are not 0 and 1; ours has them folded.
+The official model has a BatchNorm after every convolution, with statistics other than 0 and 1; ours has them folded.
 """
 
 import math
@@ -22,7 +22,7 @@ from miniclip.ops import numpy_ops, select
 from miniclip.towers import resnet
 
 TEXT = TextConfig(context_length=7, vocab_size=20, width=64, layers=1, heads=1, mlp_width=256)
-# Blocks a stage, channels behind the stem, picture, embedding: the depths are those of the five official models.
+# Blocks of each stage, channels after the stem, picture, embedding: the depths are those of the five official models.
 STRUCTURES = {
     "RN50": ((3, 4, 6, 3), 8, 64, 24),
     "RN101": ((3, 4, 23, 3), 10, 64, 16),
@@ -39,8 +39,8 @@ def module(official_model):
 
 
 def build(module, config, embed_dim):
-    """OpenAI's CLIP in evaluation mode, every parameter and statistic drawn so that sizes stay what they are."""
-    side = math.isqrt(math.prod(config.grid) - 1) + 1  # it knows squares alone: its positions are cut below
+    """OpenAI's CLIP in evaluation mode, with random parameters and statistics that keep values at about their size."""
+    side = math.isqrt(math.prod(config.grid) - 1) + 1  # it only takes squares: the positions are cut below
     official = module.CLIP(
         embed_dim, 32 * side, config.layers, config.width, None, TEXT.context_length, TEXT.vocab_size, TEXT.width,
         TEXT.heads, TEXT.layers,
@@ -53,7 +53,7 @@ def build(module, config, embed_dim):
         if isinstance(part, torch.nn.Conv2d):
             normal_(part.weight, std=(2 / part.weight[0].numel()) ** 0.5)
         elif isinstance(part, torch.nn.BatchNorm2d):
-            many = name.endswith("bn3") and "layer" in name  # what every block adds
+            many = name.endswith("bn3") and "layer" in name  # the last in a block, which scales the block's update
             branch = 1.2 * sum(config.layers) ** -0.5 if many else 1
             uniform_(part.weight, 0.5 * branch, 1.5 * branch)
             uniform_(part.running_var, 0.5, 2)
@@ -67,7 +67,7 @@ def build(module, config, embed_dim):
 
 
 def fold(official):
-    """The parameters of an official model, flat, under our names."""
+    """The parameters of an official model, folded and flat, under our names."""
     tensors = {name: x.numpy() for name, x in official.state_dict().items()}
     return names.rename(batch_norm.fold(tensors, openai.BATCH_NORMS, openai.EPS), openai.OPENAI_RESNET)
 
@@ -98,7 +98,7 @@ def official_stages(module, official, images):
     stages = {}
 
     def keep(name):
-        return lambda part, inputs, output: stages.__setitem__(name, output.clone())  # it changes some in place
+        return lambda part, inputs, output: stages.__setitem__(name, output.clone())  # some change in place
 
     def attention(query, need_weights, **options):
         stages["attention_pool.tokens"] = query.transpose(0, 1)  # (B, T, D)
@@ -120,7 +120,7 @@ def official_stages(module, official, images):
 
 
 def compare(model, module, official, images, relative_error, error):
-    """Every stage within `error` of its largest value, in the same order."""
+    """Check that stages have the same order, and errors below `error` times the stage's largest value."""
     theirs, stages = official_stages(module, official, images), {}
     features = model.encode_image(images, trace=lambda name, x: stages.update({name: model.ops.to_numpy(x)}))
     assert list(stages) == list(theirs)
@@ -130,7 +130,7 @@ def compare(model, module, official, images, relative_error, error):
         assert found < error, f"{stage} is off by {found:.1e} of its largest value"
     np.testing.assert_array_equal(model.ops.to_numpy(features), stages["features"])
     unseen = model.ops.to_numpy(model.encode_image(images))
-    assert relative_error(unseen, stages["features"]) < error / 10  # JAX compiles it whole, and rounds less often
+    assert relative_error(unseen, stages["features"]) < error / 10  # JAX compiles the whole, and rounds less
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -140,7 +140,7 @@ def test_the_tower_equals_openais_stage_by_stage(pair, module, backend, relative
     compare(model, module, official.float(), pictures(config), relative_error, 1e-5)
 
 
-@pytest.mark.parametrize("backend", [name for name in HERE if name not in ("numpy", "torch")])  # which take longer
+@pytest.mark.parametrize("backend", [name for name in HERE if name not in ("numpy", "torch")])  # slow: one is enough
 def test_one_tower_equals_openais_stage_by_stage_on_every_backend(module, backend, relative_error):
     config = config_of(STRUCTURES["RN50"])
     official = build(module, config.visual, config.embed_dim)
@@ -221,7 +221,7 @@ def random_tower(config, seed=0):
 
 
 def test_the_mean_alone_asks_and_sees_every_cell(relative_error):
-    """Without positions the order of the last grid's cells is nothing to attention pooling."""
+    """Without positions, attention pooling ignores the order of the cells of the last grid."""
     config = CLIPConfig(ResNetConfig(96, 8, (1, 1, 1, 1), heads=4), None, 16)
     pool = random_tower(config)["visual"]["attention_pool"]
     grid = np.random.default_rng(1).standard_normal((2, 256, 3, 3)).astype(np.float32)

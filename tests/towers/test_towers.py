@@ -1,4 +1,4 @@
-"""The towers against transformers on the same weights and inputs, stage by stage, so that a failure names its stage."""
+"""The towers against transformers on the same weights and inputs, stage by stage, so that a failure names one."""
 
 import math
 
@@ -21,7 +21,8 @@ from miniclip.families import names
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.families.clip.presets import PRESETS
 
-# vision: width, MLP width, heads, layers, picture, patch, activation · text: likewise, length, vocabulary, end
+# vision: width, MLP width, heads, layers, picture, patch, activation
+# text: width, MLP width, heads, layers, length, vocabulary, activation, end
 SIZES = {
     "like ViT-B/32": [(64, 256, 1, 2, 64, 32, "quick_gelu"), (64, 256, 1, 2, 77, 100, "quick_gelu", 2), 32],
     "narrow heads, gelu": [(48, 80, 6, 3, 30, 8, "gelu"), (40, 56, 5, 1, 19, 61, "gelu", 60), 24],
@@ -32,7 +33,7 @@ SIZES = {
 
 @pytest.fixture(scope="module", params=SIZES)
 def pair(request, tmp_path_factory):
-    """(transformers' model, its directory): random weights, none of them left at a special value such as 0 or 1."""
+    """(transformers' model, its directory): all weights are random, none is 0 or 1."""
     vision, text, embed_dim = SIZES[request.param]
     names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
     config = CLIPConfig(
@@ -60,7 +61,7 @@ def ours(request, pair):
 
 
 def residual_streams(tower):
-    """Catches what goes into each block's second layer norm, by our names: the stream after attention."""
+    """{our name: the input of a block's second layer norm}, which is the residual stream after attention."""
     stages = {}
 
     def catch(i):
@@ -80,15 +81,15 @@ def traced(model, encode, batch):
 
 
 def expected_blocks(output):
-    """A transformers output with hidden states and attentions -> our names for the same."""
+    """The hidden states and attentions of a transformers output, under our names."""
     stages = {f"blocks.{i}.mlp": x for i, x in enumerate(output.hidden_states[1:])}
     return stages | {f"blocks.{i}.attention_weights": x for i, x in enumerate(output.attentions)}
 
 
 def token_batch(config, seed=0):
-    """Random texts of all lengths, padded with zeros as the official tokenizer does.
+    """Random texts of all lengths, padded with zeros as by the official tokenizer.
 
-    Ids are below the end's where that is known by being the highest, else they are any but the end's.
+    If the end is the highest id, all other ids are lower; else they are any ids except the end's.
     """
     rng = np.random.default_rng(seed)
     end = config.vocab_size - 1 if config.eot_token_id is None else config.eot_token_id
@@ -157,14 +158,14 @@ def test_logits_equal_transformers(pair, ours, relative_error):
 # ------------------------------------------------------------------------------ the end of a text
 
 
-def test_positions_behind_the_last_end_are_not_computed_and_not_missed(ours, relative_error):
+def test_positions_after_the_last_end_are_not_computed_and_change_nothing(ours, relative_error):
     tokens = token_batch(ours.config.text)[:3]
     lengths = ours.ops.to_numpy(ours.ops.asarray(tokens != 0).sum(-1))
     seen = []
     embed = ours.ops.embed
 
     class Counting:
-        """The backend, noting how many positions enter the tower."""
+        """The backend; records the shapes of the token batches that enter the tower."""
 
         def __getattr__(self, name):
             return getattr(ours.ops, name)
@@ -176,19 +177,19 @@ def test_positions_behind_the_last_end_are_not_computed_and_not_missed(ours, rel
     cut = miniclip.CLIP(ours.config, ours.params, Counting()).encode_text(tokens)
     whole = traced(ours, ours.encode_text, tokens)["features"]
     step = ours.ops.LENGTH_STEP
-    assert sum(rows for rows, _ in seen) == 3  # on NumPy in chunks
+    assert sum(rows for rows, _ in seen) == 3  # NumPy encodes in chunks
     assert max(T for _, T in seen) == min(tokens.shape[1], math.ceil(lengths.max() / step) * step)
     assert relative_error(ours.ops.to_numpy(cut), whole) < 1e-6
 
 
-def test_tokens_behind_the_end_change_nothing(ours):
+def test_tokens_after_the_end_change_nothing(ours):
     config = ours.config.text
     tokens = token_batch(config)
     before = traced(ours, ours.encode_text, tokens)["features"]
     end = config.vocab_size - 1 if config.eot_token_id is None else config.eot_token_id
     position = (tokens == end).argmax(-1)
     for row, at in zip(tokens, position):
-        row[at + 1 :] = end  # another end is not the first
+        row[at + 1 :] = end  # only the first end counts
     np.testing.assert_array_equal(traced(ours, ours.encode_text, tokens)["features"], before)
     for row, at in zip(tokens, position):
         row[at - 1] = 1 + row[at - 1] % (end - 1)
@@ -204,7 +205,7 @@ def test_shapes_are_those_of_the_official_parameters(pair, ours):
     assert {name: x.shape for name, x in renamed.items()} == params.flatten(ours.config.shapes())
 
 
-# Parameters of the official checkpoints, counted in them.
+# The numbers of parameters, counted in the official checkpoints.
 @pytest.mark.parametrize(
     ("name", "parameters", "heads"),
     [
@@ -223,7 +224,7 @@ def test_presets_have_the_official_numbers_of_parameters_and_heads(name, paramet
     assert (PRESETS[name].visual.heads, PRESETS[name].text.heads) == heads
     sizes = {name: math.prod(shape) for name, shape in params.flatten(PRESETS[name].shapes()).items()}
     folded = [name for name in sizes if name.startswith(("visual.stem.", "visual.stages.")) and name.endswith(".bias")]
-    # Where ours has a convolution's bias, the official model has a BatchNorm's weight and bias.
+    # For each bias of our convolutions, the official model has a BatchNorm's weight and bias.
     assert sum(sizes.values()) + sum(sizes[name] for name in folded) == parameters
 
 

@@ -1,4 +1,4 @@
-"""Training: a run that can be stopped and resumed, and a model that learns."""
+"""Training: a run can be stopped and resumed, and a model learns."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import miniclip
 from miniclip import params
 from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
-from miniclip.train.loop import loop, shapes
+from miniclip.train import loop, shapes
 
 SHORT = loop.Recipe(steps=4, warmup=2)
 
@@ -19,11 +19,11 @@ def test_positions_that_are_near_start_alike():
     likeness = (table @ table.T).reshape(6, 6, 6, 6)
     for x in range(5):
         assert likeness[0, 0, 0, x] > likeness[0, 0, 0, x + 1]
-    np.testing.assert_allclose(likeness[0, 0, 2, 3], likeness[0, 0, 3, 2])  # neither axis matters more
+    np.testing.assert_allclose(likeness[0, 0, 2, 3], likeness[0, 0, 3, 2])  # both axes have the same weight
 
 
 def same_files(a, b):
-    """Equal arrays and metadata; the bytes may differ, as the official writer orders metadata at random."""
+    """Whether arrays and metadata are equal. The bytes may differ: the official writer orders metadata at random."""
     (tensors_a, metadata_a), (tensors_b, metadata_b) = safetensors.read(a), safetensors.read(b)
     return metadata_a == metadata_b and all(np.array_equal(tensors_a[name], x) for name, x in tensors_b.items())
 
@@ -47,7 +47,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
         loop.train_shapes(parts, SHORT, state_every=2)
     state = tmp_path / "parts.safetensors.state"
     assert state.exists() and not parts.exists()
-    with pytest.raises(miniclip.InputError, match="an unfinished training lies there"):
+    with pytest.raises(miniclip.InputError, match="the state of an unfinished training"):
         loop.train_shapes(parts, SHORT)
     with pytest.raises(miniclip.InputError, match="another recipe"):
         loop.train_shapes(parts, loop.Recipe(steps=5), resume=True)

@@ -1,4 +1,4 @@
-"""The built-in model and the pictures it learned from: what is drawn, what is held out, what was learned."""
+"""The built-in model and its training data: drawn pictures, held-out pairs, accuracy."""
 
 import hashlib
 import itertools
@@ -11,7 +11,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 import miniclip
 from miniclip import checkpoints, params, weights, zero_shot
-from miniclip.train.loop import evaluation, shapes
+from miniclip.train import evaluation, shapes
 
 PAGE = ROOT / "docs" / "built-in-model.md"
 
@@ -65,12 +65,12 @@ def test_outlines_stay_in_their_square_and_turn_one_way(name):
     assert np.abs(points).max() <= 1.2
     x, y = points.T
     area = 0.5 * abs(x @ np.roll(y, -1) - y @ np.roll(x, -1))
-    assert 0.5 < area < 4  # an outline that crosses itself would lose area
+    assert 0.5 < area < 4  # an outline that crosses itself has less area
 
 
 @pytest.mark.parametrize("name", shapes.COLOURS)
 def test_colours_are_those_that_people_mean(name):
-    """Pillow's (CSS's) colour of that name has that name here."""
+    """The colour with this name in CSS, as Pillow has it, has the same name here."""
     assert shapes.colour_name(ImageColor.getrgb(name), margin=0.5) == name
     rng = np.random.default_rng(0)
     assert {shapes.colour_name(shapes.random_colour(rng, name), margin=1e-6) for _ in range(200)} == {name}
@@ -82,7 +82,7 @@ def test_a_colour_that_goes_unnamed_has_no_name():
     assert shapes.colour_name((0, 128, 128)) is None
 
 
-# ------------------------------------------------------------------------------------- what it has learned
+# ------------------------------------------------------------------------------------------------ accuracy
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_zero_shot_accuracy_on_pairs_seen_and_held_out(results):
 
 
 def draw_differently(shape, colour, style):
-    """A picture drawn by other code than the training's: CSS colours, straight Pillow calls, 224 pixels a side."""
+    """A picture that is not drawn by the training's code: CSS colours, plain Pillow calls, a side of 224 pixels."""
     scale = 4 if style == "antialiased" else 1
     side = 224 * scale
     ground = {"black": "white", "white": "black"}.get(colour, "lightgray" if style == "noisy" else "white")
@@ -151,12 +151,12 @@ def test_pictures_that_others_draw_are_named(loaded, style):
 
 
 def test_its_page_says_how_good_it_is(results):
-    """Another BLAS may see a picture or two differently, so the figures may differ a little."""
-    told = {
+    """The figures may differ a little, because another BLAS may classify a picture or two differently."""
+    stated = {
         line[:46].rstrip(): line[46:].split() for line in PAGE.read_text().splitlines() if line[46:].count("%") == 2
     }
-    assert told.keys() == results.keys()
-    for (accuracy, chance, pictures), (*percentages, number) in zip(results.values(), told.values()):
+    assert stated.keys() == results.keys()
+    for (accuracy, chance, pictures), (*percentages, number) in zip(results.values(), stated.values()):
         assert [100 * accuracy, 100 * chance] == pytest.approx([float(p.rstrip("%")) for p in percentages], abs=0.3)
         assert f"{pictures:,}" == number
 

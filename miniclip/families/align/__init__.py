@@ -16,9 +16,9 @@ def preprocess(visual, asarray):
 
 
 def with_image_size(config, tree, image_size):
-    """`families.with_image_size` for ALIGN, which has no positions: the crop remains the same part of a picture."""
+    """`families.with_image_size` for ALIGN: the crop remains the same part of a picture, and the tree is unchanged."""
     visual = config.visual
-    dataclasses.replace(visual, image_size=image_size, resized=1 << 15)  # refuses what is no size
+    dataclasses.replace(visual, image_size=image_size, resized=1 << 15)  # raises InputError if it is not a size
     sides = zip(pair(image_size), pair(visual.image_size), pair(visual.resized))
     resized = tuple(round(new * resized / old) for new, old, resized in sides)
     visual = dataclasses.replace(visual, image_size=image_size, resized=square(resized))

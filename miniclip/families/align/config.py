@@ -1,4 +1,4 @@
-"""What makes one ALIGN different from another: an EfficientNet for pictures, a BERT for texts."""
+"""The configuration of an ALIGN: an EfficientNet for pictures, a BERT for texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from miniclip.errors import InputError
 from miniclip.tokenizers.wordpiece import LONGEST
 from miniclip.towers import bert, efficientnet
 
-# Blocks, channels behind them, kernel, stride and expansion of each stage of the smallest EfficientNet (table 1).
+# Each stage of the smallest EfficientNet: blocks, channels after them, kernel, stride and expansion (table 1).
 EFFICIENTNET_B0 = (
     (1, 16, 3, 1, 1),
     (2, 24, 3, 2, 6),
@@ -26,10 +26,10 @@ EFFICIENTNET_B0 = (
 class EfficientNetConfig:
     """An EfficientNet: the `stages` of a small one, scaled in width and depth.
 
-    In pixels: `image_size`, (height, width) or a square's side, is the middle of what pictures are resized to,
-    `resized`. Channels are rounded to multiples of `depth_divisor`; squeezing leaves `squeeze_ratio` of a block's
-    channels. Blocks, counted from 0, whose stride is 2 are padded above and left by one cell less than below and right,
-    but for those in `square_padding`.
+    Pictures are resized to `resized`, and their middle of `image_size` is kept: (height, width) or a square's side, in
+    pixels. Channels are rounded to multiples of `depth_divisor`; squeezing keeps `squeeze_ratio` of a block's channels.
+    Blocks with stride 2 have one cell less padding above and left than below and right, except those whose numbers,
+    from 0, are in `square_padding`.
     """
 
     image_size: int | tuple[int, int]
@@ -51,15 +51,15 @@ class EfficientNetConfig:
         check_image_size(self.image_size)
         check_image_size(self.resized)
         if any(inner > outer for inner, outer in zip(pair(self.image_size), pair(self.resized))):
-            raise InputError(f"image_size is {self.image_size!r}, more than pictures are resized to, {self.resized!r}")
+            raise InputError(f"image_size is {self.image_size!r}, expected at most resized, {self.resized!r}")
         for name, most in (("width_coefficient", 100), ("depth_coefficient", 100), ("squeeze_ratio", 1)):
             value = getattr(self, name)
             if not (type(value) in (int, float) and 0 < value <= most):
                 raise InputError(f"{name} is {value!r}, expected a number above 0 and up to {most}")
         if not self.stages or not all(_is_stage(stage) for stage in self.stages):
             raise InputError(
-                f"stages is {self.stages!r}, expected for each its blocks, channels, kernel (odd), stride (1 or 2) and "
-                f"expansion"
+                f"stages is {self.stages!r}, expected (blocks, channels, kernel, stride, expansion) for each, with an "
+                f"odd kernel and a stride of 1 or 2"
             )
         blocks = sum(efficientnet.depths(self))
         if blocks > 1000:
@@ -71,7 +71,7 @@ class EfficientNetConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Cells (down, across) of the last grid, of which the feature is the mean."""
+        """Cells (down, across) of the last grid; the feature is their mean."""
         return tuple(efficientnet.grid(self, size) for size in pair(self.image_size))
 
     @property
@@ -89,9 +89,10 @@ def _is_stage(stage):
 
 @dataclass(frozen=True)
 class BertConfig:
-    """BERT: a transformer whose tokens see each other both ways, but not `pad_token_id` behind a text's end.
+    """BERT: a transformer whose tokens attend in both directions, but not to the padding after a text's end.
 
-    Two texts in a row would have different `token_types`. `pooler`: whether there is one, which no feature depends on.
+    `token_types` is the number of types: BERT gives the two texts of a pair different ones. `pooler` is whether the
+    weights have one; no feature depends on it.
     """
 
     context_length: int
@@ -116,13 +117,13 @@ class BertConfig:
 
     @property
     def text_length(self) -> int:
-        """How many tokens a text gets if nothing else is asked for: as many as ALIGN was trained with."""
+        """How many tokens a text gets by default: as many as in ALIGN's training, at most `context_length`."""
         return min(LONGEST, self.context_length)
 
 
 @dataclass(frozen=True)
 class ALIGNConfig(ModelConfig):
-    """The same for ALIGN, whose pictures have no projection: `embed_dim` is that of the texts, to the same width."""
+    """As CLIPConfig, but only texts are projected: `embed_dim` is also the width of the image tower's features."""
 
     visual: EfficientNetConfig | None
     text: BertConfig | None

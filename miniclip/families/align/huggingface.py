@@ -1,4 +1,4 @@
-"""transformers' ALIGN, part for part: what `huggingface` reads and writes around the weights."""
+"""transformers' ALIGN for `checkpoints.huggingface`: names, configuration, image settings and vocabulary."""
 
 import dataclasses
 import re
@@ -15,8 +15,8 @@ from miniclip.towers.efficientnet import STEM
 
 TEXT_PROJECTION = False  # transformers' class for the text tower alone does not project
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
-EPS = 1e-3  # of BatchNorms, where no file tells
-RESIZED = 346 / 289  # of what pictures are resized to, the part that is kept, where no file tells
+EPS = 1e-3  # of BatchNorms, if no file states it
+RESIZED = 346 / 289  # the ratio of `resized` to `image_size`, if no file states it
 
 _TEXT_BLOCK = {
     "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
@@ -34,7 +34,7 @@ _IMAGE_BLOCK = {
     "project": ("projection.project_conv",),
 }
 
-# transformers, modeling_align.py. BatchNorms have been folded (`batch_norm`).
+# Names in transformers, modeling_align.py, after BatchNorms have been folded (`batch_norm`).
 NAMES = {
     **names.modules("visual.", "vision_model.embeddings.", {"stem": ("convolution",)}),
     **names.modules("visual.blocks.{}.", "vision_model.encoder.blocks.{}.", _IMAGE_BLOCK),
@@ -48,7 +48,7 @@ NAMES = {
     "temperature": ("temperature",),
 }
 
-# What the name of a convolution ends with, and the name of its BatchNorm.
+# The endings of a convolution's name and of its BatchNorm's name.
 BATCH_NORMS = (
     ("convolution", "batchnorm"),
     ("expand_conv", "expand_bn"),
@@ -56,14 +56,14 @@ BATCH_NORMS = (
     ("project_conv", "project_bn"),
 )
 
-# Ours of transformers' names for the activations that both know.
+# transformers' names for activations -> ours, if they differ.
 ACTIVATIONS = {"swish": "silu"}
 
 
 def config_from(source, settings=None):
-    """The contents of a config.json -> ALIGNConfig; what it leaves out has transformers' default (AlignConfig).
+    """The contents of a config.json -> ALIGNConfig; missing values have transformers' defaults (AlignConfig).
 
-    `settings`, those of the image processor, say how large pictures are.
+    `settings` are the image processor's; they have the sizes of pictures.
     """
     kind, settings = source["model_type"], settings or {}
     if kind == "align_vision_model":
@@ -112,7 +112,7 @@ def _vision(source, settings):
 
 
 def _sides(size):
-    """(height, width) of a size as transformers has it, None for None."""
+    """(height, width) of a size in any of transformers' forms, None for None."""
     if isinstance(size, dict):
         return size["height"], size["width"]
     return size and pair(tuple(size) if isinstance(size, list) else size)
@@ -134,7 +134,7 @@ def _text(source):
 
 
 def config_to(config):
-    """ALIGNConfig -> the contents of a config.json; the inverse of `config_from`, but for what `preprocessor` says."""
+    """ALIGNConfig -> the contents of a config.json; `config_from` is the inverse, with `preprocessor`'s settings."""
     towers = {}
     if config.visual:
         towers["vision_config"] = _vision_to(config.visual)
@@ -164,7 +164,7 @@ def _vision_to(visual):
         "squeeze_expansion_ratio": visual.squeeze_ratio,
         "depthwise_padding": visual.square_padding,
         "hidden_act": {ours: theirs for theirs, ours in ACTIVATIONS.items()}.get(visual.activation, visual.activation),
-        "hidden_dim": max(visual.width, *visual.grid),  # theirs is the side of a pool that takes the whole grid
+        "hidden_dim": max(visual.width, *visual.grid),  # in transformers, the side of a pool over the whole grid
         "batch_norm_eps": EPS,
     }
 
@@ -186,7 +186,7 @@ def _text_to(text):
 
 
 def preprocessor(visual):
-    """The settings of transformers' image processor that does what `AlignPreprocess` does with its sizes."""
+    """Settings that make transformers' image processor prepare pictures like `AlignPreprocess`."""
     sizes = {"size": visual.resized, "crop_size": visual.image_size}
     return {
         "image_processor_type": "EfficientNetImageProcessor",
@@ -210,21 +210,21 @@ def undo(tensors, source):
     tensors = batch_norm.unfold(tensors, BATCH_NORMS, _eps(source))
     if "temperature" in tensors:
         return tensors
-    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # of one tower
+    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # one tower alone
 
 
 def fit(config, flat):
-    """The configuration does not say whether there is a pooler."""
+    """The configuration with `pooler` set by the weights: config.json does not state it."""
     if config.text is None:
         return config
     return dataclasses.replace(config, text=dataclasses.replace(config.text, pooler="text.pooler.weight" in flat))
 
 
 def load_tokenizer(directory, vocab_size):
-    """The WordPiece tokenizer of vocab.txt, or of tokenizer.json; None without both."""
+    """The WordPiece tokenizer from vocab.txt, or from tokenizer.json; None if neither exists."""
     path, settings = directory / "vocab.txt", directory / "tokenizer_config.json"
     if settings.exists() and read_json(settings).get("do_lower_case") is False:
-        raise InputError(f"{settings}: is for a vocabulary with capitals, and ALIGN's has none")
+        raise InputError(f"{settings}: is for a vocabulary with capitals, but ALIGN's has none")
     if path.exists():
         return WordPiece.load(path)
     path = directory / "tokenizer.json"
@@ -233,7 +233,7 @@ def load_tokenizer(directory, vocab_size):
     try:
         content = read_json(path)
         if (content.get("normalizer") or {}).get("lowercase") is False:
-            raise ValueError("it is one with capitals, and ALIGN's has none")
+            raise ValueError("its vocabulary has capitals, but ALIGN's has none")
         vocabulary = content["model"]["vocab"]
         return WordPiece(sorted(vocabulary, key=vocabulary.__getitem__))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -244,7 +244,7 @@ SPECIAL = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SE
 
 
 def save_vocabulary(directory, tokenizer, prefix=""):
-    """Returns the paths of what was written."""
+    """Write the files of the vocabulary; returns their paths."""
     path = directory / f"{prefix}vocab.txt"
     tokenizer.save(path)
     return (path,)

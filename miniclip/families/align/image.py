@@ -1,7 +1,7 @@
-"""From a picture to the array that ALIGN's image tower reads: exactly as transformers prepares it.
+"""From a picture to the array that ALIGN's image tower reads, exactly as transformers prepares it.
 
-(transformers, image_processing_pil_efficientnet.py, with the settings of kakaobrain/align-base.) Unlike CLIP's,
-pictures are squashed to a square whatever their shape, and run from -1 to 1.
+(transformers, image_processing_pil_efficientnet.py, with the settings of kakaobrain/align-base.) Unlike in CLIP,
+pictures of any shape are resized to a square, and their values are between -1 and 1.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from miniclip.config import pair
 from miniclip.image import Preprocess
 from miniclip.runtime import pictures
 
-SCALE = 1 / 127.5  # pixels to 0..2, from which 1 is taken
+SCALE = 1 / 127.5  # pixels to 0..2; then 1 is subtracted
 
 
 @dataclass(frozen=True)
 class AlignPreprocess(Preprocess):
-    """As `Preprocess`, from and to the same; pictures are resized to `resized`, and their middle is kept."""
+    """As `Preprocess`, but pictures are resized to `resized`, and their middle of `image_size` is kept."""
 
     resized: int | tuple[int, int] = 346
 

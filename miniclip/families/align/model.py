@@ -1,6 +1,6 @@
 """ALIGN: CLIP's idea with other towers, trained on a billion noisy captions.
 
-Builds on the towers (wiring) and an ops module (arithmetic); what does not differ from CLIP is inherited from `CLIP`.
+Builds on the towers (wiring) and an ops module (arithmetic); everything that is the same in CLIP is inherited.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from miniclip.towers import text
 class ALIGN(CLIP):
     """Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision (Jia et al., 2021).
 
-    As `CLIP`, with an ALIGNConfig, {"visual": ..., "text": ..., "temperature": ()}, and a WordPiece for its tokenizer.
+    As `CLIP`, with an ALIGNConfig, {"visual": ..., "text": ..., "temperature": ()}, and a WordPiece tokenizer.
     """
 
     config: ALIGNConfig
@@ -32,9 +32,9 @@ class ALIGN(CLIP):
     ) -> Array:
         """Texts to features: tokens (B, T) int -> (B, E), not normalised.
 
-        What is behind `lengths`, (B,) int from 1 to T, is padding; None: what has its id, at a text's end. Of
-        `token_types` (B, T) int None is all 0. `trace(name, value)` sees every stage, see `towers/bert.py`. Raises
-        InputError for another shape, for ids outside the vocabulary and for a model without a text tower.
+        Tokens after a text's length are padding: `lengths` (B,) int from 1 to T; None: padding ids at the end do not
+        count. `token_types` (B, T) int; None: all 0. `trace(name, value)` sees every stage, see `towers/bert.py`.
+        Raises InputError for another shape, ids outside the vocabulary, or a model without a text tower.
         """
         config, tokens = self._tower("text"), self._check_tokens(tokens)
         end = last_token(tokens, config.pad_token_id) if lengths is None else self._end(lengths, tokens)  # (B,)
@@ -50,7 +50,7 @@ class ALIGN(CLIP):
         lengths = np.asarray(self.ops.to_numpy(lengths) if hasattr(lengths, "cpu") else lengths)
         B, T = tokens.shape
         if lengths.shape != (B,) or (B and not 1 <= lengths.min() <= lengths.max() <= T):
-            raise InputError(f"lengths are {lengths.tolist()}, expected for each of {B} texts a number from 1 to {T}")
+            raise InputError(f"lengths are {lengths.tolist()}, expected a number from 1 to {T} for each of {B} texts")
         return lengths - 1
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
@@ -63,17 +63,17 @@ class ALIGN(CLIP):
 
     @property
     def temperature(self) -> Array:
-        """What the logits are divided by, (), as it is in the checkpoints."""
+        """The number that cosines are divided by, (), as stored in the checkpoints."""
         if "temperature" not in self.params:
             raise InputError("one tower alone has no temperature: load the whole model")
         return self.params["temperature"]
 
     @property
     def logit_scale(self) -> Any:
-        """-log(temperature), a number: what CLIP has in its place."""
+        """-log(temperature), a number: CLIP's parameter instead of the temperature."""
         return -np.log(self.ops.to_numpy(self.temperature))
 
 
 def last_token(tokens, pad_token_id):
-    """The last position of each text that is no padding: tokens (B, T) -> (B,) int, 0 where all is."""
+    """Each text's last position that is not padding: tokens (B, T) -> (B,) int, 0 if all of it is padding."""
     return ((tokens != pad_token_id) * np.arange(tokens.shape[1])).max(axis=1, initial=0)

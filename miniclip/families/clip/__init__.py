@@ -1,4 +1,4 @@
-"""CLIP as a family: what is its own beside `config`, `model`, `image` and `tokenizer`, which are read first."""
+"""CLIP as a family. `config`, `model`, `image` and `tokenizer` come first; the rest of CLIP is here."""
 
 from miniclip.config import CLIPConfig
 from miniclip.families.clip import huggingface, open_clip, positions

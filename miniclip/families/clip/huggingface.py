@@ -1,4 +1,4 @@
-"""transformers' CLIP, part for part: what `huggingface` reads and writes around the weights."""
+"""transformers' CLIP for `checkpoints.huggingface`: names, configuration, image settings and vocabulary."""
 
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
@@ -10,7 +10,7 @@ from miniclip.tokenizer import END, START, Tokenizer
 
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
 TOWERS = ("vision", "text")
-TEXT_PROJECTION = True  # transformers has a class for the text tower alone that projects
+TEXT_PROJECTION = True  # transformers has a class for a text tower with its projection
 
 _BLOCK = {
     "ln_1": ("layer_norm1",),
@@ -21,7 +21,7 @@ _BLOCK = {
     "mlp.proj": ("mlp.fc2",),
 }
 
-# transformers, modeling_clip.py. "pre_layrnorm" is their spelling.
+# Names in transformers, modeling_clip.py. "pre_layrnorm" is their spelling.
 NAMES = {
     "visual.patch_embed.weight": ("vision_model.embeddings.patch_embedding.weight",),
     "visual.patch_embed.class_token": ("vision_model.embeddings.class_embedding",),
@@ -39,16 +39,16 @@ NAMES = {
 
 
 def config_from(source, settings=None):
-    """The contents of a config.json -> CLIPConfig; what it leaves out has transformers' default (CLIPConfig).
+    """The contents of a config.json -> CLIPConfig; missing values have transformers' defaults (their CLIPConfig).
 
-    `settings` of the image processor say nothing more.
+    The image processor's `settings` add nothing to it.
     """
     kind = source["model_type"]
     if kind == "clip_vision_model":
         return CLIPConfig(visual=_vision(source), text=None, embed_dim=_projection(source))
     if kind == "clip_text_model":
         return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
-    # Older files have what their author set in a "_dict" beside the configuration, and it takes precedence whole.
+    # Older files have the author's settings in a "_dict" beside the configuration, which replaces all of it.
     vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
     return CLIPConfig(visual=_vision(vision), text=_text(text), embed_dim=source.get("projection_dim", 512))
 
@@ -73,7 +73,8 @@ def _text(source):
     return TextConfig(
         context_length=source.get("max_position_embeddings", 77),
         vocab_size=source.get("vocab_size", 49408),
-        # OpenAI's models were first converted with a wrong 2: there the highest id ends a text (modeling_clip.py).
+        # OpenAI's models were first converted with a wrong 2: it means that the highest id ends a text
+        # (modeling_clip.py).
         eot_token_id=None if end == 2 else end,
         **_transformer(source, width=512, heads=8, mlp_width=2048),
     )
@@ -94,7 +95,7 @@ def config_to(config):
     """CLIPConfig -> the contents of a config.json; the inverse of `config_from`."""
     visual, text = config.visual, config.text
     if (visual and type(visual) is not VisionConfig) or (visual and type(visual.image_size) is not int):
-        raise InputError("transformers' CLIP knows Vision Transformers for square pictures only")
+        raise InputError("transformers' CLIP has only Vision Transformers for square pictures")
     towers = {}
     if visual:
         towers["vision_config"] = {
@@ -109,7 +110,7 @@ def config_to(config):
             "model_type": "clip_text_model",
             "max_position_embeddings": text.context_length,
             "vocab_size": text.vocab_size,
-            # Their sign for the highest id; see `_text`.
+            # There, 2 means the highest id; see `_text`.
             "eos_token_id": 2 if text.eot_token_id is None else text.eot_token_id,
             **_transformer_to(text),
         }
@@ -136,7 +137,7 @@ def _transformer_to(tower):
 
 
 def preprocessor(visual):
-    """The settings of transformers' image processor that does what `image.Preprocess` does with its `image_size`."""
+    """Settings that make transformers' image processor prepare pictures like `image.Preprocess`."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": visual.image_size},
@@ -150,7 +151,7 @@ def preprocessor(visual):
 
 
 def prepare(tensors, source):
-    """Nothing has to be done to the weights before they are renamed, nor after (`undo`)."""
+    """The weights, unchanged: CLIP's need no work before they are renamed, nor after (`undo`)."""
     return tensors
 
 
@@ -158,12 +159,12 @@ undo = prepare
 
 
 def fit(config, flat):
-    """The configuration says all: what of it depends on the weights."""
+    """The configuration, unchanged: nothing in it depends on the weights."""
     return config
 
 
 def load_tokenizer(directory, vocab_size):
-    """The Tokenizer of merges.txt, or of tokenizer.json, which is all that transformers 5 writes; None without both."""
+    """The Tokenizer from merges.txt, or from tokenizer.json (transformers 5 writes only this); None without both."""
     merges, path = directory / "merges.txt", directory / "tokenizer.json"
     if merges.exists():
         return Tokenizer.load(merges, vocab_size)
@@ -180,7 +181,7 @@ SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": 
 
 
 def save_vocabulary(directory, tokenizer, prefix=""):
-    """Returns the paths of what was written."""
+    """Write the files of the vocabulary; returns their paths."""
     vocabulary, merges = directory / f"{prefix}vocab.json", directory / f"{prefix}merges.txt"
     write_json(vocabulary, tokenizer.encoder)
     tokenizer.save(merges)

@@ -1,4 +1,4 @@
-"""OpenCLIP's CLIP, part for part: what `checkpoints.open_clip` reads and writes beside the weights."""
+"""OpenCLIP's CLIP for `checkpoints.open_clip`: names, configuration and preprocessing."""
 
 from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig, square
 from miniclip.errors import InputError
@@ -6,19 +6,19 @@ from miniclip.families.clip.openai import restore  # noqa: F401  OpenCLIP has Op
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.image import MEAN, STD
 
-# Settings that leave what the model computes as it is, and what others must be if they are there and say anything.
+# Settings that do not change what the model computes, and the only values of other settings that miniclip has.
 IDLE = {"patch_dropout", "output_tokens", "pad_id", "eos_id", "patch_size", "attn_pooler_queries", "attn_pooler_heads"}
 ONLY = {"pos_embed_type": "learnable", "proj_type": "linear"}
 PREPROCESSING = {"mode": "RGB", "mean": [*MEAN], "std": [*STD], "interpolation": "bicubic", "resize_mode": "shortest"}
 
 
 def check_preprocessing(source):
-    """InputError for a preprocess_cfg that prepares pictures differently from `image.Preprocess`."""
+    """Raise InputError for a preprocess_cfg that prepares pictures differently from `image.Preprocess`."""
     _expect(source, set(), {**PREPROCESSING, "fill_color": 0, "size": None})
 
 
 def config_from(source):
-    """OpenCLIP's model_cfg -> CLIPConfig; what it leaves out has OpenCLIP's default (open_clip/model.py)."""
+    """OpenCLIP's model_cfg -> CLIPConfig; missing values have OpenCLIP's defaults (open_clip/model.py)."""
     _expect(source, {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"})
     activation = "quick_gelu" if source.get("quick_gelu") else "gelu"
     return CLIPConfig(
@@ -62,14 +62,14 @@ def _text(source, activation):
 
 
 def _expect(source, known, only=None):
-    """InputError for settings that are neither `known`, nor idle, nor what `only` says they must be, nor off."""
+    """Raise InputError for a setting that is on, but neither `known`, nor idle, nor equal to its value in `only`."""
     for name, value in source.items():
         if name not in known | IDLE and value and value != (only or {}).get(name):
-            raise InputError(f"miniclip does not know its setting {name} = {value!r}")
+            raise InputError(f"miniclip does not have its setting {name} = {value!r}")
 
 
 def config_to(config):
-    """CLIPConfig -> OpenCLIP's model_cfg; the inverse of `config_from` where it has one."""
+    """CLIPConfig -> OpenCLIP's model_cfg; the inverse of `config_from` if OpenCLIP can express the model."""
     visual, text = config.visual, config.text
     source = {"image_size": visual.image_size, "layers": visual.layers, "width": visual.width}
     if isinstance(visual, ResNetConfig):
@@ -87,6 +87,6 @@ def config_to(config):
 
 
 def _mlp_ratio(tower):
-    """What times the width, truncated, is the MLP's width: their quotient, but where that falls short by rounding."""
+    """A ratio with int(width · ratio) = MLP width: their quotient, or a little more if rounding makes it too small."""
     ratio = tower.mlp_width / tower.width
     return ratio if int(tower.width * ratio) == tower.mlp_width else (tower.mlp_width + 0.5) / tower.width

@@ -21,7 +21,7 @@ def _openai_blocks(ours, theirs):
     }
 
 
-# OpenAI's clip/model.py, and OpenCLIP's model.py after it. BatchNorms have been folded (`batch_norm`).
+# Names in OpenAI's clip/model.py, and in OpenCLIP's model.py, which follows it.
 OPENAI = {
     "visual.patch_embed.weight": ("visual.conv1.weight",),
     "visual.patch_embed.class_token": ("visual.class_embedding",),
@@ -37,7 +37,8 @@ OPENAI = {
     "logit_scale": ("logit_scale",),
 }
 
-# The same, but for an image tower that is a ModifiedResNet: its stages are numbered from 1.
+# The same with a ModifiedResNet as image tower, after its BatchNorms have been folded (`batch_norm`). Its stages are
+# numbered from 1.
 OPENAI_RESNET = {
     **{ours: theirs for ours, theirs in OPENAI.items() if not ours.startswith("visual.")},
     **names.modules("visual.stem.", "visual.conv", {str(i): (f"{i + 1}",) for i in range(3)}),
@@ -58,13 +59,13 @@ OPENAI_RESNET = {
     "visual.attention_pool.position_embedding": ("visual.attnpool.positional_embedding",),
 }
 
-# What the name of a convolution ends with, and the name of its BatchNorm.
+# The endings of a convolution's name and of its BatchNorm's name.
 BATCH_NORMS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
 EPS = 1e-5  # of BatchNorms: torch's default, which OpenAI's models keep
 
 
 def rename(tensors):
-    """{OpenAI's name: array} -> {our name: array}, BatchNorms folded into their convolutions; empties `tensors`.
+    """{OpenAI's name: array} -> {our name: array}, with BatchNorms folded into their convolutions; empties `tensors`.
 
     Raises InputError for BatchNorms that cannot be folded.
     """
@@ -74,7 +75,7 @@ def rename(tensors):
 
 
 def restore(config, tree):
-    """The inverse of `rename`: a parameter tree -> {OpenAI's name: array}; BatchNorms add the convolutions' biases."""
+    """The inverse of `rename`: a parameter tree -> {OpenAI's name: array}; BatchNorms get the convolutions' biases."""
     flat = params.flatten(tree)
     if isinstance(config.visual, ResNetConfig):
         return batch_norm.unfold(names.restore(flat, OPENAI_RESNET), BATCH_NORMS, EPS)

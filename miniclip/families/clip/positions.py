@@ -1,4 +1,4 @@
-"""A model for pictures of another size: its position embeddings, a picture themselves, are interpolated."""
+"""A model for pictures of another size: its position embeddings are a grid, which is interpolated like a picture."""
 
 import dataclasses
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def with_image_size(config, tree, image_size):
-    """`families.with_image_size` for CLIP: everything except the position embeddings is shared with what was given."""
+    """`families.with_image_size` for CLIP: the new tree shares all arrays except the position embeddings."""
     visual = dataclasses.replace(config.visual, image_size=image_size)
     parameters = dict(tree["visual"])
-    # The one branch that has positions: patch_embed of a Vision Transformer, attention_pool of a ResNet.
+    # One branch has position embeddings: patch_embed in a Vision Transformer, attention_pool in a ResNet.
     branch = next(name for name, x in parameters.items() if isinstance(x, dict) and "position_embedding" in x)
     position_embedding = interpolate(parameters[branch]["position_embedding"], config.visual.grid, visual.grid)
     parameters[branch] = {**parameters[branch], "position_embedding": position_embedding}
@@ -17,10 +17,10 @@ def with_image_size(config, tree, image_size):
 
 
 def interpolate(position_embedding, old, new):
-    """Position embeddings of another grid: (1 + Gy·Gx, D), grids (down, across) -> (1 + Gy'·Gx', D).
+    """Position embeddings for another grid: (1 + Gy·Gx, D), grids (down, across) -> (1 + Gy'·Gx', D).
 
-    The first is the class token's, which has no place. As transformers does it with `interpolate_pos_encoding`
-    (modeling_clip.py; torch's bicubic interpolation), in float64.
+    The first embedding is the class token's, which is not in the grid. The result is that of transformers'
+    `interpolate_pos_encoding` (modeling_clip.py; torch's bicubic interpolation), computed in float64.
     """
     D = position_embedding.shape[1]
     grid = position_embedding[1:].reshape(*old, D).astype(np.float64)  # (Gy, Gx, D)
@@ -31,9 +31,9 @@ def interpolate(position_embedding, old, new):
 
 
 def _bicubic(old, new):
-    """Bicubic interpolation of `old` points to `new` as a matrix (new, old), whose rows sum to one.
+    """The matrix (new, old) of bicubic interpolation from `old` points to `new`; its rows sum to one.
 
-    By the distance d of their centres, with a = -3/4 (Keys 1981, eq. 15, where it is -1/2; torch takes this one):
+    A weight depends on the distance d of two centres, with a = -3/4 as in torch (Keys 1981, eq. 15, has -1/2):
         w(d) = (a+2) |d|³ - (a+3) |d|² + 1 for |d| ≤ 1,  a |d|³ - 5a |d|² + 8a |d| - 4a for |d| < 2,  else 0
     Beyond the edge the last point is repeated.
     """

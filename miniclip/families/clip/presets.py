@@ -19,7 +19,7 @@ def _openai_text(width):
     return TextConfig(77, VOCABULARY, width, 12, heads=width // 64, mlp_width=4 * width)
 
 
-# What OpenAI's checkpoints hold (CLIP, tables 19 and 20).
+# As in OpenAI's checkpoints (CLIP, tables 19 and 20).
 PRESETS = {
     "ViT-B/32": _openai_vit(32, 768, 12, text_width=512, embed_dim=512),
     "ViT-B/16": _openai_vit(16, 768, 12, text_width=512, embed_dim=512),

@@ -1,9 +1,9 @@
-"""What must be true of every function that is written here, the library's and the students' alike.
+"""What must be true of a function, the library's or a student's.
 
-A law is a generator `law(module, rng)`: it draws inputs from `rng` (numpy.random.Generator), calls a function of the
-module, and yields pairs (what it got, what it must be). Its docstring says what it holds a function to. Numbers must
-agree within 1e-5 of the largest one that is expected, what float32 allows after sums of a few hundred terms; where
-zeros are expected, exactly.
+A law is a generator `law(function, rng)`: it draws inputs from `rng` (numpy.random.Generator), calls the function, and
+yields pairs (what it got, what is expected). Its docstring states the law, for students to read. Numbers must agree
+within 1e-5 of the largest expected number, which float32 allows after sums of a few hundred terms. Expected zeros must
+be zeros.
 """
 
 import importlib
@@ -16,7 +16,7 @@ _laws = {}  # exercise -> its laws, in order
 
 
 def law(*exercises):
-    """Of a law: which exercises it belongs to."""
+    """Decorates a law: the exercises that it belongs to."""
 
     def register(function):
         for exercise in exercises:
@@ -34,12 +34,12 @@ def of(exercise):
 
 
 def normal(rng, *shape, scale=1.0):
-    """Numbers to compute with: normally distributed, float32."""
+    """Normally distributed numbers, float32."""
     return (scale * rng.standard_normal(shape)).astype(np.float32)
 
 
 def raised(function, *arguments):
-    """The name of the exception that a call raises, "nothing" where it raises none."""
+    """The name of the exception that a call raises, "nothing" if it raises none."""
     try:
         function(*arguments)
     except Exception as error:
@@ -48,7 +48,7 @@ def raised(function, *arguments):
 
 
 def difference(got, want):
-    """None where they agree, else how they differ, in words."""
+    """None if they agree, else how they differ, in words."""
     if isinstance(want, (np.ndarray, np.generic, float)):
         if isinstance(got, (list, tuple, dict, str)):
             return f"gives a {type(got).__name__}, expected an array"

@@ -1,7 +1,8 @@
 """The laws of the small Triton kernels (kernels/first_steps.py), run by Triton's interpreter.
 
-All tensors, also those that are written to, lie in the midst of NaN: what is computed with numbers beyond the data is
-spoilt, and what is written there harms nobody. For each kernel one law has watched what it touches, used or not.
+Each law takes the function that launches a kernel. All tensors, outputs too, have NaN around them in memory: a result
+that uses numbers beyond the data is NaN, and a write beyond the data does no harm. One law for each kernel watches
+every address that it reads and writes.
 """
 
 import contextlib
@@ -15,12 +16,12 @@ from triton.runtime.interpreter import InterpreterBuilder
 from miniclip.learn.laws import law, normal
 from miniclip.learn.laws.operations import exact_attention, exact_layer_norm
 
-AROUND = 1024  # numbers on either side: what a block or tile here may have beyond the data, at most
+AROUND = 1024  # numbers on either side, more than any block here reaches beyond the data
 KEPT = "touches no number beyond the data"
 
 
 def island(x):
-    """An array as a tensor in the midst of memory that is not its own."""
+    """An array as a tensor with NaN around it in memory."""
     sea = torch.full((x.size + 2 * AROUND,), math.nan)
     part = sea[AROUND:-AROUND]
     part[:] = torch.from_numpy(x.ravel())
@@ -28,15 +29,15 @@ def island(x):
 
 
 def beach(*shape):
-    """A tensor to write to, NaN so far."""
+    """A tensor to write to, filled with NaN."""
     return island(np.full(shape, np.nan, np.float32))
 
 
 @contextlib.contextmanager
 def watched(**tensors):
-    """Gives a function that says what the kernels within touch beyond the numbers of these tensors, KEPT if nothing.
+    """Yields a function that says what kernels have touched beyond the numbers of these tensors, KEPT if nothing.
 
-    Every load and store of the interpreter comes to its builder as an array of addresses and a mask.
+    The interpreter passes every load and store to its builder as an array of addresses and a mask.
     """
     own = {}  # the address of every number of each
     for name, x in tensors.items():
@@ -53,7 +54,7 @@ def watched(**tensors):
 
         return touched
 
-    def told():
+    def report():
         nearest = [
             (v, min(own, key=lambda name: abs(own[name] - at).min())) for v, seen in beyond.items() for at in seen
         ]
@@ -64,7 +65,7 @@ def watched(**tensors):
         mock.patch.object(InterpreterBuilder, "create_masked_load", watching("reads", load)),
         mock.patch.object(InterpreterBuilder, "create_masked_store", watching("writes", store)),
     ):
-        yield told
+        yield report
 
 
 def array(tensor):
@@ -73,7 +74,7 @@ def array(tensor):
 
 
 def lengths(rng):
-    """Lengths that are a multiple of a block, one more, one less, and any."""
+    """Lengths: a multiple of the block, one more, one less, and a random one."""
     return [64, 65, 63, int(rng.integers(1, 200))]
 
 
@@ -81,64 +82,64 @@ def lengths(rng):
 
 
 @law("vector_add")
-def a_sum_of_any_length(module, rng):
+def a_sum_of_any_length(add, rng):
     """x + y, for lengths that are a multiple of a block and for others"""
     for n in lengths(rng):
         x, y = normal(rng, n), normal(rng, n)
-        yield array(module.add(island(x), island(y), out=beach(n))), x + y
+        yield array(add(island(x), island(y), out=beach(n))), x + y
 
 
 @law("vector_add")
-def the_sum_keeps_to_its_memory(module, rng):
-    """nothing is read or written behind the last number"""
+def the_sum_keeps_to_its_memory(add, rng):
+    """nothing is read or written after the last number"""
     n = int(rng.integers(65, 120))
     x, y, out = island(normal(rng, n)), island(normal(rng, n)), beach(n)
-    with watched(x=x, y=y, out=out) as told:
-        module.add(x, y, out=out)
-    yield told(), KEPT
+    with watched(x=x, y=y, out=out) as report:
+        add(x, y, out=out)
+    yield report(), KEPT
 
 
 @law("vector_add")
-def blocks_of_any_size(module, rng):
+def blocks_of_any_size(add, rng):
     """the size of a block changes nothing"""
     x, y = normal(rng, 100), normal(rng, 100)
     for BLOCK in (16, 32, 128):
-        yield array(module.add(island(x), island(y), out=beach(100), BLOCK=BLOCK)), x + y
+        yield array(add(island(x), island(y), out=beach(100), BLOCK=BLOCK)), x + y
 
 
 @law("triton_quick_gelu")
-def quick_gelu_of_any_length(module, rng):
+def quick_gelu_of_any_length(quick_gelu, rng):
     """x · σ(1.702 x), for any length and block"""
     for n in lengths(rng):
         x = normal(rng, n, scale=3)
         wide = x.astype(np.float64)
         for BLOCK in (32, 64):
-            got = module.quick_gelu(island(x), out=beach(n), BLOCK=BLOCK)
+            got = quick_gelu(island(x), out=beach(n), BLOCK=BLOCK)
             yield array(got), wide / (1 + np.exp(-1.702 * wide))
 
 
 @law("triton_quick_gelu")
-def quick_gelu_keeps_to_its_memory(module, rng):
-    """nothing is read or written behind the last number"""
+def quick_gelu_keeps_to_its_memory(quick_gelu, rng):
+    """nothing is read or written after the last number"""
     n = int(rng.integers(65, 120))
     x, out = island(normal(rng, n)), beach(n)
-    with watched(x=x, out=out) as told:
-        module.quick_gelu(x, out=out)
-    yield told(), KEPT
+    with watched(x=x, out=out) as report:
+        quick_gelu(x, out=out)
+    yield report(), KEPT
 
 
 @law("triton_quick_gelu")
-def quick_gelu_at_both_ends(module, rng):
+def quick_gelu_at_both_ends(quick_gelu, rng):
     """x itself far above zero, and 0 far below"""
     x = np.array([-1000, -300, 300, 1000], np.float32)
-    yield array(module.quick_gelu(island(x), out=beach(4))), np.maximum(x, 0)
+    yield array(quick_gelu(island(x), out=beach(4))), np.maximum(x, 0)
 
 
 # ----------------------------------------------------------------------------------------- row by row
 
 
 def rows(rng, n, N, scale=1.0, shift=0.0):
-    """(n, N) numbers and the same as a tensor whose rows lie apart, NaN between them."""
+    """(n, N) numbers, and the same as a tensor with NaN between its rows."""
     x = normal(rng, n, N, scale=scale) + np.float32(shift)
     wide = np.full((n, N + 19), np.nan, np.float32)
     wide[:, :N] = x
@@ -146,118 +147,118 @@ def rows(rng, n, N, scale=1.0, shift=0.0):
 
 
 @law("triton_softmax")
-def softmax_of_rows(module, rng):
+def softmax_of_rows(softmax, rng):
     """each row's weights are exp(x) / Σ exp(x), whatever its length"""
     for N in lengths(rng):
         x, tensor = rows(rng, 3, N, scale=2)
         e = np.exp(x.astype(np.float64))
-        yield array(module.softmax(tensor, out=beach(3, N))), e / e.sum(-1, keepdims=True)
+        yield array(softmax(tensor, out=beach(3, N))), e / e.sum(-1, keepdims=True)
 
 
 @law("triton_softmax")
-def softmax_of_negative_rows(module, rng):
-    """lanes behind the end of a row count for nothing, though all of the row is far below zero"""
+def softmax_of_negative_rows(softmax, rng):
+    """lanes after the end of a row count for nothing, even if the whole row is far below zero"""
     x, tensor = rows(rng, 2, int(rng.integers(33, 60)), shift=-50)
     e = np.exp(x.astype(np.float64))
-    yield array(module.softmax(tensor, out=beach(*x.shape))), e / e.sum(-1, keepdims=True)
+    yield array(softmax(tensor, out=beach(*x.shape))), e / e.sum(-1, keepdims=True)
 
 
 @law("triton_softmax")
-def softmax_of_large_rows(module, rng):
-    """large numbers overflow nothing"""
+def softmax_of_large_rows(softmax, rng):
+    """large numbers do not overflow"""
     x = rng.permuted(np.tile(np.arange(20, dtype=np.float32), (2, 1)), axis=1) * 1000
-    got = module.softmax(island(x), out=beach(2, 20))
+    got = softmax(island(x), out=beach(2, 20))
     yield array(got), (x == x.max(-1, keepdims=True)).astype(np.float64)
 
 
 @law("triton_softmax")
-def softmax_keeps_to_its_memory(module, rng):
+def softmax_keeps_to_its_memory(softmax, rng):
     """nothing is read or written beyond the rows"""
     N = int(rng.integers(33, 60))
     x, out = rows(rng, 2, N)[1], beach(2, N)
-    with watched(x=x, out=out) as told:
-        module.softmax(x, out=out)
-    yield told(), KEPT
+    with watched(x=x, out=out) as report:
+        softmax(x, out=out)
+    yield report(), KEPT
 
 
 @law("triton_layer_norm")
-def layer_norm_of_rows(module, rng):
+def layer_norm_of_rows(layer_norm, rng):
     """(x - mean) / √(variance + eps) · weight + bias, whatever the width"""
     for D in lengths(rng):
         x, tensor = rows(rng, 3, D, shift=3)
         weight, bias = normal(rng, D), normal(rng, D)
-        got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(3, D))
+        got = layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(3, D))
         yield array(got), exact_layer_norm(x, weight, bias, 1e-5)
 
 
 @law("triton_layer_norm")
-def eps_counts_where_rows_are_small(module, rng):
-    """eps is added to the variance, not to its root"""
+def eps_counts_where_rows_are_small(layer_norm, rng):
+    """eps is added to the variance, not to its square root"""
     x, tensor = rows(rng, 2, 40, scale=1e-2)
     weight, bias = normal(rng, 40), normal(rng, 40)
-    got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-2, out=beach(2, 40))
+    got = layer_norm(tensor, island(weight), island(bias), eps=1e-2, out=beach(2, 40))
     yield array(got), exact_layer_norm(x, weight, bias, 1e-2)
 
 
 @law("triton_layer_norm")
-def wide_blocks_change_nothing(module, rng):
+def wide_blocks_change_nothing(layer_norm, rng):
     """more lanes than a row needs change nothing"""
     x, tensor = rows(rng, 2, 50, shift=1)
     weight, bias = normal(rng, 50), normal(rng, 50)
     for BLOCK in (64, 256):
-        got = module.layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(2, 50), BLOCK=BLOCK)
+        got = layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(2, 50), BLOCK=BLOCK)
         yield array(got), exact_layer_norm(x, weight, bias, 1e-5)
 
 
 @law("triton_layer_norm")
-def layer_norm_keeps_to_its_memory(module, rng):
+def layer_norm_keeps_to_its_memory(layer_norm, rng):
     """nothing is read or written beyond the rows, the weight and the bias"""
     D = int(rng.integers(33, 60))
     x, weight, bias, out = rows(rng, 2, D)[1], island(normal(rng, D)), island(normal(rng, D)), beach(2, D)
-    with watched(x=x, weight=weight, bias=bias, out=out) as told:
-        module.layer_norm(x, weight, bias, eps=1e-5, out=out)
-    yield told(), KEPT
+    with watched(x=x, weight=weight, bias=bias, out=out) as report:
+        layer_norm(x, weight, bias, eps=1e-5, out=out)
+    yield report(), KEPT
 
 
 # ------------------------------------------------------------------------------------- flash attention
 
 
 def one_head(rng, T, K=16, scale=1.0):
-    """q, k, v (T, K), and what attention makes of them."""
+    """q, k, v (T, K), and their attention (T, K)."""
     q, k, v = (normal(rng, T, K, scale=scale) for _ in range(3))
     return q, k, v, exact_attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
 
 
 @law("flash_attention")
-def flash_attention_is_attention(module, rng):
+def flash_attention_is_attention(flash_attention, rng):
     """softmax(q kᵀ / √K) v, for lengths that are multiples of a tile and for others"""
     for T in (16, 17, 31, 50):
         *qkv, want = one_head(rng, T)
-        yield array(module.flash_attention(*map(island, qkv), out=beach(T, 16))), want
+        yield array(flash_attention(*map(island, qkv), out=beach(T, 16))), want
 
 
 @law("flash_attention")
-def tiles_of_any_size(module, rng):
+def tiles_of_any_size(flash_attention, rng):
     """the sizes of the tiles change nothing"""
     *qkv, want = one_head(rng, 37)
     for M, N in [(16, 32), (32, 16), (64, 64)]:
-        yield array(module.flash_attention(*map(island, qkv), out=beach(37, 16), BLOCK_M=M, BLOCK_N=N)), want
+        yield array(flash_attention(*map(island, qkv), out=beach(37, 16), BLOCK_M=M, BLOCK_N=N)), want
 
 
 @law("flash_attention")
-def large_scores_that_come_late(module, rng):
-    """where the largest score comes with the last tile, what came before is shrunk accordingly"""
+def large_scores_that_come_late(flash_attention, rng):
+    """if the largest score comes with the last tile, what was summed before is scaled down"""
     q, k, v, _ = one_head(rng, 40)
     k[32:] += 12 * np.sign(q.sum(0)) / math.sqrt(16)
     want = exact_attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
-    yield array(module.flash_attention(*map(island, (q, k, v)), out=beach(40, 16))), want
+    yield array(flash_attention(*map(island, (q, k, v)), out=beach(40, 16))), want
 
 
 @law("flash_attention")
-def flash_attention_keeps_to_its_memory(module, rng):
-    """nothing is read or written behind the last row"""
+def flash_attention_keeps_to_its_memory(flash_attention, rng):
+    """nothing is read or written after the last row"""
     T = int(rng.integers(17, 31))
     q, k, v, out = *map(island, one_head(rng, T)[:3]), beach(T, 16)
-    with watched(q=q, k=k, v=v, out=out) as told:
-        module.flash_attention(q, k, v, out=out)
-    yield told(), KEPT
+    with watched(q=q, k=k, v=v, out=out) as report:
+        flash_attention(q, k, v, out=out)
+    yield report(), KEPT

@@ -1,4 +1,4 @@
-"""The laws of what CLIP is trained for, and of what that is good for: the loss, its gradient, zero-shot classes."""
+"""The laws of the loss, of its gradient, and of zero-shot classification."""
 
 import math
 import zlib
@@ -21,38 +21,38 @@ def exact_loss(logits, label_smoothing=0.0):
 
 
 @law("contrastive_loss")
-def the_loss_is_the_mean_of_two_cross_entropies(module, rng):
+def the_loss_is_the_mean_of_two_cross_entropies(contrastive_loss, rng):
     """each picture must find its text among all texts, each text its picture: the mean over both, and over the batch"""
     logits = normal(rng, 5, 5, scale=2)
-    yield float(module.contrastive_loss(logits)), exact_loss(logits)
+    yield float(contrastive_loss(logits)), exact_loss(logits)
 
 
 @law("contrastive_loss")
-def equal_logits_cost_the_logarithm_of_the_batch(module, rng):
-    """where all logits are equal, it is log B: the price of guessing"""
+def equal_logits_cost_the_logarithm_of_the_batch(contrastive_loss, rng):
+    """if all logits are equal, it is log B: the loss of guessing"""
     B = int(rng.integers(2, 30))
-    yield float(module.contrastive_loss(np.full((B, B), float(rng.normal())))), math.log(B)
+    yield float(contrastive_loss(np.full((B, B), float(rng.normal())))), math.log(B)
 
 
 @law("contrastive_loss")
-def the_loss_is_fair_to_both_sides(module, rng):
-    """pictures and texts exchanged, it stays the same"""
+def the_loss_is_fair_to_both_sides(contrastive_loss, rng):
+    """it stays the same if pictures and texts are exchanged"""
     logits = normal(rng, 6, 6, scale=3)
-    yield float(module.contrastive_loss(logits.T)), exact_loss(logits)
+    yield float(contrastive_loss(logits.T)), exact_loss(logits)
 
 
 @law("contrastive_loss")
-def the_loss_survives_large_logits(module, rng):
-    """logits of several thousand overflow nothing"""
+def the_loss_survives_large_logits(contrastive_loss, rng):
+    """logits of several thousand do not overflow"""
     logits = normal(rng, 4, 4, scale=3000)
-    yield float(module.contrastive_loss(logits)), exact_loss(logits)
+    yield float(contrastive_loss(logits)), exact_loss(logits)
 
 
 @law("contrastive_loss")
-def labels_may_be_smoothed(module, rng):
+def labels_may_be_smoothed(contrastive_loss, rng):
     """label_smoothing: that share of each target is spread evenly over the batch"""
     logits = normal(rng, 5, 5, scale=2)
-    yield float(module.contrastive_loss(logits, label_smoothing=0.1)), exact_loss(logits, 0.1)
+    yield float(contrastive_loss(logits, label_smoothing=0.1)), exact_loss(logits, 0.1)
 
 
 def exact_gradient(logits, label_smoothing=0.0, step=1e-5):
@@ -67,39 +67,39 @@ def exact_gradient(logits, label_smoothing=0.0, step=1e-5):
 
 
 @law("contrastive_gradient")
-def the_gradient_is_that_of_finite_differences(module, rng):
-    """logit by logit, by how much the loss rises where that logit does"""
+def the_gradient_is_that_of_finite_differences(contrastive_loss_gradient, rng):
+    """for each logit, how fast the loss rises with it"""
     logits = rng.standard_normal((4, 4))
-    yield module.contrastive_loss_gradient(logits), exact_gradient(logits)
+    yield contrastive_loss_gradient(logits), exact_gradient(logits)
 
 
 @law("contrastive_gradient")
-def the_gradient_sums_to_zero(module, rng):
-    """raising all logits alike changes no probability, and so not the loss"""
-    gradient = module.contrastive_loss_gradient(rng.standard_normal((6, 6)))
+def the_gradient_sums_to_zero(contrastive_loss_gradient, rng):
+    """adding the same number to all logits changes no probability, so the gradient sums to zero"""
+    gradient = contrastive_loss_gradient(rng.standard_normal((6, 6)))
     yield 1 + float(np.sum(gradient)), 1.0
     yield bool((np.diag(gradient) < 0).all() and np.sum(gradient > 0) == 30), True  # partners are pulled, others pushed
 
 
 @law("contrastive_gradient")
-def the_gradient_vanishes_where_all_is_right(module, rng):
-    """where each picture has found its text there is nothing left to do"""
-    gradient = module.contrastive_loss_gradient(1000 * np.eye(5) + rng.standard_normal((5, 5)))
+def the_gradient_vanishes_where_all_is_right(contrastive_loss_gradient, rng):
+    """if each picture has found its text, the gradient is zero"""
+    gradient = contrastive_loss_gradient(1000 * np.eye(5) + rng.standard_normal((5, 5)))
     yield gradient, np.zeros((5, 5))
 
 
 @law("contrastive_gradient")
-def the_gradient_of_smoothed_labels(module, rng):
-    """label_smoothing: the targets change, and with them the gradient"""
+def the_gradient_of_smoothed_labels(contrastive_loss_gradient, rng):
+    """label_smoothing changes the targets, and so the gradient"""
     logits = rng.standard_normal((4, 4))
-    yield module.contrastive_loss_gradient(logits, label_smoothing=0.1), exact_gradient(logits, 0.1)
+    yield contrastive_loss_gradient(logits, label_smoothing=0.1), exact_gradient(logits, 0.1)
 
 
 # ------------------------------------------------------------------------------------------- zero-shot
 
 
 class Dictionary:
-    """Stands in for a model: it has a random direction, of any length, for every text that it is asked for."""
+    """A substitute for a model: every text has a random embedding, of any length."""
 
     ops = numpy_ops
 
@@ -126,40 +126,40 @@ TEMPLATES = ["{}", "a photo of a {}", "a drawing of a {}, a {}"]
 
 
 @law("zero_shot")
-def a_class_is_its_texts_direction(module, rng):
+def a_class_is_its_texts_direction(class_embeddings, rng):
     """with one template: the text's embedding, of length one"""
     model = Dictionary(rng)
-    classes = module.class_embeddings(model, LABELS, ["a photo of a {}"])
+    classes = class_embeddings(model, LABELS, ["a photo of a {}"])
     yield classes, _unit(model.encode_text([f"a photo of a {label}" for label in LABELS]))
 
 
 @law("zero_shot")
-def a_template_is_filled_in_everywhere(module, rng):
+def a_template_is_filled_in_everywhere(class_embeddings, rng):
     """every {} of a template becomes the label"""
     model = Dictionary(rng)
-    classes = module.class_embeddings(model, LABELS, TEMPLATES[2:])
+    classes = class_embeddings(model, LABELS, TEMPLATES[2:])
     yield classes, _unit(model.encode_text([f"a drawing of a {label}, a {label}" for label in LABELS]))
 
 
 @law("zero_shot")
-def an_ensemble_is_a_mean_of_directions(module, rng):
+def an_ensemble_is_a_mean_of_directions(class_embeddings, rng):
     """with several templates: the mean of the embeddings made unit first, and then made unit again"""
     model = Dictionary(rng)
-    classes = module.class_embeddings(model, LABELS, TEMPLATES)
+    classes = class_embeddings(model, LABELS, TEMPLATES)
     total = sum(_unit(model.encode_text([t.replace("{}", label) for label in LABELS])) for t in TEMPLATES)
     yield classes, _unit(total)
     yield np.linalg.norm(classes, axis=-1), np.ones(3)
 
 
 @law("zero_shot")
-def the_label_alone_is_the_template_that_need_not_be_told(module, rng):
+def the_label_alone_is_the_template_that_need_not_be_told(class_embeddings, rng):
     """without templates: the label as it is"""
     model = Dictionary(rng)
-    yield module.class_embeddings(model, LABELS), _unit(model.encode_text(LABELS))
+    yield class_embeddings(model, LABELS), _unit(model.encode_text(LABELS))
 
 
 @law("zero_shot")
-def what_makes_no_sense_is_refused(module, rng):
-    """InputError for a template without {}, for no labels, and for a text in the place of a list"""
+def what_makes_no_sense_is_refused(class_embeddings, rng):
+    """InputError for a template without {}, for no labels, and for a text instead of a list"""
     for arguments in [(LABELS, ["a photo"]), ([], ["{}"]), ("cat", ["{}"]), (LABELS, "{}")]:
-        yield raised(module.class_embeddings, Dictionary(rng), *arguments), "InputError"
+        yield raised(class_embeddings, Dictionary(rng), *arguments), "InputError"

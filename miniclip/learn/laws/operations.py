@@ -1,4 +1,4 @@
-"""The laws of `numpy_ops`, whatever backend has them."""
+"""The laws of the operations in `numpy_ops`, for any backend."""
 
 import math
 
@@ -10,43 +10,43 @@ from miniclip.learn.laws import law, normal
 
 
 @law("softmax")
-def weights_are_positive_and_sum_to_one(ops, rng):
-    """what comes out is not negative, and sums to one along the last axis"""
-    p = ops.softmax(normal(rng, 4, 9, scale=3))
+def weights_are_positive_and_sum_to_one(softmax, rng):
+    """the results are not negative and sum to one along the last axis"""
+    p = softmax(normal(rng, 4, 9, scale=3))
     yield bool((p >= 0).all()), True
     yield p.sum(-1), np.ones(4)
 
 
 @law("softmax")
-def softmax_is_its_formula(ops, rng):
+def softmax_is_its_formula(softmax, rng):
     """exp(x_i) / Σ_j exp(x_j) along the last axis, of any number of axes"""
     for shape in [(5,), (3, 4), (2, 3, 7)]:
         x = normal(rng, *shape, scale=3)
         e = np.exp(x.astype(np.float64))
-        yield ops.softmax(x), e / e.sum(-1, keepdims=True)
+        yield softmax(x), e / e.sum(-1, keepdims=True)
 
 
 @law("softmax")
-def softmax_ignores_shifts(ops, rng):
+def softmax_ignores_shifts(softmax, rng):
     """adding the same number to a whole row changes nothing"""
     x = normal(rng, 3, 6)
-    yield ops.softmax(x + rng.integers(-8, 9, (3, 1)).astype(np.float32)), ops.softmax(x)
+    yield softmax(x + rng.integers(-8, 9, (3, 1)).astype(np.float32)), softmax(x)
 
 
 @law("softmax")
-def softmax_survives_large_numbers(ops, rng):
-    """large numbers overflow nothing: the largest takes all, in every row"""
+def softmax_survives_large_numbers(softmax, rng):
+    """large numbers do not overflow: in every row the largest takes all"""
     x = rng.permuted(np.tile(np.arange(7, dtype=np.float32), (3, 1)), axis=1) * 1000  # (3, 7)
     x[0] -= 1e6  # rows of very different size
-    yield ops.softmax(x), (x == x.max(-1, keepdims=True)).astype(np.float64)
+    yield softmax(x), (x == x.max(-1, keepdims=True)).astype(np.float64)
 
 
 @law("softmax")
-def softmax_leaves_its_input(ops, rng):
-    """the array that is given is not written into"""
+def softmax_leaves_its_input(softmax, rng):
+    """the input is not changed"""
     x = normal(rng, 4, 5)
     given = x.copy()
-    ops.softmax(given)
+    softmax(given)
     yield given, x
 
 
@@ -54,33 +54,33 @@ def softmax_leaves_its_input(ops, rng):
 
 
 @law("quick_gelu")
-def quick_gelu_is_its_formula(ops, rng):
+def quick_gelu_is_its_formula(quick_gelu, rng):
     """x · σ(1.702 x), σ(z) = 1 / (1 + exp(-z))"""
     x = normal(rng, 3, 50, scale=3)
     wide = x.astype(np.float64)
-    yield ops.quick_gelu(x), wide / (1 + np.exp(-1.702 * wide))
+    yield quick_gelu(x), wide / (1 + np.exp(-1.702 * wide))
 
 
 @law("quick_gelu")
-def quick_gelu_of_small_numbers(ops, rng):
+def quick_gelu_of_small_numbers(quick_gelu, rng):
     """near zero it is x / 2"""
     x = normal(rng, 50, scale=1e-6)
-    yield ops.quick_gelu(x), x.astype(np.float64) / 2
+    yield quick_gelu(x), x.astype(np.float64) / 2
 
 
 @law("quick_gelu")
-def quick_gelu_at_the_ends(ops, rng):
+def quick_gelu_at_the_ends(quick_gelu, rng):
     """x itself far above zero, and 0 far below"""
-    yield ops.quick_gelu(np.array([-1e30, 1e30], np.float32)), np.array([0, 1e30])
-    yield ops.quick_gelu(np.array([-300, 300], np.float32)), np.array([0.0, 300])
+    yield quick_gelu(np.array([-1e30, 1e30], np.float32)), np.array([0, 1e30])
+    yield quick_gelu(np.array([-300, 300], np.float32)), np.array([0.0, 300])
 
 
 @law("quick_gelu")
-def quick_gelu_leaves_its_input(ops, rng):
-    """the array that is given is not written into"""
+def quick_gelu_leaves_its_input(quick_gelu, rng):
+    """the input is not changed"""
     x = normal(rng, 4, 5)
     given = x.copy()
-    ops.quick_gelu(given)
+    quick_gelu(given)
     yield given, x
 
 
@@ -104,52 +104,52 @@ def _norm_inputs(rng, *shape, scale=1.0):
 
 
 @law("layer_norm")
-def layer_norm_is_its_formula(ops, rng):
+def layer_norm_is_its_formula(layer_norm, rng):
     """(x - mean) / √(variance + eps) · weight + bias along the last axis, of any number of axes"""
     for shape in [(2, 3, 8), (4, 5), (2, 3)]:
         x, weight, bias = _norm_inputs(rng, *shape, scale=2)
-        yield ops.layer_norm(x, weight, bias, eps=1e-5), exact_layer_norm(x, weight, bias, 1e-5)
+        yield layer_norm(x, weight, bias, eps=1e-5), exact_layer_norm(x, weight, bias, 1e-5)
 
 
 @law("layer_norm")
-def rows_have_mean_0_and_variance_1(ops, rng):
+def rows_have_mean_0_and_variance_1(layer_norm, rng):
     """with a weight of 1 and a bias of 0, every row has mean 0 and variance 1"""
     D = int(rng.integers(3, 60))
-    y = ops.layer_norm(normal(rng, 4, D, scale=5), np.ones(D, np.float32), np.zeros(D, np.float32), eps=1e-12)
+    y = layer_norm(normal(rng, 4, D, scale=5), np.ones(D, np.float32), np.zeros(D, np.float32), eps=1e-12)
     yield 1 + y.mean(-1), np.ones(4)
     yield np.square(y).mean(-1), np.ones(4)
 
 
 @law("layer_norm")
-def layer_norm_ignores_shift_and_scale(ops, rng):
+def layer_norm_ignores_shift_and_scale(layer_norm, rng):
     """x and 4·x + 2 have the same norm"""
     x, weight, bias = _norm_inputs(rng, 3, 16)
-    yield ops.layer_norm(4 * x + 2, weight, bias, eps=1e-12), ops.layer_norm(x, weight, bias, eps=1e-12)
+    yield layer_norm(4 * x + 2, weight, bias, eps=1e-12), layer_norm(x, weight, bias, eps=1e-12)
 
 
 @law("layer_norm")
-def eps_stands_below_the_root(ops, rng):
-    """where all numbers are small, eps decides: it is added to the variance, not to its root"""
+def eps_stands_below_the_root(layer_norm, rng):
+    """if all numbers are small, eps decides: it is added to the variance, not to its square root"""
     x, weight, bias = _norm_inputs(rng, 3, 16, scale=1e-2)
-    yield ops.layer_norm(x, weight, bias, eps=1e-2), exact_layer_norm(x, weight, bias, 1e-2)
+    yield layer_norm(x, weight, bias, eps=1e-2), exact_layer_norm(x, weight, bias, 1e-2)
 
 
 @law("layer_norm")
-def layer_norm_of_float16(ops, rng):
+def layer_norm_of_float16(layer_norm, rng):
     """float16 stays float16, but its statistics are computed in float32: 300² overflows float16"""
     x = np.full((1, 512), 300, np.float16)
     x[0, rng.permutation(512)[:256]] = -300
-    y = ops.layer_norm(x, np.ones(512, np.float16), np.zeros(512, np.float16), eps=1e-5)
+    y = layer_norm(x, np.ones(512, np.float16), np.zeros(512, np.float16), eps=1e-5)
     yield y.dtype.name, "float16"
     yield y, np.sign(x).astype(np.float64)
 
 
 @law("layer_norm")
-def layer_norm_leaves_its_inputs(ops, rng):
-    """the arrays that are given are not written into"""
+def layer_norm_leaves_its_inputs(layer_norm, rng):
+    """the inputs are not changed"""
     arguments = _norm_inputs(rng, 3, 8)
     given = [x.copy() for x in arguments]
-    ops.layer_norm(*given, eps=1e-5)
+    layer_norm(*given, eps=1e-5)
     yield from zip(given, arguments)
 
 
@@ -169,7 +169,7 @@ def strided_convolution(images, weight):
 
 
 def _patches(rng, rest=0):
-    """images, weight, class token, positions; `rest` pixels at the right and below do not make a patch."""
+    """images, weight, class token, positions; `rest` pixels at the right and at the bottom are no whole patch."""
     P = int(rng.integers(max(2, rest + 1), 5))
     Gy, Gx = rng.permutation([2, 3])
     C, D, T = 3, 5, 1 + Gy * Gx
@@ -178,34 +178,34 @@ def _patches(rng, rest=0):
 
 
 @law("patch_embed")
-def patch_embedding_is_a_strided_convolution(ops, rng):
-    """behind the class token, token t is the dot product of patch t with each filter, patches row by row"""
+def patch_embedding_is_a_strided_convolution(patch_embed, rng):
+    """after the class token, token t is the dot product of patch t with each filter, patches row by row"""
     images, weight, class_token, positions = _patches(rng)
-    tokens = ops.patch_embed(images, weight, class_token, 0 * positions)
+    tokens = patch_embed(images, weight, class_token, 0 * positions)
     yield tokens[:, 1:], strided_convolution(images, weight)
 
 
 @law("patch_embed")
-def the_class_token_comes_first(ops, rng):
+def the_class_token_comes_first(patch_embed, rng):
     """token 0 of every picture is the class token and its position"""
     images, weight, class_token, positions = _patches(rng)
-    tokens = ops.patch_embed(images, weight, class_token, positions)
+    tokens = patch_embed(images, weight, class_token, positions)
     yield tokens[:, 0], np.stack([class_token + positions[0]] * len(images))
 
 
 @law("patch_embed")
-def every_token_has_its_position(ops, rng):
-    """of black pictures nothing is left but positions"""
+def every_token_has_its_position(patch_embed, rng):
+    """black pictures become the positions alone"""
     images, weight, class_token, positions = _patches(rng)
-    tokens = ops.patch_embed(0 * images, weight, 0 * class_token, positions)
+    tokens = patch_embed(0 * images, weight, 0 * class_token, positions)
     yield tokens, np.stack([positions] * len(images))
 
 
 @law("patch_embed")
-def a_rest_narrower_than_a_patch_is_not_seen(ops, rng):
-    """pixels at the right and below that do not make a whole patch change nothing"""
+def a_rest_narrower_than_a_patch_is_not_seen(patch_embed, rng):
+    """pixels at the right and at the bottom that are no whole patch change nothing"""
     images, weight, class_token, positions = _patches(rng, rest=1)
-    tokens = ops.patch_embed(images, weight, class_token, 0 * positions)
+    tokens = patch_embed(images, weight, class_token, 0 * positions)
     yield tokens[:, 1:], strided_convolution(images[:, :, :-1, :-1], weight)
 
 
@@ -237,128 +237,128 @@ def heads(rng, Tq=5, Tk=None, scale=1.0):
 
 
 @law("attention_weights")
-def weights_are_softmax_of_scaled_scores(ops, rng):
+def weights_are_softmax_of_scaled_scores(attention_weights, rng):
     """softmax(q kᵀ / √K), each head by itself: (B, H, Tq, Tk)"""
     q, k, _ = heads(rng, scale=1.5)
-    yield ops.attention_weights(q, k), exact_weights(q, k)
+    yield attention_weights(q, k), exact_weights(q, k)
 
 
 @law("attention_weights")
-def every_query_gives_away_one(ops, rng):
-    """the weights are right, and each query's sum to one, also where there are more keys than queries, or fewer"""
+def every_query_gives_away_one(attention_weights, rng):
+    """each query's weights are right and sum to one, also with more keys than queries, or fewer"""
     for Tq, Tk in [(3, 6), (6, 3), (1, 4)]:
         q, k, _ = heads(rng, Tq, Tk)
-        weights = ops.attention_weights(q, k)
+        weights = attention_weights(q, k)
         yield weights.sum(-1), np.ones(weights.shape[:-1])
         yield weights, exact_weights(q, k)
 
 
 @law("attention_weights")
-def shuffled_keys_have_shuffled_weights(ops, rng):
-    """without a mask the order of the keys says nothing: shuffle them, and their weights are shuffled alike"""
+def shuffled_keys_have_shuffled_weights(attention_weights, rng):
+    """without a mask the order of the keys does not matter: shuffled keys have the same weights, shuffled"""
     q, k, _ = heads(rng, 4, 6)
     order = rng.permutation(6)
-    yield ops.attention_weights(q, k[:, order]), ops.attention_weights(q, k)[..., order]
+    yield attention_weights(q, k[:, order]), attention_weights(q, k)[..., order]
 
 
 @law("attention_weights")
-def heads_are_apart(ops, rng):
+def heads_are_apart(attention_weights, rng):
     """what happens in one head changes nothing in another"""
     q, k, _ = heads(rng)
-    before = ops.attention_weights(q, k)
+    before = attention_weights(q, k)
     q[:, :, 0] += 3
-    yield ops.attention_weights(q, k)[:, 1:] - before[:, 1:], np.zeros(before[:, 1:].shape)
+    yield attention_weights(q, k)[:, 1:] - before[:, 1:], np.zeros(before[:, 1:].shape)
 
 
 @law("causal_mask")
-def no_query_looks_ahead(ops, rng):
-    """causal: query i takes exactly nothing of the keys behind i"""
+def no_query_looks_ahead(attention_weights, rng):
+    """causal: query i gives the keys after i a weight of exactly 0"""
     q, k, _ = heads(rng, 6)
-    ahead = np.triu(ops.attention_weights(q, k, causal=True), k=1)
+    ahead = np.triu(attention_weights(q, k, causal=True), k=1)
     yield ahead, np.zeros(ahead.shape)
 
 
 @law("causal_mask")
-def masked_weights_still_sum_to_one(ops, rng):
-    """causal: what a query does see shares out one whole, as if there were no other keys"""
+def masked_weights_still_sum_to_one(attention_weights, rng):
+    """causal: the weights of the keys that a query sees sum to one, as if there were no other keys"""
     q, k, _ = heads(rng, 6)
-    weights = ops.attention_weights(q, k, causal=True)
+    weights = attention_weights(q, k, causal=True)
     yield weights.sum(-1), np.ones(weights.shape[:-1])
     yield weights, exact_weights(q, k, causal=True)
 
 
 @law("causal_mask")
-def the_future_changes_nothing(ops, rng):
-    """causal: change a key, and the weights of earlier queries stay the same to the last bit"""
+def the_future_changes_nothing(attention_weights, rng):
+    """causal: change a key, and the weights of earlier queries stay the same, bit for bit"""
     q, k, _ = heads(rng, 6)
     at = int(rng.integers(1, 6))
-    before = ops.attention_weights(q, k, causal=True)
+    before = attention_weights(q, k, causal=True)
     k[:, at:] += 10
-    change = (ops.attention_weights(q, k, causal=True) - before)[:, :, :at]
+    change = (attention_weights(q, k, causal=True) - before)[:, :, :at]
     yield change, np.zeros(change.shape)
 
 
 @law("causal_mask")
-def padding_takes_nothing(ops, rng):
-    """lengths: keys from lengths[b] on have a weight of exactly 0 in sequence b, the others share out one whole"""
+def padding_takes_nothing(attention_weights, rng):
+    """lengths: keys from lengths[b] on have a weight of exactly 0 in sequence b, all others sum to one"""
     q, k, _ = heads(rng, 4, 6)
     lengths = rng.permutation(np.arange(1, 7))[:2]
     k[np.arange(6) >= lengths[:, None]] = 1e3
-    weights = ops.attention_weights(q, k, lengths=lengths)
+    weights = attention_weights(q, k, lengths=lengths)
     yield weights, exact_weights(q, k, lengths=lengths)
 
 
 @law("causal_mask")
-def both_masks_at_once(ops, rng):
+def both_masks_at_once(attention_weights, rng):
     """causal and lengths together: a key must pass both"""
     q, k, _ = heads(rng, 6)
     lengths = rng.integers(1, 7, 2)
-    yield ops.attention_weights(q, k, causal=True, lengths=lengths), exact_weights(q, k, True, lengths)
+    yield attention_weights(q, k, causal=True, lengths=lengths), exact_weights(q, k, True, lengths)
 
 
 @law("attention")
-def attention_is_a_weighted_mean_of_values(ops, rng):
+def attention_is_a_weighted_mean_of_values(attention, rng):
     """each head's weights times its values: (B, Tq, H, K)"""
     for Tq, Tk in [(5, 5), (3, 6), (1, 4)]:
         q, k, v = heads(rng, Tq, Tk)
-        yield ops.attention(q, k, v), exact_attention(q, k, v)
+        yield attention(q, k, v), exact_attention(q, k, v)
 
 
 @law("attention")
-def attention_is_permutation_equivariant(ops, rng):
+def attention_is_permutation_equivariant(attention, rng):
     """without a mask, shuffled tokens have the same outputs, shuffled"""
     q, k, v = heads(rng, 6)
     order = rng.permutation(6)
-    yield ops.attention(q[:, order], k[:, order], v[:, order]), ops.attention(q, k, v)[:, order]
+    yield attention(q[:, order], k[:, order], v[:, order]), attention(q, k, v)[:, order]
 
 
 @law("attention")
-def equal_values_stay_what_they_are(ops, rng):
-    """a mean of values that are all the same is that value, whatever the weights"""
+def equal_values_stay_what_they_are(attention, rng):
+    """if all values are the same, the result is that value, for any weights"""
     q, k, v = heads(rng)
     v[:] = v[:, :1]
-    yield ops.attention(q, k, v), v
+    yield attention(q, k, v), v
 
 
 @law("attention")
-def causal_outputs_do_not_see_the_future(ops, rng):
-    """causal: change token i, and the outputs before i stay the same to the last bit"""
+def causal_outputs_do_not_see_the_future(attention, rng):
+    """causal: change token i, and the outputs before i stay the same, bit for bit"""
     q, k, v = heads(rng, 6)
     at = int(rng.integers(1, 6))
-    before = ops.attention(q, k, v, causal=True)
+    before = attention(q, k, v, causal=True)
     yield before, exact_attention(q, k, v, causal=True)
     for x in (q, k, v):
         x[:, at] += 100
-    after = ops.attention(q, k, v, causal=True)
+    after = attention(q, k, v, causal=True)
     yield after[:, :at] - before[:, :at], np.zeros(before[:, :at].shape)
     yield bool(np.abs(after[:, at:] - before[:, at:]).max() > 1), True
 
 
 @law("attention")
-def padding_behind_lengths_changes_nothing(ops, rng):
-    """lengths: as if the keys and values behind them were not there"""
+def padding_behind_lengths_changes_nothing(attention, rng):
+    """lengths: keys and values after them change nothing"""
     q, k, v = heads(rng, 6)
     length = int(rng.integers(1, 6))
-    short = ops.attention(q, k[:, :length], v[:, :length])
+    short = attention(q, k[:, :length], v[:, :length])
     k[:, length:], v[:, length:] = 1e4, 1e4
-    yield ops.attention(q, k, v, lengths=np.array([length] * 2)), short
+    yield attention(q, k, v, lengths=np.array([length] * 2)), short

@@ -15,104 +15,104 @@ def text(rng, words=30):
 
 
 @law("bpe_train")
-def every_merge_is_the_most_frequent_pair(module, rng):
-    """each merge joins the pair that occurs most often by then, the alphabetically first of equals"""
+def every_merge_is_the_most_frequent_pair(train, rng):
+    """each merge joins the pair that is the most frequent at that point; of equals, the alphabetically first"""
     texts = [text(rng), text(rng)]
     words = [symbols_of(word) for t in texts for word in split(clean(t))]  # as often as they occur
-    for pair in module.Tokenizer.train(texts, FIXED + 12).merges:
+    for pair in train(Tokenizer, texts, FIXED + 12).merges:
         pairs = Counter(neighbours for symbols in words for neighbours in pairwise(symbols))
         yield pair, min(pairs, key=lambda p: (-pairs[p], p))
         words = [merge(symbols, pair) for symbols in words]
 
 
 @law("bpe_train")
-def a_vocabulary_has_the_size_that_is_asked_for(module, rng):
-    """bytes, start, end and merges together are vocab_size"""
+def a_vocabulary_has_the_size_that_is_asked_for(train, rng):
+    """there are vocab_size ids in all: bytes, start, end and merges"""
     merges = int(rng.integers(0, 9))
-    tokenizer = module.Tokenizer.train([text(rng)], FIXED + merges)
+    tokenizer = train(Tokenizer, [text(rng)], FIXED + merges)
     yield len(tokenizer), FIXED + merges
     yield len(tokenizer.merges), merges
 
 
 @law("bpe_train")
-def words_count_as_often_as_they_occur(module, rng):
+def words_count_as_often_as_they_occur(train, rng):
     """a pair in one word that occurs often beats one that several rare words share"""
     texts = ["zq " * 9 + "xy axy bxy cxy"]
-    yield module.Tokenizer.train(texts, FIXED + 1).merges, [("z", "q</w>")]
+    yield train(Tokenizer, texts, FIXED + 1).merges, [("z", "q</w>")]
 
 
 @law("bpe_train")
-def it_ends_when_no_pair_occurs_twice(module, rng):
-    """it stops early where nothing is left that occurs twice"""
-    yield module.Tokenizer.train(["ab ab cd"], FIXED + 50).merges, [("a", "b</w>")]
-    yield module.Tokenizer.train([], FIXED + 50).merges, []
+def it_ends_when_no_pair_occurs_twice(train, rng):
+    """it stops early if no pair occurs twice"""
+    yield train(Tokenizer, ["ab ab cd"], FIXED + 50).merges, [("a", "b</w>")]
+    yield train(Tokenizer, [], FIXED + 50).merges, []
 
 
 @law("bpe_train")
-def pairs_do_not_cross_words(module, rng):
-    """words are apart, and start and end are no words"""
-    yield module.Tokenizer.train(["a b a b a b", f"{START} {END}", f"{START} {END}"], FIXED + 5).merges, []
+def pairs_do_not_cross_words(train, rng):
+    """no pair crosses a word's end, and start and end are not words"""
+    yield train(Tokenizer, ["a b a b a b", f"{START} {END}", f"{START} {END}"], FIXED + 5).merges, []
 
 
 @law("bpe_train")
-def too_small_a_vocabulary_is_refused(module, rng):
-    """InputError where not even bytes, start and end have room"""
-    yield raised(module.Tokenizer.train, ["a"], FIXED - 1), "InputError"
+def too_small_a_vocabulary_is_refused(train, rng):
+    """InputError if vocab_size is too small for bytes, start and end"""
+    yield raised(train, Tokenizer, ["a"], FIXED - 1), "InputError"
 
 
 def naive_ids(tokenizer, given):
-    """Merge by merge in the order in which they were learned, over the whole text."""
+    """All merges, in the order of training, over the whole text."""
     words = [symbols_of(word) for word in split(clean(given))]
     for pair in tokenizer.merges:
         words = [merge(symbols, pair) for symbols in words]
     return [tokenizer.encoder[symbol] for symbols in words for symbol in symbols]
 
 
-def _trained(module, rng):
-    return module.Tokenizer(Tokenizer.train([text(rng), text(rng)], FIXED + 25).merges)
+def _trained(rng):
+    return Tokenizer.train([text(rng), text(rng)], FIXED + 25)
 
 
 @law("bpe_encode")
-def merges_apply_in_the_order_in_which_they_were_learned(module, rng):
-    """of all pairs in a word the one that was merged first in training is merged first"""
-    tokenizer = _trained(module, rng)
+def merges_apply_in_the_order_in_which_they_were_learned(encode, rng):
+    """in each word, the pair that was merged first in training is merged first"""
+    tokenizer = _trained(rng)
     given = text(rng, 12)
-    yield tokenizer.encode(given), naive_ids(tokenizer, given)
+    yield encode(tokenizer, given), naive_ids(tokenizer, given)
 
 
 @law("bpe_encode")
-def a_later_merge_waits(module, rng):
+def a_later_merge_waits(encode, rng):
     """from left to right would be wrong: "abc" with the merges b c, a b is "a bc" """
-    tokenizer = module.Tokenizer([("b", "c</w>"), ("a", "b")])
-    yield tokenizer.encode("abc"), [tokenizer.encoder["a"], tokenizer.encoder["bc</w>"]]
+    tokenizer = Tokenizer([("b", "c</w>"), ("a", "b")])
+    yield encode(tokenizer, "abc"), [tokenizer.encoder["a"], tokenizer.encoder["bc</w>"]]
 
 
 @law("bpe_encode")
-def texts_are_cleaned_first(module, rng):
+def texts_are_cleaned_first(encode, rng):
     """capitals, spaces and HTML escapes make no difference"""
-    tokenizer = _trained(module, rng)
+    tokenizer = _trained(rng)
     given = text(rng, 3)
-    yield tokenizer.encode(f"  {given.upper()} &amp;amp; "), naive_ids(tokenizer, f"{given} &")
+    yield encode(tokenizer, f"  {given.upper()} &amp;amp; "), naive_ids(tokenizer, f"{given} &")
 
 
 @law("bpe_encode")
-def decoding_gives_the_text_back(module, rng):
-    """decode(encode(text)) is the text, a space behind each word, any Unicode included"""
-    tokenizer = _trained(module, rng)
+def decoding_gives_the_text_back(encode, rng):
+    """decode(encode(text)) is the text with a space after each word, for any Unicode"""
+    tokenizer = _trained(rng)
     given = f"{text(rng, 4)} größe 日本語 😀"
-    yield tokenizer.decode(tokenizer.encode(given)).split(), given.split()
+    yield tokenizer.decode(encode(tokenizer, given)).split(), given.split()
 
 
 @law("bpe_encode")
-def nothing_has_no_tokens(module, rng):
-    """an empty text has none, and ids are whole numbers in a list"""
-    tokenizer = _trained(module, rng)
-    yield tokenizer.encode(""), []
-    yield {type(id) for id in tokenizer.encode(text(rng, 3))}, {int}
+def nothing_has_no_tokens(encode, rng):
+    """an empty text has no ids, and ids are a list of int"""
+    tokenizer = _trained(rng)
+    yield encode(tokenizer, ""), []
+    yield {type(id) for id in encode(tokenizer, text(rng, 3))}, {int}
 
 
 @law("bpe_encode")
-def specials_in_a_text_are_recognised(module, rng):
-    """a <|endoftext|> that stands in the text becomes the id of that name (official)"""
-    tokenizer = _trained(module, rng)
-    yield tokenizer.encode(f"ba {END}"), [*naive_ids(tokenizer, "ba"), tokenizer.end_id]
+def specials_in_a_text_are_recognised(encode, rng):
+    """a <|endoftext|> in the text becomes the id of that name (official)"""
+    tokenizer = _trained(rng)
+    yield encode(tokenizer, f"ba {END}"), [*naive_ids(tokenizer, "ba"), tokenizer.end_id]

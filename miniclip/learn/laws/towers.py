@@ -42,41 +42,41 @@ def exact_self_attention(x, p, heads, **mask):
 
 
 @law("self_attention")
-def self_attention_is_its_formula(module, rng):
-    """q, k and v are the thirds of one product, each head has K numbers of each, and heads come out side by side"""
+def self_attention_is_its_formula(self_attention, rng):
+    """q, k and v are the thirds of one product, each head has K numbers of each, and the heads are concatenated"""
     x, p = _attention_inputs(rng)
-    yield module.self_attention(ops, x, **p, heads=3), exact_self_attention(x, p, 3)
+    yield self_attention(ops, x, **p, heads=3), exact_self_attention(x, p, 3)
 
 
 @law("self_attention")
-def one_head_is_a_case_like_others(module, rng):
-    """with one head, and with heads of width 1"""
+def one_head_is_a_case_like_others(self_attention, rng):
+    """it also holds with one head, and with heads of width 1"""
     x, p = _attention_inputs(rng)
     for heads in (1, 12):
-        yield module.self_attention(ops, x, **p, heads=heads), exact_self_attention(x, p, heads)
+        yield self_attention(ops, x, **p, heads=heads), exact_self_attention(x, p, heads)
 
 
 @law("self_attention")
-def masks_are_handed_on(module, rng):
-    """causal and lengths reach the attention"""
+def masks_are_handed_on(self_attention, rng):
+    """causal and lengths are passed on to the attention"""
     x, p = _attention_inputs(rng)
-    yield module.self_attention(ops, x, **p, heads=3, causal=True), exact_self_attention(x, p, 3, causal=True)
+    yield self_attention(ops, x, **p, heads=3, causal=True), exact_self_attention(x, p, 3, causal=True)
     lengths = rng.integers(1, 5, 2)
-    yield module.self_attention(ops, x, **p, heads=3, lengths=lengths), exact_self_attention(x, p, 3, lengths=lengths)
+    yield self_attention(ops, x, **p, heads=3, lengths=lengths), exact_self_attention(x, p, 3, lengths=lengths)
 
 
 @law("self_attention")
-def keep_asks_one_query(module, rng):
-    """keep: (B, 1, D), what the whole result has at that token, causal or not, one token for all or one for each"""
+def keep_asks_one_query(self_attention, rng):
+    """keep: (B, 1, D), the whole result at that token, causal or not, one token for all or one for each"""
     x, p = _attention_inputs(rng)
     for keep, causal in [(0, False), (rng.integers(0, 5, 2), False), (rng.integers(0, 5, 2), True)]:
         whole = exact_self_attention(x, p, 3, causal=causal)
-        kept = module.self_attention(ops, x, **p, heads=3, causal=causal, keep=keep)
+        kept = self_attention(ops, x, **p, heads=3, causal=causal, keep=keep)
         yield kept, whole[np.arange(2), keep][:, None]
 
 
 class Trace(dict):
-    """A `trace` that keeps what it is called with."""
+    """A `trace` that records its calls."""
 
     attentions = True
     __call__ = dict.__setitem__
@@ -86,12 +86,12 @@ class Trace(dict):
 
 
 @law("self_attention")
-def a_trace_sees_the_weights(module, rng):
+def a_trace_sees_the_weights(self_attention, rng):
     """trace, if it has `attentions`, is called with "attention_weights" and ops.attention_weights of all queries"""
     x, p = _attention_inputs(rng)
     for keep in (None, rng.integers(0, 5, 2)):
         seen = Trace()
-        module.self_attention(ops, x, **p, heads=3, causal=True, keep=keep, trace=seen)
+        self_attention(ops, x, **p, heads=3, causal=True, keep=keep, trace=seen)
         q, k, _ = np.moveaxis(ops.linear(x, **p["qkv"]).reshape(2, 5, 3, 3, 4), 2, 0)  # (B, T, H, K) each
         yield list(seen), ["attention_weights"]
         yield seen.get("attention_weights", np.zeros(0)), ops.attention_weights(q, k, causal=True)
@@ -105,7 +105,7 @@ def _block_inputs(rng):
 
 
 def exact_block(x, p, causal=False, lengths=None):
-    """x + attention(ln_1(x)), then x + mlp(ln_2(x)), no sum left to others."""
+    """x + attention(ln_1(x)), then x + mlp(ln_2(x)), one after the other."""
     y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
     x = x + exact_self_attention(y, p["attention"], 3, causal=causal, lengths=lengths)
     y = ops.layer_norm(x, **p["ln_2"], eps=1e-5)
@@ -117,56 +117,56 @@ REST = {**MASKS, "keep": None, "trace": None}
 
 
 @law("block")
-def a_block_is_two_residual_halves(module, rng):
-    """x + attention(ln_1(x)), then x + mlp(ln_2(x)): the sum of the two that it returns"""
+def a_block_is_two_residual_halves(block, rng):
+    """x + attention(ln_1(x)), then x + mlp(ln_2(x))"""
     x, p = _block_inputs(rng)
-    stream, update = module.block(ops, x, None, **p, config=config(), **REST)
-    yield stream + update, exact_block(x, p)
+    yield block(ops, x, **p, config=config(), **REST), exact_block(x, p)
 
 
 @law("block")
-def a_block_leaves_its_last_sum_to_the_next(module, rng):
-    """it returns x after the first half, and what the MLP makes of it, not yet added"""
+def the_first_half_alone(block, rng):
+    """if the MLP gives zeros, what is left is x + attention(ln_1(x))"""
     x, p = _block_inputs(rng)
-    stream, _ = module.block(ops, x, None, **p, config=config(), **REST)
+    p["mlp"]["proj"] = params.tree_map(np.zeros_like, p["mlp"]["proj"])
     y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
-    yield stream, x + exact_self_attention(y, p["attention"], 3)
+    yield block(ops, x, **p, config=config(), **REST), x + exact_self_attention(y, p["attention"], 3)
 
 
 @law("block")
-def a_block_adds_what_was_left_to_it(module, rng):
-    """update: what the block before has left is added to x first"""
+def the_second_half_alone(block, rng):
+    """if the attention gives zeros, what is left is x + mlp(ln_2(x))"""
     x, p = _block_inputs(rng)
-    left = normal(rng, *x.shape)
-    stream, update = module.block(ops, x, left, **p, config=config(), **REST)
-    yield stream + update, exact_block(x + left, p)
+    p["attention"]["out"] = params.tree_map(np.zeros_like, p["attention"]["out"])
+    y = ops.layer_norm(x, **p["ln_2"], eps=1e-5)
+    mlp = transformer.feed_forward(ops, y, **p["mlp"], activation="quick_gelu")
+    yield block(ops, x, **p, config=config(), **REST), x + mlp
 
 
 @law("block")
-def a_block_hands_its_masks_on(module, rng):
-    """causal and lengths reach the attention"""
+def a_block_hands_its_masks_on(block, rng):
+    """causal and lengths are passed on to the attention"""
     x, p = _block_inputs(rng)
     for mask in ({"causal": True}, {"lengths": rng.integers(1, 5, 2)}):
-        stream, update = module.block(ops, x, None, **p, config=config(), **{**REST, **mask})
-        yield stream + update, exact_block(x, p, **mask)
+        yield block(ops, x, **p, config=config(), **{**REST, **mask}), exact_block(x, p, **mask)
 
 
 @law("block")
-def a_block_keeps_one_token(module, rng):
-    """keep: (B, 1, D), what the whole result has at that token"""
+def a_block_keeps_one_token(block, rng):
+    """keep: (B, 1, D), the whole result at that token"""
     x, p = _block_inputs(rng)
     keep = rng.integers(0, 5, 2)
-    stream, update = module.block(ops, x, None, **p, config=config(), **{**REST, "keep": keep})
-    yield stream + update, exact_block(x, p)[np.arange(2), keep][:, None]
+    kept = block(ops, x, **p, config=config(), **{**REST, "keep": keep})
+    yield kept, exact_block(x, p)[np.arange(2), keep][:, None]
 
 
 @law("block")
-def a_trace_sees_both_halves(module, rng):
-    """trace, if given, is handed on, and then called with "attention" and x after it, with "mlp" and x after that"""
+def a_trace_sees_both_halves(block, rng):
+    """trace, if given, is passed on, then called with "attention" and x after the first half, then "mlp" and x"""
     (x, p), seen = _block_inputs(rng), Trace()
-    stream, _ = module.block(ops, x, None, **p, config=config(), **{**REST, "trace": seen})
+    block(ops, x, **p, config=config(), **{**REST, "trace": seen})
+    y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
     yield list(seen), ["attention_weights", "attention", "mlp"]
-    yield seen.get("attention", np.zeros(0)), stream
+    yield seen.get("attention", np.zeros(0)), x + exact_self_attention(y, p["attention"], 3)
     yield seen.get("mlp", np.zeros(0)), exact_block(x, p)
 
 
@@ -187,43 +187,43 @@ def exact_vit(images, p, c):
 
 
 @law("vit")
-def the_feature_is_the_class_tokens(module, rng):
-    """patch_embed, ln_pre, the blocks; of the class token ln_post and the projection: (B, E)"""
+def the_feature_is_the_class_tokens(encode_image, rng):
+    """patch_embed, ln_pre, the blocks; then ln_post and the projection of the class token: (B, E)"""
     images, p, c = _vit_inputs(rng)
-    yield module.encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0] @ p["projection"]["weight"].T
+    yield encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0] @ p["projection"]["weight"].T
 
 
 @law("vit")
-def without_a_projection(module, rng):
-    """projection None: (B, D), what ln_post gives"""
+def without_a_projection(encode_image, rng):
+    """without a projection: (B, D), the result of ln_post"""
     images, p, c = _vit_inputs(rng)
     p["projection"] = None
-    yield module.encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0]
+    yield encode_image(ops, images, **p, config=c), exact_vit(images, p, c)[0]
 
 
 @law("vit")
-def pictures_know_nothing_of_each_other(module, rng):
+def pictures_know_nothing_of_each_other(encode_image, rng):
     """a picture's feature is the same in any batch"""
     images, p, c = _vit_inputs(rng)
-    whole = module.encode_image(ops, images, **p, config=c)
-    yield whole, np.concatenate([module.encode_image(ops, images[i : i + 1], **p, config=c) for i in range(2)])
+    whole = encode_image(ops, images, **p, config=c)
+    yield whole, np.concatenate([encode_image(ops, images[i : i + 1], **p, config=c) for i in range(2)])
 
 
 @law("vit")
-def the_configuration_counts(module, rng):
-    """heads, activation and eps are the configuration's"""
+def the_configuration_counts(encode_image, rng):
+    """heads, activation and eps are read from the configuration"""
     images, p, _ = _vit_inputs(rng)
     for c in (config(eps=0.1), config(heads=2), config(activation="relu")):
         whole = vit.encode_image(ops, images, **p, config=c)
-        yield module.encode_image(ops, images, **p, config=c), whole
+        yield encode_image(ops, images, **p, config=c), whole
 
 
 @law("vit")
-def a_trace_sees_every_stage(module, rng):
-    """trace is called with "embeddings", "ln_pre", what each block tells, "ln_post" and "features", in this order"""
+def a_trace_sees_every_stage(encode_image, rng):
+    """trace is called with "embeddings", "ln_pre", each block's stages, "ln_post" and "features", in this order"""
     images, p, c = _vit_inputs(rng)
     seen = {}
-    features = module.encode_image(ops, images, **p, config=c, trace=seen.__setitem__)
+    features = encode_image(ops, images, **p, config=c, trace=seen.__setitem__)
     names = ["embeddings", "ln_pre", "blocks.0.attention", "blocks.1.mlp", "ln_post", "features"]
     yield [name for name in seen if name in names], names
     yield seen.get("features"), features
@@ -234,7 +234,7 @@ def a_trace_sees_every_stage(module, rng):
 
 
 def _texts(rng, end):
-    """Texts of different lengths, (3, 9): ids below `end`, then `end`, then zeros; and where each has its end."""
+    """Texts of different lengths, (3, 9): ids below `end`, then `end`, then zeros; and the position of each end."""
     ends = rng.permutation(np.arange(1, 8))[:3]
     tokens = rng.integers(1, end, (3, 9))
     tokens[np.arange(9) > ends[:, None]] = 0
@@ -243,33 +243,33 @@ def _texts(rng, end):
 
 
 @law("text_pooling")
-def a_text_ends_at_its_highest_id(module, rng):
-    """without eot_token_id: where the highest id stands, for each text its own place"""
+def a_text_ends_at_its_highest_id(end_of_text, rng):
+    """without eot_token_id: the position of the highest id, for each text"""
     tokens, ends = _texts(rng, 500)
-    yield list(map(int, module.end_of_text(tokens))), ends.tolist()
+    yield list(map(int, end_of_text(tokens))), ends.tolist()
 
 
 @law("text_pooling")
-def a_text_ends_at_the_id_that_is_named(module, rng):
-    """with eot_token_id: where that id stands, though others are higher"""
+def a_text_ends_at_the_id_that_is_named(end_of_text, rng):
+    """with eot_token_id: the position of that id, even if others are higher"""
     tokens, ends = _texts(rng, 500)
     tokens[tokens == 499] = 498
     tokens[tokens == 500] = 2
     tokens[(tokens == 2) & (np.arange(9) != ends[:, None])] = 3
-    yield list(map(int, module.end_of_text(tokens, 2))), ends.tolist()
+    yield list(map(int, end_of_text(tokens, 2))), ends.tolist()
 
 
 @law("text_pooling")
-def the_first_of_several_ends_counts(module, rng):
-    """padding may be ends as well, as Hugging Face's is: the first one counts"""
+def the_first_of_several_ends_counts(end_of_text, rng):
+    """if the padding has the same id, as Hugging Face's has, the first one counts"""
     tokens, ends = _texts(rng, 500)
     tokens[np.arange(9) > ends[:, None]] = 500
-    yield list(map(int, module.end_of_text(tokens))), ends.tolist()
-    yield list(map(int, module.end_of_text(tokens, 500))), ends.tolist()
+    yield list(map(int, end_of_text(tokens))), ends.tolist()
+    yield list(map(int, end_of_text(tokens, 500))), ends.tolist()
 
 
 @law("text_pooling")
-def a_text_without_its_end(module, rng):
-    """a text in which eot_token_id does not stand is pooled at position 0, as Hugging Face does it"""
+def a_text_without_its_end(end_of_text, rng):
+    """a text without eot_token_id is pooled at position 0, as in Hugging Face"""
     tokens, _ = _texts(rng, 500)
-    yield list(map(int, module.end_of_text(tokens, 501))), [0, 0, 0]
+    yield list(map(int, end_of_text(tokens, 501))), [0, 0, 0]
