@@ -16,7 +16,7 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/env"
-"$dir/env/bin/pip" install --quiet numpy==2.4.6 ml_dtypes==0.6.0 jax==0.10.2 jaxlib==0.10.2
+"$dir/env/bin/pip" install --quiet --no-compile numpy==2.4.6 ml_dtypes==0.6.0 jax==0.10.2 jaxlib==0.10.2
 JAX_PLATFORMS=cpu "$dir/env/bin/python" - <<'PYTHON'
 import jax.numpy as jnp
 import numpy as np

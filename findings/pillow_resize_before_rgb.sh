@@ -15,7 +15,7 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/env"
-"$dir/env/bin/pip" install --quiet pillow==13.0.0 numpy==2.4.6
+"$dir/env/bin/pip" install --quiet --no-compile pillow==13.0.0 numpy==2.4.6
 "$dir/env/bin/python" - <<'PYTHON'
 import numpy as np
 from PIL import Image

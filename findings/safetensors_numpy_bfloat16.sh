@@ -14,7 +14,7 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/env"
-"$dir/env/bin/pip" install --quiet safetensors==0.8.0 numpy==2.4.6 ml_dtypes==0.6.0
+"$dir/env/bin/pip" install --quiet --no-compile safetensors==0.8.0 numpy==2.4.6 ml_dtypes==0.6.0
 cd "$dir"
 env/bin/python - <<'PYTHON'
 import ml_dtypes

@@ -14,7 +14,7 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/env"
-"$dir/env/bin/pip" install --quiet threadpoolctl==3.8.0 numpy==2.4.6
+"$dir/env/bin/pip" install --quiet --no-compile threadpoolctl==3.8.0 numpy==2.4.6
 OPENBLAS_NUM_THREADS=2 "$dir/env/bin/python" - <<'PYTHON'
 from concurrent.futures import ThreadPoolExecutor
 

@@ -16,7 +16,7 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/env"
-"$dir/env/bin/pip" install --quiet tokenizers==0.23.3
+"$dir/env/bin/pip" install --quiet --no-compile tokenizers==0.23.3
 PYTHONUTF8=1 "$dir/env/bin/python" - <<'PYTHON'
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 

@@ -15,7 +15,7 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/env"
-"$dir/env/bin/pip" install --quiet webdataset==1.0.2 numpy==2.4.6
+"$dir/env/bin/pip" install --quiet --no-compile webdataset==1.0.2 numpy==2.4.6
 cd "$dir"
 env/bin/python - <<'PYTHON'
 import io, tarfile
