@@ -5,9 +5,8 @@
 #           of openai-clip 1.0.1.
 # Expect:   convert_tokenizer gives the ids of the tokenizer that it is given.
 # Found:    the end-of-word suffix "</w>" of the vocabulary is added to special tokens as well, as plain
-#           text. "dog<|endoftext|>cat", the way some prompts join their parts, becomes dog, end,
-#           "<", "/", "w", ">", cat. A capital I with a dot above is lower-cased to one letter
-#           instead of two.
+#           text: "dog<|endoftext|>cat" becomes dog, end, "<", "/", "w", ">", cat. The capital I with a
+#           dot above (U+0130) is not lower-cased.
 # Seen:     'a dog'               same
 #           'dog<|endoftext|>cat' transformers dog</w> <|endoftext|> cat</w>
 #                                 openvino     dog</w> <|endoftext|> < / w > cat</w>

@@ -4,8 +4,8 @@
 # Package: pillow 13.0.0.
 # Expect:  save("x.webp", lossless=True) keeps all pixels, like PNG.
 # Found:   the colours under alpha 0 are changed; only exact=True keeps them. A viewer shows
-#          no difference. But CLIP's preprocessing ends with convert("RGB"), which drops alpha
-#          and shows the colours again, so the model sees another picture.
+#          no difference. But image processors of transformers start with convert("RGB"), which drops
+#          alpha and shows the colours again, so the model sees another picture.
 # Seen:    PNG                   all pixels kept: True
 #          WebP, lossless        all pixels kept: False; opaque pixels kept: True
 #          WebP, lossless, exact all pixels kept: True

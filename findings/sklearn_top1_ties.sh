@@ -9,7 +9,7 @@
 # Seen:     float32 logits: argmax 0.6680, top-1 0.6680
 #           float16 logits: argmax 0.6715, top-1 0.6680
 #           all equal, label 0: argmax 1.0, top-1 0.0
-# Matters:  published top-1 and top-5 figures come from one or the other.
+# Matters:  the same logits give two figures for top-1.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
