@@ -132,9 +132,7 @@ class CLIP:
         """`miniclip.tokenize` with this model's own vocabulary and length: texts -> (n, T) int32."""
         config = self._tower("text")
         if self.tokenizer is None:
-            raise InputError(
-                f"it came without its vocabulary: set model.tokenizer = {self.config.tokenizer}.load(path)"
-            )
+            raise InputError(f"it came without vocabulary: set model.tokenizer = {self.config.tokenizer}.load(path)")
         length = config.text_length if context_length is None else context_length
         return self.tokenizer.tokenize(texts, length, truncate)
 

@@ -257,7 +257,7 @@ def test_lengths_that_no_text_has_are_refused(small, lengths):
 
 
 def test_a_model_without_its_vocabulary_says_so(pair):
-    with pytest.raises(miniclip.InputError, match=r"came without its vocabulary.*WordPiece\.load"):
+    with pytest.raises(miniclip.InputError, match=r"came without vocabulary.*WordPiece\.load"):
         miniclip.load(pair[1])[0].tokenize("red")
 
 
