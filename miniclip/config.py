@@ -40,7 +40,7 @@ class VisionConfig:
     eps: float = 1e-5
 
     tower: ClassVar[ModuleType] = vit
-    causal: ClassVar[bool] = False
+    causal: ClassVar[bool] = False  # for counting work; the tower knows it by itself
 
     def __post_init__(self):
         check_transformer(self)

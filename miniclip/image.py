@@ -2,8 +2,8 @@
 
 Official: clip/clip.py, `_transform`: torchvision's Resize (short side, bicubic), CenterCrop, RGB, ToTensor, Normalize.
 Three things nobody would guess, kept bit for bit: the long side is truncated and not rounded; the crop's corner is
-rounded half to even; the picture becomes RGB only after it was resized. EXIF rotation is not applied, as there.
-`runtime.pictures` makes PIL images of files and arrays.
+rounded half to even; the picture becomes RGB only after it was resized. EXIF rotation is not applied, as in the
+official code. `runtime.pictures` makes PIL images from files and arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 class Preprocess:
     """A picture to (3, height, width) float32, a list of B pictures to (B, 3, height, width).
 
-    `image_size` is (height, width) in pixels, or both of a square. A picture is a path, a PIL image, or an array of
-    uint8: (height, width), (height, width, 1), 3 for RGB or 4 for RGBA. `asarray` hands the result to a backend.
+    `image_size` is (height, width) in pixels, or one number for a square. A picture is a path, a PIL image, or an array
+    of uint8: (height, width) or (height, width, c), c = 1 grey, 3 RGB, 4 RGBA. `asarray` makes a backend's array of it.
     Raises InputError naming the picture that cannot be used.
     """
 
@@ -35,15 +35,15 @@ class Preprocess:
     def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Array:
         several = [*picture] if isinstance(picture, (list, tuple)) else None
         names = ["the picture"] if several is None else [f"picture {i}" for i in range(len(several))]
-        batch = np.empty((len(names), 3, *pair(self.image_size)), np.float32)
-        pictures.for_each(self._prepare, [picture] if several is None else several, names, batch)
+        batch = np.empty((len(names), 3, *pair(self.image_size)), np.float32)  # (B, 3, height, width)
+        pictures.for_each(self._prepare, [picture] if several is None else several, names, batch)  # files on all cores
         return self.asarray(batch[0] if several is None else batch)
 
     def _prepare(self, picture, name, out):
         image = pictures.open_picture(picture, name)
         image = resize_and_crop(image, pair(self.image_size))
         pixels = np.asarray(image.convert("RGB"))  # (height, width, 3)
-        # plain: out[:] = normalize(pixels).transpose(2, 0, 1). Looked up, channel by channel (mode: one copy less)
+        # plain: out[:] = normalize(pixels).transpose(2, 0, 1). Faster: look bytes up ("clip": take fills `out`)
         for c in range(3):
             np.take(NORMALIZED[c], pixels[:, :, c], out=out[c], mode="clip")
 
@@ -54,13 +54,12 @@ def resize_and_crop(image, size):
     (torchvision's `_compute_resized_output_size` and `center_crop`.)
     """
     height, width = size
-    # one side fits exactly, the other is too long
+    # a wider picture than `size` fits in height, a taller one in width; the other side is too long, and truncated
     if height * image.width >= width * image.height:
-        sides = int(height * image.width / image.height), height
+        sides = int(height * image.width / image.height), height  # (width, height), as in Pillow
     else:
         sides = width, int(width * image.height / image.width)
-    # the middle of it
-    x, y = (round((side - kept) / 2) for side, kept in zip(sides, (width, height)))
+    x, y = (round((side - kept) / 2) for side, kept in zip(sides, (width, height)))  # the middle, half to even
     box = (x, y, x + width, y + height)
     if sides[0] * sides[1] > pictures.HUGE:  # a very long picture: the same, without what the crop cuts off
         return pictures.resize_part(image, sides, box)
@@ -68,7 +67,7 @@ def resize_and_crop(image, size):
 
 
 def normalize(pixels):
-    """(x / 255 - mean) / std: pixels (height, width, 3) uint8 -> (height, width, 3) float32."""
+    """(x / 255 - mean) / std: pixels (..., 3) uint8 -> (..., 3) float32."""
     x = pixels.astype(np.float32) / np.float32(255)
     return (x - np.float32(MEAN)) / np.float32(STD)
 

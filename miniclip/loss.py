@@ -16,7 +16,7 @@ def contrastive_loss(logits, *, ops=numpy_ops, label_smoothing=0.0):
 
 def _cross_entropy(ops, logits, label_smoothing):
     x = ops.log_softmax(logits)  # (B, B)
-    partners = ops.gather(x, np.arange(len(x)))  # (B,)
+    partners = ops.gather(x, np.arange(len(x)))  # (B,) the diagonal: log-probabilities of the right partners
     return -(1 - label_smoothing) * partners.mean() - label_smoothing * x.mean()
 
 

@@ -21,13 +21,13 @@ Trace = Callable[[str, Array], None]
 
 
 class CLIP:
-    """Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), fig. 3.
+    """Two towers into one space: a picture is near the texts that fit it (Radford et al., 2021, fig. 3).
 
-    config       a CLIPConfig
+    config       a ModelConfig, such as CLIPConfig
     params       {"visual": ..., "text": ..., "logit_scale": ()} as `config.shapes()` has it, arrays of any kind
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer of the model's vocabulary, or a function that finds it when it is first needed
-    device, dtype  where the parameters go, and their floating type; None: the backend's choice, and as they are
+    device, dtype  where the parameters go (None: the backend's choice), and their floating type (None: as they are)
     batch_invariant  without `trace`, features are the same bit for bit in any batch; NumPy only, and slower
     """
 
@@ -46,42 +46,42 @@ class CLIP:
         self.backend, self.dtype, self.batch_invariant = ops.NAME, dtype, batch_invariant
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
         first = next(iter(parameter_tree.flatten(self.params).values()))
-        self.device = getattr(first, "device", None)  # pictures and texts go there too; JAX's tracers have no device
-        # each tower is a function of a batch; the backend makes it as fast as it can
+        self.device = getattr(first, "device", None)  # pictures and texts go there too; None inside jax.jit
+        # each tower is a function of a batch, as fast as the backend can make it
         self._encode = {}
-        for name, tower, function in (("visual", config.visual, "encode_image"), ("text", config.text, "encode_text")):
+        for name, part, function in (("visual", config.visual, "encode_image"), ("text", config.text, "encode_text")):
             if name in self.params:
-                encode = partial(getattr(tower.tower, function), ops, config=tower)
+                encode = partial(
+                    getattr(part.tower, function), ops, config=part
+                )  # part.tower is a module: vit, text, ...
                 self._encode[name] = ops.capture(encode, self.params[name], batch_invariant=batch_invariant)
 
     def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
-        """Pictures to features: images (B, C, height, width) float, as `preprocess` makes them -> (B, E).
+        """Pictures to features: images (B, C, height, width) float, as `image.Preprocess` makes them -> (B, E).
 
         Features are not normalised. `trace(name, value)` sees every stage, see `towers/vit.py` or `resnet.py`. Raises
         InputError for another shape and for a model without an image tower.
         """
         config = self._tower("visual")
-        expected = (config.channels, *pair(config.image_size))
+        C, (height, width) = config.channels, pair(config.image_size)
         images = self.ops.asarray(images, device=self.device)
         if not str(images.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
             raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
-        images = self.ops.asarray(images, dtype=self.dtype)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise InputError(
-                f"images are {tuple(images.shape)}, expected (B, C, height, width) = (B, {str(expected)[1:]}"
-            )
+        images = self.ops.asarray(images, dtype=self.dtype)  # only now: it would make floats of pixels
+        if (shape := tuple(images.shape))[1:] != (C, height, width):
+            raise InputError(f"images are {shape}, expected (B, C, height, width) = (B, {C}, {height}, {width})")
         return self._encode["visual"](images, trace=trace)  # (B, E)
 
     def encode_text(self, tokens: Array, *, lengths: Array | None = None, trace: Trace | None = None) -> Array:
         """Texts to features: tokens (B, T) int, as `tokenize` makes them -> (B, E).
 
         Features are not normalised. T may be anything up to the context length. `trace(name, value)` sees every
-        stage, see `towers/text.py`; only what it sees depends on `lengths`, (B,) int: tokens after so many are
-        padding. Raises InputError for another shape, for ids outside the vocabulary and without a text tower.
+        stage, see `towers/text.py`; `lengths` (B,) int hides padding from what it sees, and changes no feature.
+        Raises InputError for another shape, for ids outside the vocabulary and for a model without a text tower.
         """
         config, tokens = self._tower("text"), self._check_tokens(tokens)
         end = config.tower.end_of_text(tokens, config.eot_token_id)  # (B,)
-        if trace is None:  # nothing after the last end is needed
+        if trace is None:  # nothing after the last end is needed, and before it causal attention sees no padding
             tokens, lengths = tokens[:, : config.tower.length(end, self.ops.LENGTH_STEP)], None
         tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
         return self._encode["text"](tokens, end, lengths=lengths, trace=trace)  # (B, E)
@@ -89,7 +89,7 @@ class CLIP:
     def _check_tokens(self, tokens):
         """Tokens as an ndarray; InputError for what is no batch of them."""
         config = self._tower("text")
-        # Checked here and not on the device: to ask a GPU for a number is to wait for it.
+        # Checked in NumPy: asking a GPU for a number means waiting for it. (Only torch's tensors have `cpu`.)
         tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
         if tokens.dtype.kind not in "iu":
             raise InputError(f"tokens are of {tokens.dtype}, expected integers: texts must go through tokenize first")

@@ -32,12 +32,12 @@ WORD = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
 
-# ASCII without controls or ampersands: nothing to repair, nothing escaped. (The re module is the faster one here.)
+# ASCII without ampersands, and of controls only \t\n\r: nothing to repair or unescape. (The re module is faster here.)
 PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 
 
 def clean(text):
-    """Repair broken encodings, undo HTML escapes twice (official: captions from the web have them), lower case."""
+    """Repair encodings, undo HTML escapes twice (official: web captions have them), make spaces single, lower case."""
     if not PLAIN.fullmatch(text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
@@ -46,7 +46,7 @@ def clean(text):
 def byte_symbols():
     """A printable character for each of the 256 bytes, in the order of their ids (as GPT-2's bytes_to_unicode).
 
-    Printable bytes keep their character; the others (controls, space, soft hyphen) get characters from 256 on.
+    Printable bytes keep their character, others (controls, space, soft hyphen) get one from 256 on: merges are text.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in printable]
@@ -55,7 +55,7 @@ def byte_symbols():
 
 BYTE_SYMBOLS = byte_symbols()
 SYMBOL_BYTES = {symbol: byte for byte, symbol in BYTE_SYMBOLS.items()}
-FIXED = 2 * len(BYTE_SYMBOLS) + 2  # ids of every vocabulary, before any merge
+FIXED = 2 * len(BYTE_SYMBOLS) + 2  # ids that every vocabulary has, whatever its merges
 
 
 def split(text):
@@ -82,9 +82,9 @@ def merge(symbols, pair):
 
 
 class Tokenizer:
-    """Encodes texts with a list of merges [("a", "b"), ...], the most frequent first. Safe to share between threads."""
+    """Encodes texts with a list of merges [("a", "b"), ...], the first learned first. Safe to share between threads."""
 
-    LINES = "merges"  # what miniclip's own files call `lines`
+    LINES = "merges"  # the key of `lines` in miniclip's own files
 
     def __init__(self, merges: Iterable[tuple[str, ...]]):
         self.merges = list(merges)
@@ -92,13 +92,13 @@ class Tokenizer:
         symbols += [symbol + END_OF_WORD for symbol in symbols]
         symbols += [*map("".join, self.merges), START, END]
         self.decoder = dict(enumerate(symbols))
-        self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of two alike the later id
+        self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of equal symbols the last id
         for pair in self.merges:
             if len(pair) != 2 or not self.encoder.keys() >= set(pair):
                 raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0
-        self._words, self._pieces = Cache(self._merge_word), Cache(self._merge_piece)
+        self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0  # official: 0 is "!" too
+        self._words, self._pieces = Cache(self._merge_word), Cache(self._merge_piece)  # text -> ids
 
     def __reduce__(self):
         return Tokenizer, (self.merges,)  # the cache cannot be pickled
@@ -125,7 +125,7 @@ class Tokenizer:
             return (self.encoder[word],)
         symbols = symbols_of(word)
         while len(symbols) > 1:
-            pair = min(pairwise(symbols), key=lambda pair: self.ranks.get(pair, math.inf))
+            pair = min(pairwise(symbols), key=lambda p: self.ranks.get(p, math.inf))  # unknown pairs come last
             if pair not in self.ranks:
                 break
             symbols = merge(symbols, pair)
@@ -154,22 +154,23 @@ class Tokenizer:
                     )
                 ids = [*ids[: context_length - 1], self.end_id]
             rows.append(ids)
-        # plain: pad each row to context_length; here the whole batch at once
+        # plain: [ids + [self.pad_id] * (context_length - len(ids)) for ids in rows]; here the whole batch at once
         batch = np.full((len(rows), context_length), self.pad_id, np.int32)  # (n, T)
         lengths = np.array([len(ids) for ids in rows], int)  # (n,)
-        batch[np.arange(context_length) < lengths[:, None]] = [*chain.from_iterable(rows)]
+        batch[np.arange(context_length) < lengths[:, None]] = [*chain.from_iterable(rows)]  # the mask is (n, T)
         return batch
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text, cleaned and in lower case. Bytes that are not UTF-8, as of half a character, become U+FFFD.
+        """Ids to text as `clean` left it, a space after each word. Bytes that are not UTF-8 become U+FFFD.
 
         Raises InputError for an unknown id.
         """
         try:
-            text = "".join(self.decoder[int(id)] for id in ids)
+            symbols = "".join(self.decoder[int(id)] for id in ids)
         except KeyError as error:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
-        return bytes(SYMBOL_BYTES[symbol] for symbol in text).decode(errors="replace").replace(END_OF_WORD, " ")
+        text = bytes(SYMBOL_BYTES[symbol] for symbol in symbols).decode(errors="replace")  # "</w>" stays as it is
+        return text.replace(END_OF_WORD, " ")
 
     def lines(self) -> list[str]:
         """The merges as text, a pair a line: what `from_lines` reads."""

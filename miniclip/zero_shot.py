@@ -22,7 +22,7 @@ def class_embeddings(model: CLIP, labels: Sequence[str], templates: Sequence[str
     for template in templates:
         if "{}" not in template:
             raise InputError(f"the template {template!r} has no {{}} where the label goes")
-    total = 0
+    total = 0  # the sum: once normalised, it is the mean's direction
     for template in templates:
         tokens = model.tokenize([template.replace("{}", label) for label in labels])
         total = total + model.ops.l2_normalize(model.encode_text(tokens))  # (n, E)

@@ -34,12 +34,12 @@ def convolve(x, weight, stride, padding, groups):
     windows = windows.reshape(B, groups, C // groups, k, k, Gy, Gx)  # still a view
     # for each picture, some groups at a time: copy windows to columns, then multiply
     step = max(1, COLUMNS // (weight.shape[-1] * Gy * Gx))
-    x = np.empty((B, *weight.shape[:2], Gy * Gx), np.result_type(x, weight))
-    for out, picture in zip(x, windows):
+    y = np.empty((B, *weight.shape[:2], Gy * Gx), np.result_type(x, weight))  # (B, groups, O/groups, Gy·Gx)
+    for out, picture in zip(y, windows):
         for part in (slice(g, g + step) for g in range(0, groups, step)):
             columns = picture[part].reshape(-1, weight.shape[-1], Gy * Gx)  # this copies, except for k = 1
             np.matmul(weight[part], columns, out=out[part])
-    return x.reshape(B, groups * x.shape[2], Gy, Gx)  # (B, O, Gy, Gx)
+    return y.reshape(B, groups * y.shape[2], Gy, Gx)  # (B, O, Gy, Gx)
 
 
 def _pad(x, padding):
@@ -53,7 +53,7 @@ def avg_pool2d(x, size):
     Cells do not overlap; a remainder narrower than a cell is ignored.
     """
     Gy, Gx = x.shape[2] // size, x.shape[3] // size
-    x = x[:, :, : Gy * size, : Gx * size]
+    x = x[:, :, : Gy * size, : Gx * size]  # (B, C, Gy·size, Gx·size)
     # One strided view for each of a cell's size² members: NumPy adds views much faster than it reduces short axes.
     return sum(x[:, :, i::size, j::size] for i in range(size) for j in range(size)) / size**2  # (B, C, Gy, Gx)
 

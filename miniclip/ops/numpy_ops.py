@@ -5,7 +5,7 @@ backends, such as `torch_ops`, export the same names with the same signatures; t
 
 One alphabet for shapes, here and everywhere:
     B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
-    E embedding · M MLP width · V vocabulary · L layers
+    E embedding · M MLP width · V vocabulary · L layers · N texts · O channels out
 """
 
 import functools
@@ -20,7 +20,7 @@ from miniclip.runtime.chunks import in_chunks
 
 NAME = "numpy"
 DTYPES = ("float32", "float64")  # that it computes in
-LENGTH_STEP = 1  # a batch of texts is cut to a multiple of so many tokens
+LENGTH_STEP = 1  # texts are cut to a multiple of this many tokens
 PACKAGES = ("numpy",)  # whose arrays it computes with
 ANY_DEVICE = False  # whether it computes on any device, or on one kind alone
 
@@ -40,7 +40,8 @@ def to_numpy(x):
 def capture(function, parameters, *, batch_invariant=False):
     """function(*batches, **parameters) -> the same function of batches alone, as fast as a backend can make it.
 
-    With `batch_invariant` each result is the same bit for bit in any batch. Raises InputError if a backend cannot.
+    Here: in chunks, on all cores. With `batch_invariant` each result is the same bit for bit in any batch. Raises
+    InputError if a backend cannot do that.
     """
     return in_chunks(functools.partial(function, **parameters), batch_invariant)
 
@@ -54,8 +55,8 @@ def patch_embed(images, weight, class_token, position_embedding):
     x = [class_token; patches @ weight.T] + position_embedding         (An Image is Worth 16x16 Words, eq. 1)
 
     images (B, C, height, width) float · weight (D, C, P, P) · class_token (D,) · position_embedding (T, D)
-    returns (B, T, D) with T = 1 + Gy·Gx, G = height // P and width // P; CLIP's projection has no bias.
-    It is a convolution of kernel P and stride P: the patches do not overlap, so a matrix product is enough.
+    returns (B, T, D) with T = 1 + Gy·Gx, Gy = height // P, Gx = width // P; CLIP's projection has no bias.
+    It is a convolution of kernel P and stride P: the patches do not overlap, so cutting and one product are enough.
     """
     B, C, height, width = images.shape
     D, _, P, _ = weight.shape
@@ -68,7 +69,7 @@ def patch_embed(images, weight, class_token, position_embedding):
     x = linear(x, weight.reshape(D, -1))  # (B, Gy·Gx, D)
     # the class token first, then add positions
     x = np.concatenate([np.broadcast_to(class_token, (B, 1, D)), x], axis=1)  # (B, T, D)
-    return x + position_embedding  # (B, T, D)
+    return x + position_embedding
 
 
 def embed(tokens, table):
@@ -109,7 +110,7 @@ def quick_gelu(x):
 ACTIVATIONS = {"quick_gelu": quick_gelu, **numpy_activations.ACTIVATIONS}
 
 
-# -------------------------------------------------------------------------- what a transformer is made of
+# ---------------------------------------------------------------------------- parts of a transformer
 
 
 def linear(x, weight, bias=None, *, activation=None):
@@ -117,8 +118,8 @@ def linear(x, weight, bias=None, *, activation=None):
 
     x (..., in) · weight (out, in) · bias (out,) · activation a name in `ACTIVATIONS`; returns (..., out).
     """
-    # plain: x @ weight.T. One product for the whole batch, in the order that BLAS computes faster
-    rows = x.reshape(-1, x.shape[-1])  # (N, in)
+    # plain: x @ weight.T. Here one product for the whole batch, weight first: BLAS computes that order faster
+    rows = x.reshape(-1, x.shape[-1])  # (rows, in)
     x = (weight @ rows.T).T.reshape(*x.shape[:-1], len(weight))  # (..., out)
     if bias is not None:
         x += bias
@@ -128,7 +129,7 @@ def linear(x, weight, bias=None, *, activation=None):
 def layer_norm(x, weight, bias, *, eps):
     """(x - mean(x)) / √(var(x) + eps) · weight + bias over the last axis (Layer Normalization, eq. 4).
 
-    x (..., D) · weight, bias (D,); var is the biased one, over D; both float32 or wider; returns (..., D) of x's dtype.
+    x (..., D) · weight, bias (D,), float32 or wider · var is the biased one, over D · returns (..., D) of x's dtype.
     """
     wide = x.astype(np.result_type(x, np.float32), copy=False)  # squares of float16 would overflow
     centred = wide - wide.mean(axis=-1, keepdims=True)
@@ -141,15 +142,15 @@ def layer_norm(x, weight, bias, *, eps):
 
 
 def add_layer_norm(x, update, weight, bias, *, eps):
-    """A residual sum and its norm: x, update (..., D) -> (x + update, layer_norm(x + update)), both (..., D)."""
+    """(x + update, layer_norm(x + update)), which a GPU does in one pass: x, update (..., D) -> two of (..., D)."""
     x = x + update
     return x, layer_norm(x, weight, bias, eps=eps)
 
 
 def attention_weights(q, k, *, causal=False, lengths=None):
-    """softmax(q kᵀ / √K + mask): how much of each key every query takes (Attention Is All You Need, eq. 1).
+    """softmax(q kᵀ / √K + mask): how much of each key's value every query takes (Attention Is All You Need, eq. 1).
 
-    q (B, Tq, H, K) · k (B, Tk, H, K), strided views welcome · causal: query i sees keys 0..i ·
+    q (B, Tq, H, K) · k (B, Tk, H, K), views allowed · causal: query i sees keys 0..i ·
     lengths (B,) int: sequence b has only lengths[b] ≥ 1 keys, the keys after them are padding
     returns (B, H, Tq, Tk), rows summing to one.
     """
@@ -161,7 +162,7 @@ def attention_weights(q, k, *, causal=False, lengths=None):
     scores /= math.sqrt(K)
     # hide the keys after each query, then padding: exp(-∞) = 0
     if causal:
-        scores = np.where(np.tri(Tq, Tk, dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(Tq, Tk, dtype=bool), scores, -np.inf)  # the triangle is (Tq, Tk)
     if lengths is not None:
         padding = np.arange(Tk) >= np.asarray(lengths)[:, None]  # (B, Tk)
         scores = np.where(padding[:, None, None, :], -np.inf, scores)
@@ -171,21 +172,21 @@ def attention_weights(q, k, *, causal=False, lengths=None):
 def attention(q, k, v, *, causal=False, lengths=None):
     """Multi-head attention: every head's weighted mean of its values, `attention_weights(q, k) @ v`.
 
-    q (B, Tq, H, K) · k, v (B, Tk, H, K), strided views of one packed product included; `causal` and `lengths`
-    as in `attention_weights`; returns (B, Tq, H, K).
+    q (B, Tq, H, K) · k, v (B, Tk, H, K), views of one packed product allowed · `causal` and `lengths` as in
+    `attention_weights` · returns (B, Tq, H, K).
     """
     weights = attention_weights(q, k, causal=causal, lengths=lengths)  # (B, H, Tq, Tk)
     x = weights @ v.transpose(0, 2, 1, 3)  # (B, H, Tq, K)
     return x.transpose(0, 2, 1, 3)  # (B, Tq, H, K)
 
 
-# --------------------------------------------------------------------- what a convolutional tower is made of
+# ----------------------------------------------------------------------- parts of a convolutional tower
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
     """activation(x ⋆ weight + bias + residual), the last three only if given; `numpy_conv.convolve` has the ⋆.
 
-    x (B, C, height, width) · weight (O, C/groups, k, k) · bias (O,) · residual (B, O, Gy, Gx), as is what it returns.
+    x (B, C, height, width) · weight (O, C/groups, k, k) · bias (O,) · residual and result (B, O, Gy, Gx).
     """
     x = numpy_conv.convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
     if bias is not None:
@@ -207,6 +208,6 @@ def similarity(image_features, text_features, logit_scale):
     """exp(logit_scale) · cosine of every picture with every text (CLIP, fig. 3).
 
     image_features (B, E) · text_features (N, E), neither normalised · logit_scale () stored as a logarithm
-    returns (B, N) logits; their transpose are the logits per text.
+    returns (B, N) logits per picture; the transpose has the logits per text.
     """
     return np.exp(logit_scale) * (l2_normalize(image_features) @ l2_normalize(text_features).T)

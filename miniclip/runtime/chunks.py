@@ -19,7 +19,7 @@ def in_chunks(function, batch_invariant=False):
     """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed in chunks.
 
     Texts are tokens (B, T) with their last positions, end (B,). They are sorted by length, and each chunk is as long as
-    its longest text. Other options are None or have the tokens' shape. With `trace` the whole batch is one chunk.
+    its longest text. Other options are None or have the tokens' shape (B, T). With `trace` the batch is one chunk.
 
     The last bits of a product depend on its number of rows, so those of a feature depend on the rest of its chunk. With
     `batch_invariant` each row is a chunk of its own, on one thread: it is bit for bit the same in any batch, on any
@@ -40,19 +40,19 @@ def in_chunks(function, batch_invariant=False):
             if not end:
                 return function(batch[chunk], **options)
             rows = order[chunk]
-            T = lengths[rows[0]]
+            T = lengths[rows[0]]  # the longest comes first
             options_here = {name: None if x is None else x[rows, :T] for name, x in options.items()}
             return function(batch[rows, :T], end[0][rows], **options_here)
 
         with cpu.one_blas_thread():
             chunks = cpu.on_cores(encode, cut(lengths[order].tolist(), most), cores)
-        return np.concatenate(chunks)[np.argsort(order)]  # (B, E)
+        return np.concatenate(chunks)[np.argsort(order)]  # (B, E), in the order that was given
 
     return run
 
 
 def share(total, most, cores):
-    """How many of `total` tokens a chunk gets, so that all cores get about the same amount.
+    """How many of `total` tokens (or pictures) a chunk gets, so that all cores get about the same amount.
 
     This is an even share, at most `most`, and up to a tenth more, because texts are padded to the longest in a chunk.
     """

@@ -9,7 +9,7 @@ from miniclip.towers import tracing, transformer
 def encode_text(
     ops, tokens, end, embed, position_embedding, blocks, ln_final, projection=None, *, config, lengths=None, trace=None
 ):
-    """tokens (B, T) int, the place of each text's end (B,) int -> features (B, E), not normalised.
+    """tokens (B, T) int, end (B,) int, where each text's end-of-text is -> features (B, E), not normalised.
 
     Without a projection (B, D). `lengths` (B,) int: tokens after so many are padding, which no feature depends on.
     `trace(name, value)` sees "embeddings", what `transformer` shows of each block, "ln_final" (B, T, D), "features".
@@ -18,8 +18,8 @@ def encode_text(
     # what each token means, and where it is
     x = ops.embed(tokens, **embed) + position_embedding[: tokens.shape[1]]  # (B, T, D)
     see("embeddings", x)
-    # each token sees those before it: the last one, end-of-text, has seen the whole text, and is the only one needed
-    keep = None if trace else end
+    # each token sees itself and those before it, so end-of-text has seen the whole text: only it is needed
+    keep = None if trace else end  # with keep, x becomes (B, D)
     x = transformer.transformer(ops, x, blocks, config=config, causal=True, lengths=lengths, keep=keep, trace=trace)
     x = ops.layer_norm(x, **ln_final, eps=config.eps)  # (B, D), with a trace (B, T, D)
     see("ln_final", x)
@@ -38,11 +38,11 @@ def end_of_text(tokens, eot_token_id=None):
     OpenAI's models take the highest id: end-of-text is the last in their vocabulary. Hugging Face's configurations
     name the id, and the end of a text without it is position 0 (modeling_clip.py, CLIPTextTransformer).
     """
-    return (tokens if eot_token_id is None else (tokens == eot_token_id) * 1).argmax(-1)
+    return (tokens if eot_token_id is None else (tokens == eot_token_id) * 1).argmax(-1)  # the first of the highest
 
 
 def length(end, step=1):
-    """How many tokens a batch needs, rounded up to a multiple of `step`: nothing after the last end, (B,), counts."""
+    """How many tokens a batch needs, ceil((1 + max(end)) / step) · step: no feature depends on those after its end."""
     return -(-(1 + end.max(initial=0)) // step) * step
 
 

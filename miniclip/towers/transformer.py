@@ -11,29 +11,29 @@ def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None
     """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
 
     lengths  (B,) int: tokens after so many are padding
-    keep     (B,) int, or one number for all: the only token that is needed. The last block computes no other one,
-             except keys and values
-    trace    trace(name, value) sees of block i "blocks.i.attention_weights" (B, H, T, T), unless its attribute
-             `attentions` is False, and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp"
+    keep     (B,) int, or without `causal` one number for all: the only token needed. The last block computes only its
+             query, its sum and its MLP, but the keys and values of all
+    trace    is called as trace(name, value) with x (B, T, D) after each half of block i, "blocks.i.attention" and
+             "blocks.i.mlp", and with "blocks.i.attention_weights" (B, H, T, T) unless `trace.attentions` is False
     """
     for i, p in enumerate(blocks):
-        see = trace and tracing.within(f"blocks.{i}", trace)
+        inside = trace and tracing.within(f"blocks.{i}", trace)
         only = keep if i == len(blocks) - 1 else None
-        x = block(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=only, trace=see)  # (B, T, D)
+        x = block(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=only, trace=inside)  # (B, T or 1, D)
     return x if keep is None else x[:, 0]  # (B, D)
 
 
 def block(ops, x, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
     """x = x + attention(ln_1(x)), then x = x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
 
-    Layer norm comes before each half, as in GPT-2: x itself, the residual stream, is never normalised.
+    The arguments ln_1 ... mlp are parameters. Norms come before each half, as in GPT-2: x itself is never normalised.
     """
     # x = x + attention(ln_1(x)): tokens look at each other
     y = ops.layer_norm(x, **ln_1, eps=config.eps)
     y = self_attention(ops, y, **attention, heads=config.heads, causal=causal, lengths=lengths, keep=keep, trace=trace)
     if keep is not None:
         x = ops.gather(x, keep)[:, None]  # (B, 1, D)
-    x, y = ops.add_layer_norm(x, y, **ln_2, eps=config.eps)  # x + y, and y = ln_2(x + y): one pass over memory on a GPU
+    x, y = ops.add_layer_norm(x, y, **ln_2, eps=config.eps)  # x = x + y; y = ln_2(x): one pass over memory on a GPU
     if trace:
         trace("attention", x)
     # x = x + mlp(ln_2(x)): each token by itself
@@ -56,10 +56,10 @@ def self_attention(ops, x, qkv, out, *, heads, causal=False, lengths=None, keep=
         trace("attention_weights", ops.attention_weights(q, k, causal=causal, lengths=lengths))
     if keep is not None:
         q = ops.gather(q, keep)[:, None]  # (B, 1, H, K)
-        causal, lengths = False, keep + 1 if causal else lengths  # causal: it sees the keys up to its own
+        causal, lengths = False, (keep + 1 if causal else lengths)  # causal: it sees keys 0..keep, none is padding
     x = ops.attention(q, k, v, causal=causal, lengths=lengths)  # (B, T or 1, H, K)
     # the heads side by side, mixed by one more product
-    return ops.linear(x.reshape(B, q.shape[1], D), **out)
+    return ops.linear(x.reshape(B, q.shape[1], D), **out)  # (B, T or 1, D)
 
 
 def feed_forward(ops, x, fc, proj, *, activation):

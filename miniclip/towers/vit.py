@@ -18,7 +18,7 @@ def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=N
     see("embeddings", x)
     x = ops.layer_norm(x, **ln_pre, eps=config.eps)
     see("ln_pre", x)
-    # all tokens see each other; of the last block's only the class token is needed, unless somebody looks inside
+    # all tokens see each other; only the class token is needed: x becomes (B, D), for a trace (B, T, D)
     x = transformer.transformer(ops, x, blocks, config=config, keep=None if trace else 0, trace=trace)
     if trace:
         x = x[:, 0]  # (B, D)
