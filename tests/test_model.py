@@ -145,7 +145,7 @@ def test_tokens_that_cannot_be_are_refused(loaded, tokens, message):
         ({"name": "models/absent.pt"}, r"models/absent\.pt: no such file"),
         (
             {"name": "ViT-Z/99"},
-            "^its answer .*MINICLIP_OFFLINE=1 .*; 'ViT-Z/99' was looked up on .* nor one of shapes, ",
+            "^an answer .*MINICLIP_OFFLINE=1 .*; 'ViT-Z/99' was looked up on .* nor one of shapes, ",
         ),
         ({"backend": "tpu"}, "no backend 'tpu'"),
         ({"backend": "numpy", "device": "cuda"}, "runs on the CPU"),
