@@ -44,8 +44,14 @@ def test_the_index_links_to_every_page():
 def test_the_site_has_every_page():
     """docs/hooks.py adds the tutorials' pages to the navigation."""
     navigation = re.findall(r"^ +- (?:\w+: )?(\S+\.md)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    others = ["kernels/README.md", "miniclip/learn/README.md", "miniclip/learn/INSTRUCTORS.md", "tutorials/README.md"]
+    rooms = ("findings", "kernels", "miniclip/learn", "tutorials")
+    others = [*(f"{room}/README.md" for room in rooms), "miniclip/learn/INSTRUCTORS.md"]
     assert sorted(navigation) == sorted([*(page.relative_to(ROOT).as_posix() for page in PAGES), *others])
+
+
+def test_every_finding_has_one_row():
+    rows = re.findall(r"^\| `(\S+\.sh)` \|", (ROOT / "findings" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))
 
 
 NAMES = [
