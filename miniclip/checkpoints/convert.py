@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from miniclip import checkpoints, params
+from miniclip import checkpoints, families, params
 from miniclip.errors import InputError
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.tokenizer import Tokenizer
@@ -37,7 +37,9 @@ def convert(
     config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
     lacking = None
     if config.text and tokenizer is None and to == "hf":
-        if config.text.vocab_size != VOCABULARY:
+        if families.of(config).tokenizer is not Tokenizer:
+            lacking = f"this model came without its own, a {config.tokenizer}"
+        elif config.text.vocab_size != VOCABULARY:
             ids = config.text.vocab_size
             lacking = f"this model has none of its own, and its {ids} ids are not the official {VOCABULARY}"
         else:

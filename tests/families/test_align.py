@@ -14,8 +14,11 @@ from transformers import AlignConfig, AlignModel, AlignTextModel, AlignVisionMod
 import miniclip
 from miniclip import checkpoints, families, params
 from miniclip.checkpoints import huggingface
+from miniclip.checkpoints.convert import convert
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.model import ALIGN
+from miniclip.families.clip.presets import VOCABULARY
+from miniclip.fetch import vocabulary
 from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.towers import efficientnet
 
@@ -319,6 +322,16 @@ def test_one_file_of_ours_has_the_whole_model(small, tmp_path, same_tree):
     assert same_tree(same, tree)
     model, preprocess = miniclip.load(tmp_path / "m.safetensors")
     assert isinstance(model, ALIGN) and preprocess.resized == 78
+
+
+@pytest.mark.parametrize("vocab_size", [60, VOCABULARY])
+def test_a_model_without_a_vocabulary_does_not_get_clips(vocab_size, tmp_path):
+    config = ALIGNConfig(None, BertConfig(8, vocab_size, 4, 1, 2, 8), None)
+    tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), config.shapes())
+    checkpoints.save(tmp_path / "m.safetensors", config, tree)
+    lacking = convert(tmp_path / "m.safetensors", tmp_path / "m", "hf", official=vocabulary.official_tokenizer)
+    assert lacking == "this model came without its own, a WordPiece"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("kind", [AlignVisionModel, AlignTextModel])
