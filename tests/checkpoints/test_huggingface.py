@@ -13,7 +13,7 @@ import miniclip
 from miniclip import checkpoints, params
 from miniclip.checkpoints import huggingface
 from miniclip.checkpoints.infer import infer_config
-from miniclip.families import names
+from miniclip.families import FAMILIES, names
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.formats import safetensors as files
 
@@ -279,6 +279,11 @@ def test_messages_leave_out_the_middle_of_a_very_long_text(directory, tmp_path):
     with pytest.raises(miniclip.InputError, match=r"m/config\.json: .*xxx … xxx.* align_text_model$") as error:
         miniclip.load(target)
     assert len(str(error.value)) < 3_010
+
+
+def test_a_model_type_belongs_to_one_family():
+    kinds = [kind for family in FAMILIES for kind in family.huggingface.MODEL_TYPES]
+    assert sorted(kinds) == sorted(huggingface.MODEL_TYPES)
 
 
 def test_an_index_cannot_name_files_outside_its_directory(directory, tmp_path):

@@ -13,7 +13,6 @@ from miniclip.runtime.files import write_json
 from miniclip.tokenizers.wordpiece import CLS, LONGEST, MASK, PAD, SEP, UNK, WordPiece
 from miniclip.towers.efficientnet import STEM
 
-TEXT_PROJECTION = False  # transformers' class for the text tower alone does not project
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
 EPS = 1e-3  # of BatchNorms, if no file states it
 RESIZED = 346 / 289  # the ratio of `resized` to `image_size`, if no file states it

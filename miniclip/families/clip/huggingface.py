@@ -10,7 +10,6 @@ from miniclip.tokenizer import END, START, Tokenizer
 
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
 TOWERS = ("vision", "text")
-TEXT_PROJECTION = True  # transformers has a class for a text tower with its projection
 
 _BLOCK = {
     "ln_1": ("layer_norm1",),
