@@ -133,8 +133,8 @@ def measure(case, config, prepared, rounds, facts):
 def alone(config, tower):
     """The configuration of one tower alone, as transformers has it: some text towers have no projection there."""
     config = dataclasses.replace(config, **{"text" if tower == "visual" else "visual": None})
-    projected = tower == "visual" or families.of(config).huggingface.TEXT_PROJECTION
-    return config if projected else dataclasses.replace(config, embed_dim=None)
+    names = families.of(config).huggingface
+    return dataclasses.replace(config, embed_dim=names.config_from(names.config_to(config)).embed_dim)
 
 
 # --------------------------------------------------------------------------- the same model, several times

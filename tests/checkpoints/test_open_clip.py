@@ -11,7 +11,7 @@ import pytest
 from checkout import ROOT
 
 import miniclip
-from miniclip import checkpoints
+from miniclip import checkpoints, params
 from miniclip.checkpoints import open_clip
 from miniclip.checkpoints.convert import convert
 from miniclip.config import VisionConfig
@@ -142,7 +142,7 @@ def test_a_file_without_a_configuration_needs_its_activation(name, activation, s
 
 
 def test_the_heads_of_a_tower_wider_than_openais_do_not_follow_from_its_weights():
-    shapes = miniclip.params.flatten(checkpoints.CLIPConfig(VisionConfig(28, 14, 1280, 1, 16, 64), None, 8).shapes())
+    shapes = params.flatten(miniclip.CLIPConfig(VisionConfig(28, 14, 1280, 1, 16, 64), None, 8).shapes())
     with pytest.raises(miniclip.InputError, match="1280 wide, and only a configuration says how many heads"):
         checkpoints.infer_config(shapes)
 
