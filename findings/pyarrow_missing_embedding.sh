@@ -6,7 +6,7 @@
 #           for each row of the table, as polars' to_numpy gives.
 # Found:    flatten() leaves a missing list out, so that row 2 of the table is row 1 of the matrix.
 #           "values" keeps it, but ignores that the array is a slice and starts at the first row of
-#           the whole column again. Neither is what polars gives: NaN in the place of the row.
+#           the whole column again. Neither is what polars gives: NaN instead of the row.
 # Seen:     rows of the table: 3; flatten: 2, values: 3, polars: 3
 #           row 2 of the table [5.0, 6.0]; row 1 of flatten [5.0, 6.0]
 #           the slice [2:3]: flatten [5.0, 6.0], values start with [1.0, 2.0]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# antialias=True changes a bicubic enlargement, where there is nothing to antialias.
+# antialias=True changes a bicubic enlargement, although it has nothing to antialias.
 #
 # Packages: torch 2.13.0 (CPU), pillow 13.0.0.
 # Expect:   interpolate(mode="bicubic") gives the same numbers with and without antialias=True if the

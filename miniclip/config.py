@@ -127,10 +127,10 @@ class TextConfig:
         return self.context_length
 
 
-def check_integers(config, but=()):
+def check_integers(config, except_for=()):
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.type is int and field.name not in but and not (type(value) is int and 0 < value < 1 << 31):
+        if field.type is int and field.name not in except_for and not (type(value) is int and 0 < value < 1 << 31):
             raise InputError(f"{field.name} is {value!r}, expected a positive integer")
 
 
@@ -139,9 +139,9 @@ def check_activation(config):
         raise InputError(f"activation is {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
-def check_transformer(config, but=()):
+def check_transformer(config, except_for=()):
     """Raise InputError for values that no transformer can have."""
-    check_integers(config, but)
+    check_integers(config, except_for)
     check_activation(config)
     if config.layers > 1000:
         raise InputError(f"layers is {config.layers}, expected at most 1000")

@@ -87,7 +87,7 @@ class CLIP:
         return self._encode["text"](tokens, end, lengths=lengths, trace=trace)  # (B, E)
 
     def _check_tokens(self, tokens):
-        """Tokens as an ndarray; InputError for what is no batch of them."""
+        """Tokens as an ndarray; InputError if they are not a batch of tokens."""
         config = self._tower("text")
         # Checked in NumPy: asking a GPU for a number means waiting for it. (Only torch's tensors have `cpu`.)
         tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)

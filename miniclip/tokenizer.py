@@ -95,7 +95,7 @@ class Tokenizer:
         self.encoder = {symbol: id for id, symbol in self.decoder.items()}  # official: of equal symbols the last id
         for pair in self.merges:
             if len(pair) != 2 or not self.encoder.keys() >= set(pair):
-                raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is no pair of known symbols")
+                raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is not a pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0  # official: 0 is "!" too
         self._words, self._pieces = Cache(self._merge_word), Cache(self._merge_piece)  # text -> ids
@@ -205,7 +205,7 @@ class Tokenizer:
         """Learn merges: join the most frequent pair of neighbouring symbols, again and again (Sennrich et al., alg. 1).
 
         Stops at `vocab_size` ids (InputError below FIXED), or when no pair occurs twice. Of equally frequent pairs the
-        alphabetically first wins: the same texts give the same merges everywhere. START and END are no words.
+        alphabetically first wins: the same texts give the same merges everywhere. START and END are not words.
         """
         if vocab_size < FIXED:
             raise InputError(f"vocab_size is {vocab_size}, but bytes, start and end alone take {FIXED}")

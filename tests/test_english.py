@@ -25,7 +25,8 @@ PATTERNS = {
 }
 ROOMS = {
     "pages": ["*.md", "docs/**/*.md", "findings/*.md", "kernels/*.md", "tutorials/README.md", "miniclip/learn/*.md"],
-    "project": ["Makefile", "pyproject.toml", ".ci/*"],
+    "project": ["Makefile", "*.toml", "*.yml", ".ci/*", "docs/*.py", "weights/*.py"],
+    "findings": ["findings/*.sh"],
     "tutorials": ["tutorials/*.py"],
     "kernels": ["kernels/**/*.py"],
     "miniclip": ["miniclip/*.py"],

@@ -93,6 +93,13 @@ def _imports(line, package):
     return line.strip().startswith((f"import {package}", f"from {package}"))
 
 
+def test_families_are_named_once():
+    from miniclip import families
+
+    assert len({family.name for family in families.FAMILIES}) == len(families.FAMILIES)
+    assert all(family.config.tokenizer == family.tokenizer.__name__ for family in families.FAMILIES)
+
+
 def test_model_imports_no_reader_of_files():
     readers = ("miniclip.formats", "miniclip.checkpoints", "miniclip.fetch", "miniclip.families")
     seen, new = set(), {"miniclip.model"}

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
+AFTERNOON = ["image", "tokenizer", "ops/numpy_ops", "towers/transformer", "towers/vit", "towers/text", "model"]
+
 
 def test_importing_miniclip_loads_no_heavy_package():
     heavy = ["torch", "triton", "transformers", "jax", "matplotlib", "scipy"]
@@ -139,10 +141,25 @@ def test_the_readme_shows_what_classify_prints():
     assert done.stdout in (ROOT / "README.md").read_text()
 
 
+def test_the_files_that_the_afternoon_skips_are_listed():
+    loaded = {
+        name.removeprefix("miniclip.").replace(".", "/") for name in loaded_by("import miniclip.model, miniclip.image")
+    }
+    packages = {path.parent.name for path in (ROOT / "miniclip").glob("**/__init__.py")} | {"_version"}
+    page = (ROOT / "CONTRIBUTING.md").read_text().partition("### What the afternoon skips")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `(\S+)\.py`", page, re.MULTILINE))
+    assert listed == loaded - packages - set(AFTERNOON) | {"ops/__init__"}
+
+
+def test_public_names_are_listed_alike():
+    import miniclip
+
+    assert {*miniclip.__all__} == {*miniclip._MODULES, "zero_shot"}
+
+
 def test_the_afternoon_promise():
     """The README lists these files in this order, and together they have at most 850 lines."""
-    files = ["image", "tokenizer", "ops/numpy_ops", "towers/transformer", "towers/vit", "towers/text", "model"]
     afternoon = (ROOT / "README.md").read_text().partition("## The afternoon")[2].partition("\n## ")[0]
-    assert re.findall(r"\(miniclip/(.*?)\.py\)", afternoon) == files
-    lines = sum(len((ROOT / "miniclip" / f"{name}.py").read_text().splitlines()) for name in files)
+    assert re.findall(r"\(miniclip/(.*?)\.py\)", afternoon) == AFTERNOON
+    lines = sum(len((ROOT / "miniclip" / f"{name}.py").read_text().splitlines()) for name in AFTERNOON)
     assert lines <= 850

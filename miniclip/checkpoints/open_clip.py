@@ -40,8 +40,8 @@ def save(directory, config, tree, tokenizer=None):
 
     OpenCLIP uses the official vocabulary. Raises InputError if it cannot express the model, or if the directory exists.
     """
-    openai.check_whole(config, "OpenCLIP")
     family = families.of(config).open_clip
+    openai.check_whole(config, "OpenCLIP", family)
     source = family.config_to(config)
     check_kept(openai.with_highest_id(config), family.config_from(json.loads(json.dumps(source))), "OpenCLIP")
     with atomic_directory(directory) as temporary:

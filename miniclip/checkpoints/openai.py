@@ -39,7 +39,7 @@ def save(path, config, tree, tokenizer=None):
 
     OpenAI's code has the official vocabulary. Raises InputError if it would build another model.
     """
-    check_whole(config, "OpenAI's clip/model.py")
+    check_whole(config, "OpenAI's clip/model.py", families.of(config).openai)
     check_kept(with_highest_id(config), _as_built(config), "OpenAI's clip/model.py")
     sizes = {
         "input_resolution": config.visual.image_size,
@@ -49,11 +49,10 @@ def save(path, config, tree, tokenizer=None):
     torch_files.write(path, {**openai.restore(config, tree), **{name: np.asarray(n) for name, n in sizes.items()}})
 
 
-def check_whole(config, library):
-    """Raise InputError if `library` does not have this family, or if the model lacks a tower or the projections."""
-    family = families.of(config)
-    if not family.open_clip:
-        raise InputError(f"{library} cannot express {family.name} models: convert to miniclip or hf")
+def check_whole(config, library, names):
+    """Raise InputError if `library` has no names for this family, or if the model lacks a tower or the projections."""
+    if names is None:
+        raise InputError(f"{library} cannot express {config.family} models: convert to miniclip or hf")
     if not (config.visual and config.text and config.embed_dim):
         raise InputError(
             f"{library} cannot express a model with one tower, or without projections: convert to miniclip or hf"

@@ -13,8 +13,11 @@ FAMILIES: tuple[Family, ...] = (clip.FAMILY, align.FAMILY)
 
 
 def of(config: ModelConfig) -> Family:
-    """The family of a configuration."""
-    return next(family for family in FAMILIES if family.name == config.family)
+    """The family of a configuration. Raises InputError if it is not in `FAMILIES`."""
+    for family in FAMILIES:
+        if family.name == config.family:
+            return family
+    raise InputError(f"the family is {config.family!r}, expected one of {', '.join(f.name for f in FAMILIES)}")
 
 
 def from_dict(values: dict[str, Any]) -> ModelConfig:

@@ -11,11 +11,16 @@ from miniclip.model import CLIP
 class Family(NamedTuple):
     """One family. Everything that differs between families is here; no other code asks which family a model has."""
 
-    name: str  # in miniclip's own files
-    config: type[ModelConfig]  # its configuration; `config.family` is the name
+    config: type[ModelConfig]  # its configuration, with the family's name
     model: type[CLIP]  # the class that `miniclip.load` returns: model.CLIP, or one that inherits from it
     preprocess: Callable[..., Any]  # (configuration of the image tower, asarray) -> an image.Preprocess
     tokenizer: type  # of the texts, with `encode`, `tokenize`, `lines` and `from_lines`
     with_image_size: Callable[..., Any]  # (config, parameter tree, image size) -> the same two for that size
     huggingface: ModuleType  # transformers' names, read and written
-    open_clip: ModuleType | None = None  # OpenCLIP's names, or None if OpenCLIP does not have this family
+    openai: ModuleType | None = None  # the names of OpenAI's clip/model.py, if it has this family
+    open_clip: ModuleType | None = None  # OpenCLIP's names, if it has this family
+
+    @property
+    def name(self) -> str:
+        """The family's name, in miniclip's own files."""
+        return self.config.family

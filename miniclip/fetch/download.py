@@ -1,6 +1,6 @@
 """Fetches one file from the network: whole and checked, or not at all.
 
-    one process at a time · NAME.part grows, over several connections if need be · size and sum are right · renamed
+    one process at a time · NAME.part grows, over several connections if needed · size and sum are right · renamed
 
 `hub` decides which file to fetch. `network` asks the server, and explains why it does not answer.
 """
@@ -173,7 +173,7 @@ def _fill_from(url, part, headers, explain):
 
 
 def _receive(url, part, headers, explain):
-    """Complete the part, over several connections if need be; returns whether it consists of several pieces."""
+    """Complete the part, over several connections if needed; returns whether it consists of several pieces."""
     pieces = part.size > 0
     for left in reversed(range(CONNECTIONS)):
         if part.size == part.expected.size:

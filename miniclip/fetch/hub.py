@@ -56,7 +56,7 @@ def find_model(name, root=None, *, check=False):
 
 
 def file(entry, root=None):
-    """The Path of the file that an entry of the manifest describes: in `root` (None: the cache), fetched if need be.
+    """The Path of the file that an entry of the manifest describes: in `root` (None: the cache), fetched if needed.
 
     A file with another size or sum is incomplete, damaged or a different one, and is replaced. Raises InputError.
     """

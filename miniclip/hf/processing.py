@@ -13,6 +13,7 @@ from miniclip.checkpoints import huggingface
 from miniclip.config import square
 from miniclip.errors import InputError
 from miniclip.families.align import huggingface as align_huggingface
+from miniclip.families.align.config import TEXT_LENGTH
 from miniclip.families.align.image import AlignPreprocess
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.formats import read_json
@@ -21,7 +22,6 @@ from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
 from miniclip.image import Preprocess
 from miniclip.ops import numpy_ops
 from miniclip.runtime.files import write_json
-from miniclip.tokenizers.wordpiece import LONGEST
 
 
 class ImageProcessor:
@@ -203,4 +203,4 @@ class AlignProcessor(Processor):
     """transformers' AlignProcessor: texts are padded to 64 tokens, the length that ALIGN was trained with."""
 
     image_processor_class, tokenizer_class = EfficientNetImageProcessor, BertTokenizer
-    text_length = LONGEST
+    text_length = TEXT_LENGTH

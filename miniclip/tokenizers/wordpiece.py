@@ -21,7 +21,6 @@ PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUES = "##"  # begins a piece that is not the first of its word
 JOINED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")  # to the word before (tokenizers, decoders/wordpiece.rs)
 LONGEST_WORD = 100  # characters; a longer word is unknown
-LONGEST = 64  # tokens of a text in ALIGN's training
 
 # Chinese is written without spaces: each character is a word (the blocks of CJK ideographs; like tokenizers, without
 # 2b820 to 2b91f).

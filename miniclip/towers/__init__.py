@@ -1,1 +1,1 @@
-"""The two towers and the transformer they share, as plain functions of an `ops` module and parameters."""
+"""Towers, which make features of pictures or texts: plain functions of an `ops` module and parameters."""

@@ -140,7 +140,7 @@ def manifest(server, monkeypatch):
         "models": {"shapes": weights.manifest()["models"]["shapes"], "ViT-B/32": entries["ViT-B-32.pt"]},
         "test_files": {"CLIP.png": entries["CLIP.png"]},
     }
-    for module in (hub, weights):
+    for module in (api, hub, weights):
         monkeypatch.setattr(module, "manifest", lambda: manifest)
     return content
 
@@ -480,7 +480,7 @@ def test_the_error_for_a_refused_model_says_why(home, server, status, reason):
 def test_the_error_for_refused_files_says_why(server):
     publish(server, HF)  # the listing of a gated model is public
     server.refused[f"/owner/name/resolve/{COMMIT}/model.safetensors"] = 403
-    with pytest.raises(InputError, match=r"model\.safetensors: HTTP 403 Forbidden: owner/name .*gated: HF_TOKEN"):
+    with pytest.raises(InputError, match=r"model\.safetensors: HTTP 403 Forbidden: owner/name .*gated: set HF_TOKEN"):
         hub.snapshot("owner/name")
 
 

@@ -171,7 +171,8 @@ def test_every_official_parameter_is_hit_exactly_once(pair):
     config, official = pair
     flat = fold(official)
     assert {name: x.shape for name, x in flat.items()} == params.flatten(config.shapes())
-    folded = batch_norm.fold({name: x.numpy() for name, x in official.state_dict().items()})
+    numbers = {name: x.numpy() for name, x in official.state_dict().items()}
+    folded = batch_norm.fold(numbers, openai.BATCH_NORMS, openai.EPS)
     restored = names.restore(flat, openai.OPENAI_RESNET)
     assert restored.keys() == folded.keys()
     assert all(np.array_equal(restored[name], x) for name, x in folded.items())

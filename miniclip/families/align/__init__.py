@@ -26,7 +26,6 @@ def with_image_size(config, tree, image_size):
 
 
 FAMILY = Family(
-    name="align",
     config=ALIGNConfig,
     model=ALIGN,
     preprocess=preprocess,

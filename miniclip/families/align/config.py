@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from miniclip.config import ModelConfig, check_activation, check_image_size, check_integers, check_transformer, pair
 from miniclip.errors import InputError
-from miniclip.tokenizers.wordpiece import LONGEST
 from miniclip.towers import bert, efficientnet
+
+TEXT_LENGTH = 64  # tokens of a text in ALIGN's training
 
 # Each stage of the smallest EfficientNet: blocks, channels after them, kernel, stride and expansion (table 1).
 EFFICIENTNET_B0 = (
@@ -111,14 +112,14 @@ class BertConfig:
     causal: ClassVar[bool] = False
 
     def __post_init__(self):
-        check_transformer(self, but=("pad_token_id",))
+        check_transformer(self, except_for=("pad_token_id",))
         if not (type(self.pad_token_id) is int and 0 <= self.pad_token_id < self.vocab_size):
             raise InputError(f"pad_token_id is {self.pad_token_id!r}, expected an id below {self.vocab_size}")
 
     @property
     def text_length(self) -> int:
         """How many tokens a text gets by default: as many as in ALIGN's training, at most `context_length`."""
-        return min(LONGEST, self.context_length)
+        return min(TEXT_LENGTH, self.context_length)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import re
 from miniclip.config import pair, square
 from miniclip.errors import InputError
 from miniclip.families import batch_norm, names
-from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.config import TEXT_LENGTH, ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.image import SCALE
 from miniclip.formats import read_json
 from miniclip.runtime.files import write_json
-from miniclip.tokenizers.wordpiece import CLS, LONGEST, MASK, PAD, SEP, UNK, WordPiece
+from miniclip.tokenizers.wordpiece import CLS, MASK, PAD, SEP, UNK, WordPiece
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
@@ -252,7 +252,7 @@ def save_vocabulary(directory, tokenizer, prefix=""):
 def save_tokenizer(directory, tokenizer, context_length):
     settings = {
         "tokenizer_class": "BertTokenizer",
-        "model_max_length": min(context_length, LONGEST),
+        "model_max_length": min(context_length, TEXT_LENGTH),
         "do_lower_case": True,
         **SPECIAL,
     }

@@ -1,7 +1,7 @@
 """CLIP as a family. `config`, `model`, `image` and `tokenizer` come first; the rest of CLIP is here."""
 
 from miniclip.config import CLIPConfig
-from miniclip.families.clip import huggingface, open_clip, positions
+from miniclip.families.clip import huggingface, open_clip, openai, positions
 from miniclip.families.record import Family
 from miniclip.image import Preprocess
 from miniclip.model import CLIP
@@ -13,12 +13,12 @@ def preprocess(visual, asarray):
 
 
 FAMILY = Family(
-    name="clip",
     config=CLIPConfig,
     model=CLIP,
     preprocess=preprocess,
     tokenizer=Tokenizer,
     with_image_size=positions.with_image_size,
     huggingface=huggingface,
+    openai=openai,
     open_clip=open_clip,
 )

@@ -3,6 +3,7 @@
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
 from miniclip.families import names
+from miniclip.families.clip.presets import VOCABULARY
 from miniclip.formats import read_json
 from miniclip.image import MEAN, STD
 from miniclip.runtime.files import write_json
@@ -71,7 +72,7 @@ def _text(source):
     end = source.get("eos_token_id", 49407)
     return TextConfig(
         context_length=source.get("max_position_embeddings", 77),
-        vocab_size=source.get("vocab_size", 49408),
+        vocab_size=source.get("vocab_size", VOCABULARY),
         # OpenAI's models were first converted with a wrong 2: it means that the highest id ends a text
         # (modeling_clip.py).
         eot_token_id=None if end == 2 else end,
