@@ -47,12 +47,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "zero_shot":
-        return importlib.import_module("miniclip.zero_shot")
-    if name not in _MODULES:
-        raise AttributeError(f"module 'miniclip' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
-    return value
+    if name in _MODULES:
+        value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+        return value
+    if not name.startswith("_") and importlib.util.find_spec(f"miniclip.{name}"):  # hf, zero_shot, ...
+        return importlib.import_module(f"miniclip.{name}")
+    raise AttributeError(f"module 'miniclip' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

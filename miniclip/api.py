@@ -1,7 +1,6 @@
 """The interface of OpenAI's package: load, tokenize, available_models (clip/clip.py)."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from miniclip import checkpoints, families, ops
 from miniclip.errors import InputError
+from miniclip.families.clip.presets import VOCABULARY
 from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
 from miniclip.model import CLIP
@@ -71,8 +71,8 @@ def load(
         config, tree = _one_tower(config, tree, tower)
     family = families.of(config)
     official = None
-    if config.text and family.tokenizer is Tokenizer:  # for a model without its own vocabulary
-        official = functools.partial(vocabulary.tokenizer_of_size, config.text.vocab_size)
+    if config.text and family.tokenizer is Tokenizer and config.text.vocab_size == VOCABULARY:
+        official = vocabulary.official_tokenizer  # for a model without its own vocabulary
     model = family.model(
         config,
         tree,

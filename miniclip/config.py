@@ -199,7 +199,7 @@ class ModelConfig:
         Raises InputError for another family, and for unknown, missing or impossible values.
         """
         try:
-            if values.get("family", cls.family) != cls.family:
+            if values.get("family") not in (None, cls.family):
                 raise InputError(f"the family is {values['family']!r}, expected {cls.family!r}")
             towers = {name: values[name] and _tower(kinds, values[name]) for name, kinds in cls.towers.items()}
             return cls(**towers, embed_dim=values["embed_dim"])

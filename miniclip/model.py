@@ -79,7 +79,7 @@ class CLIP:
         stage, see `towers/text.py`; `lengths` (B,) int hides padding from what it sees, and changes no feature.
         Raises InputError for another shape, for ids outside the vocabulary and for a model without a text tower.
         """
-        config, tokens = self._tower("text"), self._check_tokens(tokens)
+        config, tokens = self._check_tokens(tokens)
         end = config.tower.end_of_text(tokens, config.eot_token_id)  # (B,)
         if trace is None:  # nothing after the last end is needed, and before it causal attention sees no padding
             tokens, lengths = tokens[:, : config.tower.length(end, self.ops.LENGTH_STEP)], None
@@ -87,7 +87,7 @@ class CLIP:
         return self._encode["text"](tokens, end, lengths=lengths, trace=trace)  # (B, E)
 
     def _check_tokens(self, tokens):
-        """Tokens as an ndarray; InputError if they are not a batch of tokens."""
+        """(the text tower's configuration, tokens as an ndarray); InputError if they are not a batch of tokens."""
         config = self._tower("text")
         # Checked in NumPy: asking a GPU for a number means waiting for it. (Only torch's tensors have `cpu`.)
         tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
@@ -100,7 +100,7 @@ class CLIP:
                 f"token ids run from {tokens.min()} to {tokens.max()}, "
                 f"but the vocabulary has ids 0 to {config.vocab_size - 1}: was another tokenizer used?"
             )
-        return tokens
+        return config, tokens
 
     def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array]:
         """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""
@@ -124,7 +124,8 @@ class CLIP:
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """The Tokenizer of this model's vocabulary, or None if it came without one: then set it."""
-        return self._tokenizer() if callable(self._tokenizer) else self._tokenizer
+        given: Any = self._tokenizer
+        return given() if callable(given) and not hasattr(given, "tokenize") else given
 
     def tokenize(
         self, texts: str | Iterable[str], context_length: int | None = None, truncate: bool = False

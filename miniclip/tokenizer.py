@@ -178,7 +178,7 @@ class Tokenizer:
 
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> "Tokenizer":
-        return cls(tuple(line.split()) for line in lines)
+        return cls(tuple(line.split()) for line in lines if line.strip())
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the merges after a version line, gzipped if `path` ends in ".gz"."""

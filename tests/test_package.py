@@ -163,3 +163,9 @@ def test_the_afternoon_promise():
     assert re.findall(r"\(miniclip/(.*?)\.py\)", afternoon) == AFTERNOON
     lines = sum(len((ROOT / "miniclip" / f"{name}.py").read_text().splitlines()) for name in AFTERNOON)
     assert lines <= 850
+
+
+def test_rooms_are_attributes_of_miniclip():
+    code = "import miniclip; print(miniclip.hf.__name__, miniclip.config.pair(3), hasattr(miniclip, 'nothing'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "miniclip.hf (3, 3) False\n"

@@ -388,7 +388,7 @@ def test_a_file_that_is_not_a_vocabulary_is_named(tmp_path, content):
 
 def test_the_pair_that_is_wrong_is_named(tmp_path):
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b\nab c d\n")
-    with pytest.raises(InputError, match="'ab c d' is no pair of known symbols"):
+    with pytest.raises(InputError, match="'ab c d' is not a pair of known symbols"):
         Tokenizer.load(tmp_path / "merges.txt")
 
 

@@ -88,14 +88,16 @@ def _load_file(path, dtype, activation):
             config = families.from_dict(json.loads(metadata["config"]))
         else:
             config = infer_config({name: x.shape for name, x in flat.items()})
-        tokenizer = _tokenizer(families.of(config).tokenizer, metadata)
+        tokenizer = _tokenizer(metadata)
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
     return config if activation_is_known else _with_activation(config, activation, path), flat, tokenizer
 
 
-def _tokenizer(kind, metadata):
-    return kind.from_lines(metadata[kind.LINES].split("\n")) if kind.LINES in metadata else None
+def _tokenizer(metadata):
+    """The vocabulary in a file's metadata, of any family's kind; None if there is none."""
+    kinds = [family.tokenizer for family in families.FAMILIES if family.tokenizer.LINES in metadata]
+    return kinds[0].from_lines(metadata[kinds[0].LINES].split("\n")) if kinds else None
 
 
 def _with_activation(config, activation, path):

@@ -33,16 +33,6 @@ def find(path=None):
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
-def tokenizer_of_size(vocab_size):
-    """The official Tokenizer, for a model that came without its own. Raises InputError if the sizes differ."""
-    if vocab_size != VOCABULARY:
-        raise InputError(
-            f"this model came without its vocabulary, and {vocab_size} ids are not the official {VOCABULARY}: "
-            f"set model.tokenizer = Tokenizer.load(path)"
-        )
-    return official_tokenizer()
-
-
 def official_tokenizer(path=None):
     """The official Tokenizer, from `path` or the places of `find`; its vocabulary is fetched if it is in none."""
     return _load(find(path) or fetch())

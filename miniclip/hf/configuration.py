@@ -30,9 +30,9 @@ class PreTrainedConfig:
         # Lists instead of tuples: JSON has no tuples.
         self.__dict__.update({name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()})
 
-    def ours(self, architecture=None):
-        """The same configuration in miniclip's form; `architecture` is the name of the model's class."""
-        return self._ours(self.to_dict() | ({"architectures": [architecture]} if architecture else {}))
+    def ours(self):
+        """The same configuration in miniclip's form."""
+        return self._ours(self.to_dict())
 
     def _ours(self, settings):
         try:

@@ -226,7 +226,7 @@ def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
         config,
         tree,
         backend or model.ops,
-        tokenizer=lambda: model.tokenizer,
+        tokenizer=vars(model).get("tokenizer", model._tokenizer),  # without looking for one that nobody has asked for
         device=model.device if device is None else device,
         dtype=model.dtype if dtype is None else dtype,
         batch_invariant=model.batch_invariant,
@@ -244,7 +244,9 @@ def _one_tower(model, tower):
 
 def _random(kind, config, backend, device, dtype):
     """A model with random weights: normal, deviation `config.initializer_range`; norms are 1, biases 0."""
-    ours, deviation = config.ours(kind.__name__), getattr(config, "initializer_range", 0.02)  # CLIPConfig has none
+    ours, deviation = config.ours(), getattr(config, "initializer_range", 0.02)  # CLIPConfig has none
+    if not kind.projected and "projection" in ours.shapes()[kind.tower]:
+        ours = dataclasses.replace(ours, embed_dim=None)
     rng, flat = np.random.default_rng(), {}
     for name, shape in params.flatten(ours.shapes()).items():
         if name == ours.scale:

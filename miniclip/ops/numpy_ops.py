@@ -40,8 +40,7 @@ def to_numpy(x):
 def capture(function, parameters, *, batch_invariant=False):
     """function(*batches, **parameters) -> the same function of batches alone, as fast as a backend can make it.
 
-    Here: in chunks, on all cores. With `batch_invariant` each result is the same bit for bit in any batch. Raises
-    InputError if a backend cannot do that.
+    Here: in chunks, on all cores. `batch_invariant`: bit for bit the same in any batch, InputError if it cannot be.
     """
     return in_chunks(functools.partial(function, **parameters), batch_invariant)
 

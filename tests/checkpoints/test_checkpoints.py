@@ -10,6 +10,7 @@ import miniclip
 from miniclip import checkpoints, params
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.formats import safetensors as files
+from miniclip.tokenizers.wordpiece import WordPiece
 
 CONFIG = CLIPConfig(
     visual=VisionConfig(image_size=24, patch_size=8, width=128, layers=3, heads=2, mlp_width=60),
@@ -55,9 +56,9 @@ def test_save_then_load_is_the_identity(tmp_path, dtype, same_tree):
     [
         ({"config": "[" * 100_000}, "recursion"),
         ({"config": "7"}, "not a miniclip configuration"),
-        ({"merges": "a b\nc"}, "'c' is no pair of known symbols"),
-        ({"merges": "a b\nab c d"}, "'ab c d' is no pair"),
-        ({"merges": "日 本"}, "'日 本' is no pair"),
+        ({"merges": "a b\nc"}, "'c' is not a pair of known symbols"),
+        ({"merges": "a b\nab c d"}, "'ab c d' is not a pair"),
+        ({"merges": "日 本"}, "'日 本' is not a pair"),
         ({"merges": "a b"}, "its vocabulary has 515 ids, but its model has 530"),
     ],
 )
@@ -139,3 +140,11 @@ def test_a_model_that_cannot_be_saved_leaves_no_file(tmp_path):
     with pytest.raises(miniclip.InputError, match="missing logit_scale"):
         checkpoints.save(tmp_path / "m.safetensors", CONFIG, tree)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tokenizer", [miniclip.Tokenizer([]), WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red"])])
+def test_any_vocabulary_comes_back(tokenizer, tmp_path):
+    """One without merges, and one of another kind than the family's own."""
+    ours = dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, vocab_size=len(tokenizer)))
+    checkpoints.save(tmp_path / "m.safetensors", ours, random_params(ours), tokenizer=tokenizer)
+    assert checkpoints.load(tmp_path / "m.safetensors")[2].encoder == tokenizer.encoder

@@ -36,7 +36,7 @@ class ALIGN(CLIP):
         count. `token_types` (B, T) int; None: all 0. `trace(name, value)` sees every stage, see `towers/bert.py`.
         Raises InputError for another shape, ids outside the vocabulary, or a model without a text tower.
         """
-        config, tokens = self._tower("text"), self._check_tokens(tokens)
+        config, tokens = self._check_tokens(tokens)
         end = last_token(tokens, config.pad_token_id) if lengths is None else self._end(lengths, tokens)  # (B,)
         if trace is None:
             kept = text.length(end, self.ops.LENGTH_STEP)
