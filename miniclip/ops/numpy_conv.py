@@ -37,8 +37,8 @@ def convolve(x, weight, stride, padding, groups):
     y = np.empty((B, *weight.shape[:2], Gy * Gx), np.result_type(x, weight))  # (B, groups, O/groups, Gy·Gx)
     for out, picture in zip(y, windows):
         for part in (slice(g, g + step) for g in range(0, groups, step)):
-            columns = picture[part].reshape(-1, weight.shape[-1], Gy * Gx)  # this copies, except for k = 1
-            np.matmul(weight[part], columns, out=out[part])
+            shape = (-1, weight.shape[-1], Gy * Gx)  # a column for each window: reshaping copies, except for k = 1
+            np.matmul(weight[part], picture[part].reshape(shape), out=out[part])  # no name: the copy goes at once
     return y.reshape(B, groups * y.shape[2], Gy, Gx)  # (B, O, Gy, Gx)
 
 

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import mmap
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import sys
 import pytest
 import torch
 from budget import DEVICE, check, normal
+from checkout import ROOT
 
 from miniclip.kernels import first_steps, ladder, layer_norm, patch_embed, similarity
 from miniclip.kernels.attention import attention
@@ -77,7 +79,8 @@ def as_tuple(result):
 @pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter's memory is the CPU's, which can be guarded")
 def test_no_byte_beyond_a_tensor_is_touched():
     """Every tensor ends, and then begins, at a page that kills the process if it is touched: a process of its own."""
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}  # where this file finds what tests share
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment)
     *names, last = done.stdout.splitlines()
     assert done.returncode == -signal.SIGSEGV, done.stderr[-2000:]  # of the last, which goes one number too far
     assert (len(names), last) == (2 * len(launches(normal)), "one too far")

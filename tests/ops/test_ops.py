@@ -200,7 +200,10 @@ def test_add_layer_norm_is_a_sum_and_its_norm(ops, seed, shape, width):
     weight, bias = normal(seed + 2, width), normal(seed + 3, width)
     total, normed = ops.add_layer_norm(*(ops.asarray(a) for a in (x, update, weight, bias)), eps=1e-5)
     np.testing.assert_array_equal(ops.to_numpy(total), x + update)
-    close(ops.to_numpy(normed), run(numpy_ops, "layer_norm", x + update, weight, bias, eps=1e-5))
+    exact = run(numpy_ops, "layer_norm", *(a.astype(np.float64) for a in (x + update, weight, bias)), eps=1e-5)
+    # Rows of nearly equal numbers are badly conditioned: then twice torch's own error is allowed.
+    theirs = run(torch_ops, "layer_norm", x + update, weight, bias, eps=1e-5)
+    close(ops.to_numpy(normed), exact, max(1e-5, 2 * np.abs(theirs - exact).max() / np.abs(exact).max()))
 
 
 @each_backend
