@@ -47,13 +47,11 @@ class CLIP:
         self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
         first = next(iter(parameter_tree.flatten(self.params).values()))
         self.device = getattr(first, "device", None)  # pictures and texts go there too; None inside jax.jit
-        # each tower is a function of a batch, as fast as the backend can make it
+        # each tower is a function of a batch, as fast as the backend can make it; part.tower is a module: vit, text
         self._encode = {}
         for name, part, function in (("visual", config.visual, "encode_image"), ("text", config.text, "encode_text")):
             if name in self.params:
-                encode = partial(
-                    getattr(part.tower, function), ops, config=part
-                )  # part.tower is a module: vit, text, ...
+                encode = partial(getattr(part.tower, function), ops, config=part)
                 self._encode[name] = ops.capture(encode, self.params[name], batch_invariant=batch_invariant)
 
     def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
