@@ -54,7 +54,7 @@ def resize_and_crop(image, size):
     (torchvision's `_compute_resized_output_size` and `center_crop`.)
     """
     height, width = size
-    # a wider picture than `size` fits in height, a taller one in width; the other side is too long, and truncated
+    # a wider picture than `size` gets its height, a taller one its width; the other length is rounded down
     if height * image.width >= width * image.height:
         sides = int(height * image.width / image.height), height  # (width, height), as in Pillow
     else:

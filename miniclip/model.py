@@ -24,7 +24,7 @@ class CLIP:
     """Two towers into one space: a picture is near the texts that fit it (Radford et al., 2021, fig. 3).
 
     config       a ModelConfig, such as CLIPConfig
-    params       {"visual": ..., "text": ..., "logit_scale": ()} as `config.shapes()` has it, arrays of any kind
+    params       {"visual": ..., "text": ..., "logit_scale": a scalar} as `config.shapes()` has it, arrays of any kind
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer of the model's vocabulary, or a function that finds it when it is first needed
     device, dtype  where the parameters go (None: the backend's choice), and their floating type (None: as they are)
@@ -74,7 +74,7 @@ class CLIP:
         """Texts to features: tokens (B, T) int, as `tokenize` makes them -> (B, E).
 
         Features are not normalised. T may be anything up to the context length. `trace(name, value)` sees every
-        stage, see `towers/text.py`; `lengths` (B,) int hides padding from what it sees, and changes no feature.
+        stage, see `towers/text.py`; `lengths` (B,) int masks padding for the trace alone, and changes no feature.
         Raises InputError for another shape, for ids outside the vocabulary and for a model without a text tower.
         """
         config, tokens = self._check_tokens(tokens)
@@ -114,7 +114,7 @@ class CLIP:
 
     @property
     def logit_scale(self) -> Array:
-        """The learned scale of the logits, (), as a logarithm, as in the checkpoints."""
+        """The learned scale of the logits (1 / temperature; large: a sharp softmax), (), kept as its logarithm."""
         if "logit_scale" not in self.params:
             raise InputError("one tower alone has no logit_scale: load the whole model")
         return self.params["logit_scale"]

@@ -135,7 +135,7 @@ class Tokenizer:
         """A batch of ids: a str or a list of n of them -> (n, context_length) int32.
 
         Each row is start, the text's ids, end, then padding. A text with more than context_length - 2 ids raises
-        InputError naming it, or is cut with `truncate`, keeping the end (clip/clip.py, tokenize).
+        InputError naming it; `truncate` drops its last ids instead, never the end token (clip/clip.py, tokenize).
         """
         if isinstance(texts, bytes) or not isinstance(texts, Iterable):
             raise InputError(f"texts is of type {type(texts).__name__}, expected str or a list of str: {texts!r}")
@@ -161,7 +161,7 @@ class Tokenizer:
         return batch
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text as `clean` left it, a space after each word. Bytes that are not UTF-8 become U+FFFD.
+        """Ids to clean text: "hi!" gives "hi ! "; start, end, padding ("!") show too. Bytes not UTF-8 become U+FFFD.
 
         Raises InputError for an unknown id.
         """

@@ -4,7 +4,7 @@ It continues in `numpy_activations`, `numpy_conv` (for convolutional towers) and
 backends, such as `torch_ops`, export the same names with the same signatures; the towers get one of them as `ops`.
 
 One alphabet for shapes, here and everywhere:
-    B batch · T tokens · D width · H heads · K head width (D = H·K) · C channels · P patch · G grid
+    B batch · T tokens · D width of a token · H heads · K head width (D = H·K) · C channels · P patch side · G grid
     E embedding · M MLP width · V vocabulary · L layers · N texts · O channels out
 """
 
@@ -38,7 +38,7 @@ def to_numpy(x):
 
 
 def capture(function, parameters, *, batch_invariant=False):
-    """function(*batches, **parameters) -> the same function of batches alone, as fast as a backend can make it.
+    """function(*batches, **parameters) -> the same with its parameters filled in, as fast as a backend can make it.
 
     Here: in chunks, on all cores. `batch_invariant`: bit for bit the same in any batch, InputError if it cannot be.
     """
@@ -51,7 +51,7 @@ def capture(function, parameters, *, batch_invariant=False):
 def patch_embed(images, weight, class_token, position_embedding):
     """Cut pictures into P x P patches, project each to width D, put the class token first, add positions.
 
-    x = [class_token; patches @ weight.T] + position_embedding         (An Image is Worth 16x16 Words, eq. 1)
+    x = [class_token; patches @ weight.reshape(D, -1).T] + position_embedding  (An Image is Worth 16x16 Words, eq. 1)
 
     images (B, C, height, width) float · weight (D, C, P, P) · class_token (D,) · position_embedding (T, D)
     returns (B, T, D) with T = 1 + Gy·Gx, Gy = height // P, Gx = width // P; CLIP's projection has no bias.

@@ -42,7 +42,7 @@ def end_of_text(tokens, eot_token_id=None):
 
 
 def length(end, step=1):
-    """How many tokens a batch needs, ceil((1 + max(end)) / step) · step: no feature depends on those after its end."""
+    """To how many tokens a batch may be cut: 1 + the last end, rounded up to a multiple of `step`."""
     return -(-(1 + end.max(initial=0)) // step) * step
 
 

@@ -11,8 +11,8 @@ def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None
     """x (B, T, D) through L blocks -> (B, T, D), or with `keep` one token of each sequence, (B, D).
 
     lengths  (B,) int: tokens after so many are padding
-    keep     (B,) int, or without `causal` one number for all: the only token needed. The last block computes only its
-             query, its sum and its MLP, but the keys and values of all
+    keep     the place of the only token needed: (B,) int, or without `causal` one number for all. The last block still
+             makes the keys and values of all tokens, but query, sum and MLP of this one alone
     trace    is called as trace(name, value) with x (B, T, D) after each half of block i, "blocks.i.attention" and
              "blocks.i.mlp", and with "blocks.i.attention_weights" (B, H, T, T) unless `trace.attentions` is False
     """
@@ -26,14 +26,14 @@ def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None
 def block(ops, x, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
     """x = x + attention(ln_1(x)), then x = x + mlp(ln_2(x)): (B, T, D) -> (B, T, D), with `keep` (B, 1, D).
 
-    The arguments ln_1 ... mlp are parameters. Norms come before each half, as in GPT-2: x itself is never normalised.
+    The arguments ln_1 ... mlp are parameters. Each half reads a normalised copy, as in GPT-2; no block normalises x.
     """
     # x = x + attention(ln_1(x)): tokens look at each other
     y = ops.layer_norm(x, **ln_1, eps=config.eps)
     y = self_attention(ops, y, **attention, heads=config.heads, causal=causal, lengths=lengths, keep=keep, trace=trace)
     if keep is not None:
         x = ops.gather(x, keep)[:, None]  # (B, 1, D)
-    x, y = ops.add_layer_norm(x, y, **ln_2, eps=config.eps)  # x = x + y; y = ln_2(x): one pass over memory on a GPU
+    x, y = ops.add_layer_norm(x, y, **ln_2, eps=config.eps)  # x = x + y ends this half; y = ln_2(x) is for the next
     if trace:
         trace("attention", x)
     # x = x + mlp(ln_2(x)): each token by itself

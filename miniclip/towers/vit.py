@@ -13,7 +13,7 @@ def encode_image(ops, images, patch_embed, ln_pre, blocks, ln_post, projection=N
     `trace(name, value)` sees "embeddings", "ln_pre", what `transformer` shows of each block, "ln_post" and "features".
     """
     see = trace or tracing.untraced
-    # patches and the class token become tokens, with their positions
+    # patches and the class token become tokens, with positions; **patch_embed are that function's parameters
     x = ops.patch_embed(images, **patch_embed)  # (B, T, D)
     see("embeddings", x)
     x = ops.layer_norm(x, **ln_pre, eps=config.eps)
