@@ -3,21 +3,16 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miniclip import checkpoints, families, ops
 from miniclip.errors import InputError
-from miniclip.families.clip.presets import VOCABULARY
 from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
 from miniclip.model import CLIP
-from miniclip.tokenizer import Tokenizer
 from miniclip.weights import manifest
-
-FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
 
 
 def available_models() -> list[str]:
@@ -60,9 +55,9 @@ def load(
     Raises InputError, which gives the reason and the remedy.
     """
     backend_ops = ops.select(backend, device)
-    dtype = dtype_name(dtype, backend_ops)
+    dtype = ops.dtype_name(dtype, backend_ops)
     config, tree, tokenizer = checkpoints.load(
-        find(name, download_root),
+        hub.find(name, download_root),
         dtype=dtype if dtype in ("float32", "float64") else None,  # the backend converts to 16 bits, on its device
         image_size=image_size,
         activation=activation,
@@ -70,24 +65,17 @@ def load(
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
     family = families.of(config)
-    official = None
-    if config.text and family.tokenizer is Tokenizer and config.text.vocab_size == VOCABULARY:
-        official = vocabulary.official_tokenizer  # for a model without its own vocabulary
+    official = config.text and config.text.vocab_size == family.official_vocabulary
     model = family.model(
         config,
         tree,
         backend_ops,
-        tokenizer=official if tokenizer is None else tokenizer,
+        tokenizer=vocabulary.official_tokenizer if tokenizer is None and official else tokenizer,
         device=device,
         dtype=dtype,
         batch_invariant=batch_invariant,
     )
-    return model, preprocess_of(config, backend_ops.asarray)
-
-
-def preprocess_of(config, asarray=np.asarray):
-    """The preprocessing function of a model with this configuration; None if it has no image tower."""
-    return families.of(config).preprocess(config.visual, asarray) if config.visual else None
+    return model, families.preprocess_of(config, backend_ops.asarray)
 
 
 def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:
@@ -98,45 +86,6 @@ def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: boo
     every model.
     """
     return vocabulary.official_tokenizer().tokenize(texts, context_length, truncate)
-
-
-def find(name: str | os.PathLike, root: str | os.PathLike | None = None) -> Path:
-    """The file or directory that `load` reads for `name`, downloaded to `root` if needed. Raises InputError."""
-    if name in available_models():
-        return hub.model(name, root)
-    if not isinstance(name, (str, os.PathLike)):
-        raise InputError(f"name is {name!r}, expected a model's name or a path")
-    path = Path(os.path.expanduser(name))  # expanduser leaves ~NOBODY as it is, Path.expanduser raises
-    if str(name) and os.path.exists(path):  # Path.exists raises if a name is too long for a path
-        return path
-    if path.suffix in FILES:
-        raise InputError(f"{path}: no such file")
-    known = ", ".join(available_models())
-    if not hub.REPOSITORY.fullmatch(str(name)):
-        raise InputError(
-            f"there is no model {str(name)!r} here: it is neither one of {known} nor a path, and an id on Hugging "
-            f"Face's hub has the form owner/name"
-        )
-    try:
-        return hub.snapshot(str(name), root)
-    except InputError as error:
-        raise InputError(
-            f"{error}; {str(name)!r} was looked up on Hugging Face's hub, because it is neither a path here nor one of "
-            f"{known}"
-        ) from error
-
-
-def dtype_name(dtype, backend_ops):
-    """The name of a dtype (NumPy's, torch's, or a name); InputError if the backend does not compute in it."""
-    if dtype is None:
-        return "float32"
-    name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else np.dtype(dtype).name
-    if name not in backend_ops.DTYPES:
-        known = ", ".join(backend_ops.DTYPES)
-        raise InputError(
-            f"the {backend_ops.NAME} backend does not compute in {name}; choose one of {known}, or backend='torch'"
-        )
-    return name
 
 
 def _one_tower(config, tree, tower):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import miniclip
-from miniclip import api, zero_shot
+from miniclip import zero_shot
 from miniclip.checkpoints import openai
 from miniclip.families.clip.presets import PRESETS
 from miniclip.fetch import hub, vocabulary
@@ -32,7 +32,7 @@ def here(monkeypatch):
                 return vocabulary.find() or vocabulary.fetch()
             if name in TEST_FILES:
                 return hub.file(TEST_FILES[name])
-            return api.find(name)
+            return hub.find(name)
         except miniclip.InputError:
             pytest.skip(f"{name} is not on this machine: miniclip download {name}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from miniclip import api
+from miniclip import families
 from miniclip.bench import captions
 from miniclip.bench.measurement import OFFICIAL, OURS, Measurement, array
 from miniclip.errors import WrongAnswer
@@ -87,7 +87,7 @@ def _rust(model, ours):
 def preprocess(model, *, files, megapixels, dtype):
     size = model.config.visual.image_size
     paths = [photograph(model.scratch / f"{megapixels}-{i}.jpg", megapixels, i) for i in range(files)]
-    ours = api.preprocess_of(model.config)
+    ours = families.preprocess_of(model.config)
     try:
         expected = list(map(array, _official_preprocess(paths, size)()))
     except ImportError:

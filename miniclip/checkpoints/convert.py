@@ -7,7 +7,6 @@ import numpy as np
 
 from miniclip import checkpoints, families, params
 from miniclip.errors import InputError
-from miniclip.families.clip.presets import VOCABULARY
 from miniclip.tokenizer import Tokenizer
 
 
@@ -35,17 +34,17 @@ def convert(
     if dtype not in (None, *checkpoints.WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
-    lacking = None
+    lacking, official_size = None, families.of(config).official_vocabulary
     if config.text and tokenizer is None and to == "hf":
-        if families.of(config).tokenizer is not Tokenizer:
+        if official_size is None:
             lacking = f"this model came without its own, a {config.tokenizer}"
-        elif config.text.vocab_size != VOCABULARY:
+        elif config.text.vocab_size != official_size:
             ids = config.text.vocab_size
-            lacking = f"this model has none of its own, and its {ids} ids are not the official {VOCABULARY}"
+            lacking = f"this model has none of its own, and its {ids} ids are not the official {official_size}"
         else:
             tokenizer = official()
             lacking = None if tokenizer else "the official one is not on this machine: run miniclip download vocabulary"
-    if tokenizer and len(tokenizer) != VOCABULARY and to in ("openai", "open_clip"):
+    if tokenizer and len(tokenizer) != official_size and to in ("openai", "open_clip"):
         raise InputError(
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
         )

@@ -2,10 +2,10 @@
 
 import sys
 
-from miniclip import api, checkpoints
+from miniclip import checkpoints
 from miniclip.checkpoints.convert import convert
 from miniclip.cli.arguments import MODEL, add_activation, natural
-from miniclip.fetch import vocabulary
+from miniclip.fetch import hub, vocabulary
 
 
 def add_arguments(command):
@@ -26,7 +26,7 @@ def add_arguments(command):
 def convert_model(options):
     size = options.image_size
     lacking = convert(
-        api.find(options.source),
+        hub.find(options.source),
         options.destination,
         options.to,
         dtype=options.dtype,

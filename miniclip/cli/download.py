@@ -27,5 +27,5 @@ def download(options):
         elif name in api.available_models():
             path = hub.model(name, options.root, check=True)
         else:
-            path = api.find(name, options.root)
+            path = hub.find(name, options.root)
         print(f"{name}: {path}", flush=True)

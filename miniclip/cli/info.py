@@ -3,8 +3,9 @@
 import json
 import math
 
-from miniclip import api, checkpoints, params
+from miniclip import checkpoints, params
 from miniclip.cli.arguments import MODEL, add_activation, add_json
+from miniclip.fetch import hub
 
 
 def add_arguments(command):
@@ -15,7 +16,7 @@ def add_arguments(command):
 
 
 def info(options):
-    config, _, _ = checkpoints.load(api.find(options.model), activation=options.activation)
+    config, _, _ = checkpoints.load(hub.find(options.model), activation=options.activation)
     shapes = params.flatten(config.shapes())
     counts = {
         tower: sum(math.prod(shape) for shape in params.flatten(branch).values())

@@ -1,5 +1,6 @@
 """Families of models: CLIP, ALIGN. A family is a record; a new one is a folder here and a line in `FAMILIES`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from miniclip.config import ModelConfig, square
 from miniclip.errors import InputError
 from miniclip.families import align, clip
 from miniclip.families.record import Family
+from miniclip.image import Preprocess
+from miniclip.ops import Array
 
 FAMILIES: tuple[Family, ...] = (clip.FAMILY, align.FAMILY)
 
@@ -36,6 +39,11 @@ def from_dict(values: dict[str, Any]) -> ModelConfig:
                 errors.append(error)
     known = ", ".join(family.name for family in FAMILIES)
     raise errors[0] if errors else InputError(f"the family is {name!r}, expected one of {known}")
+
+
+def preprocess_of(config: ModelConfig, asarray: Callable[[np.ndarray], Array] = np.asarray) -> Preprocess | None:
+    """The preprocessing function of a model with this configuration; None if it has no image tower."""
+    return of(config).preprocess(config.visual, asarray) if config.visual else None
 
 
 def with_image_size(config: ModelConfig, tree: dict[str, Any], image_size: int | tuple[int, int]):

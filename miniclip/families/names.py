@@ -19,8 +19,9 @@ def modules(ours, theirs, modules):
     }
 
 
-# Their layout is (in, out), for x @ weight; ours is (out, in).
-TRANSPOSED = ("visual.proj", "text_projection")
+class Transposed(str):
+    """Their name of an array whose layout is (in, out), for x @ weight; ours is (out, in)."""
+
 
 # Stored, but not parameters: numbers 0, 1, 2 ... by older versions of transformers, masks, counters of training steps.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids", "attn_mask", "num_batches_tracked")
@@ -43,10 +44,14 @@ def rename(tensors, table):
             parts = [tensors[name] for name in names if name in tensors]
             if len(parts) == len(names) and _can_be_joined(parts):
                 x = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                renamed[ours.format(block)] = x.T if theirs[0] in TRANSPOSED else x
+                renamed[ours.format(block)] = _turned(x, theirs)
                 for name in names:
                     del tensors[name]
     return renamed | {name: x for name, x in tensors.items() if not name.endswith(BUFFERS)}
+
+
+def _turned(x, theirs):
+    return x.T if isinstance(theirs[0], Transposed) else x
 
 
 def _can_be_joined(parts):
@@ -61,6 +66,10 @@ def restore(flat, table):
         for block in blocks if "{}" in ours else [""]:
             x = flat.get(ours.format(block))
             if x is not None:
-                parts = np.split(x, len(theirs)) if len(theirs) > 1 else [x.T if theirs[0] in TRANSPOSED else x]
-                restored |= {name.format(block): part for name, part in zip(theirs, parts)}
+                parts = (
+                    np.split(x, len(theirs)) if len(theirs) > 1 else [x.T if isinstance(theirs[0], Transposed) else x]
+                )
+                restored |= {
+                    str(name).format(block): part for name, part in zip(theirs, parts)
+                }  # files have plain names
     return restored

@@ -16,6 +16,7 @@ class Family(NamedTuple):
     preprocess: Callable[..., Any]  # (configuration of the image tower, asarray) -> an image.Preprocess
     tokenizer: type  # of the texts, with `encode`, `tokenize`, `lines` and `from_lines`
     with_image_size: Callable[..., Any]  # (config, parameter tree, image size) -> the same two for that size
+    official_vocabulary: int | None  # the number of ids of the vocabulary that models without their own have
     huggingface: ModuleType  # transformers' names, read and written
     openai: ModuleType | None = None  # the names of OpenAI's clip/model.py, if it has this family
     open_clip: ModuleType | None = None  # OpenCLIP's names, if it has this family

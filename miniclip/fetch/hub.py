@@ -17,6 +17,34 @@ from miniclip.weights import DIRECTORY, manifest
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
 # Fetched besides weights and configuration, in this order.
 COMPANIONS = ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json", *huggingface.PREPROCESSORS)
+FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
+
+
+def find(name: str | os.PathLike, root: str | os.PathLike | None = None) -> Path:
+    """The file or directory that `load` reads for `name`, downloaded to `root` if needed. Raises InputError."""
+    known = list(manifest()["models"])
+    if name in known:
+        return model(name, root)
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"name is {name!r}, expected a model's name or a path")
+    path = Path(os.path.expanduser(name))  # expanduser leaves ~NOBODY as it is, Path.expanduser raises
+    if str(name) and os.path.exists(path):  # Path.exists raises if a name is too long for a path
+        return path
+    if path.suffix in FILES:
+        raise InputError(f"{path}: no such file")
+    names = ", ".join(known)
+    if not REPOSITORY.fullmatch(str(name)):
+        raise InputError(
+            f"there is no model {str(name)!r} here: it is neither one of {names} nor a path, and an id on Hugging "
+            f"Face's hub has the form owner/name"
+        )
+    try:
+        return snapshot(str(name), root)
+    except InputError as error:
+        raise InputError(
+            f"{error}; {str(name)!r} was looked up on Hugging Face's hub, because it is neither a path here nor one of "
+            f"{names}"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------ files of the manifest

@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
-from miniclip import api, checkpoints, families
+from miniclip import checkpoints, families
 from miniclip.checkpoints import huggingface
 from miniclip.errors import InputError
+from miniclip.fetch import hub
 from miniclip.formats import read_json
 from miniclip.runtime.files import write_json
 
@@ -59,7 +60,7 @@ class PreTrainedConfig:
     @classmethod
     def from_pretrained(cls, name, *, cache_dir=None, **changes):
         """The configuration of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
-        path = api.find(name, cache_dir)
+        path = hub.find(name, cache_dir)
         return cls.from_dict(cls._selected(_source(path), path), **changes)
 
     @classmethod

@@ -16,6 +16,7 @@ from miniclip import api, families, ops, params
 from miniclip.checkpoints import huggingface
 from miniclip.config import pair
 from miniclip.errors import InputError
+from miniclip.fetch import hub
 from miniclip.hf.outputs import ModelOutput, check_options, converter_like, for_backend
 from miniclip.loss import contrastive_loss
 from miniclip.ops import numpy_ops
@@ -73,7 +74,7 @@ class PreTrainedModel:
         """
         check_options(cls, options)
         dtype = torch_dtype if dtype is None else dtype
-        path = api.find(name, cache_dir)
+        path = hub.find(name, cache_dir)
         config = cls.config_class.from_pretrained(path)
         model, _ = api.load(path, backend, device, None if dtype == "auto" else dtype, tower=cls.tower)
         if not cls.projected:
@@ -109,7 +110,7 @@ class PreTrainedModel:
             backend = ops.select(backend.NAME if backend.ANY_DEVICE else "auto", device)
         else:
             device = self.model.device
-        dtype = self.model.dtype if dtype is None else api.dtype_name(dtype, backend)
+        dtype = self.model.dtype if dtype is None else ops.dtype_name(dtype, backend)
         self.model = _rebuilt(self.model, self.model.config, self.model.params, backend, device, dtype)
         self._clear_copies()
         return self
@@ -258,7 +259,7 @@ def _random(kind, config, backend, device, dtype):
         else:
             flat[name] = deviation * rng.standard_normal(shape, dtype=np.float32)
     model = families.of(ours).model
-    return model(ours, params.unflatten(flat), backend, device=device, dtype=api.dtype_name(dtype, backend))
+    return model(ours, params.unflatten(flat), backend, device=device, dtype=ops.dtype_name(dtype, backend))
 
 
 # ----------------------------------------------------------------------------------------------------- the models

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip import api, checkpoints, families
+from miniclip import checkpoints, families
 from miniclip.checkpoints import huggingface
 from miniclip.config import square
 from miniclip.errors import InputError
@@ -16,6 +16,7 @@ from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.align.config import TEXT_LENGTH
 from miniclip.families.align.image import AlignPreprocess
 from miniclip.families.clip import huggingface as clip_huggingface
+from miniclip.fetch import hub
 from miniclip.formats import read_json
 from miniclip.hf.outputs import as_batch, check_options, for_backend, is_tensor
 from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
@@ -54,7 +55,7 @@ class ImageProcessor:
     @classmethod
     def from_pretrained(cls, name, *, cache_dir=None, **settings):
         """The image processor of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
-        path = api.find(name, cache_dir)
+        path = hub.find(name, cache_dir)
         for file in huggingface.PREPROCESSORS:
             if (path / file).exists():
                 found = read_json(path / file)
@@ -65,7 +66,7 @@ class ImageProcessor:
         config = checkpoints.load(path)[0]
         if config.visual is None or families.of(config).huggingface is not cls.family:
             raise InputError(f"{path}: {cls.__name__} cannot prepare pictures for this model")
-        return cls(**{**cls.family.preprocessor(api.preprocess_of(config)), **settings})
+        return cls(**{**cls.family.preprocessor(families.preprocess_of(config)), **settings})
 
     def save_pretrained(self, directory, **options):
         """Write preprocessor_config.json into a directory, which is created if needed."""

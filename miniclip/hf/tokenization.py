@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from miniclip import api, checkpoints
+from miniclip import checkpoints
 from miniclip.errors import InputError
 from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.clip import huggingface as clip_huggingface
-from miniclip.fetch import vocabulary
+from miniclip.fetch import hub, vocabulary
 from miniclip.formats import read_json
 from miniclip.hf.outputs import as_batch, check_options, is_tensor
 from miniclip.tokenizer import Tokenizer
@@ -254,7 +254,7 @@ class PreTrainedTokenizer:
     def from_pretrained(cls, name, *, cache_dir=None, model_max_length=None, padding_side=None, **options):
         """The tokenizer of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
         check_options(cls, options)
-        path = api.find(name, cache_dir)
+        path = hub.find(name, cache_dir)
         if not path.is_dir():
             config, _, tokenizer = checkpoints.load(path)
             tokenizer = tokenizer or cls._default()

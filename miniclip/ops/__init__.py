@@ -81,3 +81,20 @@ def refuse_batch_invariant(wanted: bool, backend: str) -> None:
     """Raise InputError if batch invariance is wanted: only the numpy backend has it."""
     if wanted:
         raise InputError(f"batch_invariant works on the numpy backend, not on {backend}: pass backend='numpy'")
+
+
+def dtype_name(dtype: Any, ops: ModuleType) -> str:
+    """The name of a dtype (NumPy's, torch's, or a name); InputError if the backend does not compute in it."""
+    if dtype is None:
+        return "float32"
+    name = str(dtype).removeprefix("torch.")
+    if isinstance(dtype, type):  # numpy.float32, float
+        import numpy as np
+
+        name = np.dtype(dtype).name
+    if name not in ops.DTYPES:
+        known = ", ".join(ops.DTYPES)
+        raise InputError(
+            f"the {ops.NAME} backend does not compute in {name}; choose one of {known}, or backend='torch'"
+        )
+    return name

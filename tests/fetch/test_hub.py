@@ -157,7 +157,7 @@ def test_the_first_place_that_has_a_model_wins(home, server, manifest, first):
     for place in PLACES[:first]:  # a file of another size is ignored
         if place != "cache":
             put(places[place] / "ViT-B-32.pt", b"cut off")
-    found = api.find("ViT-B/32")
+    found = hub.find("ViT-B/32")
     expected = places[PLACES[first]] or places["cache"]
     assert found == expected / "ViT-B-32.pt"
     assert found.read_bytes() == (RIGHT[::-1] if first < 2 else RIGHT)
@@ -169,7 +169,7 @@ def test_a_file_is_fetched_into_root_even_if_it_is_elsewhere(home, server, manif
     for place in (home / "cache", home / ".cache" / "clip"):
         put(place / "ViT-B-32.pt", RIGHT)
     for _ in range(2):
-        assert api.find("ViT-B/32", home / "root") == home / "root" / "ViT-B-32.pt"
+        assert hub.find("ViT-B/32", home / "root") == home / "root" / "ViT-B-32.pt"
     assert server.asked == ["/ViT-B-32.pt"]
 
 
@@ -180,11 +180,11 @@ def test_a_model_that_is_nowhere_is_not_found(home, manifest):
 
 def test_a_file_of_another_size_in_the_cache_is_fetched_again(home, server, manifest):
     path = put(home / "cache" / "ViT-B-32.pt", RIGHT[:-1])
-    assert api.find("ViT-B/32") == path and path.read_bytes() == RIGHT
+    assert hub.find("ViT-B/32") == path and path.read_bytes() == RIGHT
     path.write_bytes(RIGHT + b"!")
     server.refused["/ViT-B-32.pt"] = 503
     with pytest.raises(InputError, match="HTTP 503"):
-        api.find("ViT-B/32")
+        hub.find("ViT-B/32")
 
 
 def test_files_on_this_machine_need_no_network(home, server, manifest, monkeypatch):
@@ -196,7 +196,7 @@ def test_files_on_this_machine_need_no_network(home, server, manifest, monkeypat
 def test_a_wrong_sum_is_refused(home, server, manifest):
     put(server.directory / "ViT-B-32.pt", RIGHT[::-1])
     with pytest.raises(InputError, match=f"ViT-B-32.pt: has the checksum {sha256(RIGHT[::-1])}"):
-        api.find("ViT-B/32")
+        hub.find("ViT-B/32")
     assert files_in(home) == []
 
 
@@ -266,23 +266,23 @@ def test_a_model_is_loaded_from_download_root(home, server, manifest, monkeypatc
 def test_the_error_for_an_unknown_name_lists_the_known_ones(home, server):
     for name in ("ViT-Z", "a/b/c", "../..x/y", "owner/..", "./model", "a b/c", "né/e"):
         with pytest.raises(InputError, match=r"there is no model .*shapes, RN50, .* nor a path, .*owner/name"):
-            api.find(name)
+            hub.find(name)
     assert server.asked == []
     reason = rf"^{server.url}/.*: HTTP 404 .*: there is no models/vit; 'models/vit' was looked up on .*shapes, RN50, "
     with pytest.raises(InputError, match=reason):
-        api.find("models/vit")
+        hub.find("models/vit")
 
 
 def test_the_home_of_an_unknown_user_is_a_missing_path(home, server):
     with pytest.raises(InputError, match="there is no model '~nobody-of-that-name/x' here"):
-        api.find("~nobody-of-that-name/x")
+        hub.find("~nobody-of-that-name/x")
     assert server.asked == []
 
 
 def test_a_name_that_exists_is_a_path_and_not_an_id(home, server, monkeypatch):
     monkeypatch.chdir(home)
     (home / "openai" / "clip").mkdir(parents=True)
-    assert str(api.find("openai/clip")) == "openai/clip" and server.asked == []
+    assert str(hub.find("openai/clip")) == "openai/clip" and server.asked == []
 
 
 # --------------------------------------------------------------------------------------------------- the vocabulary
@@ -414,7 +414,7 @@ def test_hugging_face_s_own_cache_is_used_if_it_has_all(home, server, monkeypatc
         if name == missing:
             blob.unlink()  # as if Hugging Face's code had not finished this file
     publish(server, HF)
-    assert (api.find("owner/name") == snapshot) == (missing is None)
+    assert (hub.find("owner/name") == snapshot) == (missing is None)
     assert (server.asked == []) == (missing is None)
 
 
@@ -632,21 +632,21 @@ def homeless(monkeypatch):
 
 
 def test_without_a_home_the_cache_of_the_variable_is_used(home, server, manifest, homeless):
-    assert api.find("ViT-B/32") == home / "cache" / "ViT-B-32.pt"
+    assert hub.find("ViT-B/32") == home / "cache" / "ViT-B-32.pt"
     publish(server, HF)
-    assert api.find("owner/name").is_relative_to(home / "cache")
+    assert hub.find("owner/name").is_relative_to(home / "cache")
 
 
 @pytest.mark.parametrize("name", ["ViT-B/32", "owner/name"])
 def test_without_a_home_and_a_cache_the_error_asks_for_one(server, manifest, homeless, monkeypatch, name):
     monkeypatch.delenv("MINICLIP_CACHE")
     with pytest.raises(InputError, match="there is no home directory: set MINICLIP_CACHE"):
-        api.find(name)
-    assert api.find("shapes").exists() and server.asked == []
+        hub.find(name)
+    assert hub.find("shapes").exists() and server.asked == []
 
 
 def test_without_a_home_root_is_enough(home, server, manifest, homeless, monkeypatch):
     monkeypatch.delenv("MINICLIP_CACHE")
     publish(server, HF)
     for name in ("ViT-B/32", "owner/name"):
-        assert api.find(name, home / "root").is_relative_to(home / "root")
+        assert hub.find(name, home / "root").is_relative_to(home / "root")

@@ -31,5 +31,6 @@ FAMILY = Family(
     preprocess=preprocess,
     tokenizer=WordPiece,
     with_image_size=with_image_size,
+    official_vocabulary=None,
     huggingface=huggingface,
 )

@@ -2,6 +2,7 @@
 
 from miniclip.config import CLIPConfig
 from miniclip.families.clip import huggingface, open_clip, openai, positions
+from miniclip.families.clip.presets import VOCABULARY
 from miniclip.families.record import Family
 from miniclip.image import Preprocess
 from miniclip.model import CLIP
@@ -18,6 +19,7 @@ FAMILY = Family(
     preprocess=preprocess,
     tokenizer=Tokenizer,
     with_image_size=positions.with_image_size,
+    official_vocabulary=VOCABULARY,
     huggingface=huggingface,
     openai=openai,
     open_clip=open_clip,

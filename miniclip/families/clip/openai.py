@@ -28,12 +28,12 @@ OPENAI = {
     "visual.patch_embed.position_embedding": ("visual.positional_embedding",),
     **names.modules("visual.", "visual.", {"ln_pre": ("ln_pre",), "ln_post": ("ln_post",)}),
     **_openai_blocks("visual.blocks.{}.", "visual.transformer.resblocks.{}."),
-    "visual.projection.weight": ("visual.proj",),
+    "visual.projection.weight": (names.Transposed("visual.proj"),),
     "text.embed.table": ("token_embedding.weight",),
     "text.position_embedding": ("positional_embedding",),
     **_openai_blocks("text.blocks.{}.", "transformer.resblocks.{}."),
     **names.modules("text.", "", {"ln_final": ("ln_final",)}),
-    "text.projection.weight": ("text_projection",),
+    "text.projection.weight": (names.Transposed("text_projection"),),
     "logit_scale": ("logit_scale",),
 }
 
