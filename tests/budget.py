@@ -1,8 +1,16 @@
-"""The allowed error of a kernel: measured against float64, and compared with torch's own."""
+"""Shared parts of the tests of kernels: inputs, and the error that is allowed, measured against float64 and torch."""
 
 import torch
+from hypothesis import settings
+from hypothesis import strategies as st
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
+LENGTHS = [1, 15, 16, 17, 49, 50, 63, 64, 65, 77]
+
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from(DTYPES)
+few = settings(max_examples=25 if DEVICE == "cpu" else 10)
 
 
 def normal(seed, *shape, dtype=torch.float32, scale=1.0):

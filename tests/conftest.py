@@ -22,7 +22,7 @@ import packaging.version
 import pytest
 from hypothesis import HealthCheck, settings
 
-from miniclip import params
+from miniclip import Tokenizer, params
 from miniclip.runtime import cpu
 
 # Runs are reproducible and without time limits, because they test answers, not speed. On a GPU there are fewer
@@ -114,6 +114,12 @@ def official_tokenizer_module():
 def official_tokenizer(official_tokenizer_module):
     """OpenAI's SimpleTokenizer."""
     return official_tokenizer_module.SimpleTokenizer()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(official_vocabulary):
+    """Our tokenizer with OpenAI's vocabulary."""
+    return Tokenizer.load(official_vocabulary, vocab_size=49408)
 
 
 @pytest.fixture

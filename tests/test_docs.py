@@ -1,4 +1,4 @@
-"""The pages: the README's length, and links that work."""
+"""The pages: the README's length, links that work, and tests that are where the pages say."""
 
 import importlib
 import re
@@ -52,6 +52,24 @@ def test_the_site_has_every_page():
 def test_every_finding_has_one_row():
     rows = re.findall(r"^\| `(\S+\.sh)` \|", (ROOT / "findings" / "README.md").read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))
+
+
+NAMING = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "Makefile",
+    "docs/**/*.md",
+    "findings/*.md",
+    "kernels/*.md",
+    "miniclip/learn/*.md",
+]
+
+
+@pytest.mark.parametrize("pages", NAMING)
+def test_tests_that_are_named_are_there(pages):
+    for page in ROOT.glob(pages):
+        for path in re.findall(r"\btests/[\w/]+\.py\b", page.read_text(encoding="utf-8")):
+            assert (ROOT / path).is_file(), f"{page.relative_to(ROOT)} names {path}"
 
 
 NAMES = [

@@ -1,9 +1,6 @@
 """The tokenizer equals OpenAI's SimpleTokenizer on any text, and learns merges as BPE is defined."""
 
-import gzip
-import pickle
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -11,38 +8,16 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from texts import FIXED, PIECES, TEXTS
 
 import miniclip
 from miniclip import InputError, Tokenizer
-from miniclip.tokenizer import PLAIN, clean, split
-from miniclip.tokenizers.cache import Cache
+from miniclip.tokenizer import clean, split
 
 START, END = 49406, 49407
-FIXED = 2 * 256 + 2  # ids without merges: 256 bytes, 256 bytes at the end of a word, start and end
-
-# Pieces that the four steps treat specially, so that one text often has several of them.
-PIECES = [
-    *["'s", "'S", "'t", "'re", "'ve", "'m", "'LL", "'d", "’s", "ʼs", "don't", "you're"],
-    *["'ſ", "ſ"],  # regex.IGNORECASE treats this letter as an s
-    *["<|startoftext|>", "<|endoftext|>", "<|ENDOFTEXT|>", "<|StartOfText|>", "<|", "|>", "</w>", "<", "w"],
-    *["&amp;", "&amp;amp;", "&amp;amp;amp;", "&lt;|endoftext|&gt;", "&nbsp;", "&#32;", "&#xd800;", "&copy"],
-    *["&#39;s", "&", ";"],
-    *[" ", "\t", "\n", "\r\n", "\v\f", "\x1c", "\x85", "\xa0", "\u2003", "\u2028", "\u3000", "\u200b", "\ufeff"],
-    *["0", "1233", "½", "²", "Ⅷ", "٣", "१२", "𝟘"],
-    *["😀", "👩\u200d👩\u200d👧", "🇩🇪", "❤\ufe0f", "👍🏽"],
-    *["e\u0301", "\u0301", "İ", "ẞ", "ﬁ", "Σας", "日本語", "ก็", "हिन्दी", "\u202eabc", "\ud83d\ude00", "\udc80"],
-    *["â€™", "Ã©", "schÃ¶n", "\x00", "\x7f", "\xad", "\u0080"],  # broken encodings, and unprintable bytes
-    *["cat", "Photo", "ing", "sea_waves", "...", "!!", "hello-world"],
-]
-TEXTS = st.text() | st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
 
 
-@pytest.fixture(scope="module")
-def tokenizer(official_vocabulary):
-    return Tokenizer.load(official_vocabulary, vocab_size=49408)
-
-
-# ------------------------------------------------------------------------------- equal to the official one
+# -------------------------------------------------------------------------------------------- equal to the official one
 
 
 @pytest.mark.parametrize(
@@ -111,7 +86,7 @@ def test_any_ids_are_decoded_as_by_the_official_tokenizer(tokenizer, official_to
     assert tokenizer.decode(ids) == official_tokenizer.decode(ids)  # also for characters that are cut in two
 
 
-# --------------------------------------------------------------------------------- encoding and decoding
+# ------------------------------------------------------------------------------------------------ encoding and decoding
 
 
 def spelled_out(text):
@@ -150,7 +125,7 @@ def test_ids_may_come_from_an_array(tokenizer):
     assert tokenizer.decode(tokenizer.tokenize("a dog")[0, :4]) == "<|startoftext|>a dog <|endoftext|>"
 
 
-# -------------------------------------------------------------------------------------------- tokenize
+# ------------------------------------------------------------------------------------------------------------- tokenize
 
 
 @given(texts=st.lists(TEXTS, max_size=4), context_length=st.integers(2, 90))
@@ -240,7 +215,7 @@ def test_the_package_tokenizes_with_the_official_vocabulary(tokenizer, official_
         miniclip.tokenize(long)
 
 
-# ---------------------------------------------------------------------------------------- learning merges
+# ------------------------------------------------------------------------------------------------------ learning merges
 
 
 def test_merges_of_the_classic_corpus_worked_out_by_hand():
@@ -319,155 +294,3 @@ def test_each_merge_is_the_most_frequent_pair_of_the_corpus_merged_so_far(texts)
             assert pairs[best] >= 2 and merges[count] == best
         else:
             assert count == 12 or best is None or pairs[best] < 2
-
-
-# ------------------------------------------------------------------------------------------ on the disk
-
-
-@pytest.mark.parametrize("name", ["merges.txt", "merges.txt.gz"])
-@given(texts=st.lists(TEXTS, max_size=4))
-def test_load_inverts_save(tmp_path_factory, name, texts):
-    path = tmp_path_factory.mktemp("vocabulary") / name
-    tokenizer = Tokenizer.train(texts * 2, FIXED + 40)
-    tokenizer.save(path)
-    assert (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
-    for loaded in (Tokenizer.load(path), Tokenizer.load(str(path), len(tokenizer))):
-        assert loaded.merges == tokenizer.merges and loaded.encoder == tokenizer.encoder
-
-
-def test_saving_twice_gives_the_same_bytes(tmp_path, monkeypatch):
-    tokenizer = Tokenizer.train(["low lower lowest"], 1000)
-    tokenizer.save(tmp_path / "a.gz")
-    monkeypatch.setattr("time.time", lambda: 2e9)  # gzip would write the time into its header
-    tokenizer.save(tmp_path / "b.gz")
-    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
-
-
-def test_the_official_file_has_more_merges_than_the_models_use(official_vocabulary, tokenizer):
-    everything = Tokenizer.load(official_vocabulary)
-    assert len(everything.merges) == 262144
-    assert everything.merges[:48894] == tokenizer.merges
-
-
-def test_a_hugging_face_file_of_merges_loads(tmp_path, tokenizer):
-    # merges.txt of openai/clip-vit-base-patch32: "#version: 0.2", then the same merges, not gzipped.
-    lines = ["#version: 0.2", *map(" ".join, tokenizer.merges)]
-    (tmp_path / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    assert Tokenizer.load(tmp_path / "merges.txt", 49408).encoder == tokenizer.encoder
-
-
-GOOD = gzip.compress(b"#version: 0.2\n" + b"".join(b"%c %c\n" % (x, y) for x in b"abcdefgh" for y in b"abcdefgh"))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(GOOD[:-30], id="cut off"),
-        pytest.param(GOOD[:-8] + bytes(8), id="wrong checksum"),
-        pytest.param(GOOD[:20] + b"\xff" * 20 + GOOD[40:], id="damaged"),
-        pytest.param(GOOD[:2], id="gzip's first two bytes"),
-        pytest.param(b"\x1f\x8b" + bytes(100), id="not gzip after all"),
-        pytest.param(b"\x89PNG\r\n\x1a\n\xff\xfe", id="a picture"),
-        pytest.param(b"# Title\n\nOnce upon a time\nthere was\n", id="prose"),
-        pytest.param(b"#version: 0.2\na b\nab c\nabc\n", id="one symbol"),
-        pytest.param(b"#version: 0.2\na b\nab c d\n", id="three symbols"),
-        pytest.param(b"#version: 0.2\na b\nxyz c\n", id="a symbol from nowhere"),
-        pytest.param(b'{"a": 1}', id="JSON"),
-        pytest.param(b"", id="empty"),
-    ],
-)
-def test_a_file_that_is_not_a_vocabulary_is_named(tmp_path, content):
-    path = tmp_path / "merges.txt.gz"
-    path.write_bytes(GOOD)
-    assert len(Tokenizer.load(path)) == FIXED + 64  # the file that the others are made from
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"merges\.txt\.gz: ") as error:
-        Tokenizer.load(path)
-    assert str(path) in str(error.value)
-
-
-def test_the_pair_that_is_wrong_is_named(tmp_path):
-    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\nab c d\n")
-    with pytest.raises(InputError, match="'ab c d' is not a pair of known symbols"):
-        Tokenizer.load(tmp_path / "merges.txt")
-
-
-def test_a_file_that_is_missing_is_named(tmp_path):
-    for path in (tmp_path / "absent.txt", tmp_path):
-        with pytest.raises(InputError, match=f"^{regex.escape(str(path))}: "):
-            Tokenizer.load(path)
-
-
-def test_a_file_with_too_few_merges_is_named(tmp_path):
-    path = tmp_path / "merges.txt"
-    Tokenizer([("a", "b"), ("ab", "c")]).save(path)
-    assert len(Tokenizer.load(path, FIXED + 2)) == FIXED + 2
-    with pytest.raises(InputError, match=f"{FIXED + 3}") as error:
-        Tokenizer.load(path, FIXED + 3)
-    assert str(path) in str(error.value)
-
-
-def test_a_size_without_room_for_the_bytes_is_refused(tmp_path):
-    Tokenizer([("a", "b"), ("ab", "c")]).save(tmp_path / "merges.txt")
-    with pytest.raises(InputError, match="513"):
-        Tokenizer.load(tmp_path / "merges.txt", 513)
-
-
-# --------------------------------------------------------------------------- threads, processes, memory
-
-
-def test_a_tokenizer_can_be_pickled(tokenizer):
-    tokenizer.encode("a dog")  # pickling must leave this filled cache out
-    copy = pickle.loads(pickle.dumps(tokenizer))
-    assert copy.encoder == tokenizer.encoder and copy.encode("Hello World!") == [3306, 1002, 256]
-
-
-def test_threads_that_share_a_tokenizer_get_what_one_gets(tokenizer):
-    texts = [f"a photo number {i % 50} of {'un' * (i % 7)}believable things" for i in range(400)]
-    alone = [tokenizer.encode(text) for text in texts]
-    shared = Tokenizer(tokenizer.merges)  # nothing cached yet
-    with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(shared.encode, texts)) == alone
-
-
-def test_words_that_were_seen_are_kept_but_not_without_end():
-    asked = []
-    cache = Cache(lambda text: asked.append(text) or len(text), size=2)
-    assert [cache[text] for text in ("dog", "cat", "dog", "bird", "dog")] == [3, 3, 3, 4, 3]
-    assert asked == ["dog", "cat", "bird", "dog"] and [*cache] == ["bird", "dog"]
-    assert cache["a" * 1000] == cache["a" * 1000] == 1000 and asked[-2] == asked[-1] and len(cache) <= 2
-
-
-def test_a_tokenizer_keeps_what_it_was_asked_for(tokenizer):
-    fresh = Tokenizer(tokenizer.merges)
-    fresh.encode("Dog, cat dog")
-    assert fresh._pieces.keys() == {"dog,", "cat", "dog"} and fresh._pieces.size <= 1 << 20
-
-
-# --------------------------------------------------------------------------------------- the faster path
-
-PRINTED = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60)
-
-
-@given(text=st.one_of(PRINTED, PRINTED.map("\n".join), st.text(st.characters(max_codepoint=127), max_size=60)))
-def test_plain_ascii_needs_no_mending(official_tokenizer_module, text):
-    """The official cleaning only changes spaces and capitals of texts that are treated as plain."""
-    official = official_tokenizer_module
-    assert clean(text) == official.whitespace_clean(official.basic_clean(text)).lower()
-
-
-def test_every_pair_of_ascii_characters_is_cleaned_as_the_official_code_does_it(official_tokenizer_module):
-    official = official_tokenizer_module
-    for text in (f"It{chr(a)}{chr(b)}s" for a in range(128) for b in range(128)):
-        assert clean(text) == official.whitespace_clean(official.basic_clean(text)).lower(), repr(text)
-
-
-def test_words_of_a_long_piece_are_kept(tokenizer):
-    fresh = Tokenizer(tokenizer.merges)
-    url = "https://www.example.com/" + "/".join(["photographs"] * 9)
-    assert fresh.encode(url) == tokenizer.encode(url) and "photographs" in fresh._words and not fresh._pieces
-
-
-def test_what_is_plain():
-    assert all(PLAIN.fullmatch(text) for text in ("", "A dog's 2 <b>bones</b>!~", " a\tb\r\nc "))
-    assert not any(PLAIN.fullmatch(f"a{character}b") for character in "&\x00\x0b\x1b\x1c\x7f\x85é’日")

@@ -1,13 +1,14 @@
-"""Hugging Face's directories: transformers and miniclip read each other's; what does not fit is refused by name."""
+"""Hugging Face's directories: miniclip reads transformers'; what does not fit is refused by name."""
 
-import dataclasses
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
+
 import json
 import os
 
 import numpy as np
 import pytest
 import transformers
-from PIL import Image
+from clip_directories import change_config, directory, official_model  # noqa: F401
 
 import miniclip
 from miniclip import checkpoints, params
@@ -16,29 +17,6 @@ from miniclip.checkpoints.infer import infer_config
 from miniclip.families import FAMILIES, names
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.formats import safetensors as files
-
-
-def official_model():
-    import torch
-    from transformers import CLIPConfig as OfficialConfig
-    from transformers import CLIPModel
-
-    sizes = {"hidden_size": 64, "intermediate_size": 48, "num_attention_heads": 1}
-    torch.manual_seed(0)
-    return CLIPModel(
-        OfficialConfig(
-            vision_config={**sizes, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
-            text_config={**sizes, "num_hidden_layers": 12, "vocab_size": 99, "eos_token_id": 98, "bos_token_id": 97},
-            projection_dim=16,
-        )
-    ).eval()
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    path = tmp_path_factory.mktemp("hf") / "model"
-    official_model().save_pretrained(path)
-    return path
 
 
 def test_every_canonical_name_is_hit_exactly_once():
@@ -97,17 +75,6 @@ def test_a_float16_checkpoint_computes_in_float32(directory, tmp_path, relative_
     features = model.encode_image(images)
     assert features.dtype == np.float32
     assert relative_error(features, theirs.numpy()) < 1e-5
-
-
-def change_config(directory, target, change):
-    """A copy of a Hugging Face directory with its config.json changed."""
-    target.mkdir(exist_ok=True)
-    for file in directory.iterdir():
-        (target / file.name).write_bytes(file.read_bytes())
-    config = json.loads((directory / "config.json").read_text())
-    change(config)
-    (target / "config.json").write_text(json.dumps(config))
-    return target
 
 
 def test_missing_values_of_a_config_have_transformers_defaults():
@@ -210,14 +177,17 @@ def test_queries_and_keys_that_cannot_be_packed_are_named(directory, tmp_path, s
         miniclip.load(target)
 
 
-def test_a_vocabulary_in_the_directory_is_the_models_own(directory, tmp_path):
-    target = change_config(
-        directory, tmp_path / "m", lambda c: c["text_config"].update(vocab_size=516, eos_token_id=515)
-    )
+def for_two_merges(directory, target):
+    """(a copy of a directory whose model has 516 ids, a tokenizer with as many)."""
+    change_config(directory, target, lambda c: c["text_config"].update(vocab_size=516, eos_token_id=515))
     tensors = {name: x.copy() for name, x in files.read(target / "model.safetensors")[0].items()}
     tensors["text_model.embeddings.token_embedding.weight"] = np.zeros((516, 64), np.float32)
     files.write(target / "model.safetensors", tensors)
-    tokenizer = miniclip.Tokenizer.train(["abc abc ab ab"], 516)
+    return target, miniclip.Tokenizer.train(["abc abc ab ab"], 516)
+
+
+def test_a_vocabulary_in_the_directory_is_the_models_own(directory, tmp_path):
+    target, tokenizer = for_two_merges(directory, tmp_path / "m")
     tokenizer.save(target / "merges.txt")
     model = miniclip.load(target)[0]
     assert model.tokenizer.merges == tokenizer.merges
@@ -228,13 +198,7 @@ def test_a_vocabulary_in_the_directory_is_the_models_own(directory, tmp_path):
 
 
 def test_a_vocabulary_as_transformers_5_saves_it_is_the_models_own(directory, tmp_path):
-    target = change_config(
-        directory, tmp_path / "m", lambda c: c["text_config"].update(vocab_size=516, eos_token_id=515)
-    )
-    tensors = {name: x.copy() for name, x in files.read(target / "model.safetensors")[0].items()}
-    tensors["text_model.embeddings.token_embedding.weight"] = np.zeros((516, 64), np.float32)
-    files.write(target / "model.safetensors", tensors)
-    tokenizer = miniclip.Tokenizer.train(["abc abc ab ab"], 516)
+    target, tokenizer = for_two_merges(directory, tmp_path / "m")
     theirs = transformers.CLIPTokenizer(vocab=tokenizer.encoder, merges=tokenizer.merges)
     theirs.save_pretrained(target)
     assert not (target / "merges.txt").exists()
@@ -298,51 +262,6 @@ def test_an_index_cannot_name_files_outside_its_directory(directory, tmp_path):
         miniclip.load(target)
 
 
-# ------------------------------------------------------------------------------------------------------ writing
-
-
-@pytest.mark.parametrize("tower", [None, "visual", "text"])
-@pytest.mark.parametrize("projected", [True, False])
-def test_what_we_write_is_what_transformers_wrote(tower, projected, directory, tmp_path, same_tree):
-    config, tree, _ = checkpoints.load(directory)
-    if tower:
-        config = dataclasses.replace(config, **{"visual": None, "text": None, tower: getattr(config, tower)})
-        tree = {tower: dict(tree[tower])}
-    if not projected:
-        if tower is None:
-            return
-        config = dataclasses.replace(config, embed_dim=None)
-        del tree[tower]["projection"]
-    huggingface.save(tmp_path / "m", config, tree)
-    read, values, _ = checkpoints.load(tmp_path / "m")
-    assert read == config and same_tree(values, tree)
-    name = {None: "CLIPModel", "visual": "CLIPVisionModel", "text": "CLIPTextModel"}[tower]
-    official = getattr(transformers, name + ("WithProjection" if tower and projected else ""))
-    theirs, report = official.from_pretrained(tmp_path / "m", output_loading_info=True)
-    assert not any(report.values()), report
-    sizes = sum(x.size for x in params.flatten(tree).values())
-    assert sum(x.numel() for x in theirs.parameters()) == sizes
-
-
-def test_a_processor_loads_from_what_we_write(directory, tmp_path, official_vocabulary):
-    """transformers' CLIPProcessor gives our tokens and pixels (at odd sizes its crop is one pixel off)."""
-    config, tree, _ = checkpoints.load(directory)
-    text = dataclasses.replace(config.text, vocab_size=49408, eot_token_id=49407, context_length=77)
-    config = dataclasses.replace(config, text=text)
-    tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), config.shapes())
-    tokenizer = miniclip.Tokenizer.load(official_vocabulary, 49408)
-    huggingface.save(tmp_path / "m", config, tree, tokenizer=tokenizer)
-    processor = transformers.CLIPProcessor.from_pretrained(tmp_path / "m")
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
-    texts = ["a photo of a cat", "Hello World!"]
-    theirs = processor(text=texts, images=picture, return_tensors="np", padding="max_length")
-    model, preprocess = miniclip.load(tmp_path / "m", backend="numpy")
-    ours = model.tokenize(texts)
-    assert theirs["input_ids"].shape == ours.shape
-    np.testing.assert_array_equal(theirs["input_ids"] * (ours > 0), ours)  # theirs pads with the end id
-    np.testing.assert_allclose(theirs["pixel_values"][0], preprocess(picture), atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("change", "refused"),
     [
@@ -370,21 +289,3 @@ def test_other_image_settings_are_refused_by_name(change, refused, directory, tm
         else:
             assert miniclip.load(target)[1].image_size == 32
         (target / name).unlink()
-
-
-def test_a_model_that_transformers_cannot_express_is_refused(directory, tmp_path):
-    config, tree, _ = checkpoints.load(directory)
-    long = dataclasses.replace(config.visual, image_size=(32, 40))
-    second = dataclasses.replace(config.text, eot_token_id=2)
-    for change, message in [
-        ({"visual": long}, "square pictures"),
-        ({"text": second}, r"text\.eot_token_id 2, not None"),
-        ({"embed_dim": None}, "embed_dim None, not 512"),
-    ]:
-        with pytest.raises(miniclip.InputError, match=message):
-            huggingface.save(tmp_path / "m", dataclasses.replace(config, **change), tree)
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "m").mkdir()
-    with pytest.raises(miniclip.InputError, match="m: exists already"):
-        huggingface.save(tmp_path / "m", config, tree)
-    assert list(tmp_path.iterdir()) == [tmp_path / "m"]

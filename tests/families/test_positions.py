@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from clip_directories import save_perturbed
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPConfig, CLIPModel
@@ -40,13 +41,8 @@ def official(tmp_path_factory):
         vision_config={**sizes, "image_size": 56, "patch_size": 8},
         text_config={**sizes, "vocab_size": 99, "eos_token_id": 98, "bos_token_id": 97},
     )
-    model = CLIPModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
     directory = tmp_path_factory.mktemp("hf")
-    model.save_pretrained(directory)
-    return model, directory
+    return save_perturbed(CLIPModel(config), directory), directory
 
 
 @pytest.mark.parametrize("size", [(40, 40), (56, 56), (88, 88), (24, 104), (99, 50)])

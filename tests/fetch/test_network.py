@@ -14,19 +14,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from scripted_server import (  # noqa: F401
-    CONTENT,
-    Answer,
-    Server,
-    arrived,
-    expected,
-    files_in,
-    get,
-    impatient,
-    refused,
-    server,
-    unused_port,
-)
+from downloads import arrived, get, impatient, refused, server  # noqa: F401
+from scripted_server import CONTENT, Answer, Server, expected, files_in, unused_port
 
 from miniclip import InputError
 from miniclip.fetch import download

@@ -1,4 +1,4 @@
-"""Where the vocabulary is looked for; how it is fetched is in test_hub.py."""
+"""Where the vocabulary is looked for; how it is fetched is in test_manifest.py."""
 
 import sys
 

@@ -1,149 +1,18 @@
 """miniclip.hf's models against transformers' models of the same names: every output field, on the same weights."""
 
-import re
-from collections.abc import Mapping
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from backends import HERE
+from hf_models import ALIGN, LOOK, TOWERS, batch, clip, compare, of_tower, official, saved  # noqa: F401
 
-import miniclip
 from miniclip import InputError, hf
 from miniclip.families.align.config import ALIGN_BASE
 
-TEXT = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 72,
-    "vocab_size": 60,
-    "max_position_embeddings": 20,
-}
-VISION = {
-    "hidden_size": 40,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 5,
-    "intermediate_size": 56,
-    "image_size": 30,
-    "patch_size": 8,
-}
-EFFICIENT = {
-    "image_size": 65,
-    "width_coefficient": 0.5,
-    "depth_coefficient": 0.6,
-    "depth_divisor": 2,
-    "in_channels": [32, 8, 12],
-    "out_channels": [8, 12, 32],
-    "kernel_sizes": [3, 3, 5],
-    "strides": [1, 2, 2],
-    "num_block_repeats": [1, 3, 2],
-    "expand_ratios": [1, 6, 6],
-}
-CLIP = {
-    "end of text by id": {
-        "text_config": {**TEXT, "eos_token_id": 50, "hidden_act": "gelu"},
-        "vision_config": VISION,
-        "projection_dim": 24,
-    },
-    "by the highest id": {
-        "text_config": {**TEXT, "eos_token_id": 2, "num_hidden_layers": 1},
-        "vision_config": {**VISION, "image_size": 16, "hidden_act": "gelu", "num_hidden_layers": 1},
-        "projection_dim": 8,
-    },
-}
-ALIGN = {
-    "small": {"text_config": TEXT, "vision_config": EFFICIENT, "projection_dim": 16},
-    "wider": {
-        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5},
-        "vision_config": {
-            **EFFICIENT,
-            **{"image_size": 64, "width_coefficient": 1.0, "depthwise_padding": [2], "batch_norm_eps": 0.1},
-        },
-        "projection_dim": 32,
-    },
-}
-SIZES = {("CLIP", name): sizes for name, sizes in CLIP.items()} | {("Align", name): x for name, x in ALIGN.items()}
 BACKENDS = ["numpy", "torch"]
-
-
-def official(family, sizes):
-    """transformers' model, without parameters or statistics of 0 or 1, which would hide mistakes."""
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**sizes)
-    model = getattr(transformers, f"{family}Model")._from_config(config, attn_implementation="eager").eval()
-    with torch.no_grad():
-        for name, x in [*model.named_parameters(), *model.named_buffers()]:
-            if name.endswith("running_var"):
-                x.uniform_(0.5, 2)
-            elif name == "temperature":
-                x.fill_(0.01)  # spreads the logits, so that label smoothing changes the loss
-            elif x.ndim == 4 and family == "Align":  # so that values neither vanish nor explode through 55 blocks
-                torch.nn.init.kaiming_normal_(x, nonlinearity="linear").mul_(1.37)
-            elif x.is_floating_point() and x.ndim == 1:
-                x.add_(0.1 * torch.randn_like(x))
-    return model
-
-
-@pytest.fixture(scope="module", params=SIZES, ids=" ".join)
-def saved(request, tmp_path_factory):
-    """(family, transformers' model, the directory it is saved in)."""
-    family, _ = request.param
-    model = official(family, SIZES[request.param])
-    directory = tmp_path_factory.mktemp("official") / "m"
-    model.save_pretrained(directory)
-    return family, model, directory
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("clip") / "m"
-    official("CLIP", CLIP["end of text by id"]).save_pretrained(directory)
-    return directory
-
-
-def batch(config, kind=torch.from_numpy, masked=True):
-    """Three pictures and three texts, two of them padded, as keyword arguments of the whole model."""
-    rng, text = np.random.default_rng(1), config.text_config
-    end = getattr(text, "eos_token_id", None)
-    end = text.vocab_size - 1 if end in (None, 2) else end
-    tokens = rng.integers(6, 50, (3, 11))
-    lengths = np.array([11, 2, 6])
-    tokens[np.arange(3), lengths - 1] = end
-    mask = (np.arange(11) < lengths[:, None]) * 1
-    tokens[mask == 0] = end if hasattr(config, "logit_scale_init_value") else text.pad_token_id
-    images = rng.standard_normal((3, 3, *[config.vision_config.image_size] * 2)).astype(np.float32)
-    inputs = {"input_ids": tokens, "pixel_values": images, **({"attention_mask": mask} if masked else {})}
-    return {name: kind(x) for name, x in inputs.items()}
-
-
-ONE = {"Vision": ["pixel_values"], "Text": ["input_ids", "attention_mask"]}
-
-
-def of_tower(inputs, tower):
-    return {name: inputs[name] for name in ONE[tower] if name in inputs}
-
-
-def compare(ours, theirs, error, name="output"):
-    """Compare every field, by key, attribute and position."""
-    if isinstance(theirs, Mapping):
-        assert list(ours) == list(theirs) == list(ours.keys()) and len(ours) == len(theirs)
-        for i, key in enumerate(theirs):
-            assert ours[key] is getattr(ours, key)
-            compare(ours[key], theirs[key], error, f"{name}.{key}")
-            compare(ours[i], theirs[i], error, f"{name}[{i}]")
-    elif isinstance(theirs, tuple):
-        assert isinstance(ours, tuple) and len(ours) == len(theirs)
-        for i, (x, y) in enumerate(zip(ours, theirs)):
-            compare(x, y, error, f"{name}[{i}]")
-    else:
-        x, y = np.asarray(ours), theirs.detach().numpy()
-        assert x.shape == y.shape and np.abs(y).max() > 1e-4, name
-        assert error(x, y) < 1e-5, f"{name} is off by {error(x, y):.1e} of its largest value"
-
-
-LOOK = {"output_hidden_states": True, "output_attentions": True}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -169,12 +38,6 @@ def test_other_backends_compute_the_same(clip, backend, relative_error):
     with torch.no_grad():
         options = {"return_loss": True, **LOOK}
         compare(ours(**inputs, **options), theirs(**inputs, **options), relative_error)
-
-
-TOWERS = {
-    "CLIP": ["CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPTextModel", "CLIPTextModelWithProjection"],
-    "Align": ["AlignVisionModel", "AlignTextModel"],
-}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -300,58 +163,6 @@ def test_align_base_at_full_size(tmp_path, relative_error):
     compare(ours(**inputs, **options), expected, relative_error)
 
 
-# --------------------------------------------------------------------------------------------------- saving and loading
-
-
-def test_what_we_save_transformers_loads_and_agrees(saved, tmp_path, relative_error):
-    family, theirs, directory = saved
-    inputs = batch(theirs.config)
-    for name in [f"{family}Model", *TOWERS[family]]:
-        ours = getattr(hf, name).from_pretrained(directory)
-        ours.save_pretrained(tmp_path / name)
-        again, report = getattr(transformers, name).from_pretrained(tmp_path / name, output_loading_info=True)
-        assert not any(report.values())
-        tower = next((of_tower(inputs, tower) for tower in ONE if tower in name), inputs)
-        with torch.no_grad():
-            compare(ours(**tower), again.eval()(**tower), relative_error)
-        ours.save_pretrained(tmp_path / name)  # overwrites the files, as in transformers
-        same = getattr(hf, name).from_pretrained(tmp_path / name)
-        for x, y in zip(same(**tower).to_tuple(), ours(**tower).to_tuple()):
-            assert np.array_equal(np.asarray(x[0]), np.asarray(y[0]))
-
-
-@pytest.mark.parametrize("family", ["CLIP", "Align"])
-def test_random_weights_are_a_model_of_transformers(family, tmp_path, relative_error):
-    sizes = CLIP["end of text by id"] if family == "CLIP" else {**ALIGN["small"], "initializer_range": 0.3}
-    config = getattr(hf, f"{family}Config")(**sizes)
-    ours = getattr(hf, f"{family}Model")(config)
-    ours.save_pretrained(tmp_path / "m")
-    theirs, report = getattr(transformers, f"{family}Model").from_pretrained(tmp_path / "m", output_loading_info=True)
-    assert not any(report.values())
-    if family == "CLIP":
-        assert ours.num_parameters() == theirs.num_parameters()
-    inputs = batch(theirs.config)
-    with torch.no_grad():
-        compare(ours(**inputs), theirs.eval()(**inputs), relative_error)
-    weights = theirs.text_model.state_dict()
-    name = next(
-        name for name in weights if name.endswith("mlp.fc1.weight") or name.endswith("intermediate.dense.weight")
-    )
-    assert weights[name].std().item() == pytest.approx(sizes.get("initializer_range", 0.02), rel=0.1)
-    scale = "logit_scale" if family == "CLIP" else "temperature"
-    assert getattr(theirs, scale).item() == pytest.approx(getattr(theirs.config, f"{scale}_init_value"))
-    norms = [x for name, x in weights.items() if re.search(r"(layer_?norm\d?|LayerNorm)\.weight$", name)]
-    assert norms and all((x == 1).all() for x in norms)
-
-
-def test_models_of_other_sources_have_transformers_names_too(relative_error):
-    model, preprocess = miniclip.load("shapes")
-    ours = hf.CLIPModel.from_pretrained("shapes")
-    images, tokens = preprocess(["weights/example.png"]), model.tokenize(["a red heart", "a blue star"])
-    assert relative_error(ours(tokens, images).logits_per_image, model(images, tokens)[0]) < 1e-6
-    assert ours.config.text_config.vocab_size == len(model.tokenizer)
-
-
 # ------------------------------------------------------------------------------------------- nothing unused is computed
 
 
@@ -380,7 +191,16 @@ def test_attention_weights_are_computed_only_where_they_are_asked_for(clip):
     assert len(ours(images, output_attentions=True).attentions) == 3
 
 
-# ------------------------------------------------------------------------------------------------------------- refused
+# ------------------------------------------------------------------------- inputs, outputs, and where they are computed
+
+
+def test_inputs_may_be_lists(clip, relative_error):
+    ours = hf.CLIPModel.from_pretrained(clip)
+    inputs = batch(ours.config, np.asarray)
+    lists = {name: list(x) if name == "pixel_values" else x.tolist() for name, x in inputs.items()}
+    assert relative_error(ours(**lists)[0], ours(**inputs)[0]) < 1e-6
+    with pytest.raises(InputError, match="input_ids has rows of different lengths: pad them"):
+        ours.get_text_features([[1, 2, 3], [1, 2]])
 
 
 def test_outputs_say_what_they_have(clip):
@@ -394,42 +214,6 @@ def test_outputs_say_what_they_have(clip):
         output["loss"]
     with pytest.raises(IndexError):
         output[9]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"input_ids": None}, "input_ids is missing"),
-        ({"pixel_values": None}, "pixel_values is missing"),
-        ({"position_ids": torch.arange(11)[None]}, "position_ids is given, but miniclip does not take it"),
-        ({"attention_mask": torch.ones(3, 10)}, r"attention_mask is \(3, 10\), for tokens \(3, 11\)"),
-        ({"attention_mask": torch.arange(11).expand(3, 11) % 2}, "ones and then zeros"),
-        ({"attention_mask": (torch.arange(11) < 4).expand(3, 11)}, "attention_mask hides the end of a text"),
-        (
-            {"pixel_values": torch.ones(2, 3, 30, 30), "return_loss": True},
-            "one text for each .* 2 pictures and 3 texts",
-        ),
-        ({"input_ids": torch.full((3, 11), 99)}, "token ids run from 99 to 99"),
-    ],
-)
-def test_inputs_that_cannot_be_used_are_refused(clip, change, message):
-    ours = hf.CLIPModel.from_pretrained(clip)
-    with pytest.raises(InputError, match=message):
-        ours(**{**batch(ours.config), **change})
-
-
-def test_models_that_are_others_are_refused(clip, tmp_path):
-    with pytest.raises(InputError, match="is a model of type 'clip', but AlignConfig expects 'align'"):
-        hf.AlignModel.from_pretrained(clip)
-    hf.CLIPVisionModel.from_pretrained(clip).save_pretrained(tmp_path / "bare")
-    with pytest.raises(InputError, match="bare: has no projection, which CLIPVisionModelWithProjection needs"):
-        hf.CLIPVisionModelWithProjection.from_pretrained(tmp_path / "bare")
-    with pytest.raises(InputError, match="is a model of type 'clip_vision_model', but CLIPConfig expects 'clip'"):
-        hf.CLIPModel.from_pretrained(tmp_path / "bare")
-    with pytest.raises(InputError, match="CLIPModel takes no revision here"):
-        hf.CLIPModel.from_pretrained(clip, revision="main")
-    with pytest.raises(InputError, match="CLIPModel takes a CLIPConfig"):
-        hf.CLIPModel(hf.AlignConfig())
 
 
 def test_moving_a_model_computes_the_same_there(clip):
@@ -455,17 +239,3 @@ def test_towers_are_kept_until_the_model_moves(clip):
         == ours(batch(ours.config)["input_ids"], half)[0].dtype
         == torch.float16
     )
-
-
-def test_inputs_may_be_lists(clip, relative_error):
-    ours = hf.CLIPModel.from_pretrained(clip)
-    inputs = batch(ours.config, np.asarray)
-    lists = {name: list(x) if name == "pixel_values" else x.tolist() for name, x in inputs.items()}
-    assert relative_error(ours(**lists)[0], ours(**inputs)[0]) < 1e-6
-    with pytest.raises(InputError, match="input_ids has rows of different lengths: pad them"):
-        ours.get_text_features([[1, 2, 3], [1, 2]])
-
-
-def test_configurations_are_of_the_model_that_is_there(clip):
-    ours = hf.CLIPModel.from_pretrained(clip)
-    assert ours.model.config == ours.config.ours()

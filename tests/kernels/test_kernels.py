@@ -2,7 +2,7 @@
 
 Without a GPU they run in Triton's interpreter, in float32 and float16 (bfloat16 products are wrong there); with one
 they run on it. Their laws are in test_ops.py, which holds every backend to them; what they touch is in
-test_kernels_memory.py.
+test_memory.py.
 """
 
 import functools
@@ -18,27 +18,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from budget import DEVICE, check, normal, within_budget
-from hypothesis import given, settings
+from budget import DEVICE, DTYPES, check, dtypes, few, normal, seeds, within_budget
+from hypothesis import given
 from hypothesis import strategies as st
 
 import miniclip
-from miniclip.kernels import activation, first_steps, ladder, layer_norm, linear, patch_embed, similarity, triton_ops
-from miniclip.kernels import attention as attention_kernels
+from miniclip.kernels import activation, ladder, layer_norm, linear, patch_embed, similarity, triton_ops
 from miniclip.kernels.attention import attention
 from miniclip.kernels.table import FILES, KERNELS
 from miniclip.ops import torch_ops
 
-DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
-LENGTHS = [1, 15, 16, 17, 49, 50, 63, 64, 65, 77]
-LONG = [197, 257, 577]
-
-seeds = st.integers(0, 2**32 - 1)
-dtypes = st.sampled_from(DTYPES)
-few = settings(max_examples=25 if DEVICE == "cpu" else 10)
-
-
-# ---------------------------------------------------------------------------- every kernel of the table
+# -------------------------------------------------------------------------------------------- every kernel of the table
 
 EVERY = [(name, shape) for name, kernel in KERNELS.items() for shape in kernel.small]
 TWO_DTYPES = [torch.float32, DTYPES[-1]]  # on a GPU each is compiled, which takes its time
@@ -100,72 +90,6 @@ def test_running_a_kernels_file_prints_the_error_of_each_version(file):
         assert all(0 < float(error) < (1e-5 if title.endswith("float32") else 1e-2) for error in errors), block
 
 
-# ---------------------------------------------------------------------------------------------- attention
-
-LAYOUTS = {
-    "packed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
-    "heads first": lambda x: x.permute(2, 0, 3, 1, 4).contiguous().permute(1, 3, 0, 2, 4),
-    "every other": lambda x: x.repeat_interleave(2, dim=1)[:, ::2],
-    "off by one": lambda x: F.pad(x, (1, 2))[..., 1:-2],
-    "width apart": lambda x: x.transpose(3, 4).contiguous().transpose(3, 4),
-}
-
-
-@settings(max_examples=60 if DEVICE == "cpu" else 15)  # of four versions
-@given(
-    seed=seeds,
-    B=st.integers(1, 2),
-    Tq=st.sampled_from(LENGTHS),
-    Tk=st.sampled_from(LENGTHS),
-    H=st.integers(1, 3),
-    K=st.sampled_from([3, 16, 32, 64, 80, 128]),
-    dtype=dtypes,
-    layout=st.sampled_from(sorted(LAYOUTS)),
-    causal=st.booleans(),
-    padded=st.booleans(),
-    scale=st.sampled_from([0.1, 1, 30]),
-    version=st.sampled_from([1, 2, 3, 4]),
-    config=st.none() | st.tuples(*[st.sampled_from([16, 32, 64, 128])] * 2),
-)
-def test_attention(seed, B, Tq, Tk, H, K, dtype, layout, causal, padded, scale, version, config):
-    """Any lengths, widths, layouts, masks and tiles, and scores so large that the weights are ones and zeros."""
-    q = normal(seed, B, Tq, 1, H, K, dtype=dtype, scale=scale)
-    k, v = normal(seed + 1, B, Tk, 2, H, K, dtype=dtype, scale=scale).unbind(2)
-    (q,), (k, v) = LAYOUTS[layout](q).unbind(2), LAYOUTS[layout](torch.stack([k, v], 2)).unbind(2)
-    lengths = (
-        torch.randint(1, Tk + 1, (B, 2), generator=torch.Generator().manual_seed(seed % 2**63)) if padded else None
-    )
-    mask = {"causal": causal, "lengths": None if lengths is None else lengths.to(DEVICE)[:, 1]}
-    tiles = config and {"BLOCK_M": config[0], "BLOCK_N": config[1], "num_warps": 4, "num_stages": 1}
-    largest_score = (torch.einsum("bqhk,bthk->bhqt", q.double(), k.double()).abs().max() / K**0.5).item()
-    kernel = functools.partial(attention, **mask, version=version, config=tiles)
-    check(kernel, torch_ops.attention, [q, k, v], largest_score, **mask)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("T", LONG)
-def test_attention_at_the_lengths_of_large_pictures(T, dtype):
-    qkv = normal(T, 1, T, 3, 1, 64, dtype=dtype).unbind(2)
-    check(attention, torch_ops.attention, qkv)
-    check(functools.partial(attention, causal=True), torch_ops.attention, qkv, causal=True)
-
-
-@pytest.mark.parametrize("version", [3, 4])
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_size_of_tiles_changes_nothing(causal, version):
-    qkv = normal(0, 2, 77, 3, 2, 32, dtype=torch.float16).unbind(2)
-    for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates()}.values():
-        kernel = functools.partial(attention, causal=causal, version=version, config=config)
-        check(kernel, torch_ops.attention, qkv, causal=causal)
-
-
-def test_attention_of_one_query_after_many_keys():
-    """What the last block computes: one query a sequence, which sees the keys up to the end of the text."""
-    q, k, v = normal(0, 3, 1, 2, 32), *normal(1, 3, 77, 2, 2, 32).unbind(2)
-    lengths = torch.tensor([1, 16, 77], device=DEVICE)
-    check(functools.partial(attention, lengths=lengths), torch_ops.attention, [q, k, v], lengths=lengths)
-
-
 def test_what_a_kernel_cannot_take_is_refused_by_name():
     """Kernels read any address they are given, also other tensors' memory."""
     x, D = normal(0, 2, 5, 8), normal(1, 8)
@@ -198,7 +122,7 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
             call()
 
 
-# --------------------------------------------------------------------------------------------- layer norm
+# ----------------------------------------------------------------------------------------------------------- layer norm
 
 
 @few
@@ -226,7 +150,7 @@ def test_layer_norm(seed, rows, D, dtype, mean, version, config):
     within_budget(ours, torch_ops.layer_norm(*wide, eps=1e-5), torch_ops.layer_norm(total, weight, bias, eps=1e-5))
 
 
-# ----------------------------------------------------------------------------- activations and products
+# --------------------------------------------------------------------------------------------- activations and products
 
 
 @few
@@ -299,7 +223,7 @@ def test_both_ways_to_a_linear_layer_are_right(fused, monkeypatch):
     check(ours, torch_ops.linear, [x, weight, bias], activation="gelu")
 
 
-# ----------------------------------------------------------------------------------- the ends of the model
+# ------------------------------------------------------------------------------------------------ the ends of the model
 
 
 @few
@@ -341,40 +265,7 @@ def test_similarity(seed, B, N, E, dtype, scale, version):
     check(functools.partial(similarity.similarity, version=version), torch_ops.similarity, [images, texts, logit_scale])
 
 
-# ------------------------------------------------------------------------------------------ the first steps
-
-
-@few
-@given(seed=seeds, rows=st.integers(1, 3), N=st.sampled_from(LENGTHS), scale=st.sampled_from([0.1, 1, 30]))
-def test_first_steps(seed, rows, N, scale):
-    x, y = normal(seed, rows, N + 5, scale=scale), normal(seed + 1, N)
-    lone, apart = x[0], x[:, :N]
-    check(first_steps.add, torch.add, [lone, lone.flip(0)])
-    check(first_steps.quick_gelu, torch_ops.quick_gelu, [lone])
-    check(first_steps.softmax, torch_ops.softmax, [apart], apart.abs().max().item())
-    check(functools.partial(first_steps.layer_norm, eps=1e-5), torch_ops.layer_norm, [apart, y, y.flip(0)], eps=1e-5)
-
-
-@few
-@given(
-    seed=seeds,
-    T=st.sampled_from(LENGTHS),
-    K=st.sampled_from([16, 32, 64]),
-    scale=st.sampled_from([0.1, 1, 30]),
-    blocks=st.tuples(*[st.sampled_from([16, 32, 64])] * 2),
-)
-def test_first_steps_to_flash_attention(seed, T, K, scale, blocks):
-    q, k, v = normal(seed, T, K, scale=scale), normal(seed + 1, T, K, scale=scale), normal(seed + 2, T, K)
-    ours = functools.partial(first_steps.flash_attention, BLOCK_M=blocks[0], BLOCK_N=blocks[1])
-    largest_score = ((q.double() @ k.double().T).abs().max() / K**0.5).item()
-    check(ours, one_head, [q, k, v], largest_score)
-
-
-def one_head(q, k, v):
-    return torch_ops.attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
-
-
-# --------------------------------------------------------------------------------------------- whole models
+# --------------------------------------------------------------------------------------------------------- whole models
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"] + (["bfloat16"] if DEVICE == "cuda" else []))

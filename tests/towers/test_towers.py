@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from backends import HERE
+from clip_directories import save_perturbed
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -46,13 +47,8 @@ def pair(request, tmp_path_factory):
         projection_dim=embed_dim,
     )
     torch.manual_seed(0)
-    official = CLIPModel._from_config(config, attn_implementation="eager").eval()
-    with torch.no_grad():
-        for parameter in official.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
     directory = tmp_path_factory.mktemp("official")
-    official.save_pretrained(directory)
-    return official, directory
+    return save_perturbed(CLIPModel._from_config(config, attn_implementation="eager"), directory), directory
 
 
 @pytest.fixture(params=HERE)
@@ -80,10 +76,12 @@ def traced(model, encode, batch):
     return stages
 
 
-def expected_blocks(output):
-    """The hidden states and attentions of a transformers output, under our names."""
+def run(tower, inputs):
+    """The output of a tower of transformers, and the stages of its blocks under our names."""
+    streams = residual_streams(tower)
+    output = tower(inputs, output_hidden_states=True, output_attentions=True)
     stages = {f"blocks.{i}.mlp": x for i, x in enumerate(output.hidden_states[1:])}
-    return stages | {f"blocks.{i}.attention_weights": x for i, x in enumerate(output.attentions)}
+    return output, stages | {f"blocks.{i}.attention_weights": x for i, x in enumerate(output.attentions)} | streams
 
 
 def token_batch(config, seed=0):
@@ -113,13 +111,11 @@ def test_image_tower_equals_transformers_stage_by_stage(pair, ours, relative_err
     images = np.random.default_rng(1).standard_normal((3, 3, *[ours.config.visual.image_size] * 2)).astype(np.float32)
     with torch.no_grad():
         pixels = torch.from_numpy(images)
-        streams = residual_streams(official.vision_model)
-        output = official.vision_model(pixels, output_hidden_states=True, output_attentions=True)
+        output, blocks = run(official.vision_model, pixels)
         theirs = {
             "embeddings": official.vision_model.embeddings(pixels),
             "ln_pre": output.hidden_states[0],
-            **expected_blocks(output),
-            **streams,
+            **blocks,
             "ln_post": output.pooler_output,
             "features": official.visual_projection(output.pooler_output),
         }
@@ -130,13 +126,10 @@ def test_text_tower_equals_transformers_stage_by_stage(pair, ours, relative_erro
     official, _ = pair
     tokens = token_batch(ours.config.text)
     with torch.no_grad():
-        ids = torch.from_numpy(tokens).long()
-        streams = residual_streams(official.text_model)
-        output = official.text_model(ids, output_hidden_states=True, output_attentions=True)
+        output, blocks = run(official.text_model, torch.from_numpy(tokens).long())
         theirs = {
             "embeddings": output.hidden_states[0],
-            **expected_blocks(output),
-            **streams,
+            **blocks,
             "ln_final": output.last_hidden_state,
             "features": official.text_projection(output.pooler_output),
         }

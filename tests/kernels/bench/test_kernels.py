@@ -1,154 +1,25 @@
-"""`miniclip bench kernels`: its timing, its checks of answers, and its errors. No test measures a speed."""
+"""`miniclip bench kernels`: its cases, its checks of answers, and its errors. No test measures a speed."""
 
-import contextlib
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
+
 import itertools
 import json
 import subprocess
 import sys
-import types
 import warnings
 from functools import partial
 
 import pytest
 import torch
+from fake_gpu import ARGUMENTS, few, gpu, on_the_cpu  # noqa: F401
 
 import miniclip
-from miniclip.bench import records, session, timing
+from miniclip.bench import records, session
 from miniclip.cli import main
-from miniclip.kernels import device, layer_norm, linear, oracle, tuning
-from miniclip.kernels.bench import autotune, cases, gpu_timing, kernels
+from miniclip.kernels import device, oracle
+from miniclip.kernels.bench import cases, gpu_timing, kernels
 
-on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are only interpreted without a GPU")
-
-CEILINGS = {"copy": 4300.0, "product": 790.0}
-FACTS = {
-    "device": "NVIDIA H200",
-    "versions": {"miniclip": "0.1.0", "torch": "2.13.0", "driver": None},
-    "date": "2026-01-31",
-}
-ARGUMENTS = {"rounds": 2, "ladder": False, "ceilings": {"float32": CEILINGS}, "facts": FACTS, "device": "cpu"}
-
-
-# ----------------------------------------------------------------------------------------------- timing
-
-
-class Machine:
-    """A clock that only moves when something runs, and a list of the runs."""
-
-    def __init__(self):
-        self.now, self.ran = 0.0, []
-        self.clock = timing.Clock(lambda: self.now, lambda a, b: b - a, lambda: None, lambda run: self.ran.append("|"))
-
-    def takes(self, name, *microseconds):
-        durations = itertools.cycle(microseconds)
-
-        def run():
-            self.ran.append(name)
-            self.now += next(durations)
-
-        return run
-
-
-def test_the_limit_is_the_ceiling_that_takes_longer():
-    assert timing.limit(0, 4.3e9, CEILINGS) == (pytest.approx(1000), "copy")
-    assert timing.limit(7.9e12, 4.3e9, CEILINGS) == (pytest.approx(10_000), "product")
-
-
-def test_runs_take_turns_and_medians_are_taken():
-    machine = Machine()
-    runs = {"a": machine.takes("a", 5, 1, 9, 2, 1000), "b": machine.takes("b", 7)}
-    times, rounds = timing.medians(runs, machine.clock, 5)
-    assert (times, rounds) == ({"a": 5, "b": 7}, 5)  # the first run is the warm-up; the median is of 1, 9, 2, 1000, 5
-    assert machine.ran == ["a", "b"] * 6
-
-
-def test_a_run_alone_is_prepared_for():
-    machine = Machine()
-    timing.medians({"a": machine.takes("a", 5)}, machine.clock, 2, alone=True)
-    assert machine.ran == ["a", "|", "a", "|", "a"]
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(0.01, 30), (0.2, 15), (10, 3)])
-def test_what_takes_long_has_fewer_rounds(seconds, expected):
-    machine = Machine()
-    assert timing.medians({"a": machine.takes("a", seconds * 1e6)}, machine.clock, 30)[1] == expected
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """A fake of the parts of torch.cuda that the timing uses; its graphs advance a fake clock by the recorded time."""
-    machine, events = Machine(), []
-
-    class Event:
-        def __init__(self, enable_timing):
-            assert enable_timing
-
-        def record(self):
-            self.moment = machine.now
-
-        def elapsed_time(self, end):
-            return (end.moment - self.moment) / 1e3  # milliseconds
-
-    class Graph:
-        def replay(self):
-            machine.now += max(self.microseconds, 1)
-
-    @contextlib.contextmanager
-    def graph(it, pool, capture_error_mode):
-        start, it.microseconds = machine.now, None
-        machine.recording = True
-        try:
-            yield
-        finally:
-            machine.recording = False
-        it.microseconds = machine.now - start
-
-    machine.recording = False
-    fakes = {
-        "Event": Event,
-        "CUDAGraph": Graph,
-        "graph": graph,
-        "graph_pool_handle": lambda: (0, 1),
-        "stream": lambda stream: contextlib.nullcontext(),
-        "current_stream": lambda: None,
-        "current_device": lambda: 0,
-        "synchronize": lambda: events.append("wait"),
-        "empty_cache": lambda: None,
-        "get_device_properties": lambda device: types.SimpleNamespace(L2_cache_size=1000),
-        "get_device_name": lambda: "NVIDIA H200",
-    }
-    for name, fake in fakes.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    return machine
-
-
-def test_kernels_are_timed_in_graphs_over_all_sets_of_inputs(gpu):
-    def quick(x):
-        gpu.ran.append(x)
-        gpu.now += 10
-
-    def not_recordable(x):
-        assert not gpu.recording, "synchronises"
-        gpu.now += 30
-
-    times, rounds, launched = gpu_timing.kernel_medians(
-        {"a": quick, "b": not_recordable}, [{"x": i} for i in range(4)], 7
-    )
-    assert (times, rounds, launched) == ({"a": 10, "b": 30}, 7, ["b"])
-    assert gpu.ran == [0, 1, 2, 3] * 3  # at least ten calls, and every set equally often
-
-
-def test_sets_of_inputs_exceed_the_cache_twice(gpu):
-    inputs = {"x": torch.zeros(100), "eps": 1e-5}  # 400 bytes
-    assert gpu_timing.how_many_sets(inputs) == 5
-    assert gpu_timing.how_many_sets({"x": torch.zeros(10_000)}) == 2
-
-
-# ---------------------------------------------------------------------------------------- the answer first
-
-
-def few(name, **shape):
-    return cases.Case(name, shape, "float32")
+# ----------------------------------------------------------------------------------------------------- the answer first
 
 
 # The last small shape of each kernel, for which work is counted.
@@ -260,6 +131,9 @@ def test_work_counts_what_is_read_and_written(name):
         assert numbers == pytest.approx(read + written, abs=1)  # the logit scale is not counted
 
 
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
 def test_bench_kernels_needs_a_gpu(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(device, "INTERPRETING", False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -288,64 +162,6 @@ def test_what_time_does_not_suffice_for_is_named(capsys, monkeypatch):
     monkeypatch.setattr(session.time, "monotonic", lambda: next(ticks))
     assert list(session.within(25, "abcd", str.upper)) == ["a", "b"]
     assert capsys.readouterr().err == "25 s are over, not measured: C; D\n"
-
-
-# -------------------------------------------------------------------------------------------- autotune
-
-
-@on_the_cpu
-def test_the_fastest_tiles_that_are_right_are_recorded(gpu, monkeypatch, tmp_path, capsys):
-    durations = {(1, 1): 50, (1, 2): 30, (2, 1): 20, (2, 2): 1, (4, 1): 1}
-
-    def norm(x, weight, bias, eps, config):
-        choice = config["BLOCK_M"], config["num_warps"]
-        gpu.now += durations[choice]
-        return cases.KERNELS["layer_norm"].plain(x, weight, bias, eps=eps) * (2 if choice == (2, 2) else 1)
-
-    def add_norm(x, update, config, **rest):
-        if config["BLOCK_M"] == 4:
-            raise RuntimeError("out of resources")
-        gpu.now += {2: 100, 1: 10}[config["BLOCK_M"]]  # with a sum, two rows are slow
-        return cases.KERNELS["add_layer_norm"].plain(x, update, **rest)
-
-    new = {"candidates": lambda: [{"BLOCK_M": rows, "num_warps": warps} for rows, warps in durations]}
-    for name, ours in (("layer_norm", norm), ("add_layer_norm", add_norm)):
-        monkeypatch.setitem(cases.KERNELS, name, cases.KERNELS[name]._replace(ours=ours, **new))
-    monkeypatch.setattr(autotune, "input_sets", lambda case, device: cases.input_sets(case, "cpu"))
-    shape = {"rows": 300, "D": 24}
-    chosen = [cases.Case(name, shape) for name in ("layer_norm", "add_layer_norm")]
-    autotune.run([*chosen, few("layer_norm", **shape)], 3, tmp_path / "tuned.json")
-    (entry,) = json.loads((tmp_path / "tuned.json").read_text())
-    assert entry["config"] == {"BLOCK_M": 1, "num_warps": 2}
-    assert (entry["kernel"], entry["key"], entry["microseconds"]) == (
-        "layer_norm",
-        layer_norm.key(300, 24, torch.bfloat16),
-        30,
-    )
-    assert entry.keys() >= {"capability", "device", "date"}
-    assert "of 5 tiles" in capsys.readouterr().out
-
-
-@on_the_cpu
-@pytest.mark.parametrize(("library", "fused"), [(10, False), (30, True)])
-def test_a_product_that_loses_to_the_librarys_is_not_fused(library, fused, gpu, monkeypatch, tmp_path):
-    def ours(config, **inputs):
-        gpu.now += 20
-        return cases.KERNELS["linear"].plain(**inputs)
-
-    def peer(**inputs):
-        gpu.now += library
-        return cases.KERNELS["linear"].plain(**inputs)
-
-    monkeypatch.setitem(cases.KERNELS, "linear", cases.KERNELS["linear"]._replace(ours=ours, peers={"peer": peer}))
-    monkeypatch.setattr(autotune, "input_sets", lambda case, device: cases.input_sets(case, "cpu"))
-    autotune.run([cases.Case("linear", {"M": 50, "N": 16, "K": 32})], 3, tmp_path / "tuned.json")
-    (entry,) = json.loads((tmp_path / "tuned.json").read_text())
-    monkeypatch.setattr(tuning, "SHIPPED", tmp_path / "tuned.json")
-    tuning._table.cache_clear()
-    assert linear.pays(50, 16, 32, torch.bfloat16) is fused
-    assert entry["config"]["fused"] is fused
-    tuning._table.cache_clear()
 
 
 def test_help_imports_neither_torch_nor_triton():

@@ -1,0 +1,90 @@
+"""A fake clock, and a fake GPU that advances it, for the tests of benchmarks. No test measures a speed."""
+
+import contextlib
+import itertools
+import types
+
+import pytest
+import torch
+
+from miniclip.bench import timing
+from miniclip.kernels.bench import cases
+
+on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are only interpreted without a GPU")
+
+CEILINGS = {"copy": 4300.0, "product": 790.0}
+FACTS = {
+    "device": "NVIDIA H200",
+    "versions": {"miniclip": "0.1.0", "torch": "2.13.0", "driver": None},
+    "date": "2026-01-31",
+}
+ARGUMENTS = {"rounds": 2, "ladder": False, "ceilings": {"float32": CEILINGS}, "facts": FACTS, "device": "cpu"}
+
+
+class Machine:
+    """A clock that only moves when something runs, and a list of the runs."""
+
+    def __init__(self):
+        self.now, self.ran = 0.0, []
+        self.clock = timing.Clock(lambda: self.now, lambda a, b: b - a, lambda: None, lambda run: self.ran.append("|"))
+
+    def takes(self, name, *microseconds):
+        durations = itertools.cycle(microseconds)
+
+        def run():
+            self.ran.append(name)
+            self.now += next(durations)
+
+        return run
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A fake of the parts of torch.cuda that the timing uses; its graphs advance a fake clock by the recorded time."""
+    machine, events = Machine(), []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.moment = machine.now
+
+        def elapsed_time(self, end):
+            return (end.moment - self.moment) / 1e3  # milliseconds
+
+    class Graph:
+        def replay(self):
+            machine.now += max(self.microseconds, 1)
+
+    @contextlib.contextmanager
+    def graph(it, pool, capture_error_mode):
+        start, it.microseconds = machine.now, None
+        machine.recording = True
+        try:
+            yield
+        finally:
+            machine.recording = False
+        it.microseconds = machine.now - start
+
+    machine.recording = False
+    fakes = {
+        "Event": Event,
+        "CUDAGraph": Graph,
+        "graph": graph,
+        "graph_pool_handle": lambda: (0, 1),
+        "stream": lambda stream: contextlib.nullcontext(),
+        "current_stream": lambda: None,
+        "current_device": lambda: 0,
+        "synchronize": lambda: events.append("wait"),
+        "empty_cache": lambda: None,
+        "get_device_properties": lambda device: types.SimpleNamespace(L2_cache_size=1000),
+        "get_device_name": lambda: "NVIDIA H200",
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return machine
+
+
+def few(name, **shape):
+    return cases.Case(name, shape, "float32")

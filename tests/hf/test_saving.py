@@ -1,0 +1,68 @@
+"""miniclip.hf's models are saved for transformers, and loaded from it and from other sources."""
+
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hf_models import ALIGN, CLIP, ONE, TOWERS, batch, clip, compare, of_tower, saved  # noqa: F401
+
+import miniclip
+from miniclip import hf
+
+
+def test_what_we_save_transformers_loads_and_agrees(saved, tmp_path, relative_error):
+    family, theirs, directory = saved
+    inputs = batch(theirs.config)
+    for name in [f"{family}Model", *TOWERS[family]]:
+        ours = getattr(hf, name).from_pretrained(directory)
+        ours.save_pretrained(tmp_path / name)
+        again, report = getattr(transformers, name).from_pretrained(tmp_path / name, output_loading_info=True)
+        assert not any(report.values())
+        tower = next((of_tower(inputs, tower) for tower in ONE if tower in name), inputs)
+        with torch.no_grad():
+            compare(ours(**tower), again.eval()(**tower), relative_error)
+        ours.save_pretrained(tmp_path / name)  # overwrites the files, as in transformers
+        same = getattr(hf, name).from_pretrained(tmp_path / name)
+        for x, y in zip(same(**tower).to_tuple(), ours(**tower).to_tuple()):
+            assert np.array_equal(np.asarray(x[0]), np.asarray(y[0]))
+
+
+@pytest.mark.parametrize("family", ["CLIP", "Align"])
+def test_random_weights_are_a_model_of_transformers(family, tmp_path, relative_error):
+    sizes = CLIP["end of text by id"] if family == "CLIP" else {**ALIGN["small"], "initializer_range": 0.3}
+    config = getattr(hf, f"{family}Config")(**sizes)
+    ours = getattr(hf, f"{family}Model")(config)
+    ours.save_pretrained(tmp_path / "m")
+    theirs, report = getattr(transformers, f"{family}Model").from_pretrained(tmp_path / "m", output_loading_info=True)
+    assert not any(report.values())
+    if family == "CLIP":
+        assert ours.num_parameters() == theirs.num_parameters()
+    inputs = batch(theirs.config)
+    with torch.no_grad():
+        compare(ours(**inputs), theirs.eval()(**inputs), relative_error)
+    weights = theirs.text_model.state_dict()
+    name = next(
+        name for name in weights if name.endswith("mlp.fc1.weight") or name.endswith("intermediate.dense.weight")
+    )
+    assert weights[name].std().item() == pytest.approx(sizes.get("initializer_range", 0.02), rel=0.1)
+    scale = "logit_scale" if family == "CLIP" else "temperature"
+    assert getattr(theirs, scale).item() == pytest.approx(getattr(theirs.config, f"{scale}_init_value"))
+    norms = [x for name, x in weights.items() if re.search(r"(layer_?norm\d?|LayerNorm)\.weight$", name)]
+    assert norms and all((x == 1).all() for x in norms)
+
+
+def test_models_of_other_sources_have_transformers_names_too(relative_error):
+    model, preprocess = miniclip.load("shapes")
+    ours = hf.CLIPModel.from_pretrained("shapes")
+    images, tokens = preprocess(["weights/example.png"]), model.tokenize(["a red heart", "a blue star"])
+    assert relative_error(ours(tokens, images).logits_per_image, model(images, tokens)[0]) < 1e-6
+    assert ours.config.text_config.vocab_size == len(model.tokenizer)
+
+
+def test_configurations_are_of_the_model_that_is_there(clip):
+    ours = hf.CLIPModel.from_pretrained(clip)
+    assert ours.model.config == ours.config.ours()

@@ -1,0 +1,79 @@
+"""The attention kernels, every version: as close as torch's own, for any lengths, layouts, masks and tiles."""
+
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from budget import DEVICE, DTYPES, LENGTHS, check, dtypes, normal, seeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miniclip.kernels import attention as attention_kernels
+from miniclip.kernels.attention import attention
+from miniclip.ops import torch_ops
+
+LONG = [197, 257, 577]
+
+LAYOUTS = {
+    "packed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "heads first": lambda x: x.permute(2, 0, 3, 1, 4).contiguous().permute(1, 3, 0, 2, 4),
+    "every other": lambda x: x.repeat_interleave(2, dim=1)[:, ::2],
+    "off by one": lambda x: F.pad(x, (1, 2))[..., 1:-2],
+    "width apart": lambda x: x.transpose(3, 4).contiguous().transpose(3, 4),
+}
+
+
+@settings(max_examples=60 if DEVICE == "cpu" else 15)  # of four versions
+@given(
+    seed=seeds,
+    B=st.integers(1, 2),
+    Tq=st.sampled_from(LENGTHS),
+    Tk=st.sampled_from(LENGTHS),
+    H=st.integers(1, 3),
+    K=st.sampled_from([3, 16, 32, 64, 80, 128]),
+    dtype=dtypes,
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    causal=st.booleans(),
+    padded=st.booleans(),
+    scale=st.sampled_from([0.1, 1, 30]),
+    version=st.sampled_from([1, 2, 3, 4]),
+    config=st.none() | st.tuples(*[st.sampled_from([16, 32, 64, 128])] * 2),
+)
+def test_attention(seed, B, Tq, Tk, H, K, dtype, layout, causal, padded, scale, version, config):
+    """Any lengths, widths, layouts, masks and tiles, and scores so large that the weights are ones and zeros."""
+    q = normal(seed, B, Tq, 1, H, K, dtype=dtype, scale=scale)
+    k, v = normal(seed + 1, B, Tk, 2, H, K, dtype=dtype, scale=scale).unbind(2)
+    (q,), (k, v) = LAYOUTS[layout](q).unbind(2), LAYOUTS[layout](torch.stack([k, v], 2)).unbind(2)
+    lengths = (
+        torch.randint(1, Tk + 1, (B, 2), generator=torch.Generator().manual_seed(seed % 2**63)) if padded else None
+    )
+    mask = {"causal": causal, "lengths": None if lengths is None else lengths.to(DEVICE)[:, 1]}
+    tiles = config and {"BLOCK_M": config[0], "BLOCK_N": config[1], "num_warps": 4, "num_stages": 1}
+    largest_score = (torch.einsum("bqhk,bthk->bhqt", q.double(), k.double()).abs().max() / K**0.5).item()
+    kernel = functools.partial(attention, **mask, version=version, config=tiles)
+    check(kernel, torch_ops.attention, [q, k, v], largest_score, **mask)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("T", LONG)
+def test_attention_at_the_lengths_of_large_pictures(T, dtype):
+    qkv = normal(T, 1, T, 3, 1, 64, dtype=dtype).unbind(2)
+    check(attention, torch_ops.attention, qkv)
+    check(functools.partial(attention, causal=True), torch_ops.attention, qkv, causal=True)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_size_of_tiles_changes_nothing(causal, version):
+    qkv = normal(0, 2, 77, 3, 2, 32, dtype=torch.float16).unbind(2)
+    for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates()}.values():
+        kernel = functools.partial(attention, causal=causal, version=version, config=config)
+        check(kernel, torch_ops.attention, qkv, causal=causal)
+
+
+def test_attention_of_one_query_after_many_keys():
+    """What the last block computes: one query a sequence, which sees the keys up to the end of the text."""
+    q, k, v = normal(0, 3, 1, 2, 32), *normal(1, 3, 77, 2, 2, 32).unbind(2)
+    lengths = torch.tensor([1, 16, 77], device=DEVICE)
+    check(functools.partial(attention, lengths=lengths), torch_ops.attention, [q, k, v], lengths=lengths)
