@@ -100,7 +100,7 @@ print(inspect.getsource(contrastive_loss))
 
 # %% [markdown]
 # `ops` chooses NumPy or torch. `label_smoothing` is a share $s$ of each target that is spread evenly over all $N$
-# candidates, so that the model is not pushed to be completely sure: 0 for CLIP, 0.1 for [ALIGN](11_other_towers.md).
+# candidates, so that the model is not pushed to be completely sure: 0 for CLIP, 0.1 for [ALIGN](11b_align.md).
 # Every target $y$ is then $s/N$, plus $1 - s$ on the diagonal, and the cross-entropy of a row with its softmax
 # $p_{ij}$ is
 #

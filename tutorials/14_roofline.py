@@ -162,7 +162,7 @@ assert costs["fc"] == (2 * rows * W * D, 4 * (rows * D + W * D + W + rows * W))
 # ## A profile
 #
 # That is the work. Where does the time go? A tower is a function whose first argument, `ops`, is the module that it
-# computes with; [11](11_other_towers.md) gave it operations that count. Now we give it operations that measure time.
+# computes with; [11b](11b_align.md) gave it operations that count. Now we give it operations that measure time.
 # `linear` includes its activation, so we separate the two.
 #
 # From here on everything runs on **one core**. NumPy runs a matrix product on all cores and everything else on one,

@@ -20,9 +20,9 @@ RENDERED = HERE / "rendered"
 NOTEBOOKS = HERE / "notebooks"
 INDEX = HERE / "README.md"
 LARGEST = 300_000  # bytes that a page with its pictures may have, and a notebook
-PAGE_LINK = re.compile(r"(?<=\]\()(\d\d_\w+)\.md")  # a link from one page to another
+PAGE_LINK = re.compile(r"(?<=\]\()(\d\d[a-z]?_\w+)\.md")  # a link from one page to another
 HEADER = re.compile(
-    r"# %% \[markdown\] # (?P<title>\d\d · .+?) - \*\*Builds\*\*: (?P<builds>.+?)\."
+    r"# %% \[markdown\] # (?P<title>\d\d[a-z]? · .+?) - \*\*Builds\*\*: (?P<builds>.+?)\."
     r" - \*\*Time\*\*: (?P<seconds>\d+) s on 2 cores\. - \*\*Needs\*\*: (?P<needs>.+?)\. - \*\*Before\*\*: "
 )
 INTRODUCTION = """\
@@ -97,7 +97,7 @@ class Tutorial:
 
 def tutorials():
     """All tutorials, in order. Raises ValueError naming a script with an incomplete header."""
-    return [_read(path) for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
+    return [_read(path) for path in sorted(HERE.glob("[0-9][0-9]*_*.py"))]
 
 
 def _read(path):

@@ -1,4 +1,4 @@
-"""Figures of two towers: their shapes, their parameters, and their accuracy after each block."""
+"""Figures of towers: their shapes, their parameters, their accuracy after each block, what they cost and reach."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -75,6 +75,39 @@ def flow(towers, meeting):
     _box(ax, 0.5, rows + 0.1, meeting[0], ("B",), f"{meeting[1]}: 1 parameter; {total:,} in all", GREY)
     ax.set(xlim=(-0.02, 1 + BOX + 0.02), ylim=(rows + 0.8, -0.45))
     ax.set_axis_off()
+    return figure
+
+
+@styled
+def comparison(towers, unscored):
+    """Published accuracy against the operations for one picture; the area of a point shows its parameters.
+
+    towers {family: [(name, GFLOPs, accuracy in percent, parameters), ...]}, the lower curve first · unscored (name,
+    GFLOPs) of a tower whose accuracy is not known
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 5.4))
+    for (family, points), colour, below in zip(towers.items(), (BLUE, ORANGE), (True, False)):
+        _, flops, accuracies, sizes = zip(*points)
+        ax.plot(flops, accuracies, color=colour, label=family, zorder=1)
+        ax.scatter(flops, accuracies, [size / 4e5 for size in sizes], color=colour, linewidth=0, zorder=2)
+        for name, x, y, size in points:
+            away = 0.8 * (size / 4e5 / 3.14) ** 0.5 + 2  # of a point's radius, in points
+            ax.annotate(
+                name, (x, y), (away, -away) if below else (-away, away), textcoords="offset points",
+                ha="left" if below else "right", va="top" if below else "bottom", fontsize=12,
+            )  # fmt: skip
+    name, x = unscored
+    ax.axvline(x, color=GREEN, linestyle="--", linewidth=1.5, zorder=0)
+    ax.annotate(
+        f"{name}\naccuracy not known", (x, 0.98), (7, 0), xycoords=("data", "axes fraction"),
+        textcoords="offset points", va="top", fontsize=12, color=GREEN,
+    )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_xticks([10, 20, 50, 100, 200, 500], [10, 20, 50, 100, 200, 500])
+    ax.minorticks_off()
+    ax.set(xlim=(5, 1100), ylim=(57.5, 79.5), yticks=range(60, 80, 5), xlabel="GFLOPs for one picture")
+    ax.set_ylabel("zero-shot accuracy on ImageNet, top-1 in %")
+    ax.legend(loc="lower right")
     return figure
 
 
