@@ -69,7 +69,7 @@ def resize_and_crop(image, size):
 def normalize(pixels):
     """(x / 255 - mean) / std: pixels (..., 3) uint8 -> (..., 3) float32."""
     x = pixels.astype(np.float32) / np.float32(255)
-    return (x - np.float32(MEAN)) / np.float32(STD)
+    return (x - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
 
 
 # `normalize` of each of the 256 values in each channel, (3, 256)

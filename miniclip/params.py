@@ -11,7 +11,7 @@ def flatten(tree, prefix=""):
     if not isinstance(tree, (dict, list)):
         return {prefix: tree}
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    flat = {}
+    flat: dict = {}
     for key, branch in items:
         flat |= flatten(branch, f"{prefix}.{key}" if prefix else str(key))
     return flat
@@ -19,7 +19,7 @@ def flatten(tree, prefix=""):
 
 def unflatten(flat):
     """{flat name: leaf} -> tree, the inverse of `flatten`; keys 0, 1, 2, ... become a list."""
-    tree = {}
+    tree: dict = {}
     for name, leaf in flat.items():
         *path, last = name.split(".")
         branch = tree

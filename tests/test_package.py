@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -69,12 +70,10 @@ def wheel(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the sources, without files from other builds."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("miniclip", "kernels", "weights"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    """A copy of the checkout, without environments and what other builds made."""
+    source = tmp_path_factory.mktemp("checkout") / "miniclip"
+    made = shutil.ignore_patterns(".*", "__pycache__", "build", "site", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=made)
     return source
 
 
@@ -114,11 +113,27 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
     }
 
 
-def test_the_sdist_builds_the_same_wheel(wheel, source, tmp_path):
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory):
+    target = tmp_path_factory.mktemp("sdist")
     code = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=source, check=True, capture_output=True)
-    (sdist,) = tmp_path.glob("*.tar.gz")
+    subprocess.run([sys.executable, "-c", code, target], cwd=source, check=True, capture_output=True)
+    (path,) = target.glob("*.tar.gz")
+    return path
+
+
+def test_the_sdist_builds_the_same_wheel(wheel, sdist, tmp_path):
     assert wheel_of(sdist, tmp_path) == wheel
+
+
+def test_the_sdist_holds_the_whole_checkout(source, sdist):
+    """Tests and tutorials too, and what they need."""
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()}
+    files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    made = re.compile(r"build/|miniclip\.egg-info/|PKG-INFO$|setup\.cfg$")  # by setuptools
+    assert {name for name in held if not made.match(name)} == {name for name in files if not made.match(name)}
+    assert not any(name.startswith(("build/", ".")) for name in held)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md"])

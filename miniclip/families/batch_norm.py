@@ -65,7 +65,7 @@ def unfold(tensors, endings, eps):
 
 def _pairs(tensors, endings):
     """[(convolution, its BatchNorm)] for every module whose name is that of one of the two."""
-    pairs = {}  # a dict and not a set, to keep the order
+    pairs: dict = {}  # a dict and not a set, to keep the order
     for module in (name.rpartition(".")[0] for name in tensors):
         for conv, norm in endings:
             if module.endswith((f".{conv}", f".{norm}")):

@@ -61,15 +61,11 @@ def _can_be_joined(parts):
 def restore(flat, table):
     """The inverse of `rename`: {our name: array} -> {their name: array}, in the table's order."""
     blocks = sorted({int(number) for name in flat for number in NUMBERS.findall(name)})
-    restored = {}
+    restored: dict = {}
     for ours, theirs in table.items():
         for block in blocks if "{}" in ours else [""]:
             x = flat.get(ours.format(block))
             if x is not None:
-                parts = (
-                    np.split(x, len(theirs)) if len(theirs) > 1 else [x.T if isinstance(theirs[0], Transposed) else x]
-                )
-                restored |= {
-                    str(name).format(block): part for name, part in zip(theirs, parts)
-                }  # files have plain names
+                parts = np.split(x, len(theirs)) if len(theirs) > 1 else [_turned(x, theirs)]
+                restored |= {str(name).format(block): part for name, part in zip(theirs, parts)}
     return restored

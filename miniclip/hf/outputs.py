@@ -3,7 +3,8 @@
 torch is imported only if the user passes tensors or asks for them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,12 @@ from miniclip.errors import InputError
 class BatchEncoding(dict):
     """The output of a processor, by key or attribute; the input of a model: `model(**inputs)`."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name not in self:
             raise AttributeError(f"this encoding has no {name}, only {', '.join(self)}")
         return self[name]
 
-    def to(self, *args, **kwargs):
+    def to(self, *args: Any, **kwargs: Any) -> "BatchEncoding":
         """Tensor.to for all tensors; integers keep their dtype. Returns the same object."""
         for name, x in self.items():
             if is_tensor(x):
@@ -30,15 +31,15 @@ class BatchEncoding(dict):
 class ModelOutput(Mapping):
     """The output of a model, by attribute, key or position. A value that is None has neither key nor position."""
 
-    def __init__(self, **values):
+    def __init__(self, **values: Any):
         self._values = values
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
             raise AttributeError(f"this output has no {name}, only {', '.join(self._values)}")
         return self._values[name]
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
             if self._values.get(key) is None:
                 raise KeyError(key)
@@ -50,16 +51,16 @@ class ModelOutput(Mapping):
         value = self[name]
         return value.to_tuple() if isinstance(value, ModelOutput) else value
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return (name for name, value in self._values.items() if value is not None)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(1 for _ in self)  # not len(list(self)): list() calls __len__
 
     def __repr__(self):
         return f"ModelOutput({', '.join(self)})"
 
-    def to_tuple(self):
+    def to_tuple(self) -> tuple:
         """The values in order, as a tuple; outputs among them become tuples too."""
         return self[:]
 
@@ -115,7 +116,7 @@ def as_batch(lists, return_tensors):
         return BatchEncoding(lists)
     if return_tensors not in ("np", "pt"):
         raise InputError(f"return_tensors is {return_tensors!r}, expected 'np', 'pt' or None")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, rows in lists.items():
         try:
             arrays[name] = np.asarray(rows) if len(rows) else np.zeros((0, 0), int)

@@ -20,8 +20,8 @@ def with_image_size(config, tree, image_size):
     visual = config.visual
     dataclasses.replace(visual, image_size=image_size, resized=1 << 15)  # raises InputError if it is not a size
     sides = zip(pair(image_size), pair(visual.image_size), pair(visual.resized))
-    resized = tuple(round(new * resized / old) for new, old, resized in sides)
-    visual = dataclasses.replace(visual, image_size=image_size, resized=square(resized))
+    height, width = (round(new * resized / old) for new, old, resized in sides)
+    visual = dataclasses.replace(visual, image_size=image_size, resized=square((height, width)))
     return dataclasses.replace(config, visual=visual), tree
 
 
