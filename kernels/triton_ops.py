@@ -52,7 +52,7 @@ def asarray(x, *, device=None, dtype=None):
     return x
 
 
-to_numpy = torch_ops.to_numpy
+to_numpy, peak = torch_ops.to_numpy, torch_ops.peak
 
 
 def capture(function, parameters, *, batch_invariant=False):

@@ -4,6 +4,7 @@ Builds on the towers (wiring) and an ops module (arithmetic). `miniclip.load` re
 pictures are prepared in `image`, texts become tokens in `tokenizer`.
 """
 
+import importlib
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from types import ModuleType
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from miniclip import inputs
 from miniclip import params as parameter_tree
-from miniclip.config import ModelConfig, pair
+from miniclip.config import ModelConfig
 from miniclip.errors import InputError
 from miniclip.ops import Array
 from miniclip.tokenizer import Tokenizer
 
 Trace = Callable[[str, Array], None]
+WIDE: dict[str | None, str] = {"float16": "float32", "bfloat16": "float32"}  # the dtype of scales and logits
 
 
 class CLIP:
@@ -44,61 +47,57 @@ class CLIP:
     ):
         self.config, self.ops, self._tokenizer = config, ops, tokenizer
         self.backend, self.dtype, self.batch_invariant = ops.NAME, dtype, batch_invariant
-        self.params = parameter_tree.tree_map(lambda x: ops.asarray(x, device=device, dtype=dtype), params)
+        # scales, the only scalars, are float32 at least: in bfloat16 ln(100) would be 4.594
+        self.params = parameter_tree.tree_map(
+            lambda x: ops.asarray(x, device=device, dtype=dtype if len(x.shape) else WIDE.get(dtype, dtype)), params
+        )
         first = next(iter(parameter_tree.flatten(self.params).values()))
         self.device = getattr(first, "device", None)  # pictures and texts go there too; None inside jax.jit
-        # each tower is a function of a batch, as fast as the backend can make it; part.tower is a module: vit, text
-        self._encode = {}
-        for name, part, function in (("visual", config.visual, "encode_image"), ("text", config.text, "encode_text")):
-            if name in self.params:
-                encode = partial(getattr(part.tower, function), ops, config=part)
-                self._encode[name] = ops.capture(encode, self.params[name], batch_invariant=batch_invariant)
+        # each tower is a function of a batch, as fast as the backend can make it; config.visual.tower is a module: vit
+        capture = partial(ops.capture, batch_invariant=batch_invariant)
+        if "visual" in self.params:
+            encode_image = partial(config.visual.tower.encode_image, ops, config=config.visual)
+            self._encode_image = capture(encode_image, self.params["visual"])
+        if "text" in self.params:
+            encode_text = partial(config.text.tower.encode_text, ops, config=config.text)
+            self._encode_text = capture(encode_text, self.params["text"])
 
-    def encode_image(self, images: Array, *, trace: Trace | None = None) -> Array:
+    def __reduce__(self):  # captured functions cannot be pickled: they are made again
+        tokenizer = vars(self).get("tokenizer", self._tokenizer)
+        options = {"tokenizer": tokenizer, "dtype": self.dtype, "batch_invariant": self.batch_invariant}
+        return _again, (type(self), self.config, self.params, self.ops.__name__, options)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.config}, {self.backend}, {self.dtype} on {self.device or 'cpu'})"
+
+    def encode_image(self, images: Array, normalize: bool = False, *, trace: Trace | None = None) -> Array:
         """Pictures to features: images (B, C, height, width) float, as `image.Preprocess` makes them -> (B, E).
 
-        Features are not normalised. `trace(name, value)` sees every stage, see `towers/vit.py` or `resnet.py`. Raises
-        InputError for another shape and for a model without an image tower.
+        `normalize`: features of length one. `trace(name, value)` sees every stage, see `towers/vit.py` or `resnet.py`.
+        Raises InputError for another shape, for pixels that are infinite or not numbers, and without an image tower.
         """
         config = self._tower("visual")
-        C, (height, width) = config.channels, pair(config.image_size)
-        images = self.ops.asarray(images, device=self.device)
-        if not str(images.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
-            raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
-        images = self.ops.asarray(images, dtype=self.dtype)  # only now: it would make floats of pixels
-        if (shape := tuple(images.shape))[1:] != (C, height, width):
-            raise InputError(f"images are {shape}, expected (B, C, height, width) = (B, {C}, {height}, {width})")
-        return self._encode["visual"](images, trace=trace)  # (B, E)
+        images = inputs.pictures(self.ops, images, config, device=self.device, dtype=self.dtype)
+        x = self._encode_image(images, trace=trace)  # (B, C, height, width) -> (B, E)
+        return self.ops.l2_normalize(x) if normalize else x
 
-    def encode_text(self, tokens: Array, *, lengths: Array | None = None, trace: Trace | None = None) -> Array:
+    def encode_text(
+        self, tokens: Array, normalize: bool = False, *, lengths: Array | None = None, trace: Trace | None = None
+    ) -> Array:
         """Texts to features: tokens (B, T) int, as `tokenize` makes them -> (B, E).
 
-        Features are not normalised. T may be anything up to the context length. `trace(name, value)` sees every
+        `normalize`: features of length one. T may be anything up to the context length. `trace(name, value)` sees every
         stage, see `towers/text.py`; `lengths` (B,) int masks padding for the trace alone, and changes no feature.
         Raises InputError for another shape, for ids outside the vocabulary and for a model without a text tower.
         """
-        config, tokens = self._check_tokens(tokens)
+        config = self._tower("text")
+        tokens = inputs.tokens(self.ops, tokens, config)  # (B, T)
         end = config.tower.end_of_text(tokens, config.eot_token_id)  # (B,)
         if trace is None:  # nothing after the last end is needed, and before it causal attention sees no padding
             tokens, lengths = tokens[:, : config.tower.length(end, self.ops.LENGTH_STEP)], None
         tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
-        return self._encode["text"](tokens, end, lengths=lengths, trace=trace)  # (B, E)
-
-    def _check_tokens(self, tokens):
-        """(the text tower's configuration, tokens as an ndarray); InputError if they are not a batch of tokens."""
-        config = self._tower("text")
-        # Checked in NumPy: asking a GPU for a number means waiting for it. (Only torch's tensors have `cpu`.)
-        tokens = np.asarray(self.ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens)
-        if tokens.dtype.kind not in "iu":
-            raise InputError(f"tokens are of {tokens.dtype}, expected integers: texts must go through tokenize first")
-        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
-            raise InputError(f"tokens are {tokens.shape}, expected (B, T) with 1 <= T <= {config.context_length}")
-        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < config.vocab_size:
-            raise InputError(
-                f"token ids run from {tokens.min()} to {tokens.max()}, "
-                f"but the vocabulary has ids 0 to {config.vocab_size - 1}: was another tokenizer used?"
-            )
-        return config, tokens
+        x = self._encode_text(tokens, end, lengths=lengths, trace=trace)  # (B, T), (B,) -> (B, E)
+        return self.ops.l2_normalize(x) if normalize else x
 
     def __call__(self, images: Array, tokens: Array) -> tuple[Array, Array]:
         """(logits_per_image (B, N), logits_per_text (N, B)) of B pictures and N texts; softmax gives probabilities."""
@@ -106,11 +105,18 @@ class CLIP:
         return logits, logits.T
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
-        """exp(logit_scale) · cosines: features (B, E) and (N, E), normalised or not -> (B, N)."""
-        image_features, text_features = (
-            self.ops.asarray(x, device=self.device, dtype=self.dtype) for x in (image_features, text_features)
-        )
-        return self.ops.similarity(image_features, text_features, self.logit_scale)
+        """exp(logit_scale) · cosines: features (B, E) and (N, E), normalised or not -> (B, N), float32 at least.
+
+        Features of any finite length have the right cosines; a feature of zeros has the cosine 0 with every other.
+        """
+        image_features, text_features, scale = self._wide(image_features, text_features, self.logit_scale)
+        return self.ops.similarity(image_features, text_features, scale)
+
+    def _wide(self, image_features, text_features, scale):
+        """The same three in the dtype of logits; InputError if the features are not (B, E) and (N, E)."""
+        options = {"device": self.device, "dtype": WIDE.get(self.dtype, self.dtype)}
+        read: Any = partial(inputs.features, self.ops, embed_dim=self.config.embed_dim, **options)
+        return read(image_features), read(text_features), self.ops.asarray(scale, **options)
 
     @property
     def logit_scale(self) -> Array:
@@ -140,3 +146,7 @@ class CLIP:
         if config is None:
             raise InputError(f"this model has no {name} tower; load the whole model to use both")
         return config
+
+
+def _again(kind, config, params, ops, options):
+    return kind(config, params, importlib.import_module(ops), **options)

@@ -1,6 +1,8 @@
 """CLIP and miniclip.load: the interface of OpenAI's package, and clear errors."""
 
+import copy
 import math
+import pickle
 import re
 
 import numpy as np
@@ -71,6 +73,92 @@ def test_torch_computes_in_bfloat16(picture):
     a, b = (model.encode_image(preprocess([picture])) for model in (half, full))
     assert a.dtype == torch.bfloat16
     assert torch.cosine_similarity(a.float(), b).item() > 0.99
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_scales_and_logits_are_float32_whatever_the_dtype_of_the_towers(backend, dtype, picture):
+    """Of the scale in 16 bits, ln(100) would be 4.594 in bfloat16: logits 1% too low."""
+    (half, preprocess), (full, _) = (miniclip.load(backend=backend, dtype=d) for d in (dtype, "float32"))
+    assert "float32" in str(half.logit_scale.dtype) and float(half.logit_scale) == float(full.logit_scale)
+    images, texts = preprocess([picture]), half.tokenize(["a red square", "a blue circle"])
+    features = half.encode_image(images), half.encode_text(texts)
+    logits = half.ops.to_numpy(half(images, texts)[0])
+    exact = full.logits(*(np.asarray(half.ops.to_numpy(x), np.float32) for x in features))
+    np.testing.assert_allclose(logits, full.ops.to_numpy(exact), rtol=1e-6)
+    assert {str(x.dtype).removeprefix("torch.") for x in features} == {dtype} and logits.dtype == np.float32
+
+
+def test_features_of_length_one(loaded, picture):
+    model, preprocess = loaded
+    for encode, x in ((model.encode_image, preprocess([picture])), (model.encode_text, model.tokenize("a red square"))):
+        plain, unit = (model.ops.to_numpy(encode(x, normalize=wanted)) for wanted in (False, True))
+        np.testing.assert_allclose(unit, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_models_can_be_copied_and_pickled(loaded, again, picture):
+    model, preprocess = loaded
+    twin = again(model)
+    assert type(twin) is type(model) and twin.ops is model.ops and twin.config == model.config
+    images, text = preprocess([picture]), model.tokenize("a red square")
+    for ours, other in zip(model(images, text), twin(images, twin.tokenize("a red square"))):
+        np.testing.assert_array_equal(model.ops.to_numpy(ours), model.ops.to_numpy(other))
+    assert twin.params["text"]["embed"]["table"] is not model.params["text"]["embed"]["table"]
+
+
+def test_a_model_says_what_it_is(loaded):
+    model, _ = loaded
+    assert re.match(r"CLIP\(CLIPConfig\(visual=VisionConfig\(image_size=48", repr(model))
+    assert repr(model).endswith(f"{model.backend}, float32 on {model.device or 'cpu'})")
+
+
+@pytest.mark.parametrize("pixel", [1e30, -1e30, math.nan, math.inf])
+def test_pixels_that_no_preprocessing_makes_are_refused(loaded, pixel):
+    images = np.zeros((2, 3, 48, 48), np.float32)
+    images[1, 2, 3, 4] = pixel
+    with pytest.raises(miniclip.InputError, match=r"images have a pixel of .*, expected numbers near 0"):
+        loaded[0].encode_image(images)
+
+
+@pytest.mark.parametrize("given", [None, [[1.0, 2.0], [1.0]], "a picture", object()])
+def test_what_is_no_array_is_refused(loaded, given):
+    model, _ = loaded
+    E = model.config.embed_dim
+    for call in (model.encode_image, model.encode_text, lambda x: model.logits(x, np.zeros((1, E), np.float32))):
+        with pytest.raises(miniclip.InputError, match=r"images|tokens|features"):
+            call(given)
+
+
+def test_features_of_another_width_are_refused(loaded):
+    model, _ = loaded
+    right = np.ones((2, model.config.embed_dim), np.float32)
+    for features in ((right, right[:, :-1]), (right[:, :-1], right), (right[0], right)):
+        with pytest.raises(miniclip.InputError, match=rf"expected \(n, {model.config.embed_dim}\): are they another"):
+            model.logits(*features)
+
+
+def test_a_trace_keeps_no_text(picture):
+    """torch.jit and exporters would keep the text that they were shown; pictures can be traced."""
+    model, preprocess = miniclip.load(backend="torch")
+    tokens = torch.from_numpy(model.tokenize("a red square"))
+    for trace in (torch.jit.trace, torch.export.export):
+        with pytest.raises(Exception, match=r"would keep this one for ever|trace"):
+            trace(AsModule(model.encode_text), (tokens,))
+    images = preprocess([picture])
+    traced = torch.jit.trace(AsModule(model.encode_image), (images,))
+    torch.testing.assert_close(traced(2 * images), model.encode_image(2 * images))
+
+
+class AsModule(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 def test_no_pictures_and_no_texts_give_no_features(loaded):

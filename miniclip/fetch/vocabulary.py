@@ -1,8 +1,8 @@
 """Finds or fetches the official vocabulary: OpenAI's bpe_simple_vocab_16e6.txt.gz is not part of this package."""
 
 import functools
-import importlib.util
 import os
+import sys
 from pathlib import Path
 
 from miniclip.errors import InputError
@@ -25,10 +25,9 @@ def find(path=None):
                 raise InputError(f"{source}: no such file: {given}")
             return Path(given)
     name = manifest()["vocabulary"]["file"]
-    try:
-        package = importlib.util.find_spec("clip")  # does not import it
-    except ValueError:  # a module clip was made by hand and has no spec
-        package = None
+    # not importlib.util.find_spec: the name may be another module's, as after sys.modules["clip"] = miniclip.clip
+    specs = (finder.find_spec("clip", None) for finder in sys.meta_path)
+    package = next(filter(None, specs), None)
     places = [caches.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
     return next((place / name for place in places if (place / name).is_file()), None)
 

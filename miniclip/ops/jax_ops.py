@@ -49,6 +49,12 @@ def to_numpy(x):
     return np.array(x, np.float32 if x.dtype == jnp.bfloat16 else None)  # a copy: JAX's own memory is read-only
 
 
+def peak(x):
+    if isinstance(x, jax.core.Tracer) or x.size == 0 or {d.platform for d in x.devices()} != {"cpu"}:
+        return 0.0
+    return float(np.abs(x).max())  # of a large array, jnp.max can lose a NaN (jax 0.10, on a CPU)
+
+
 def capture(function, parameters, *, batch_invariant=False):
     refuse_batch_invariant(batch_invariant, NAME)
     compiled = jax.jit(function)  # once for each shape of batch
@@ -224,7 +230,10 @@ def _cells(x):
 
 def l2_normalize(x):
     wide = _wide(x)
-    return (wide / jnp.linalg.norm(wide, axis=-1, keepdims=True)).astype(x.dtype)
+    largest = jax.lax.stop_gradient(jnp.abs(wide).max(axis=-1, keepdims=True))  # the result does not depend on it
+    wide = jnp.ldexp(wide, -jnp.frexp(largest)[1])
+    squares = jnp.square(wide).sum(axis=-1, keepdims=True)
+    return (wide / jnp.sqrt(jnp.maximum(squares, 0.25))).astype(x.dtype)
 
 
 def similarity(image_features, text_features, logit_scale):

@@ -14,8 +14,9 @@ def relu(x):
 
 
 def sigmoid(x):
-    """σ(x) = 1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2; the second form cannot overflow; any shape."""
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
+    """σ(x) = 1 / (1 + exp(-x)); any shape."""
+    with np.errstate(over="ignore"):  # exp(89) is infinite in float32, and 1 / ∞ is the right 0
+        return 1 / (1 + np.exp(-x))
 
 
 def silu(x):

@@ -1,17 +1,34 @@
 """The reference, continued: the operations of convolutional towers. `numpy_ops` exports them.
 
-Builds on NumPy alone. The towers that use them are `miniclip.towers.resnet` and `efficientnet`. There is no BatchNorm:
-after training it is only a factor and a bias, which `families.batch_norm` folds into the convolution before it.
+Builds on NumPy and `numpy_activations`. The towers that use them are `miniclip.towers.resnet` and `efficientnet`. There
+is no BatchNorm: after training it is only a factor and a bias, which `families.batch_norm` folds into the convolution
+before it.
 """
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from miniclip.ops.numpy_activations import ACTIVATIONS
+
 COLUMNS = 1 << 18  # numbers in columns at a time: as many as fit in the cache of one processor core
 
 
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
+    """activation(x ⋆ weight + bias + residual), the last three only if given; `convolve` has the ⋆.
+
+    x (B, C, height, width) · weight (O, C/groups, k, k) · bias (O,) · residual and result (B, O, Gy, Gx) · activation a
+    name in `numpy_activations.ACTIVATIONS`.
+    """
+    x = convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
+    if bias is not None:
+        x += bias[:, None, None]
+    if residual is not None:
+        x += residual
+    return x if activation is None else ACTIVATIONS[activation](x)
+
+
 def convolve(x, weight, stride, padding, groups):
-    """x ⋆ weight, a convolution without bias (a cross-correlation, as in all libraries): for `numpy_ops.conv2d`.
+    """x ⋆ weight, a convolution without bias (a cross-correlation, as in all libraries).
 
     (x ⋆ weight)[b, o, r, s] = Σ_c Σ_i Σ_j weight[o, c, i, j] · x[b, c, r·stride + i - padding, s·stride + j - padding]
 

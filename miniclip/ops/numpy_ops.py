@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
-from miniclip.ops import numpy_activations, numpy_conv
+from miniclip.ops import numpy_activations
 from miniclip.ops.numpy_activations import gelu, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
-from miniclip.ops.numpy_conv import avg_pool2d, global_avg_pool2d, grid_tokens  # noqa: F401
+from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.runtime.chunks import in_chunks
 
 NAME = "numpy"
@@ -35,6 +35,11 @@ def asarray(x, *, device=None, dtype=None):
 def to_numpy(x):
     """This backend's array `x` as an ndarray."""
     return x
+
+
+def peak(x):
+    """The largest absolute value in x, a float; 0 where nobody knows it yet: on a GPU, or in code that is traced."""
+    return float(max(x.max(initial=0), -x.min(initial=0)))
 
 
 def capture(function, parameters, *, batch_invariant=False):
@@ -179,28 +184,15 @@ def attention(q, k, v, *, causal=False, lengths=None):
     return x.transpose(0, 2, 1, 3)  # (B, Tq, H, K)
 
 
-# ----------------------------------------------------------------------- parts of a convolutional tower
-
-
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None, activation=None):
-    """activation(x ⋆ weight + bias + residual), the last three only if given; `numpy_conv.convolve` has the ⋆.
-
-    x (B, C, height, width) · weight (O, C/groups, k, k) · bias (O,) · residual and result (B, O, Gy, Gx).
-    """
-    x = numpy_conv.convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
-    if bias is not None:
-        x += bias[:, None, None]
-    if residual is not None:
-        x += residual
-    return x if activation is None else ACTIVATIONS[activation](x)
-
-
 # ------------------------------------------------------------------------------------- the shared space
 
 
 def l2_normalize(x):
-    """x / ‖x‖₂ over the last axis: rows of length one, so that their products are cosines; any shape."""
-    return x / np.sqrt(np.square(x).sum(axis=-1, keepdims=True))
+    """x / ‖x‖₂ over the last axis: rows of length one, so that products are cosines; any shape. Zeros stay zeros."""
+    # plain: x / sqrt(sum(square(x))). Squares of 1e30 or 1e-30 are no floats: first divide each row by the power of
+    # two that brings its largest number into [0.5, 1), which is exact
+    x = np.ldexp(x, -np.frexp(np.abs(x).max(axis=-1, keepdims=True))[1])
+    return x / np.maximum(np.sqrt(np.square(x).sum(axis=-1, keepdims=True)), 0.5)
 
 
 def similarity(image_features, text_features, logit_scale):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from miniclip.errors import InputError
 from miniclip.ops import refuse_batch_invariant
 
 NAME = "torch"
@@ -30,9 +31,27 @@ def asarray(x, *, device=None, dtype=None):
 
 
 def to_numpy(x):
-    """`x` as an ndarray; bfloat16, which NumPy does not have, becomes float32."""
+    """`x` as an ndarray; bfloat16, which NumPy does not have, becomes float32.
+
+    Raises InputError in code that torch.jit traces or torch.onnx exports: it would keep these numbers for ever.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        raise InputError(
+            "a model reads texts in NumPy, so that a trace or an export would keep this one for ever: trace its tower, "
+            "miniclip.towers.text.encode_text(ops, tokens, end, **parameters, config=...)"
+        )
     x = x.detach().cpu()
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def peak(x):
+    if x.numel() == 0 or x.device.type != "cpu" or _is_traced():
+        return 0.0
+    return x.detach().abs().max().item()
+
+
+def _is_traced():
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def capture(function, parameters, *, batch_invariant=False):
@@ -169,7 +188,10 @@ def grid_tokens(x, position_embedding):
 
 
 def l2_normalize(x):
-    return x / x.norm(dim=-1, keepdim=True)
+    largest = x.detach().abs().amax(dim=-1, keepdim=True)  # a constant: the result does not depend on it
+    # not ldexp(x, ...): its gradient is 0 for negative exponents (torch 2.13)
+    x = x * torch.ldexp(torch.ones_like(largest), -torch.frexp(largest).exponent.clamp(min=-125))
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=0.5)
 
 
 def similarity(image_features, text_features, logit_scale):

@@ -157,19 +157,19 @@ def pictures(rows, seed=0):
 def test_recorded_towers_give_what_they_give_unrecorded(model):
     for rows in (1, 5, 8, 3, 64, 1, 65):
         images = model.ops.asarray(pictures(rows, rows), dtype="float16")
-        expected = model._encode["visual"].function(images)
+        expected = model._encode_image.function(images)
         torch.testing.assert_close(model.encode_image(images), expected, rtol=0, atol=2e-2)
     texts = ["a red heart", "a blue circle above a green star", "x", "a small yellow cross"]
     for count in (1, 3, 4):
         one_by_one = torch.cat([model.encode_text(model.tokenize(text)) for text in texts[:count]])
         torch.testing.assert_close(model.encode_text(model.tokenize(texts[:count])), one_by_one, rtol=0, atol=2e-2)
-    assert 1 <= len(model._encode["visual"].recordings) <= 6
+    assert 1 <= len(model._encode_image.recordings) <= 6
 
 
 @on_gpu
 def test_results_survive_later_batches_and_other_streams(model):
     images = [model.ops.asarray(pictures(4, seed), dtype="float16") for seed in range(6)]
-    alone = [model._encode["visual"].function(x) for x in images]
+    alone = [model._encode_image.function(x) for x in images]
     torch.cuda.synchronize()
     results = []
     for i, x in enumerate(images):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from miniclip import inputs
 from miniclip.errors import InputError
 from miniclip.families.align.config import ALIGNConfig
 from miniclip.model import CLIP, Trace
@@ -25,41 +26,38 @@ class ALIGN(CLIP):
     def encode_text(
         self,
         tokens: Array,
+        normalize: bool = False,
         *,
         lengths: Array | None = None,
         token_types: Array | None = None,
         trace: Trace | None = None,
     ) -> Array:
-        """Texts to features: tokens (B, T) int -> (B, E), not normalised.
+        """Texts to features: tokens (B, T) int -> (B, E), with `normalize` of length one.
 
         Tokens after a text's length are padding: `lengths` (B,) int from 1 to T; None: padding ids at the end do not
         count. `token_types` (B, T) int; None: all 0. `trace(name, value)` sees every stage, see `towers/bert.py`.
         Raises InputError for another shape, ids outside the vocabulary, or a model without a text tower.
         """
-        config, tokens = self._check_tokens(tokens)
-        end = last_token(tokens, config.pad_token_id) if lengths is None else self._end(lengths, tokens)  # (B,)
+        config = self._tower("text")
+        tokens = inputs.tokens(self.ops, tokens, config)  # (B, T)
+        if lengths is None:
+            end = last_token(tokens, config.pad_token_id)  # (B,)
+        else:
+            end = inputs.lengths(self.ops, lengths, tokens) - 1  # (B,)
         if trace is None:
             kept = text.length(end, self.ops.LENGTH_STEP)
             tokens, token_types = tokens[:, :kept], None if token_types is None else token_types[:, :kept]
         tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
         if token_types is not None:
             token_types = self.ops.asarray(token_types, device=self.device, dtype="int64")
-        return self._encode["text"](tokens, end, token_types=token_types, trace=trace)
-
-    def _end(self, lengths, tokens):
-        lengths = np.asarray(self.ops.to_numpy(lengths) if hasattr(lengths, "cpu") else lengths)
-        B, T = tokens.shape
-        if lengths.shape != (B,) or (B and not 1 <= lengths.min() <= lengths.max() <= T):
-            raise InputError(f"lengths are {lengths.tolist()}, expected a number from 1 to {T} for each of {B} texts")
-        return lengths - 1
+        x = self._encode_text(tokens, end, token_types=token_types, trace=trace)  # (B, E)
+        return self.ops.l2_normalize(x) if normalize else x
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
-        """Cosines / temperature: features (B, E) and (N, E), normalised or not -> (B, N)."""
-        image_features, text_features = (
-            self.ops.l2_normalize(self.ops.asarray(x, device=self.device, dtype=self.dtype))
-            for x in (image_features, text_features)
-        )
-        return self.ops.linear(image_features, text_features) / self.temperature
+        """Cosines / temperature: features (B, E) and (N, E), normalised or not -> (B, N), float32 at least."""
+        image_features, text_features, temperature = self._wide(image_features, text_features, self.temperature)
+        image_features, text_features = map(self.ops.l2_normalize, (image_features, text_features))
+        return self.ops.linear(image_features, text_features) / temperature
 
     @property
     def temperature(self) -> Array:
