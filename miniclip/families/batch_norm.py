@@ -24,7 +24,7 @@ def fold(tensors, endings, eps):
     twice. Convolutions without a BatchNorm stay unchanged. Raises InputError that names a BatchNorm which is
     incomplete, or has a wrong shape, a negative variance or no convolution.
     """
-    for conv, norm in _pairs(tensors, endings):
+    for conv, norm in pairs(tensors, endings):
         if not any(f"{norm}.{part}" in tensors for part in (*VECTORS, COUNT)):
             continue
         weight = _take(tensors, f"{conv}.weight", norm)
@@ -50,7 +50,7 @@ def unfold(tensors, endings, eps):
     Its factor is 1, its mean is 0, and its variance makes √(variance + eps) 1 too: exactly in the arithmetic of the
     official model, and closely enough in that of `fold` to return every weight bit for bit.
     """
-    for conv, norm in _pairs(tensors, endings):
+    for conv, norm in pairs(tensors, endings):
         bias = tensors.pop(f"{conv}.bias", None)
         if bias is None:
             continue
@@ -63,15 +63,15 @@ def unfold(tensors, endings, eps):
     return tensors
 
 
-def _pairs(tensors, endings):
+def pairs(tensors, endings):
     """[(convolution, its BatchNorm)] for every module whose name is that of one of the two."""
-    pairs: dict = {}  # a dict and not a set, to keep the order
+    found: dict = {}  # a dict and not a set, to keep the order
     for module in (name.rpartition(".")[0] for name in tensors):
         for conv, norm in endings:
             if module.endswith((f".{conv}", f".{norm}")):
                 prefix = module.removesuffix(conv).removesuffix(norm)
-                pairs[prefix + conv, prefix + norm] = None
-    return list(pairs)
+                found[prefix + conv, prefix + norm] = None
+    return list(found)
 
 
 def _take(tensors, name, norm, shape=None):

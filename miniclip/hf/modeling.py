@@ -4,21 +4,25 @@ A call returns everything that transformers returns, also the hidden states afte
 `get_image_features` and `get_text_features` compute features only, and are faster.
 """
 
+import copy
 import dataclasses
 import functools
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from miniclip import api, families, ops, params
+from miniclip import families, params
 from miniclip.checkpoints import huggingface
 from miniclip.config import pair
 from miniclip.errors import InputError
-from miniclip.fetch import hub
-from miniclip.hf.outputs import ModelOutput, check_options, converter_like, for_backend
+from miniclip.hf import loading
+from miniclip.hf.initial import random_model
+from miniclip.hf.modules import Module, rebuilt
+from miniclip.hf.outputs import ModelOutput, converter_like, for_backend
 from miniclip.loss import contrastive_loss
+from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
 from miniclip.towers import bert, efficientnet, text, vit
 
@@ -40,105 +44,134 @@ STAGES = {
 }
 
 
-class PreTrainedModel:
-    """The base class of all models.
+class PreTrainedModel(Module):
+    """The base class of all models: a torch.nn.Module on torch's backends.
 
     config  transformers' configuration, an object of `config_class`
-    model   the miniclip.CLIP or ALIGN that computes; None: a new one with random weights
-    backend, device, dtype  of a model with random weights, as in `miniclip.load`
+    model   the miniclip.CLIP or ALIGN whose parameters it takes; None: new ones, which are random
+    backend, device, dtype  of a model with random weights, as in `from_pretrained`
+    seed    for random weights; None: torch.manual_seed counts on torch's backends, elsewhere numpy.random.seed
 
     A call takes transformers' arguments in transformers' order, and `output_hidden_states`, `output_attentions` and
-    `return_dict` by name. Inputs are tensors or arrays, on any device; outputs are of the same kind. Raises
-    InputError.
+    `return_dict` by name; their defaults are those of the configuration. Inputs are tensors or arrays, on any device;
+    outputs are of the same kind. Raises InputError.
     """
 
     config_class: type
-    tower: str | None = None  # "visual" or "text", None for both
+    base_model_prefix = ""
+    main_input_name = "input_ids"
     projected = True  # whether the features are in the space that pictures and texts share
     any_size = False  # whether pictures of other sizes need no `interpolate_pos_encoding`
 
-    def __init__(self, config, model=None, *, backend="auto", device=None, dtype=None):
+    def __init__(
+        self,
+        config: Any,
+        model: CLIP | None = None,
+        *,
+        backend: str = "auto",
+        device: Any = None,
+        dtype: Any = None,
+        seed: int | None = None,
+    ):
+        super().__init__()
         if not isinstance(config, self.config_class):
             raise InputError(f"{type(self).__name__} takes a {self.config_class.__name__}, not {config!r}")
         self.config = config
-        self.model = model or _random(type(self), config, ops.select(backend, device), device, dtype)
-        self._resized = {}
+        self.name_or_path = getattr(config, "name_or_path", "")
+        self._hold(
+            model
+            or loading.take()
+            or random_model(type(self), config, loading.select(backend, device), device, dtype, seed)
+        )
 
     @classmethod
     def from_pretrained(
-        cls, name, *, backend="auto", device=None, dtype=None, torch_dtype=None, cache_dir=None, **options
-    ):
-        """A model with its weights: `name`, `backend`, `device` and `dtype` as in `miniclip.load`; dtype None: float32.
+        cls,
+        name: Any,
+        *args: Any,
+        backend: str = "auto",
+        device: Any = None,
+        dtype: Any = None,
+        config: Any = None,
+        cache_dir: Any = None,
+        **options: Any,
+    ) -> Any:
+        """A model with its weights, in evaluation mode: `name`, `device` and `dtype` as in `miniclip.load`.
 
-        `torch_dtype` is the older name of `dtype`; `cache_dir` is the directory for downloads.
+        backend   "numpy", "torch", "triton", "jax"; "auto": triton for a GPU that it supports, else torch, or numpy if
+                  torch is not installed
+        dtype     None: float32; `torch_dtype` is its older name
+        config    another configuration of the same model: an object, a dictionary or a directory
+        cache_dir  the directory for downloads
+
+        `subfolder`, `variant`, `device_map` (one device), `local_files_only` and `revision="main"` are as in
+        transformers; arguments that change nothing here are ignored, others raise InputError. Arguments of the class
+        itself go on to it.
         """
-        check_options(cls, options)
-        dtype = torch_dtype if dtype is None else dtype
-        path = hub.find(name, cache_dir)
-        config = cls.config_class.from_pretrained(path)
-        model, _ = api.load(path, backend, device, None if dtype == "auto" else dtype, tower=cls.tower)
-        if not cls.projected:
-            model = _one_tower(model, cls.tower)
-        elif model.config.embed_dim is None:
-            raise InputError(f"{path}: has no projection, which {cls.__name__} needs")
-        return cls(config, model)
+        request = loading.Request.of(cls, name, backend, device, dtype, config, cache_dir, options)
+        with loading.giving(request.model(cls)):
+            model = cls(request.config, *args, **request.arguments)
+        model.name_or_path = str(name)
+        return model.eval()
 
-    def save_pretrained(self, directory, **options):
-        """Write config.json and model.safetensors into a directory, which is created if needed."""
-        check_options(type(self), options)
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        tree = params.tree_map(self.model.ops.to_numpy, self.model.params)
+    @classmethod
+    def _from_config(cls, config: Any, **options: Any) -> Any:
+        dtype = options.pop("torch_dtype", None) or options.pop("dtype", None)
+        loading.check_options(cls, options)
+        return cls(config, dtype=dtype)
+
+    def save_pretrained(self, save_directory: Any, state_dict: Any = None, **options: Any) -> None:
+        """Write config.json and model.safetensors into a directory, which is created if needed.
+
+        `state_dict`, if given, has the weights that are written. Raises InputError for `push_to_hub` and other
+        arguments that would change the files.
+        """
+        loading.check_options(type(self), options)
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        model = self.model
+        if state_dict is not None:
+            model = copy.deepcopy(self)
+            model.load_state_dict(state_dict)
+            model = model.model
+        tree = params.tree_map(model.ops.to_numpy, model.params)
         source = {**self.config.to_dict(), "architectures": [type(self).__name__]}
-        huggingface.save_model(directory, self.model.config, tree, source)
+        huggingface.save_model(save_directory, model.config, tree, source)
 
-    def __call__(self, *inputs, **options):
-        return self.forward(*inputs, **options)
+    def get_input_embeddings(self) -> Any:
+        """The module of the token embeddings; of a tower for pictures, that of the patches or the first convolution."""
+        if self.tower != "visual" and self._parts():
+            return self.text_model.get_input_embeddings()
+        part = self.vision_model if self._parts() else self
+        return getattr(part.embeddings, part.input_embeddings)
 
-    def eval(self):
-        """Returns the same model. It is always in evaluation mode, because it has no dropout."""
-        return self
+    def set_input_embeddings(self, value: Any) -> None:
+        """Replace them by a module of the same type."""
+        if self.tower != "visual" and self._parts():
+            return self.text_model.set_input_embeddings(value)
+        part = self.vision_model if self._parts() else self
+        setattr(part.embeddings, part.input_embeddings, value)
 
-    def to(self, device=None, dtype=None):
-        """Move the model to another device or dtype, like a torch module; returns the same object.
+    input_embeddings: str
 
-        If its backend does not run on the device, it gets one that does.
-        """
-        if type(device).__name__ == "dtype":
-            device, dtype = None, device
-        backend = self.model.ops
-        if device is not None and str(device) != str(self.model.device):
-            backend = ops.select(backend.NAME if backend.ANY_DEVICE else "auto", device)
-        else:
-            device = self.model.device
-        dtype = self.model.dtype if dtype is None else ops.dtype_name(dtype, backend)
-        self.model = _rebuilt(self.model, self.model.config, self.model.params, backend, device, dtype)
-        self._clear_copies()
-        return self
+    def get_output_embeddings(self) -> None:
+        """None: these models write no text."""
 
-    def _clear_copies(self):
-        self._resized.clear()
+    def can_generate(self) -> bool:
+        return False
 
     @property
-    def device(self):
-        return self.model.device
-
-    @property
-    def dtype(self):
-        return next(iter(params.flatten(self.model.params).values())).dtype
-
-    def num_parameters(self):
-        """The number of parameters. BatchNorms are folded into their convolutions, and so are not counted."""
-        return sum(int(np.prod(x.shape)) for x in params.flatten(self.model.params).values())
+    def base_model(self) -> Any:
+        return getattr(self, self.base_model_prefix) if self.base_model_prefix in self._parts() else self
 
     # ---------------------------------------------------------------------------------------- running a tower
 
-    def _encode_image(self, pixel_values, interpolate_pos_encoding=False):
+    def _encode_image(self, model, pixel_values, interpolate_pos_encoding=False):
         """A function that encodes these pictures; it takes the options of `encode_image`, such as `trace`."""
         check_present(pixel_values=pixel_values)
-        model = self._of_size(np.shape(pixel_values)[-2:], interpolate_pos_encoding)
+        model = self._of_size(model, np.shape(pixel_values)[-2:], interpolate_pos_encoding)
         return functools.partial(model.encode_image, for_backend(pixel_values, model.ops))
 
-    def _encode_text(self, input_ids, attention_mask=None, *others):
+    def _encode_text(self, model, input_ids, attention_mask=None, *others):
         """A function that encodes these texts; it takes the options of `encode_text`, such as `trace`."""
         check_present(input_ids=input_ids)
         try:
@@ -148,25 +181,48 @@ class PreTrainedModel:
         lengths = None
         if attention_mask is not None:
             lengths = _lengths(np.asarray(for_backend(attention_mask, numpy_ops)), tokens)
-        return functools.partial(self.model.encode_text, tokens, **self._text_options(tokens, lengths, *others))
+        return functools.partial(model.encode_text, tokens, **self._text_options(model, tokens, lengths, *others))
 
-    def _text_options(self, tokens, lengths):
+    def _text_options(self, model, tokens, lengths):
         """The other arguments of `encode_text`: lengths (B,), None if there is no attention_mask. tokens is (B, T)."""
-        ends = text.end_of_text(tokens, self.model.config.text.eot_token_id)
+        ends = text.end_of_text(tokens, model.config.text.eot_token_id)
         if lengths is not None and (ends >= lengths).any():
             raise InputError("attention_mask hides the end of a text: it must be 1 up to the end-of-text token")
         return {"lengths": lengths}
 
-    def _of_size(self, size, interpolate):
+    def _of_size(self, model, size, interpolate):
         """The model for pictures of size (height, width), with interpolated positions if the size is another one."""
-        config, size = self.model.config, tuple(size)
+        config, size = model.config, tuple(size)
         if not (interpolate or self.any_size) or len(size) != 2 or size == pair(config.visual.image_size):
-            return self.model
-        if size not in self._resized:
-            alone = dataclasses.replace(config, text=None)
-            tree = params.tree_map(self.model.ops.to_numpy, {"visual": self.model.params["visual"]})
-            self._resized[size] = _rebuilt(self.model, *families.with_image_size(alone, tree, size))
-        return self._resized[size]
+            return model
+        resized = self.__dict__.setdefault("_resized", {})
+        if size not in resized or resized[size][0] is not model:
+            resized[size] = model, _with_image_size(model, size)
+        return resized[size][1]
+
+    def _chosen(self, options):
+        """The options of a call; those that are None have the value of the configuration, or of a tower's."""
+        configs = [self.config, *(getattr(self.config, f"{name}_config", None) for name in ("text", "vision"))]
+        chosen = {}
+        for name in {"output_hidden_states", "output_attentions", "return_dict", *options}:
+            values = [options.get(name), *(getattr(config, name, None) for config in configs)]
+            chosen[name] = next((value for value in values if value is not None), None)
+        return chosen
+
+
+def _with_image_size(model, size):
+    """The image tower for pictures of another size. Positions are interpolated by one product, which has a gradient."""
+    alone, visual, backend = dataclasses.replace(model.config, text=None), model.params["visual"], model.ops
+    if "patch_embed" not in visual:
+        config, _ = families.with_image_size(alone, {}, size)
+        return rebuilt(model, config, {"visual": visual})
+    old = visual["patch_embed"]["position_embedding"]  # (T, D)
+    each = {"visual": {"patch_embed": {"position_embedding": np.eye(len(old))}}}
+    config, each = families.with_image_size(alone, each, size)
+    matrix = backend.asarray(each["visual"]["patch_embed"]["position_embedding"], device=model.device, dtype="float32")
+    new = matrix @ backend.asarray(old, dtype="float32")  # (T', T) @ (T, D)
+    patch_embed = {**visual["patch_embed"], "position_embedding": new}
+    return rebuilt(model, config, {"visual": {**visual, "patch_embed": patch_embed}})
 
 
 def run_tower(encode, tower, convert, output_hidden_states=None, output_attentions=None):
@@ -216,52 +272,6 @@ def check_absent(**inputs):
             raise InputError(f"{name} is given, but miniclip does not take it: leave it out")
 
 
-# ------------------------------------------------------------------------------------------ models from other models
-
-
-def _rebuilt(model, config, tree, backend=None, device=None, dtype=None):
-    """A copy of the model with this configuration and parameters; None: the same backend, device or dtype."""
-    if backend not in (None, model.ops):
-        tree = params.tree_map(model.ops.to_numpy, tree)
-    return type(model)(
-        config,
-        tree,
-        backend or model.ops,
-        tokenizer=vars(model).get("tokenizer", model._tokenizer),  # without looking for one that nobody has asked for
-        device=model.device if device is None else device,
-        dtype=model.dtype if dtype is None else dtype,
-        batch_invariant=model.batch_invariant,
-    )
-
-
-def _one_tower(model, tower):
-    """The model of one tower, without its projection."""
-    config = dataclasses.replace(model.config, **{"visual": None, "text": None, tower: getattr(model.config, tower)})
-    if "projection" in model.params[tower]:
-        config = dataclasses.replace(config, embed_dim=None)
-    branch = {name: x for name, x in model.params[tower].items() if name != "projection"}
-    return _rebuilt(model, config, {tower: branch})
-
-
-def _random(kind, config, backend, device, dtype):
-    """A model with random weights: normal, deviation `config.initializer_range`; norms are 1, biases 0."""
-    ours, deviation = config.ours(), getattr(config, "initializer_range", 0.02)  # CLIPConfig has none
-    if not kind.projected and "projection" in ours.shapes()[kind.tower]:
-        ours = dataclasses.replace(ours, embed_dim=None)
-    rng, flat = np.random.default_rng(), {}
-    for name, shape in params.flatten(ours.shapes()).items():
-        if name == ours.scale:
-            flat[name] = np.asarray(getattr(config, f"{name}_init_value"), np.float32)
-        elif name.endswith("bias"):
-            flat[name] = np.zeros(shape, np.float32)
-        elif ".ln_" in name:
-            flat[name] = np.ones(shape, np.float32)
-        else:
-            flat[name] = deviation * rng.standard_normal(shape, dtype=np.float32)
-    model = families.of(ours).model
-    return model(ours, params.unflatten(flat), backend, device=device, dtype=ops.dtype_name(dtype, backend))
-
-
 # ----------------------------------------------------------------------------------------------------- the models
 
 
@@ -272,28 +282,19 @@ class WholeModel(PreTrainedModel):
     vision_class: type
     label_smoothing = 0.0
 
-    @functools.cached_property
-    def text_model(self):
-        """The text tower alone, with the same weights."""
-        return self.text_class(self.config.text_config, _one_tower(self.model, "text"))
+    def _parts(self):
+        return {
+            "text_model": (self.text_class, self.config.text_config, "text"),
+            "vision_model": (self.vision_class, self.config.vision_config, "visual"),
+        }
 
-    @functools.cached_property
-    def vision_model(self):
-        """The image tower alone, with the same weights."""
-        return self.vision_class(self.config.vision_config, _one_tower(self.model, "visual"))
-
-    def _clear_copies(self):
-        super()._clear_copies()
-        for name in ("text_model", "vision_model"):
-            self.__dict__.pop(name, None)
-
-    def _run(self, encode_image, encode_text, example, return_loss, return_dict=None, **outputs):
+    def _run(self, model, encode_image, encode_text, example, return_loss, options):
         """CLIPOutput or AlignOutput of B pictures and N texts, in tensors or arrays, whichever `example` is."""
-        backend, convert = self.model.ops, converter_like(example, self.model.ops)
-        config = self.model.config
+        backend, convert, outputs = model.ops, converter_like(example, model.ops), self._chosen(options)
+        return_dict, config = outputs.pop("return_dict"), model.config
         image, vision_model_output = run_tower(encode_image, config.visual.tower, convert, **outputs)  # (B, E)
         texts, text_model_output = run_tower(encode_text, config.text.tower, convert, **outputs)  # (N, E)
-        logits = self.model.logits(image, texts)  # (B, N)
+        logits = model.logits(image, texts)  # (B, N)
         if return_loss and logits.shape[0] != logits.shape[1]:
             raise InputError(
                 f"return_loss needs one text for each picture, but there are {logits.shape[0]} pictures and "
@@ -317,9 +318,10 @@ class TowerModel(PreTrainedModel):
 
     embeds: str
 
-    def _run(self, encode, example, return_dict=None, **outputs):
-        convert = converter_like(example, self.model.ops)
-        features, output = run_tower(encode, getattr(self.model.config, self.tower).tower, convert, **outputs)
+    def _run(self, model, encode, example, options):
+        convert, outputs = converter_like(example, model.ops), self._chosen(options)
+        return_dict = outputs.pop("return_dict")
+        features, output = run_tower(encode, getattr(model.config, self.tower).tower, convert, **outputs)
         if self.projected:
             others = ("last_hidden_state", "hidden_states", "attentions")
             output = ModelOutput(**{self.embeds: convert(features)}, **{name: getattr(output, name) for name in others})

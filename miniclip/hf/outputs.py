@@ -68,13 +68,26 @@ class ModelOutput(Mapping):
 # Arguments of transformers' methods that change nothing here, or only how files are written.
 IGNORED_OPTIONS = {
     *("attn_implementation", "local_files_only", "low_cpu_mem_usage", "trust_remote_code", "use_fast"),
-    *("use_safetensors", "max_shard_size", "safe_serialization"),
+    *("use_safetensors", "max_shard_size", "safe_serialization", "token", "use_auth_token", "weights_only"),
+    *("offload_folder", "offload_buffers", "offload_state_dict", "max_memory", "is_main_process", "save_function"),
+    *("resume_download", "proxies", "mirror", "tp_plan", "adapter_kwargs", "save_original_format"),
+}
+# Arguments that may only have these values, which are transformers' defaults.
+IDLE_VALUES: dict[str, tuple] = {
+    "revision": (None, "main"),
+    **dict.fromkeys(("push_to_hub", "force_download", "from_tf", "from_flax", "output_loading_info"), (None, False)),
+    **dict.fromkeys(("ignore_mismatched_sizes", "state_dict", "quantization_config", "variant"), (None, False)),
+    **dict.fromkeys(("subfolder",), (None, "")),
 }
 
 
-def check_options(kind, options):
+def check_options(kind: Any, options: dict[str, Any]) -> None:
     """Raise InputError for arguments that miniclip does not have and cannot ignore."""
-    unknown = sorted(options.keys() - IGNORED_OPTIONS)
+    for name, value in options.items():
+        if name in IDLE_VALUES and not any(value is idle or value == idle for idle in IDLE_VALUES[name]):
+            idle = IDLE_VALUES[name][-1]
+            raise InputError(f"{kind.__name__} takes no {name} = {value!r} here, only {idle!r}: leave it out")
+    unknown = sorted(options.keys() - IGNORED_OPTIONS - IDLE_VALUES.keys())
     if unknown:
         raise InputError(f"{kind.__name__} takes no {', '.join(unknown)} here: leave it out")
 
@@ -93,7 +106,7 @@ def for_backend(x, ops):
         from miniclip.ops import torch_ops
 
         return torch_ops.to_numpy(x)
-    return x
+    return np.asarray(x) if isinstance(x, (list, tuple)) else x
 
 
 def converter_like(example, ops):

@@ -1,0 +1,61 @@
+"""Random weights, drawn as in transformers' `_init_weights` (modeling_clip.py, modeling_align.py)."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from miniclip import families, ops, params
+
+
+def random_model(kind: Any, config: Any, backend: Any, device: Any, dtype: Any, seed: int | None = None) -> Any:
+    """A model for objects of this class with random weights; norms are 1, biases 0.
+
+    `seed` None: torch.manual_seed counts if the backend's arrays are tensors, else numpy.random.seed.
+    """
+    ours = config.ours()
+    if not kind.projected and "projection" in ours.shapes()[kind.tower]:
+        ours = dataclasses.replace(ours, embed_dim=None)
+    rng, flat = np.random.default_rng(_seed(backend) if seed is None else seed), {}
+    towers = {"visual": getattr(config, "vision_config", config), "text": getattr(config, "text_config", config)}
+    for name, shape in params.flatten(ours.shapes()).items():
+        tower = name.partition(".")[0]
+        if name == ours.scale:
+            flat[name] = np.asarray(getattr(config, f"{name}_init_value"), np.float32)
+        elif name.endswith("bias"):
+            flat[name] = np.zeros(shape, np.float32)
+        elif ".ln_" in name:
+            flat[name] = np.ones(shape, np.float32)
+        else:
+            source = config if name.endswith("projection.weight") else towers[tower]
+            deviation = _deviation(name, shape, getattr(ours, tower), source, config)
+            flat[name] = np.float32(deviation) * rng.standard_normal(shape, dtype=np.float32)
+    if "text.type_embedding" in flat:  # padding has no meaning
+        flat["text.embed.table"][ours.text.pad_token_id] = 0
+    model = families.of(ours).model
+    return model(ours, params.unflatten(flat), backend, device=device, dtype=ops.dtype_name(dtype, backend))
+
+
+def _seed(backend):
+    if "torch" in backend.PACKAGES:
+        import torch
+
+        return int(torch.randint(1 << 62, ()))
+    return np.random.randint(1 << 62, dtype=np.int64)
+
+
+def _deviation(name, shape, tower, source, config):
+    """The standard deviation of a weight of this name in a tower."""
+    if not hasattr(source, "initializer_factor"):  # ALIGN
+        if name == "text.projection.weight":
+            return math.sqrt(2 / sum(shape))  # Glorot's, there of a uniform distribution
+        return source.initializer_range
+    factor, D = source.initializer_factor, tower.width
+    if name.endswith("class_token") or ".attention.out." in name or "projection" in name:
+        return factor * D**-0.5
+    if "attention.qkv" in name or "mlp.proj" in name:
+        return factor * D**-0.5 * (2 * tower.layers) ** -0.5
+    if "mlp.fc" in name:
+        return factor * (2 * D) ** -0.5
+    return factor * (0.02 if name.startswith("text.") else source.initializer_range)

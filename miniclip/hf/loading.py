@@ -1,0 +1,132 @@
+"""`from_pretrained`: which files, configuration, backend and dtype its arguments mean."""
+
+import contextlib
+import contextvars
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from miniclip import api, ops
+from miniclip.errors import InputError
+from miniclip.fetch import hub
+from miniclip.hf.modules import one_tower
+from miniclip.hf.outputs import check_options
+from miniclip.model import CLIP
+
+__all__ = ["Request", "check_options", "find", "giving", "select", "take"]
+
+# The model whose parameters the next object takes: subclasses have constructors of their own, without a `model`.
+_given: contextvars.ContextVar = contextvars.ContextVar("given", default=None)
+
+
+@contextlib.contextmanager
+def giving(model: CLIP) -> Iterator[None]:
+    """The first model that is made in this context takes the parameters of `model`."""
+    token = _given.set(model)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def take() -> CLIP | None:
+    """What `giving` gives, once."""
+    model = _given.get()
+    _given.set(None)
+    return model
+
+
+def select(backend: str, device: Any = None) -> ModuleType:
+    """As `ops.select`, but "auto" prefers torch to NumPy if it is installed: users of transformers expect modules."""
+    chosen = ops.select(backend, device)
+    if backend == "auto" and chosen.NAME == "numpy" and importlib.util.find_spec("torch"):
+        return ops.select("torch", device)
+    return chosen
+
+
+FILES = ("cache_dir", "local_files_only", "subfolder")
+
+
+def find(name: Any, options: dict[str, Any]) -> Path:
+    """The path of a model's files; takes `FILES` out of the options. Raises InputError."""
+    given = {key: options.pop(key, None) for key in FILES}
+    path = _find(name, given["cache_dir"], given)
+    if given["subfolder"]:
+        path = path / given["subfolder"]
+        if not path.is_dir():
+            raise InputError(f"{path}: is not a directory: subfolder is one of a model's directory")
+    return path
+
+
+def _find(name, cache_dir, options):
+    """`hub.find`, which looks on this machine alone with `local_files_only`."""
+    if options.get("local_files_only") and "local_files_only" in inspect.signature(hub.find).parameters:
+        return hub.find(name, cache_dir, local_files_only=True)
+    return hub.find(name, cache_dir)
+
+
+class Request(NamedTuple):
+    """What `from_pretrained` was asked for."""
+
+    path: Path
+    config: Any
+    backend: str
+    device: Any
+    dtype: Any
+    arguments: dict[str, Any]  # of the class itself
+
+    @classmethod
+    def of(cls, kind, name, backend, device, dtype, config, cache_dir, options):
+        options = {**options, "cache_dir": cache_dir}
+        dtype, older = dtype, options.pop("torch_dtype", None)
+        dtype, device = (older if dtype is None else dtype), _device(device, options.pop("device_map", None))
+        variant = options.pop("variant", None)
+        path = find(name, options)
+        config = kind.config_class.from_pretrained(path) if config is None else _config(kind, config)
+        arguments = {key: options.pop(key) for key in _parameters(kind) & options.keys()}
+        for key in set(options) & set(vars(config)):
+            setattr(config, key, options.pop(key))
+        check_options(kind, options)
+        if variant:
+            path = path / f"model.{variant}.safetensors"
+            if not path.exists():
+                raise InputError(f"{path}: no such file: variant is {variant!r}, a part of a weights file's name")
+        return cls(path, config, backend, device, None if dtype == "auto" else dtype, arguments)
+
+    def model(self, kind: Any) -> CLIP:
+        """The model for objects of this class."""
+        backend = select(self.backend, self.device).NAME
+        model, _ = api.load(self.path, backend, self.device, self.dtype, tower=kind.tower)
+        if not kind.projected:
+            return one_tower(model, kind.tower)
+        if model.config.embed_dim is None:
+            raise InputError(f"{self.path}: has no projection, which {kind.__name__} needs")
+        return model
+
+
+def _parameters(kind):
+    """The arguments of a subclass's own constructor."""
+    names = set(inspect.signature(kind.__init__).parameters)
+    return names - {"self", "config", "model", "backend", "device", "dtype", "seed", "args", "kwargs", "options"}
+
+
+def _config(kind, config):
+    if isinstance(config, dict):
+        return kind.config_class.from_dict(config)
+    return config if isinstance(config, kind.config_class) else kind.config_class.from_pretrained(config)
+
+
+def _device(device, device_map):
+    """The device that accelerate's `device_map` names; InputError for a map to several."""
+    if isinstance(device_map, dict):
+        devices = set(map(str, device_map.values()))
+        if len(devices) != 1:
+            raise InputError(f"device_map is {device_map!r}, but miniclip puts a model on one device")
+        (device_map,) = devices
+        device_map = f"cuda:{device_map}" if device_map.isdigit() else device_map
+    if device is not None or device_map in (None, "auto", "balanced", "sequential"):
+        return device
+    return f"cuda:{device_map}" if isinstance(device_map, int) else device_map

@@ -1,0 +1,316 @@
+"""A miniclip model as a torch module: Parameters under another library's names, and a CLIP that computes with them.
+
+The Parameters are the truth. A rename table (`families.names`) gives their names: each array of ours is one of theirs,
+several that are joined, or one that is transposed. At first they share its memory.
+From the Parameters as they are now, `bound` derives the tree that the towers read:
+
+- if gradients are wanted, at each call with differentiable operations: `loss.backward()` reaches every Parameter
+- else once, until a Parameter is another one, has moved or was changed in place
+
+So `.half()`, `load_state_dict`, optimizers, `torch.func.functional_call` and assigned Parameters need no extra code.
+
+Our convolutions have BatchNorms folded into them (`families.batch_norm`). Here they are two modules again, and deriving
+folds them with the statistics that are stored: in training, too, BatchNorms stay as they are (frozen).
+
+The submodules only keep Parameters: the towers do not call them. A submodule that would change the result if it was
+called, one of another type or with a hook, is an error.
+"""
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from miniclip import ops, params
+from miniclip.config import ModelConfig
+from miniclip.errors import InputError
+from miniclip.families import batch_norm, names
+from miniclip.model import CLIP
+from miniclip.ops import torch_ops
+
+
+class Source(NamedTuple):
+    """An array of ours, and where it comes from."""
+
+    ours: str
+    theirs: tuple[str, ...]  # several are joined along the first axis
+    transposed: bool
+
+
+class Recipe(NamedTuple):
+    """A model without its parameters."""
+
+    kind: type[CLIP]
+    config: ModelConfig
+    backend: str
+    tokenizer: Any
+
+    @classmethod
+    def of(cls, model: CLIP) -> "Recipe":
+        # the tokenizer, or the function that finds it if nobody has asked for it yet
+        return cls(type(model), model.config, model.backend, vars(model).get("tokenizer", model._tokenizer))
+
+    def model(self, tree: dict, backend: Any) -> CLIP:
+        """The model with these parameters, used as they are, on an ops module."""
+        model = self.kind(self.config, tree, backend, tokenizer=self.tokenizer)
+        model.dtype = str(next(iter(params.flatten(tree).values())).dtype).removeprefix("torch.")
+        return model
+
+
+class Slots(NamedTuple):
+    """Where the tensors of a module are."""
+
+    root: nn.Module
+    links: list[tuple[dict, str, nn.Module]]  # the `_modules` of a parent, a child's name, the child
+    places: list[tuple[dict, str, nn.Module]]  # a module's `_parameters` or `_buffers`, a tensor's name, the module
+
+
+class Container(nn.Module):
+    """Parameters and nothing to compute."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError("this part of the model only keeps parameters: call the model, or one of its towers")
+
+
+class TorchModel(nn.Module):
+    """The base of torch modules whose Parameters are those of a miniclip model: `adopt` registers them.
+
+    `bound()` is the miniclip.CLIP, or a model of another family, that computes with the Parameters as they are now.
+    """
+
+    def adopt(
+        self, model: CLIP, table: Mapping[str, Sequence[str]], norms: Sequence = (), norm_eps: float = 0.0
+    ) -> None:
+        """Register the parameters of `model`, whose arrays are tensors, under the names of a rename table.
+
+        norms     the endings of the names of convolutions and of their BatchNorms, as in `batch_norm.fold`
+        norm_eps  of these BatchNorms
+
+        Names that are registered already, such as those of a submodule that has adopted its own part, stay as they are.
+        """
+        flat = params.flatten(model.params)
+        self._recipe = Recipe.of(model)
+        self._sources = _sources(flat, table)
+        self._norm_eps, self._kinds = norm_eps, {}
+        tensors, makers = {}, {}
+        for ours, theirs, transposed in self._sources:
+            x = flat[ours].detach()
+            parts = x.chunk(len(theirs)) if len(theirs) > 1 else [x.T if transposed else x]
+            tensors |= zip(theirs, parts)
+            makers |= dict.fromkeys(theirs, ours)
+        self._norms = [pair for pair in batch_norm.pairs(tensors, norms) if f"{pair[0]}.bias" in tensors]
+        buffers = _unfold(tensors, self._norms, norm_eps)
+        self._names = [*tensors, *(name for name in buffers if not name.endswith(batch_norm.COUNT))]
+        for name, x in tensors.items():
+            owner, leaf = self._owner(name, x, makers.get(name))
+            if leaf not in owner._parameters or owner._parameters[leaf] is None or owner._parameters[leaf].is_meta:
+                owner.register_parameter(leaf, nn.Parameter(x))
+        for name, x in buffers.items():
+            owner, leaf = self._owner(name)
+            if leaf not in owner._buffers:
+                owner.register_buffer(leaf, x)
+        self._forget()
+
+    def _owner(self, name, x=None, ours=None):
+        """(the module that has the tensor of this name, the last part of the name); missing modules are made."""
+        *path, leaf = name.split(".")
+        owner: nn.Module = self
+        for i, key in enumerate(path):
+            child = owner._modules.get(key)
+            if child is None:
+                if path[i + 1 : i + 2] and path[i + 1].isdigit():
+                    child = nn.ModuleList()
+                else:
+                    last = i == len(path) - 1
+                    child = self._module(ours, x) if last and ours and leaf == "weight" else Container()
+                owner.add_module(key, child)
+            owner = child
+            self._kinds[".".join(path[: i + 1])] = type(child)
+        return owner, leaf
+
+    def _module(self, ours, x):
+        """torch's module for a weight of this name of ours; one with another computation is a Container."""
+        path = ours.split(".")
+        tower, parent, last = path[0], path[-2], path[-1]
+        options = {"device": "meta", "dtype": x.dtype}  # its own parameters are replaced at once
+        if parent.startswith("ln_"):
+            return nn.LayerNorm(x.shape, eps=getattr(self._recipe.config, tower).eps, **options)
+        if last in ("table", "position_embedding", "type_embedding"):
+            return nn.Embedding(*x.shape, **options)
+        if parent == "patch_embed":
+            return nn.Conv2d(x.shape[1], x.shape[0], x.shape[2], x.shape[2], bias=False, **options)
+        if x.ndim == 2:
+            bias = f"{ours.removesuffix('weight')}bias" in {source.ours for source in self._sources}
+            return nn.Linear(x.shape[1], x.shape[0], bias=bias, **options)
+        return Container()
+
+    # ------------------------------------------------------------------------------ the model of today's Parameters
+
+    def bound(self) -> CLIP:
+        """The miniclip model that computes with the Parameters as they are now.
+
+        If gradients are enabled and wanted, it is differentiable, on the torch backend. Raises InputError if a
+        submodule was replaced by one of another type, or has a hook.
+        """
+        values = self._values()
+        if torch.is_grad_enabled() and any(x.requires_grad for x in values):
+            return self._derive(values, torch.cat, torch_ops)
+        found = self.__dict__.get("_found")
+        if found and all(map(operator.is_, found[0], values)) and found[1] == _versions(values):
+            return found[2]
+        with torch.inference_mode(False), torch.no_grad():
+            # The Parameters may move when they are joined: only then are their addresses those to remember.
+            model = self._derive(values, _join, None)
+            self.__dict__["_found"] = values, _versions(values), model
+        return model
+
+    def train(self, mode: bool = True) -> "TorchModel":
+        """As in torch. Nothing depends on the mode, for there is no dropout, and BatchNorms keep their statistics."""
+        self._forget()
+        return super().train(mode)
+
+    def _forget(self):
+        self.__dict__.pop("_found", None)
+        self.__dict__.pop("_slots", None)
+
+    def __getstate__(self) -> dict:
+        return {name: x for name, x in self.__dict__.items() if name not in ("_found", "_slots")}
+
+    def _derive(self, values, join, backend):
+        tensors = dict(zip(self._names, values))
+        for conv, norm in self._norms:
+            _fold(tensors, conv, norm, self._norm_eps)
+        flat = {}
+        for ours, theirs, transposed in self._sources:
+            x = tensors[theirs[0]] if len(theirs) == 1 else join([tensors[name] for name in theirs])
+            if not torch.is_grad_enabled():
+                x = x.detach()
+            flat[ours] = x.T if transposed else x
+        tree = params.unflatten(flat)
+        return self._recipe.model(tree, backend or _backend(self._recipe.backend, next(iter(flat.values()))))
+
+    def _values(self):
+        """The tensors, in the order of `_names`."""
+        slots = self.__dict__.get("_slots")
+        if slots is None or slots.root is not self or not all(_as_before(*link) for link in slots.links):
+            slots = self.__dict__["_slots"] = self._find()
+        # A parametrization, or a copy by torch.nn.DataParallel, has tensors elsewhere than in `_parameters`.
+        return [
+            x if (x := place.get(leaf)) is not None else getattr(owner, leaf) for place, leaf, owner in slots.places
+        ]
+
+    def _find(self):
+        modules: dict[str, nn.Module] = {"": self}
+        links, places = [], []
+        for path, kind in self._kinds.items():
+            above, _, key = path.rpartition(".")
+            parent = modules[above]
+            child = parent._modules.get(key)
+            if not _is_one(child, kind):
+                raise InputError(
+                    f"{path} is now a {type(child).__name__}, which miniclip does not call: its towers only read the "
+                    f"parameters of a {kind.__name__} there. Leave the module as it is, and change its parameters"
+                )
+            if child._forward_hooks or child._forward_pre_hooks:
+                raise InputError(
+                    f"{path} has a forward hook, which miniclip does not call: remove it, and use "
+                    f"output_hidden_states=True or a hook of the whole model"
+                )
+            modules[path] = child
+            links.append((parent._modules, key, child))
+        for name in self._names:
+            path, _, leaf = name.rpartition(".")
+            owner = modules[path]
+            places.append((owner._buffers if leaf in owner._buffers else owner._parameters, leaf, owner))
+        return Slots(self, links, places)
+
+
+def _as_before(modules, key, child):
+    return modules.get(key) is child and not child._forward_hooks and not child._forward_pre_hooks
+
+
+def _is_one(child, kind):
+    """Whether a submodule only keeps parameters, as a module of this kind does: of no other class that computes."""
+    return type(child) is kind or (isinstance(child, kind) and (issubclass(kind, TorchModel) or is_parametrized(child)))
+
+
+def _versions(values):
+    """What changes if a tensor moves or is changed in place. (Tensors made in inference mode do not count changes.)"""
+    return [(x.data_ptr(), -1 if x.is_inference() else x._version) for x in values]
+
+
+def _backend(name, x):
+    """The ops module of this name, or torch's if it cannot compute with the tensor x."""
+    if name != torch_ops.NAME:
+        try:
+            chosen = ops.select(name, x.device)
+        except InputError:
+            return torch_ops
+        if str(x.dtype).removeprefix("torch.") in chosen.DTYPES:
+            return chosen
+    return torch_ops
+
+
+def _sources(flat, table):
+    """[Source] for our flat names, in the table's order."""
+    blocks = sorted({int(number) for name in flat for number in names.NUMBERS.findall(name)})
+    found = []
+    for ours, theirs in table.items():
+        for block in blocks if "{}" in ours else [""]:
+            if ours.format(block) in flat:
+                transposed = isinstance(theirs[0], names.Transposed)
+                found.append(Source(ours.format(block), tuple(str(name).format(block) for name in theirs), transposed))
+    return found
+
+
+def _join(parts):
+    """Tensors joined along the first axis, without a copy if they are neighbours in memory.
+
+    If they are not, they become views of the copy, so that nothing is in memory twice; except tensors that share their
+    memory with others.
+    """
+    first = parts[0]
+    places = [(x.untyped_storage().data_ptr(), x.data_ptr(), x.is_contiguous()) for x in parts]
+    storage, start, _ = places[0]
+    if start and places == [(storage, start + i * first.nbytes, True) for i in range(len(parts))]:
+        return first.as_strided((len(parts) * len(first), *first.shape[1:]), first.stride())
+    joined = torch.cat(parts)
+    if len(set(map(id, parts))) == len(parts) and all(map(_alone, parts)):
+        for x, part in zip(parts, joined.chunk(len(parts))):
+            x.data = part
+    return joined
+
+
+def _alone(x):
+    return isinstance(x, nn.Parameter) and not x.is_shared() and x.untyped_storage().nbytes() == x.nbytes
+
+
+# ---------------------------------------------------------------------------------------------------- BatchNorms
+
+
+def _unfold(tensors, norms, eps):
+    """As `batch_norm.unfold`, for tensors; the statistics are returned, for they are no parameters."""
+    buffers = {}
+    for conv, norm in norms:
+        bias = tensors.pop(f"{conv}.bias")
+        tensors[f"{norm}.weight"], tensors[f"{norm}.bias"] = torch.ones_like(bias), bias
+        buffers[f"{norm}.running_mean"] = torch.zeros_like(bias)
+        buffers[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
+        buffers[f"{norm}.{batch_norm.COUNT}"] = torch.zeros((), dtype=torch.int64, device=bias.device)
+    return buffers
+
+
+def _fold(tensors, conv, norm, eps):
+    """As `batch_norm.fold`, differentiable; without gradients, BatchNorms that only add copy nothing."""
+    x = tensors[f"{conv}.weight"]  # (O, C, k, k)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    factor, addend, mean, variance = (tensors[f"{norm}.{part}"].to(wide) for part in batch_norm.VECTORS)  # (O,)
+    scale = factor / (variance + eps).sqrt()
+    if not torch.is_grad_enabled() and bool((scale == 1).all() & (mean == 0).all()):
+        tensors[f"{conv}.bias"] = tensors[f"{norm}.bias"]
+        return
+    tensors[f"{conv}.weight"] = (x * scale[:, None, None, None]).to(x.dtype)
+    tensors[f"{conv}.bias"] = (addend - scale * mean).to(x.dtype)
