@@ -68,7 +68,7 @@ def pairs(tensors, endings):
     found: dict = {}  # a dict and not a set, to keep the order
     for module in (name.rpartition(".")[0] for name in tensors):
         for conv, norm in endings:
-            if module.endswith((f".{conv}", f".{norm}")):
+            if f".{module}".endswith((f".{conv}", f".{norm}")):
                 prefix = module.removesuffix(conv).removesuffix(norm)
                 found[prefix + conv, prefix + norm] = None
     return list(found)

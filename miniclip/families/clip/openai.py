@@ -74,9 +74,12 @@ def rename(tensors):
     return names.rename(tensors, OPENAI)
 
 
+def table(config):
+    """The names of a model with this configuration."""
+    return OPENAI_RESNET if isinstance(config.visual, ResNetConfig) else OPENAI
+
+
 def restore(config, tree):
     """The inverse of `rename`: a parameter tree -> {OpenAI's name: array}; BatchNorms get the convolutions' biases."""
-    flat = params.flatten(tree)
-    if isinstance(config.visual, ResNetConfig):
-        return batch_norm.unfold(names.restore(flat, OPENAI_RESNET), BATCH_NORMS, EPS)
-    return names.restore(flat, OPENAI)
+    tensors = names.restore(params.flatten(tree), table(config))
+    return batch_norm.unfold(tensors, BATCH_NORMS, EPS) if isinstance(config.visual, ResNetConfig) else tensors
