@@ -26,7 +26,7 @@ def load(directory, tensors=None, *, dtype=None):
     try:
         config = config_from(source, next(iter(settings.values()), None))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        known = " or ".join(family.model.__name__ for family in FAMILIES)
+        known = " or ".join(dict.fromkeys(family.model.__name__ for family in FAMILIES))
         raise InputError(f"{directory / 'config.json'}: not the configuration of a {known}: {error}") from error
     family = MODEL_TYPES[source["model_type"]]
     for path, found in settings.items():

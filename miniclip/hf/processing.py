@@ -64,7 +64,7 @@ class ImageProcessor:
                 except InputError as error:
                     raise InputError(f"{path / file}: {error}") from error
         config = checkpoints.load(path)[0]
-        if config.visual is None or families.of(config).huggingface is not cls.family:
+        if config.visual is None or families.of(config).huggingface.preprocessor is not cls.family.preprocessor:
             raise InputError(f"{path}: {cls.__name__} cannot prepare pictures for this model")
         return cls(**{**cls.family.preprocessor(families.preprocess_of(config)), **settings})
 

@@ -2,6 +2,8 @@
 
 # ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from PIL import Image
 from small_vocabularies import directories  # noqa: F401
 
 import miniclip
-from miniclip import InputError, hf
+from miniclip import InputError, families, hf
+from miniclip.families import clip
 
 # ------------------------------------------------------------------------------------------------------------- pictures
 
@@ -140,6 +143,12 @@ def test_inputs_change_their_dtype_where_they_are_floats(directories):
 def test_inputs_move_to_a_device(directories):
     inputs = hf.CLIPProcessor.from_pretrained(directories["CLIP"])(text="a", images=pictures(), return_tensors="pt")
     assert inputs.to("meta") is inputs and {x.device.type for x in inputs.values()} == {"meta"}
+
+
+def test_families_that_prepare_pictures_alike_share_an_image_processor(monkeypatch):
+    names = types.SimpleNamespace(preprocessor=clip.huggingface.preprocessor)
+    monkeypatch.setattr(families, "FAMILIES", (clip.FAMILY._replace(huggingface=names),))
+    assert hf.CLIPImageProcessor.from_pretrained("shapes").crop_size == {"height": 48, "width": 48}
 
 
 def test_a_model_of_another_source_has_its_processor():

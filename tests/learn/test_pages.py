@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from course import COURSE, EXERCISES, solution, write
+from course import COURSE, EXERCISES, ROOT, solution, write
 
 from miniclip.learn import catalogue
 
@@ -52,6 +52,8 @@ def test_the_pages_count_right():
     numpy, triton = (sum(e.track == track for e in EXERCISES.values()) for track in catalogue.TRACKS)
     assert (numpy, triton) == (16, 5)
     assert "Sixteen exercises in NumPy and five in Triton" in (COURSE / "README.md").read_text()
+    for page in ("README.md", "docs/course.md"):
+        assert "sixteen in NumPy and five in Triton" in (ROOT / page).read_text(), page
 
 
 def test_the_course_works_without_torch(tmp_path):
