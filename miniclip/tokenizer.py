@@ -139,8 +139,8 @@ class Tokenizer:
         """
         if isinstance(texts, bytes) or not isinstance(texts, Iterable):
             raise InputError(f"texts is of type {type(texts).__name__}, expected str or a list of str: {texts!r}")
-        if context_length < 2:
-            raise InputError(f"context_length is {context_length}, but start and end alone take 2")
+        if not isinstance(context_length, (int, np.integer)) or context_length < 2:
+            raise InputError(f"context_length is {context_length!r}, expected a whole number from 2, for start and end")
         rows = []
         for i, text in enumerate([texts] if isinstance(texts, str) else texts):
             if not isinstance(text, str):

@@ -15,6 +15,7 @@ LAYERS = [
     ["miniclip.ops", "miniclip.kernels", "miniclip.loss"],
     ["miniclip.towers"],
     ["miniclip.config"],
+    ["miniclip.inputs"],
     ["miniclip.model", "miniclip.tokenizer", "miniclip.tokenizers", "miniclip.image", "miniclip.zero_shot"],
     ["miniclip.formats"],
     ["miniclip.families"],

@@ -196,10 +196,10 @@ def test_what_is_neither_a_text_nor_a_list_is_named(tokenizer, other, name):
         tokenizer.tokenize(other)
 
 
-@pytest.mark.parametrize("context_length", [1, 0, -1])
+@pytest.mark.parametrize("context_length", [1, 0, -1, 5.5, "7"])
 @pytest.mark.parametrize("texts", ["a dog", []])
 def test_a_context_without_room_for_start_and_end_is_refused(tokenizer, texts, context_length):
-    with pytest.raises(InputError, match=f"context_length is {context_length}"):
+    with pytest.raises(InputError, match=f"context_length is {context_length!r}, expected a whole number"):
         tokenizer.tokenize(texts, context_length, truncate=True)
 
 
