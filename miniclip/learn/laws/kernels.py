@@ -14,7 +14,7 @@ import torch
 from triton.runtime.interpreter import InterpreterBuilder
 
 from miniclip.learn.laws import law, normal
-from miniclip.learn.laws.operations import exact_attention, exact_layer_norm
+from miniclip.learn.laws.operations import exact_attention, exact_layer_norm, far_from_zero
 
 AROUND = 1024  # numbers on either side, more than any block here reaches beyond the data
 KEPT = "touches no number beyond the data"
@@ -158,7 +158,7 @@ def softmax_of_rows(softmax, rng):
 @law("triton_softmax")
 def softmax_of_negative_rows(softmax, rng):
     """lanes after the end of a row count for nothing, even if the whole row is far below zero"""
-    x, tensor = rows(rng, 2, int(rng.integers(33, 60)), shift=-50)
+    x, tensor = rows(rng, 2, int(rng.integers(33, 60)), shift=-500)
     e = np.exp(x.astype(np.float64))
     yield array(softmax(tensor, out=beach(*x.shape))), e / e.sum(-1, keepdims=True)
 
@@ -189,6 +189,14 @@ def layer_norm_of_rows(layer_norm, rng):
         weight, bias = normal(rng, D), normal(rng, D)
         got = layer_norm(tensor, island(weight), island(bias), eps=1e-5, out=beach(3, D))
         yield array(got), exact_layer_norm(x, weight, bias, 1e-5)
+
+
+@law("triton_layer_norm")
+def layer_norm_of_rows_far_from_zero(layer_norm, rng):
+    """rows far from zero: the mean is subtracted first and squared after that, or their variance is lost"""
+    x, weight, bias = far_from_zero(rng, 40), normal(rng, 40), normal(rng, 40)
+    got = layer_norm(island(x), island(weight), island(bias), eps=1e-5, out=beach(3, 40))
+    yield array(got), exact_layer_norm(x, weight, bias, 1e-5)
 
 
 @law("triton_layer_norm")
@@ -231,10 +239,10 @@ def one_head(rng, T, K=16, scale=1.0):
 
 @law("flash_attention")
 def flash_attention_is_attention(flash_attention, rng):
-    """softmax(q kᵀ / √K) v, for lengths that are multiples of a tile and for others"""
-    for T in (16, 17, 31, 50):
-        *qkv, want = one_head(rng, T)
-        yield array(flash_attention(*map(island, qkv), out=beach(T, 16))), want
+    """softmax(q kᵀ / √K) v, for lengths that are multiples of a tile and for others, and heads of any width"""
+    for T, K in [(16, 16), (17, 16), (31, 32), (50, 16)]:
+        *qkv, want = one_head(rng, T, K)
+        yield array(flash_attention(*map(island, qkv), out=beach(T, K))), want
 
 
 @law("flash_attention")
@@ -252,6 +260,15 @@ def large_scores_that_come_late(flash_attention, rng):
     k[32:] += 12 * np.sign(q.sum(0)) / math.sqrt(16)
     want = exact_attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
     yield array(flash_attention(*map(island, (q, k, v)), out=beach(40, 16))), want
+
+
+@law("flash_attention")
+def scores_far_below_zero(flash_attention, rng):
+    """scores that are all far below zero have weights like any others: the largest so far begins at -inf"""
+    q, k = (rng.integers(-1, 2, (20, 16)).astype(np.float32) for _ in "qk")  # exact in float32
+    q[:, 0], k[:, 0], v = 32, -32, normal(rng, 20, 16)
+    want = exact_attention(*(x[None, :, None] for x in (q, k, v)))[0, :, 0]
+    yield array(flash_attention(*map(island, (q, k, v)), out=beach(20, 16))), want
 
 
 @law("flash_attention")

@@ -49,6 +49,15 @@ def the_loss_survives_large_logits(contrastive_loss, rng):
 
 
 @law("contrastive_loss")
+def the_loss_leaves_its_input(contrastive_loss, rng):
+    """the logits are not changed"""
+    logits = normal(rng, 4, 4)
+    given = logits.copy()
+    contrastive_loss(given)
+    yield given, logits
+
+
+@law("contrastive_loss")
 def labels_may_be_smoothed(contrastive_loss, rng):
     """label_smoothing: that share of each target is spread evenly over the batch"""
     logits = normal(rng, 5, 5, scale=2)
@@ -69,8 +78,11 @@ def exact_gradient(logits, label_smoothing=0.0, step=1e-5):
 @law("contrastive_gradient")
 def the_gradient_is_that_of_finite_differences(contrastive_loss_gradient, rng):
     """for each logit, how fast the loss rises with it"""
-    logits = rng.standard_normal((4, 4))
-    yield contrastive_loss_gradient(logits), exact_gradient(logits)
+    for B in (4, int(rng.choice([2, 3, 5, 6]))):
+        logits = rng.standard_normal((B, B))
+        given = logits.copy()
+        yield contrastive_loss_gradient(given), exact_gradient(logits)
+        yield given, logits  # not changed
 
 
 @law("contrastive_gradient")
@@ -160,6 +172,6 @@ def the_label_alone_is_the_template_that_need_not_be_told(class_embeddings, rng)
 
 @law("zero_shot")
 def what_makes_no_sense_is_refused(class_embeddings, rng):
-    """InputError for a template without {}, for no labels, and for a text instead of a list"""
-    for arguments in [(LABELS, ["a photo"]), ([], ["{}"]), ("cat", ["{}"]), (LABELS, "{}")]:
+    """InputError for a template without {}, for no labels or no templates, and for a text instead of a list"""
+    for arguments in [(LABELS, ["a photo"]), ([], ["{}"]), (LABELS, []), ("cat", ["{}"]), (LABELS, "{}")]:
         yield raised(class_embeddings, Dictionary(rng), *arguments), "InputError"

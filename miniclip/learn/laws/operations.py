@@ -35,10 +35,11 @@ def softmax_ignores_shifts(softmax, rng):
 
 @law("softmax")
 def softmax_survives_large_numbers(softmax, rng):
-    """large numbers do not overflow: in every row the largest takes all"""
+    """large numbers do not overflow, above zero or below: in every row the largest takes all"""
     x = rng.permuted(np.tile(np.arange(7, dtype=np.float32), (3, 1)), axis=1) * 1000  # (3, 7)
-    x[0] -= 1e6  # rows of very different size
-    yield softmax(x), (x == x.max(-1, keepdims=True)).astype(np.float64)
+    want = (x == x.max(-1, keepdims=True)).astype(np.float64)
+    yield softmax(x - np.array([[1e6], [0], [0]], np.float32)), want  # rows of very different size
+    yield softmax(x - 1e5), want
 
 
 @law("softmax")
@@ -134,6 +135,19 @@ def eps_stands_below_the_root(layer_norm, rng):
     yield layer_norm(x, weight, bias, eps=1e-2), exact_layer_norm(x, weight, bias, 1e-2)
 
 
+def far_from_zero(rng, D):
+    """Rows (3, D) of c - 1 and c + 1, c of several thousands: c² + 1 is no float32, but (c ± 1 - c)² is 1."""
+    signs = rng.permuted(np.tile(np.arange(D, dtype=np.float32) % 2 * 2 - 1, (3, 1)), axis=1)
+    return signs + 1000 * rng.integers(5, 10, (3, 1)).astype(np.float32)
+
+
+@law("layer_norm")
+def layer_norm_of_rows_far_from_zero(layer_norm, rng):
+    """rows far from zero: the mean is subtracted first and squared after that, or their variance is lost"""
+    x, weight, bias = far_from_zero(rng, 64), normal(rng, 64), np.full(64, 1e3, np.float32)  # 1000: within 0.01
+    yield layer_norm(x, weight, bias, eps=1e-5), exact_layer_norm(x, weight, bias, 1e-5)
+
+
 @law("layer_norm")
 def layer_norm_of_float16(layer_norm, rng):
     """float16 stays float16, but its statistics are computed in float32: 300² overflows float16"""
@@ -168,12 +182,12 @@ def strided_convolution(images, weight):
     return out
 
 
-def _patches(rng, rest=0):
-    """images, weight, class token, positions; `rest` pixels at the right and at the bottom are no whole patch."""
-    P = int(rng.integers(max(2, rest + 1), 5))
+def _patches(rng, rest=(0, 0)):
+    """images, weight, class token, positions; the last `rest` rows and columns of pixels are no whole patch."""
+    P = int(rng.integers(max(2, *rest), 4)) + 1
     Gy, Gx = rng.permutation([2, 3])
-    C, D, T = 3, 5, 1 + Gy * Gx
-    shapes = (2, C, Gy * P + rest, Gx * P + rest), (D, C, P, P), (D,), (T, D)
+    C, D, T = int(rng.choice([1, 3, 4])), 5, 1 + Gy * Gx
+    shapes = (2, C, Gy * P + rest[0], Gx * P + rest[1]), (D, C, P, P), (D,), (T, D)
     return [normal(rng, *shape) for shape in shapes]
 
 
@@ -204,9 +218,10 @@ def every_token_has_its_position(patch_embed, rng):
 @law("patch_embed")
 def a_rest_narrower_than_a_patch_is_not_seen(patch_embed, rng):
     """pixels at the right and at the bottom that are no whole patch change nothing"""
-    images, weight, class_token, positions = _patches(rng, rest=1)
+    rest = rng.permutation([1, 2])
+    images, weight, class_token, positions = _patches(rng, rest)
     tokens = patch_embed(images, weight, class_token, 0 * positions)
-    yield tokens[:, 1:], strided_convolution(images[:, :, :-1, :-1], weight)
+    yield tokens[:, 1:], strided_convolution(images[:, :, : -rest[0], : -rest[1]], weight)
 
 
 # ------------------------------------------------------------------------------------------- attention
@@ -254,6 +269,13 @@ def every_query_gives_away_one(attention_weights, rng):
 
 
 @law("attention_weights")
+def scores_may_be_large(attention_weights, rng):
+    """scores of several thousand do not overflow"""
+    q, k = (40 * rng.integers(-3, 4, x.shape).astype(np.float32) for x in heads(rng)[:2])  # exact in float32
+    yield attention_weights(q, k), exact_weights(q, k)
+
+
+@law("attention_weights")
 def shuffled_keys_have_shuffled_weights(attention_weights, rng):
     """without a mask the order of the keys does not matter: shuffled keys have the same weights, shuffled"""
     q, k, _ = heads(rng, 4, 6)
@@ -280,11 +302,12 @@ def no_query_looks_ahead(attention_weights, rng):
 
 @law("causal_mask")
 def masked_weights_still_sum_to_one(attention_weights, rng):
-    """causal: the weights of the keys that a query sees sum to one, as if there were no other keys"""
-    q, k, _ = heads(rng, 6)
-    weights = attention_weights(q, k, causal=True)
-    yield weights.sum(-1), np.ones(weights.shape[:-1])
-    yield weights, exact_weights(q, k, causal=True)
+    """causal: query i sees keys 0..i as if there were no others, also with more keys than queries, or fewer"""
+    for Tq, Tk in [(6, 6), (3, 6), (6, 3)]:
+        q, k, _ = heads(rng, Tq, Tk)
+        weights = attention_weights(q, k, causal=True)
+        yield weights.sum(-1), np.ones(weights.shape[:-1])
+        yield weights, exact_weights(q, k, causal=True)
 
 
 @law("causal_mask")
@@ -303,7 +326,7 @@ def padding_takes_nothing(attention_weights, rng):
     """lengths: keys from lengths[b] on have a weight of exactly 0 in sequence b, all others sum to one"""
     q, k, _ = heads(rng, 4, 6)
     lengths = rng.permutation(np.arange(1, 7))[:2]
-    k[np.arange(6) >= lengths[:, None]] = 1e3
+    k[np.arange(6) >= lengths[:, None]] = 1e6
     weights = attention_weights(q, k, lengths=lengths)
     yield weights, exact_weights(q, k, lengths=lengths)
 
@@ -362,3 +385,11 @@ def padding_behind_lengths_changes_nothing(attention, rng):
     short = attention(q, k[:, :length], v[:, :length])
     k[:, length:], v[:, length:] = 1e4, 1e4
     yield attention(q, k, v, lengths=np.array([length] * 2)), short
+
+
+@law("attention")
+def attention_passes_both_masks_on(attention, rng):
+    """causal and lengths together: a key must pass both"""
+    q, k, v = heads(rng, 6)
+    lengths = rng.integers(1, 4, 2)
+    yield attention(q, k, v, causal=True, lengths=lengths), exact_attention(q, k, v, True, lengths)

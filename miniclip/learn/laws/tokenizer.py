@@ -17,9 +17,20 @@ def text(rng, words=30):
 @law("bpe_train")
 def every_merge_is_the_most_frequent_pair(train, rng):
     """each merge joins the pair that is the most frequent at that point; of equals, the alphabetically first"""
-    texts = [text(rng), text(rng)]
+    yield from _pair_by_pair(train, [text(rng), text(rng)], 12)
+
+
+@law("bpe_train")
+def a_pair_is_merged_at_all_of_its_places(train, rng):
+    """in a word that has the pair several times, each of them is merged: "ko" becomes one symbol in all of kokoko"""
+    words = [str(syllable) * int(rng.integers(3, 6)) for syllable in rng.permutation(SYLLABLES)[:3]]
+    yield from _pair_by_pair(train, [" ".join(words)], 6)
+
+
+def _pair_by_pair(train, texts, merges):
+    """Each merge that was learned, and the best pair at that point."""
     words = [symbols_of(word) for t in texts for word in split(clean(t))]  # as often as they occur
-    for pair in train(Tokenizer, texts, FIXED + 12).merges:
+    for pair in train(Tokenizer, texts, FIXED + merges).merges:
         pairs = Counter(neighbours for symbols in words for neighbours in pairwise(symbols))
         yield pair, min(pairs, key=lambda p: (-pairs[p], p))
         words = [merge(symbols, pair) for symbols in words]
@@ -81,6 +92,14 @@ def merges_apply_in_the_order_in_which_they_were_learned(encode, rng):
 
 
 @law("bpe_encode")
+def words_are_what_split_gives(encode, rng):
+    """words are those of `split`: punctuation, an 's and each digit are words of their own"""
+    tokenizer = _trained(rng)
+    given = f"{text(rng, 2)}, {text(rng, 1)}'s {rng.integers(10, 99)}{text(rng, 1)}!"
+    yield encode(tokenizer, given), naive_ids(tokenizer, given)
+
+
+@law("bpe_encode")
 def a_later_merge_waits(encode, rng):
     """from left to right would be wrong: "abc" with the merges b c, a b is "a bc" """
     tokenizer = Tokenizer([("b", "c</w>"), ("a", "b")])
@@ -113,6 +132,7 @@ def nothing_has_no_tokens(encode, rng):
 
 @law("bpe_encode")
 def specials_in_a_text_are_recognised(encode, rng):
-    """a <|endoftext|> in the text becomes the id of that name (official)"""
+    """<|startoftext|> and <|endoftext|> in the text become the ids of these names (official)"""
     tokenizer = _trained(rng)
-    yield encode(tokenizer, f"ba {END}"), [*naive_ids(tokenizer, "ba"), tokenizer.end_id]
+    ids = [tokenizer.start_id, *naive_ids(tokenizer, "ba"), tokenizer.end_id]
+    yield encode(tokenizer, f"{START}ba {END}"), ids

@@ -69,17 +69,20 @@ def masks_are_handed_on(self_attention, rng):
 def keep_asks_one_query(self_attention, rng):
     """keep: (B, 1, D), the whole result at that token, causal or not, one token for all or one for each"""
     x, p = _attention_inputs(rng)
-    for keep, causal in [(0, False), (rng.integers(0, 5, 2), False), (rng.integers(0, 5, 2), True)]:
-        whole = exact_self_attention(x, p, 3, causal=causal)
-        kept = self_attention(ops, x, **p, heads=3, causal=causal, keep=keep)
+    each, lengths = rng.integers(0, 5, 2), rng.integers(1, 5, 2)
+    for keep, mask in [(0, {}), (each, {}), (each, {"causal": True}), (each, {"lengths": lengths})]:
+        whole = exact_self_attention(x, p, 3, **mask)
+        kept = self_attention(ops, x, **p, heads=3, **mask, keep=keep)
         yield kept, whole[np.arange(2), keep][:, None]
 
 
 class Trace(dict):
     """A `trace` that records its calls."""
 
-    attentions = True
     __call__ = dict.__setitem__
+
+    def __init__(self, attentions=True):
+        self.attentions = attentions
 
     def __bool__(self):
         return True  # also while it is empty
@@ -87,7 +90,7 @@ class Trace(dict):
 
 @law("self_attention")
 def a_trace_sees_the_weights(self_attention, rng):
-    """trace, if it has `attentions`, is called with "attention_weights" and ops.attention_weights of all queries"""
+    """trace, if its `attentions` is true, is called with "attention_weights" and ops.attention_weights of all queries"""
     x, p = _attention_inputs(rng)
     for keep in (None, rng.integers(0, 5, 2)):
         seen = Trace()
@@ -95,6 +98,8 @@ def a_trace_sees_the_weights(self_attention, rng):
         q, k, _ = np.moveaxis(ops.linear(x, **p["qkv"]).reshape(2, 5, 3, 3, 4), 2, 0)  # (B, T, H, K) each
         yield list(seen), ["attention_weights"]
         yield seen.get("attention_weights", np.zeros(0)), ops.attention_weights(q, k, causal=True)
+    self_attention(ops, x, **p, heads=3, trace=(wants_none := Trace(attentions=False)))
+    yield list(wants_none), []
 
 
 # --------------------------------------------------------------------------------------------- the block
@@ -104,12 +109,13 @@ def _block_inputs(rng):
     return normal(rng, 2, 5, 12), random_params(rng, transformer.shapes(config())[0])
 
 
-def exact_block(x, p, causal=False, lengths=None):
+def exact_block(x, p, c=None, **mask):
     """x + attention(ln_1(x)), then x + mlp(ln_2(x)), one after the other."""
-    y = ops.layer_norm(x, **p["ln_1"], eps=1e-5)
-    x = x + exact_self_attention(y, p["attention"], 3, causal=causal, lengths=lengths)
-    y = ops.layer_norm(x, **p["ln_2"], eps=1e-5)
-    return x + transformer.feed_forward(ops, y, **p["mlp"], activation="quick_gelu")
+    c = c or config()
+    y = ops.layer_norm(x, **p["ln_1"], eps=c.eps)
+    x = x + exact_self_attention(y, p["attention"], c.heads, **mask)
+    y = ops.layer_norm(x, **p["ln_2"], eps=c.eps)
+    return x + transformer.feed_forward(ops, y, **p["mlp"], activation=c.activation)
 
 
 MASKS = {"causal": False, "lengths": None}
@@ -140,6 +146,14 @@ def the_second_half_alone(block, rng):
     y = ops.layer_norm(x, **p["ln_2"], eps=1e-5)
     mlp = transformer.feed_forward(ops, y, **p["mlp"], activation="quick_gelu")
     yield block(ops, x, **p, config=config(), **REST), x + mlp
+
+
+@law("block")
+def a_block_is_as_configured(block, rng):
+    """heads, activation and eps are read from the configuration"""
+    x, p = _block_inputs(rng)
+    for c in (config(eps=0.1), config(heads=2), config(activation="relu")):
+        yield block(ops, x, **p, config=c, **REST), exact_block(x, p, c)
 
 
 @law("block")
@@ -226,7 +240,8 @@ def a_trace_sees_every_stage(encode_image, rng):
     features = encode_image(ops, images, **p, config=c, trace=seen.__setitem__)
     names = ["embeddings", "ln_pre", "blocks.0.attention", "blocks.1.mlp", "ln_post", "features"]
     yield [name for name in seen if name in names], names
-    yield seen.get("features"), features
+    for found in (features, seen.get("features")):
+        yield found, exact_vit(images, p, c)[0] @ p["projection"]["weight"].T
     yield seen.get("blocks.1.mlp"), exact_vit(images, p, c)[1]
 
 
@@ -257,6 +272,9 @@ def a_text_ends_at_the_id_that_is_named(end_of_text, rng):
     tokens[tokens == 500] = 2
     tokens[(tokens == 2) & (np.arange(9) != ends[:, None])] = 3
     yield list(map(int, end_of_text(tokens, 2))), ends.tolist()
+    tokens, ends = _texts(rng, 500)
+    tokens[tokens == 500] = 0
+    yield list(map(int, end_of_text(tokens, 0))), ends.tolist()
 
 
 @law("text_pooling")
