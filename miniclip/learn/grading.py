@@ -1,28 +1,20 @@
-"""Grades a student's file, in a process of its own (`python -m miniclip.learn.grading`).
+"""Grades a student's file: the laws run here, the student's function in a process of its own (`remote`).
 
-So the grader continues, whatever the file does. `holding` checks the function.
+So the grader continues, whatever the file does, and no code in it sees the expected values or writes a verdict.
 """
 
-import contextlib
+import dataclasses
 import functools
+import hashlib
 import importlib.util
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import miniclip
 from miniclip.errors import InputError
-from miniclip.learn import catalogue, skeletons
-from miniclip.learn.holding import Unusable, Verdict, behaves_as, describe, hold
+from miniclip.learn import laws, remote, skeletons
+from miniclip.learn.holding import Verdict, behaves_as, hold_called
+from miniclip.runtime.files import open_regular
 
-LIMIT = 300  # seconds that an exercise may take; most take a few
-HOME = Path(miniclip.__file__).parents[1]  # where `import miniclip` finds this very library
-PRINTED = 10  # last lines of what a student's file prints that are shown
+SOURCE = 1 << 20  # bytes that a file may have
 
 
 @dataclass
@@ -34,6 +26,8 @@ class Result:
     verdicts: list[Verdict] = field(default_factory=list)
     behaves_as: str | None = None
     printed: str = ""
+    sha256: str | None = None  # of the file that was checked
+    outside: bool = False  # whether something else ended the check, so that it says nothing about the file
 
     @property
     def passed(self):
@@ -55,105 +49,53 @@ def why_not(exercise):
         return f"{exercise.id} needs torch and triton: in the checkout, pip install -c constraints.txt -e '.[gpu]'"
 
 
-def grade(exercise, directory, seed=0, limit=LIMIT):
+def grade(exercise, directory, seed=0, limits=None):
     """Check an exercise in a student's directory against its laws -> Result. `seed` draws other inputs.
+
+    `limits` are those of `remote.LIMITS` that are to be others.
 
     Raises InputError if something is missing (`why_not`), and for a file that cannot be read.
     """
-    path = exercise.path(directory)
+    path, done = exercise.path(directory), functools.partial(Result, exercise.id)
     if not path.is_file():
-        return Result(
-            exercise.id, "to do", [Verdict("file", f"there is a file {path.name}", False, f"{path} is missing")]
-        )
+        return done("to do", [Verdict("file", f"there is a file {path.name}", False, f"{path} is missing")])
     try:
-        source = path.read_bytes()
+        with open_regular(path) as file:
+            source = file.read(SOURCE + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+    digest = hashlib.sha256(source).hexdigest()
+    if len(source) > SOURCE:
+        why = f"{path.name} has more than {SOURCE >> 20} MiB"
+        return done("partial", [Verdict("loads", "there is a function", False, why)])
     if source == skeletons.skeleton(exercise).encode():
-        return Result(
-            exercise.id, "to do", [Verdict("begun", f"{path.name} has been begun", False, f"{path} is as it was")]
-        )
+        untouched = Verdict("begun", f"{path.name} has been begun", False, f"{path} is as it was")
+        return done("to do", [untouched], sha256=digest)
     if reason := why_not(exercise):
         raise InputError(reason)
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}  # read when Triton is imported
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryDirectory() as temporary:  # empty, so that nothing in it is imported by mistake
-        out = Path(temporary) / "result.json"
-        command = [sys.executable, "-m", "miniclip.learn.grading", exercise.id, path.resolve(), str(seed), out]
-        code, printed = _run(command, temporary, environment, limit)
-        if out.is_file():
-            found = json.loads(out.read_text(encoding="utf-8"))
-            found["verdicts"] = [Verdict(**verdict) for verdict in found["verdicts"]]
-            return Result(**found, printed=printed)
-    why = f"was still running after {limit} seconds" if code is None else f"ended Python, with code {code}"
-    return Result(exercise.id, "partial", [Verdict("runs", "it ends", False, why)], printed=printed)
+    result = _check(exercise, path, source, seed, limits)
+    if result.outside:  # once more: the machine may have been short of memory
+        result = _check(exercise, path, source, seed, limits)
+    return dataclasses.replace(result, sha256=digest)
 
 
-def _run(command, directory, environment, limit):
-    """Run a command, then end all that it started -> (exit code, None after `limit` seconds; its last lines)."""
-    path = Path(directory) / "printed"
-    with open(path, "wb") as file:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, cwd=directory,
-            start_new_session=True,
-        )  # fmt: skip
+def _check(exercise, path, source, seed, limits):
+    done = functools.partial(Result, exercise.id)
+    with remote.Student(exercise, path.resolve(), source, {**remote.LIMITS, **(limits or {})}) as student:
         try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # nothing of it is left
-                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
-            process.wait()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return code, "\n".join(["..."] * (len(lines) > PRINTED) + lines[-PRINTED:])
-
-
-def load(path, name):
-    """The function `name` of a student's file. Raises Unusable if there is none, and what the file raises."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    written = getattr(function, "fn", function)  # the function that became a Triton kernel
-    if not callable(written):
-        raise Unusable(f"{Path(path).name} has no function {name}")
-    if written.__module__ != module.__name__:
-        raise Unusable(f"{name} is not written in {Path(path).name}, it is imported from {written.__module__}")
-    return function
-
-
-def _returning(function):
-    """The same function; Unusable if it returns None."""
-
-    @functools.wraps(function)
-    def checked(*arguments, **options):
-        out = function(*arguments, **options)
-        if out is None:
-            raise Unusable("returns None: is a `return` missing?")
-        return out
-
-    return checked
-
-
-def _grade_here(exercise, path, seed):
-    """What `grade` runs in the other process."""
-    try:
-        function = load(path, exercise.name)
-    except (Exception, SystemExit) as error:
-        return Result(exercise.id, "partial", [Verdict("loads", "there is a function", False, describe(error, path))])
-    function = _returning(function) if exercise.track == "numpy" else function
-    verdicts, values = hold(exercise, function, seed, path)
-    if all(verdict.passed for verdict in verdicts):
-        return Result(exercise.id, "done", verdicts)
-    if all("NotImplementedError" in verdict.message for verdict in verdicts):
-        return Result(exercise.id, "to do", verdicts)
-    return Result(exercise.id, "partial", verdicts, behaves_as(exercise, verdicts, values, seed))
-
-
-if __name__ == "__main__":
-    id, path, seed, out = sys.argv[1:]
-    (exercise,) = catalogue.choose([id])
-    found = asdict(_grade_here(exercise, path, int(seed)))
-    del found["printed"]
-    Path(out).write_text(json.dumps(found), encoding="utf-8")
+            laws.of(exercise)  # imports them while the student's process begins
+            why = student.load()
+            verdicts, values = ([], []) if why is not None else hold_called(exercise, student, seed)
+        except remote.Ended as error:
+            ends = Verdict("runs", "it ends", False, str(error))
+            result = done("partial", [ends], outside=error.outside)
+        else:
+            if why is not None:
+                result = done("partial", [Verdict("loads", "there is a function", False, why)])
+            elif all(verdict.passed for verdict in verdicts):
+                result = done("done", verdicts)
+            elif all("NotImplementedError" in verdict.message for verdict in verdicts):
+                result = done("to do", verdicts)
+            else:
+                result = done("partial", verdicts, behaves_as(exercise, verdicts, values, seed))
+    return dataclasses.replace(result, printed=student.printed)

@@ -36,11 +36,21 @@ def reference(exercise):
     return getattr(place, "__func__", place)
 
 
-def hold(exercise, function, seed=0, path=None):
+def called(exercise, function):
+    """What the laws call: the function itself, or for a Triton kernel the library's function that launches it."""
+    if exercise.track == "numpy":
+        return function
+    launch = vars(importlib.import_module(exercise.module))[exercise.name.removesuffix("_kernel")]
+    return importlib.import_module("miniclip.learn.laws.kernels").watching(functools.partial(launch, kernel=function))
+
+
+def hold(exercise, function, seed=0):
     """Check a function against an exercise's laws -> (verdicts, values): for each law, and what the function gave."""
-    if exercise.track == "triton":  # the laws call the function that launches the kernel
-        launch = vars(importlib.import_module(exercise.module))[exercise.name.removesuffix("_kernel")]
-        function = functools.partial(launch, kernel=function)
+    return hold_called(exercise, called(exercise, function), seed)
+
+
+def hold_called(exercise, function, seed=0):
+    """The same for what `called` gives, in this process or another."""
     verdicts, values = [], []
     for law in laws.of(exercise):
         message, given = None, []
@@ -52,14 +62,14 @@ def hold(exercise, function, seed=0, path=None):
                         message = message or laws.difference(got, want)
                         given.append(got)
             except Exception as error:
-                message = message or describe(error, path)
+                message = message or describe(error)
                 given.append(type(error).__name__)
         values.append(given)
         verdicts.append(Verdict(law.__name__, law.__doc__.strip(), message is None, message or ""))
     return verdicts, values
 
 
-def describe(error, path):
+def describe(error, path=None):
     """An exception in one line of text, with the line of the student's file that raised it.
 
     If no line of the file raised it, the law did: the function takes or gives something that the law cannot use.
@@ -79,8 +89,10 @@ def behaves_as(exercise, verdicts, values, seed=0):
     """The mistake whose function gives the same values, in words; None if there is none.
 
     If several things are wrong at once, no mistake gives the same values under all laws. Then it is the first mistake
-    that gives the same wrong values under one law.
+    that gives the same wrong values under one law. Mistakes in kernels need the interpreter, too.
     """
+    if exercise.track == "triton" and not importlib.import_module("miniclip.kernels.device").INTERPRETING:
+        return None
     for mutant in exercise.mutants:
         if all(map(_all_alike, values, _held(exercise, mutant, seed)[1])):
             return mutant.as_if

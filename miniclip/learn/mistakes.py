@@ -25,14 +25,14 @@ def function(exercise, mutant, reference=None):
     `reference` is the tree of the right one, if not as it is in the module. Raises ValueError for an edit that does not
     fit exactly once.
     """
-    source, scope = ast.unparse(_mistaken(exercise, mutant, reference or skeletons.reference(exercise))), {}
+    source, scope = ast.unparse(mistaken(exercise, mutant, reference or skeletons.reference(exercise))), {}
     file = f"<mistake {next(_numbers)} in {exercise.target}>"
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file  # where Triton reads its kernels
     exec(compile(source, file, "exec"), vars(importlib.import_module(exercise.module)), scope)
     return scope[exercise.name]
 
 
-def _mistaken(exercise, mutant, reference):
+def mistaken(exercise, mutant, reference):
     tree = ast.parse(ast.unparse(reference))
     definition = tree.body[0]
     definition.decorator_list = [d for d in definition.decorator_list if ast.unparse(d) != "classmethod"]

@@ -5,7 +5,7 @@ import types
 
 import miniclip
 from miniclip import zero_shot
-from miniclip.learn import grading
+from miniclip.learn import student
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
 from miniclip.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ def accuracy(exercises=(), directory=None):
 
     The given exercises' functions come from the files in the directory, all others from the library.
     """
-    theirs = {e.name: grading.load(e.path(directory), e.name) for e in exercises}
+    theirs = {e.name: student.load(e.path(directory), e.name) for e in exercises}
     activations = {name: theirs.get(name, function) for name, function in numpy_ops.ACTIVATIONS.items()}
     ops = joined(numpy_ops, theirs, ACTIVATIONS=activations)
     blocks = joined(transformer, theirs)

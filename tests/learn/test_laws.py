@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from course import EXERCISES, ROOT, each_exercise, marks, write
 
-from miniclip.learn import catalogue, grading, holding, laws, mistakes, skeletons
+from miniclip.learn import catalogue, grading, holding, laws, mistakes, skeletons, student
 from miniclip.ops import numpy_ops
 
 # -------------------------------------------------------------------------------------------------- the grader is right
@@ -27,7 +27,7 @@ def test_the_reference_passes_every_law(exercise, seed):
 @each_exercise
 def test_an_untouched_skeleton_passes_no_law(exercise, tmp_path):
     path = write(tmp_path, exercise, skeletons.skeleton(exercise))
-    verdicts, _ = holding.hold(exercise, grading.load(path, exercise.name))
+    verdicts, _ = holding.hold(exercise, student.load(path, exercise.name))
     assert verdicts and not any(verdict.passed for verdict in verdicts)
     assert all("NotImplementedError" in verdict.message for verdict in verdicts)
     assert grading.grade(exercise, tmp_path).state == "to do"

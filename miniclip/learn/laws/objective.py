@@ -115,8 +115,10 @@ class Dictionary:
 
     ops = numpy_ops
 
-    def __init__(self, rng, width=6):
-        self.seed, self.width = int(rng.integers(1 << 32)), width
+    WIDTH = 6
+
+    def __init__(self, seed):
+        self.seed = seed
 
     def tokenize(self, texts):
         return list(texts)
@@ -126,7 +128,11 @@ class Dictionary:
 
     def _direction(self, text):
         rng = np.random.default_rng([self.seed, zlib.crc32(text.encode())])
-        return normal(rng, self.width, scale=rng.uniform(0.2, 5))
+        return normal(rng, self.WIDTH, scale=rng.uniform(0.2, 5))
+
+
+def _model(rng):
+    return Dictionary(int(rng.integers(1 << 32)))
 
 
 def _unit(x):
@@ -140,7 +146,7 @@ TEMPLATES = ["{}", "a photo of a {}", "a drawing of a {}, a {}"]
 @law("zero_shot")
 def a_class_is_its_texts_direction(class_embeddings, rng):
     """with one template: the text's embedding, of length one"""
-    model = Dictionary(rng)
+    model = _model(rng)
     classes = class_embeddings(model, LABELS, ["a photo of a {}"])
     yield classes, _unit(model.encode_text([f"a photo of a {label}" for label in LABELS]))
 
@@ -148,7 +154,7 @@ def a_class_is_its_texts_direction(class_embeddings, rng):
 @law("zero_shot")
 def a_template_is_filled_in_everywhere(class_embeddings, rng):
     """every {} of a template becomes the label"""
-    model = Dictionary(rng)
+    model = _model(rng)
     classes = class_embeddings(model, LABELS, TEMPLATES[2:])
     yield classes, _unit(model.encode_text([f"a drawing of a {label}, a {label}" for label in LABELS]))
 
@@ -156,7 +162,7 @@ def a_template_is_filled_in_everywhere(class_embeddings, rng):
 @law("zero_shot")
 def an_ensemble_is_a_mean_of_directions(class_embeddings, rng):
     """with several templates: the mean of the embeddings made unit first, and then made unit again"""
-    model = Dictionary(rng)
+    model = _model(rng)
     classes = class_embeddings(model, LABELS, TEMPLATES)
     total = sum(_unit(model.encode_text([t.replace("{}", label) for label in LABELS])) for t in TEMPLATES)
     yield classes, _unit(total)
@@ -166,7 +172,7 @@ def an_ensemble_is_a_mean_of_directions(class_embeddings, rng):
 @law("zero_shot")
 def the_label_alone_is_the_template_that_need_not_be_told(class_embeddings, rng):
     """without templates: the label as it is"""
-    model = Dictionary(rng)
+    model = _model(rng)
     yield class_embeddings(model, LABELS), _unit(model.encode_text(LABELS))
 
 
@@ -174,4 +180,4 @@ def the_label_alone_is_the_template_that_need_not_be_told(class_embeddings, rng)
 def what_makes_no_sense_is_refused(class_embeddings, rng):
     """InputError for a template without {}, for no labels or no templates, and for a text instead of a list"""
     for arguments in [(LABELS, ["a photo"]), ([], ["{}"]), (LABELS, []), ("cat", ["{}"]), (LABELS, "{}")]:
-        yield raised(class_embeddings, Dictionary(rng), *arguments), "InputError"
+        yield raised(class_embeddings, _model(rng), *arguments), "InputError"

@@ -90,7 +90,7 @@ class Trace(dict):
 
 @law("self_attention")
 def a_trace_sees_the_weights(self_attention, rng):
-    """trace, if its `attentions` is true, is called with "attention_weights" and ops.attention_weights of all queries"""
+    """trace, unless its `attentions` is False, gets "attention_weights": ops.attention_weights of all queries"""
     x, p = _attention_inputs(rng)
     for keep in (None, rng.integers(0, 5, 2)):
         seen = Trace()
