@@ -1,30 +1,36 @@
 """Keeps what a student has tried so far, in the directory of the exercises, so that hints come one at a time.
 
 A file counts as a new attempt if it has changed since the last one. Each attempt that fails gets a hint, unless the
-grader knows the mistake by name. After the last hint, it says where the reference is.
+grader knows the mistake by name. Hints follow the first law that fails: it has a hint that comes first, then come the
+others, and after the last it says where the reference is. A check that something else ended counts for nothing.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from miniclip.errors import InputError
 from miniclip.learn import skeletons
-from miniclip.runtime.files import write_atomically
+from miniclip.runtime.files import open_regular, write_atomically
 
 FILE = ".progress.json"
 
 
 @dataclass
 class Entry:
-    """What the last check found, how many hints were given, and a digest of the file at that time."""
+    """What the last check found, how many hints each law has given, and a digest of the file at that time."""
 
     state: str = "to do"
     passed: int = 0
     laws: int = 0
-    hints: int = 0
+    points: int = 0
+    hints: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
+
+    def __post_init__(self):
+        if type(self.hints) is int:  # of all laws together, as older versions counted: count again
+            self.hints = {}
 
 
 class Attempts:
@@ -34,19 +40,27 @@ class Attempts:
         self.directory = Path(directory)
         self.path = self.directory / FILE
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+            found = json.loads(self._read()) if self.path.exists() else {}
             self.entries = {id: Entry(**entry) for id, entry in found.items()}
-            if not all(type(entry.hints) is int and entry.hints >= 0 for entry in self.entries.values()):
+            if not all(type(n) is int and n > 0 for entry in self.entries.values() for n in entry.hints.values()):
                 raise ValueError("hints must be counts")
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{self.path}: cannot be read; delete it to start counting again: {error}") from error
 
+    def _read(self):
+        with open_regular(self.path) as file:
+            return file.read()
+
     def note(self, exercise, result):
         """Record a result."""
-        before, digest = self._entry(exercise), self._digest(exercise)
-        wants_hint = result.state == "partial" and result.was_held and not result.behaves_as
-        hints = before.hints + (wants_hint and (digest != before.digest or not before.hints))
-        self.entries[exercise.id] = Entry(result.state, result.passed, len(result.verdicts), hints, digest)
+        if result.outside:
+            return
+        before, digest, law = self._entry(exercise), result.sha256, result.first_failing
+        hints = dict(before.hints)
+        if result.state == "partial" and result.was_held and not result.behaves_as:
+            hints[law] = hints.get(law, 0) + (digest != before.digest or law not in hints)
+        laws = len(result.verdicts)
+        self.entries[exercise.id] = Entry(result.state, result.passed, laws, result.points(exercise), hints, digest)
 
     def save(self):
         """Write the file."""
@@ -64,11 +78,12 @@ class Attempts:
         """Whether the file is still as it was at the last check."""
         return exercise.id in self.entries and self._entry(exercise).digest == self._digest(exercise)
 
-    def hint(self, exercise):
-        """The next hint, or after the last one where the reference is."""
-        hints = self._entry(exercise).hints
-        if hints <= len(exercise.hints):
-            return f"Hint {hints} of {len(exercise.hints)}: {exercise.hints[hints - 1]}"
+    def hint(self, exercise, law):
+        """The next hint for a law that fails, or after the last one where the reference is."""
+        number, first = self._entry(exercise).hints[law], exercise.hints[exercise.about[law] - 1]
+        hints = [first, *(hint for hint in exercise.hints if hint != first)]
+        if number <= len(hints):
+            return f"Hint {number} of {len(hints)}: {hints[number - 1]}"
         path, line = skeletons.line_of(exercise)
         return f"The reference is in {path}, line {line}."
 
@@ -88,7 +103,7 @@ class Attempts:
             elif exercise is after:
                 state = "next"
             lines.append(f"{exercise.id:<{width}}  {exercise.points:>6}  {state}")
-        points = sum(exercise.points for exercise in exercises if self.state(exercise) == "done")
+        points = sum(self._entry(exercise).points for exercise in exercises)
         lines.append(f"{'':<{width}}  {points:>6}  of {sum(exercise.points for exercise in exercises)}")
         return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """The exercises, read from exercises.toml."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from miniclip.errors import InputError
@@ -40,6 +40,8 @@ class Exercise:
     file: str = ""  # the exercise whose file it continues; empty: it has its own
     imports: tuple[str, ...] = ()  # of the target's module, beyond what the reference itself uses
     plain: str = ""  # a body that is edited instead of the reference's
+    note: str = ""  # a comment above the function
+    about: dict[str, int] = field(default_factory=dict, compare=False)  # law -> the hint that it needs first, 1 to 3
 
     @property
     def module(self):

@@ -1,12 +1,13 @@
-"""The command line of the course: miniclip learn list | start | check | progress | payoff."""
+"""The command line of the course: miniclip learn list | start | check | progress | payoff | grade."""
 
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from miniclip.errors import InputError
-from miniclip.runtime.files import write_atomically
+from miniclip.runtime.files import write_atomically, write_json
 
 
 def add_arguments(learn):
@@ -32,6 +33,7 @@ def add_arguments(learn):
     step.add_argument("--seed", type=_seed, default=0, metavar="N", help="draw other inputs, for graders (default: 0)")
     step.add_argument("--json", action="store_true", help="print only JSON, and count no attempts")
     step.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
+    step.add_argument("--gradescope", metavar="FILE", help="also write Gradescope's results.json")
 
     step = steps.add_parser("progress", help="what the last checks found, and what comes next")
     step.set_defaults(command=progress)
@@ -40,6 +42,13 @@ def add_arguments(learn):
     step = steps.add_parser("payoff", help="run the built-in model with your functions: how well it names pictures")
     step.set_defaults(command=payoff)
     step.add_argument("directory", metavar="DIR")
+
+    step = steps.add_parser("grade", help="for teachers: check a folder of submissions, and write one CSV")
+    step.set_defaults(command=grade)
+    step.add_argument("folder", metavar="FOLDER", help="with a directory for each submission")
+    step.add_argument("exercises", nargs="+", metavar="EXERCISE")
+    step.add_argument("--seed", type=_seed, default=0, metavar="N", help="draw other inputs (default: 0)")
+    step.add_argument("--csv", metavar="FILE", help="write it there (default: print it)")
 
 
 def _seed(text):
@@ -94,19 +103,32 @@ def _laid_out(directory):
     return found
 
 
+def _checkable(ids):
+    """The exercises of these names; InputError if one cannot be checked here."""
+    from miniclip.learn import catalogue, grading
+
+    exercises = catalogue.choose(ids)
+    if missing := next(filter(None, map(grading.why_not, exercises)), None):
+        raise InputError(missing)
+    return exercises
+
+
+def _must_be_files(*paths):
+    for path in filter(None, paths):
+        if Path(path).is_dir():
+            raise InputError(f"{path}: is a directory; name a file to write to")
+
+
 def check(options):
-    from miniclip.learn import catalogue, grading, reports
+    from miniclip.learn import grading, reports
     from miniclip.learn.attempts import Attempts
 
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: kernels with known mistakes run here
     there = _files(options.directory)
-    exercises = catalogue.choose(options.exercises) if options.exercises else _laid_out(options.directory)
+    exercises = _checkable(options.exercises) if options.exercises else _laid_out(options.directory)
     left_out = [exercise for exercise in exercises if grading.why_not(exercise)]
-    if left_out and options.exercises:
-        raise InputError(grading.why_not(left_out[0]))
     exercises = [exercise for exercise in exercises if exercise not in left_out]
-    if options.junit and Path(options.junit).is_dir():
-        raise InputError(f"{options.junit}: is a directory; name a file to write to")
+    _must_be_files(options.junit, options.gradescope)
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: kernels with known mistakes run here
     attempts = None if options.json else Attempts(options.directory)
     results, waiting = [], set()  # an exercise that continues a file waits until the first one in it is done
     for exercise in exercises:
@@ -122,6 +144,8 @@ def check(options):
         attempts.save()
     if options.junit:
         write_atomically(options.junit, reports.as_junit(exercises, results))
+    if options.gradescope:
+        write_json(options.gradescope, reports.as_gradescope(exercises, results))
     if options.json:
         print(json.dumps(reports.as_json(exercises, results, options.seed), ensure_ascii=False, indent=2))
     else:
@@ -138,7 +162,10 @@ def _report(exercise, result, attempts):
     if result.state == "to do":
         return f"{exercise.id}: to do; {result.verdicts[0].message}\n"
     messages = {verdict.message for verdict in result.verdicts}
-    if not result.was_held:
+    if result.outside:
+        why = result.verdicts[0].message
+        lines = [f"{exercise.id}: its process {why}, twice: something else ended it, and it counts as no attempt"]
+    elif not result.was_held:
         lines = [f"{exercise.id}: {result.verdicts[0].message}"]
     elif len(messages) == 1:
         lines = [f"{exercise.id}: none of its {len(result.verdicts)} laws hold", f"  it {messages.pop()}"]
@@ -152,8 +179,34 @@ def _report(exercise, result, attempts):
     if result.behaves_as:
         lines.append(f"  It behaves as if {result.behaves_as}.")
     elif result.was_held:
-        lines.append(f"  {attempts.hint(exercise)}")
+        lines.append(f"  {attempts.hint(exercise, result.first_failing)}")
+    if points := result.points(exercise):
+        lines.append(f"  {points} of {exercise.points} points: what fails is about `keep` and `trace` alone.")
     return "\n".join([*lines, ""])
+
+
+def grade(options):
+    from miniclip.learn import grading, reports
+
+    exercises = _checkable(options.exercises)
+    if not Path(options.folder).is_dir():
+        raise InputError(f"{options.folder}: no such directory; name one with a directory for each submission")
+    _must_be_files(options.csv)
+    submissions = sorted(path for path in Path(options.folder).iterdir() if path.is_dir())
+    if not submissions:
+        raise InputError(f"{options.folder}: has no directories; expected one for each submission")
+    os.environ["TRITON_INTERPRET"] = "1"
+    rows = []
+    for submission in submissions:
+        results = [grading.grade(exercise, submission, options.seed) for exercise in exercises]
+        rows.append((submission.name, results))
+        points = sum(result.points(exercise) for exercise, result in zip(exercises, results))
+        print(f"{submission.name}: {points} of {sum(e.points for e in exercises)}", file=sys.stderr, flush=True)
+    table = reports.as_csv(exercises, rows)
+    if options.csv:
+        write_atomically(options.csv, table.encode())
+    else:
+        print(table, end="")
 
 
 def progress(options):

@@ -34,6 +34,18 @@ class Result:
         """How many laws hold."""
         return sum(verdict.passed for verdict in self.verdicts)
 
+    def points(self, exercise):
+        """The exercise's points if it is done, one less if only `extra` laws fail, else none."""
+        if self.state == "done":
+            return exercise.points
+        only_extras = self.was_held and all(verdict.passed or verdict.extra for verdict in self.verdicts)
+        return exercise.points - 1 if only_extras else 0
+
+    @property
+    def first_failing(self):
+        """The name of the first law that fails, None if all hold."""
+        return next((verdict.law for verdict in self.verdicts if not verdict.passed), None)
+
     @property
     def was_held(self):
         """Whether there was a function to check; if not, the one verdict says why."""
@@ -46,7 +58,11 @@ NO_LAWS = ("file", "begun", "loads", "runs")  # what must be true before there i
 def why_not(exercise):
     """What is missing to check an exercise here, and how to get it; None if nothing is missing."""
     if exercise.track == "triton" and not all(map(importlib.util.find_spec, ("torch", "triton"))):
-        return f"{exercise.id} needs torch and triton: in the checkout, pip install -c constraints.txt -e '.[gpu]'"
+        in_checkout = (remote.HOME / "pyproject.toml").is_file()
+        how = (
+            "in the checkout, pip install -c constraints.txt -e '.[gpu]'" if in_checkout else "pip install torch triton"
+        )
+        return f"{exercise.id} needs torch and triton: {how}"
 
 
 def grade(exercise, directory, seed=0, limits=None):

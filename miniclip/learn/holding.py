@@ -22,6 +22,7 @@ class Verdict:
     text: str
     passed: bool
     message: str = ""
+    extra: bool = False  # whether it is about what only this library asks for, `keep` and `trace`
 
 
 class Unusable(Exception):
@@ -65,7 +66,7 @@ def hold_called(exercise, function, seed=0):
                 message = message or describe(error)
                 given.append(type(error).__name__)
         values.append(given)
-        verdicts.append(Verdict(law.__name__, law.__doc__.strip(), message is None, message or ""))
+        verdicts.append(Verdict(law.__name__, law.__doc__.strip(), message is None, message or "", law.extra))
     return verdicts, values
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from miniclip.errors import InputError
 from miniclip.learn import catalogue
+from miniclip.runtime.files import write_atomically
 
 README = """\
 # CLIP, written by you
@@ -42,7 +43,7 @@ def start(directory, exercises):
         files[directory / "README.md"] = README.format(directory=directory, first=first, blank=blank)
         missing = {path: text for path, text in files.items() if not path.exists()}
         for path, text in missing.items():
-            path.write_text(text, encoding="utf-8")
+            write_atomically(path, text.encode())
     except OSError as error:
         raise InputError(f"{directory}: cannot be written: {error}") from error
     return list(missing)
@@ -54,7 +55,8 @@ def skeleton(exercise):
     tree, function = ast.parse(source), reference(exercise)
     header = f'"""{exercise.title}. (miniclip learn check DIRECTORY {exercise.id}; tutorial {exercise.tutorial})"""\n'
     imports = "".join(f"\n{group}\n" for group in _imports(exercise, tree, function))
-    return f"{header}{imports}\n\n{_without_body(source, function)}"
+    note = "".join(f"# {line}\n" for line in exercise.note.splitlines())
+    return f"{header}{imports}\n\n{note}{_without_body(source, function)}"
 
 
 def line_of(exercise):
@@ -86,6 +88,8 @@ def _imports(exercise, tree, function):
             origins[alias.asname or alias.name] = getattr(node, "module", None) or ast.unparse(node)
         origins |= dict.fromkeys(_defined(node), exercise.module)
     names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} | set(exercise.imports) | {"np"}
+    if exercise.track == "numpy":
+        origins.setdefault("np", "import numpy as np")
     modules = {}  # module -> names from it
     for name in sorted(name for name in names & origins.keys() if not name.startswith("_")):
         modules.setdefault(origins[name], []).append(name)

@@ -1,6 +1,9 @@
 """What a student sees of the course, what a grader gets of it, and the pay-off."""
 
+import csv
+import hashlib
 import json
+import subprocess
 import sys
 import time
 import types
@@ -10,9 +13,11 @@ import numpy as np
 import pytest
 from course import EXERCISES, each_exercise, mistaken, solution, write
 
+import miniclip
 from miniclip import cli
 from miniclip.errors import InputError
-from miniclip.learn import attempts, grading, payoff, skeletons
+from miniclip.kernels.device import INTERPRETING
+from miniclip.learn import attempts, grading, laws, payoff, remote, skeletons
 from miniclip.ops import numpy_ops
 
 # -------------------------------------------------------------------------------------------------- what a student sees
@@ -85,6 +90,71 @@ def test_hints_come_one_an_attempt_and_then_the_reference(tmp_path, capsys):
         assert f"The reference is in {path}, line {line}." in out and "Hint" not in out
 
 
+def test_hints_follow_the_law_that_fails(tmp_path, capsys):
+    """Overflow has a hint of its own, which comes first; another law that fails begins with another hint."""
+    softmax, formula = EXERCISES["softmax"], "import numpy as np\ndef softmax(x): return np.clip({}, 0, 1) * {}\n"
+    right = "np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)"
+    large = "np.nan_to_num(np.exp(x) / np.exp(x).sum(-1, keepdims=True), nan=0.5)"
+    assert softmax.about["softmax_survives_large_numbers"] == 2 and softmax.about["softmax_is_its_formula"] == 1
+    told = []
+    for source in (formula.format(large, 1), formula.format(right, 2), formula.format(large, 1.0)):
+        write(tmp_path, softmax, source)
+        cli.main(["learn", "check", str(tmp_path), "softmax"])
+        told += [line.strip() for line in capsys.readouterr().out.splitlines() if "Hint" in line]
+    second, first, _ = softmax.hints[1], *softmax.hints[::2]
+    assert told == [f"Hint 1 of 3: {second}", f"Hint 1 of 3: {first}", f"Hint 2 of 3: {first}"]
+
+
+def test_a_check_that_was_ended_from_outside_counts_as_no_attempt(tmp_path, capsys):
+    softmax = EXERCISES["softmax"]
+    write(tmp_path, softmax, "def softmax(x): return x\n")
+    cli.main(["learn", "check", str(tmp_path), "softmax"])
+    before = (tmp_path / attempts.FILE).read_text()
+    write(tmp_path, softmax, "import os\nos.kill(os.getpid(), 9)\n")
+    assert cli.main(["learn", "check", str(tmp_path), "softmax"]) == 1
+    assert "something else ended it, and it counts as no attempt" in capsys.readouterr().out
+    assert (tmp_path / attempts.FILE).read_text() == before
+
+
+TEXTBOOK = """
+def block(ops, x, ln_1, attention, ln_2, mlp, *, config, causal, lengths, keep, trace):
+    def norm(x, weight, bias):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + config.eps) * weight + bias
+
+    def linear(x, weight, bias):
+        return x @ weight{} + bias
+
+    def attend(x):
+        B, T, D = x.shape
+        q, k, v = np.split(linear(x, **attention["qkv"]), 3, axis=-1)
+        q, k, v = (y.reshape(B, T, config.heads, -1) for y in (q, k, v))
+        return linear(ops.attention(q, k, v, causal=causal, lengths=lengths).reshape(B, T, D), **attention["out"])
+
+    x = x + attend(norm(x, **ln_1))
+    return x + linear(ops.ACTIVATIONS[config.activation](linear(norm(x, **ln_2), **mlp["fc"])), **mlp["proj"])
+"""
+
+
+def test_a_textbook_block_has_all_points_except_one(tmp_path, capsys):
+    """`keep` and `trace` are this library's own. The file says how weights are laid out, as no textbook does."""
+    block = EXERCISES["block"]
+    assert '"weight" (out, in)' in skeletons.skeleton(block) and "import numpy as np\n" in skeletons.skeleton(block)
+    write(tmp_path, block, "import numpy as np\n" + TEXTBOOK.format(".T"))
+    assert cli.main(["learn", "check", str(tmp_path), "block"]) == 1
+    out = capsys.readouterr().out
+    assert "5 of 7 laws hold" in out and "3 of 4 points: what fails is about `keep` and `trace` alone" in out
+    assert out.splitlines()[-1].split() == ["3", "of", "4"]
+    write(tmp_path, block, "import numpy as np\n" + TEXTBOOK.format(""))
+    assert grading.grade(block, tmp_path).points(block) == 0
+
+
+def test_each_law_has_a_hint_that_comes_first():
+    for exercise in EXERCISES.values():
+        if exercise.track == "numpy" or INTERPRETING:
+            assert list(exercise.about) == [law.__name__ for law in laws.of(exercise)]
+            assert set(exercise.about.values()) <= {1, 2, 3}
+
+
 def test_the_table_says_what_is_done_and_what_is_next(tmp_path, capsys):
     ids = ["softmax", "attention_weights", "causal_mask", "attention", "quick_gelu"]
     assert cli.main(["learn", "start", str(tmp_path), *ids]) == 0
@@ -116,6 +186,19 @@ def test_start_writes_over_nothing(tmp_path, capsys):
     assert "has all of these files already" in capsys.readouterr().out
 
 
+def test_start_on_a_full_disk_leaves_nothing_half_written(tmp_path):
+    """A limit on the size of files instead of a full disk."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50)); from miniclip import cli;"
+        f"raise SystemExit(cli.main(['learn', 'start', {str(tmp_path)!r}, 'softmax']))"
+    )
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert full.returncode == 1 and "cannot be written" in full.stderr and full.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert cli.main(["learn", "start", str(tmp_path), "softmax"]) == 0
+    assert (tmp_path / "softmax.py").read_text() == skeletons.skeleton(EXERCISES["softmax"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +209,10 @@ def test_start_writes_over_nothing(tmp_path, capsys):
         (["check", "{}/file", "softmax", "--json"], "no such directory"),
         (["check", "{}", "--json"], "has no exercises; write them with `miniclip learn start"),
         (["check", "{}", "softmax", "--junit", "{}"], "is a directory; name a file"),
+        (["check", "{}", "softmax", "--gradescope", "{}"], "is a directory; name a file"),
+        (["grade", "{}/nowhere", "softmax"], "no such directory"),
+        (["grade", "{}", "softmax"], "has no directories; expected one for each submission"),
+        (["grade", "{}", "sotfmax"], "there is no exercise sotfmax"),
         (["progress", "{}"], "has no exercises"),
         (["payoff", "{}"], "has no exercises"),
     ],
@@ -202,6 +289,10 @@ def test_graders_get_json_and_junit_and_leave_nothing_behind(tmp_path, capsys):
     assert [entry["state"] for entry in told["exercises"]] == ["done", "partial", "to do"]
     assert told["exercises"][1]["behaves_as_if"] == EXERCISES["attention_weights"].mutants[0].as_if
     assert {path.name for path in tmp_path.iterdir()} == {"softmax.py", "attention_weights.py"}
+    assert told["version"] == miniclip.__version__
+    source = (tmp_path / "softmax.py").read_bytes()
+    assert told["exercises"][0]["sha256"] == hashlib.sha256(source).hexdigest()
+    assert [entry["ended_from_outside"] for entry in told["exercises"]] == [False] * 3
 
     suites = {suite.get("name"): suite for suite in ET.parse(junit).getroot()}
     assert list(suites) == ids
@@ -210,6 +301,52 @@ def test_graders_get_json_and_junit_and_leave_nothing_behind(tmp_path, capsys):
         failed = {case.get("name"): case.find("failure") is not None for case in suite}
         assert failed == {law["law"]: not law["passed"] for law in entry["laws"]}
         assert int(suite.get("failures")) == sum(failed.values()) and int(suite.get("tests")) == len(failed)
+
+
+def test_json_has_what_was_printed(tmp_path, capsys):
+    write(tmp_path, EXERCISES["softmax"], "print('hello')\n" + solution(EXERCISES["softmax"]))
+    assert cli.main(["learn", "check", str(tmp_path), "softmax", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exercises"][0]["printed"] == "hello"
+
+
+def test_gradescope_gets_its_results(tmp_path, capsys):
+    write(tmp_path, EXERCISES["softmax"], solution(EXERCISES["softmax"]))
+    write(
+        tmp_path,
+        EXERCISES["quick_gelu"],
+        "from miniclip.ops.numpy_ops import silu\ndef quick_gelu(x): return silu(x)\n",
+    )
+    path = tmp_path / "results.json"
+    ids = ["softmax", "quick_gelu", "layer_norm"]
+    assert cli.main(["learn", "check", str(tmp_path), *ids, "--json", "--gradescope", str(path)]) == 1
+    tests = json.loads(path.read_text())["tests"]
+    assert [(test["number"], test["score"], test["max_score"], test["status"]) for test in tests] == [
+        ("softmax", 2, 2, "passed"), ("layer_norm", 0, 3, "failed"), ("quick_gelu", 0, 1, "failed"),
+    ]  # fmt: skip
+    assert "It behaves as if it were SiLU" in tests[2]["output"] and "is missing" in tests[1]["output"]
+
+
+def test_a_folder_of_submissions_becomes_one_table(tmp_path, capsys):
+    softmax = EXERCISES["softmax"]
+    for name, source in (("anna", solution(softmax)), ("ben, c", "def softmax(x): return x\n"), ("dora", None)):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        if source:
+            write(tmp_path / "all" / name, softmax, source)
+    (tmp_path / "all" / "notes.txt").write_text("no submission")
+    assert cli.main(["learn", "grade", str(tmp_path / "all"), "softmax", "--csv", str(tmp_path / "grades.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "grades.csv").read_text().splitlines()))
+    assert [(row["submission"], row["softmax"], row["points"], row["of"], row["softmax state"]) for row in rows] == [
+        ("anna", "2", "2", "2", "done"), ("ben, c", "0", "0", "2", "partial"), ("dora", "0", "0", "2", "to do"),
+    ]  # fmt: skip
+    assert [len(row["softmax sha256"]) for row in rows] == [64, 64, 0]
+    assert capsys.readouterr().err.splitlines() == ["anna: 2 of 2", "ben, c: 0 of 2", "dora: 0 of 2"]
+
+
+def test_what_is_missing_is_told_as_it_can_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(grading.importlib.util, "find_spec", lambda name: None)
+    assert "in the checkout, pip install -c constraints.txt" in grading.why_not(EXERCISES["vector_add"])
+    monkeypatch.setattr(remote, "HOME", tmp_path)
+    assert grading.why_not(EXERCISES["vector_add"]) == "vector_add needs torch and triton: pip install torch triton"
 
 
 def test_junit_can_be_read_whatever_a_submission_says(tmp_path, capsys):

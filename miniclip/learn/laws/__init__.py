@@ -15,10 +15,11 @@ MODULES = {"numpy": ("tokenizer", "operations", "towers", "objective"), "triton"
 _laws = {}  # exercise -> its laws, in order
 
 
-def law(*exercises):
-    """Decorates a law: the exercises that it belongs to."""
+def law(*exercises, extra=False):
+    """Decorates a law: the exercises that it belongs to. An `extra` law is about what only this library asks for."""
 
     def register(function):
+        function.extra = extra
         for exercise in exercises:
             _laws.setdefault(exercise, []).append(function)
         return function

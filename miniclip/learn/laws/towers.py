@@ -65,7 +65,7 @@ def masks_are_handed_on(self_attention, rng):
     yield self_attention(ops, x, **p, heads=3, lengths=lengths), exact_self_attention(x, p, 3, lengths=lengths)
 
 
-@law("self_attention")
+@law("self_attention", extra=True)
 def keep_asks_one_query(self_attention, rng):
     """keep: (B, 1, D), the whole result at that token, causal or not, one token for all or one for each"""
     x, p = _attention_inputs(rng)
@@ -88,7 +88,7 @@ class Trace(dict):
         return True  # also while it is empty
 
 
-@law("self_attention")
+@law("self_attention", extra=True)
 def a_trace_sees_the_weights(self_attention, rng):
     """trace, unless its `attentions` is False, gets "attention_weights": ops.attention_weights of all queries"""
     x, p = _attention_inputs(rng)
@@ -164,7 +164,7 @@ def a_block_hands_its_masks_on(block, rng):
         yield block(ops, x, **p, config=config(), **{**REST, **mask}), exact_block(x, p, **mask)
 
 
-@law("block")
+@law("block", extra=True)
 def a_block_keeps_one_token(block, rng):
     """keep: (B, 1, D), the whole result at that token"""
     x, p = _block_inputs(rng)
@@ -173,7 +173,7 @@ def a_block_keeps_one_token(block, rng):
     yield kept, exact_block(x, p)[np.arange(2), keep][:, None]
 
 
-@law("block")
+@law("block", extra=True)
 def a_trace_sees_both_halves(block, rng):
     """trace, if given, is passed on, then called with "attention" and x after the first half, then "mlp" and x"""
     (x, p), seen = _block_inputs(rng), Trace()
@@ -232,7 +232,7 @@ def the_configuration_counts(encode_image, rng):
         yield encode_image(ops, images, **p, config=c), whole
 
 
-@law("vit")
+@law("vit", extra=True)
 def a_trace_sees_every_stage(encode_image, rng):
     """trace is called with "embeddings", "ln_pre", each block's stages, "ln_post" and "features", in this order"""
     images, p, c = _vit_inputs(rng)
