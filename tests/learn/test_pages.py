@@ -8,7 +8,7 @@ import sys
 import pytest
 from course import COURSE, EXERCISES, ROOT, solution, write
 
-from miniclip.learn import catalogue
+from miniclip.learn import catalogue, grading, remote, student
 
 
 def test_the_readmes_transcript_is_what_happens(tmp_path):
@@ -32,6 +32,31 @@ def test_the_readmes_transcript_is_what_happens(tmp_path):
             assert numbers.sub("#", done.stdout) == numbers.sub("#", printed)
             told = zip(numbers.findall(done.stdout), numbers.findall(printed))
             assert all(float(a) == pytest.approx(float(b), rel=0.01) for a, b in told)
+
+
+def test_the_workflow_for_github_classroom_has_the_right_points():
+    yaml = pytest.importorskip("yaml")
+    (text,) = re.findall(r"```yaml\n(.*?)```", (COURSE / "INSTRUCTORS.md").read_text(), flags=re.DOTALL)
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    tests = {step["id"]: step["with"] for step in job["steps"] if "id" in step}
+    for id, test in tests.items():
+        assert test["command"] == f"miniclip learn check . {id} --json" and test["max-score"] == EXERCISES[id].points
+    reporter = job["steps"][-1]
+    assert reporter["with"]["runners"].split(",") == list(tests)
+    assert reporter["env"] == {f"{id.upper()}_RESULTS": f"${{{{ steps.{id}.outputs.result }}}}" for id in tests}
+
+
+def test_the_page_for_instructors_has_the_limits():
+    page, limits = (COURSE / "INSTRUCTORS.md").read_text(), remote.LIMITS
+    for told in (
+        f"{limits['seconds']} seconds an exercise",
+        f"{limits['memory'] >> 30} GiB for each process",
+        f"{limits['file'] >> 20} MiB a file, {limits['disk'] >> 20} MiB in its working directory",
+        f"{limits['processes']} at once",
+        f"{grading.SOURCE >> 20} MiB of source, {student.ANSWER >> 20} MiB of what a call returns",
+        f"{remote.PRINTED[1] >> 10} KiB are kept",
+    ):
+        assert told in page
 
 
 def test_the_pages_count_right():
