@@ -186,19 +186,20 @@ def _report(exercise, result, attempts):
 
 
 def grade(options):
-    from miniclip.learn import grading, reports
+    from miniclip.learn import reports
 
     exercises = _checkable(options.exercises)
     if not Path(options.folder).is_dir():
         raise InputError(f"{options.folder}: no such directory; name one with a directory for each submission")
     _must_be_files(options.csv)
-    submissions = sorted(path for path in Path(options.folder).iterdir() if path.is_dir())
+    everything = sorted(Path(options.folder).iterdir())
+    submissions = [path for path in everything if path.is_dir() and not path.name.startswith((".", "__"))]
     if not submissions:
         raise InputError(f"{options.folder}: has no directories; expected one for each submission")
     os.environ["TRITON_INTERPRET"] = "1"
     rows = []
     for submission in submissions:
-        results = [grading.grade(exercise, submission, options.seed) for exercise in exercises]
+        results = [_grade_anyhow(exercise, submission, options.seed) for exercise in exercises]
         rows.append((submission.name, results))
         points = sum(result.points(exercise) for exercise, result in zip(exercises, results))
         print(f"{submission.name}: {points} of {sum(e.points for e in exercises)}", file=sys.stderr, flush=True)
@@ -207,6 +208,17 @@ def grade(options):
         write_atomically(options.csv, table.encode())
     else:
         print(table, end="")
+
+
+def _grade_anyhow(exercise, directory, seed):
+    """The result; a file that cannot be read, or a fault of the grader's, does not stop the others."""
+    from miniclip.learn import grading
+
+    try:
+        return grading.grade(exercise, directory, seed)
+    except Exception as error:
+        print(f"{directory}: {exercise.id} could not be checked: {error}", file=sys.stderr)
+        return grading.Result(exercise.id, "not checked", [grading.Verdict("runs", "it is checked", False, str(error))])
 
 
 def progress(options):

@@ -63,6 +63,16 @@ def _size(directory):
     return total
 
 
+def _tasks():
+    """How many processes and threads this user runs."""
+    count = 0
+    for pid in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{pid}/task"))
+    return count
+
+
 def _lower(kind, value):
     most = resource.getrlimit(kind)[1]
     value = value if most == resource.RLIM_INFINITY else min(value, most)
@@ -76,6 +86,8 @@ def _begin(limits, command):
     _lower(resource.RLIMIT_DATA, limits["memory"])
     _lower(resource.RLIMIT_FSIZE, limits["file"])
     _lower(resource.RLIMIT_CORE, 0)
+    if tasks := _tasks():  # far above what is counted later: it only stops what grows faster than that
+        _lower(resource.RLIMIT_NPROC, tasks + 16 * limits["processes"])
     os.execv(command[0], command)
 
 

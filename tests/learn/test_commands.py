@@ -333,6 +333,7 @@ def test_a_folder_of_submissions_becomes_one_table(tmp_path, capsys):
         if source:
             write(tmp_path / "all" / name, softmax, source)
     (tmp_path / "all" / "notes.txt").write_text("no submission")
+    (tmp_path / "all" / ".git").mkdir()
     assert cli.main(["learn", "grade", str(tmp_path / "all"), "softmax", "--csv", str(tmp_path / "grades.csv")]) == 0
     rows = list(csv.DictReader((tmp_path / "grades.csv").read_text().splitlines()))
     assert [(row["submission"], row["softmax"], row["points"], row["of"], row["softmax state"]) for row in rows] == [
@@ -340,6 +341,21 @@ def test_a_folder_of_submissions_becomes_one_table(tmp_path, capsys):
     ]  # fmt: skip
     assert [len(row["softmax sha256"]) for row in rows] == [64, 64, 0]
     assert capsys.readouterr().err.splitlines() == ["anna: 2 of 2", "ben, c: 0 of 2", "dora: 0 of 2"]
+
+
+def test_one_submission_that_cannot_be_checked_stops_no_other(tmp_path, capsys, monkeypatch):
+    def grade(exercise, directory, seed):
+        if directory.name == "a":
+            raise InputError("cannot be read")
+        return grading.Result(exercise.id, "done")
+
+    monkeypatch.setattr(grading, "grade", grade)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    assert cli.main(["learn", "grade", str(tmp_path), "softmax"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1:] == ["a,0,0,2,not checked,", "b,2,2,2,done,"]
+    assert "softmax could not be checked: cannot be read" in err
 
 
 def test_what_is_missing_is_told_as_it_can_be_installed(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def test_what_is_in_its_working_directory_changes_nothing(before, tmp_path):
     assert grade(tmp_path, before + "def softmax(x): return x\n").state == "partial"
 
 
-@pytest.mark.parametrize("descriptor", [*range(8)])
+@pytest.mark.parametrize("descriptor", [1, 3, 4])
 def test_garbage_in_any_descriptor_is_no_verdict(descriptor, tmp_path):
     source = f"""
 import contextlib, os
