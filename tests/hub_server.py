@@ -15,6 +15,7 @@ VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 OURS = ("MINICLIP_VOCAB", "MINICLIP_OFFLINE", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HF_HOME", "HF_TOKEN", *PROXIES)
+OURS += ("HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def put(path, content):
@@ -84,7 +85,8 @@ def manifest(server, monkeypatch):
 RIGHT = b"ViT-B-32.pt" * 1000  # a file in a cache was checked before: only its size is compared
 
 HF = {"config.json": b"{}", "model.safetensors": b"weights" * 99, "merges.txt": b"a b", "vocab.json": b"{}"}
-HF |= dict.fromkeys(("vocab.txt", "tokenizer.json", "preprocessor_config.json", "processor_config.json"), b"{}")
+HF |= dict.fromkeys(("vocab.txt", "tokenizer.json", "tokenizer_config.json", "adapter_config.json"), b"{}")
+HF |= dict.fromkeys(("preprocessor_config.json", "processor_config.json"), b"{}")
 
 
 def publish(server, files, commit=COMMIT, repo_id="owner/name"):

@@ -13,7 +13,7 @@ import miniclip
 from miniclip import InputError, params
 from miniclip.checkpoints import huggingface, open_clip
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
-from miniclip.fetch import hub
+from miniclip.fetch import hub, repository
 from miniclip.tokenizers.wordpiece import WordPiece
 
 OPEN_CLIP = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"weights"}
@@ -37,21 +37,21 @@ CHOICES = {
         {"open_clip_config.json": b"{}", "open_clip_pytorch_model.bin": b"w", "config.json": b"{}"},
         {"open_clip_config.json": b"{}", "open_clip_pytorch_model.bin": b"w"},
     ),
-    "OpenCLIP's and transformers'": (HF | OPEN_CLIP, {**OPEN_CLIP, **{n: HF[n] for n in hub.COMPANIONS}}),
+    "OpenCLIP's and transformers'": (HF | OPEN_CLIP, {**OPEN_CLIP, **{n: HF[n] for n in repository.COMPANIONS}}),
 }
 
 
 @pytest.mark.parametrize("published, chosen", CHOICES.values(), ids=CHOICES.keys())
 def test_the_files_of_one_format_are_fetched_the_configuration_last(home, server, published, chosen):
     publish(server, published)
-    directory = hub.snapshot("owner/name")
+    directory = repository.snapshot("owner/name")
     assert directory == home / "cache" / "models--owner--name" / "snapshots" / COMMIT
     assert {name: (directory / name).read_bytes() for name in files_in(directory)} == chosen
     assert server.asked[0] == "/api/models/owner/name?blobs=true"
     fetched = [path.removeprefix(f"/owner/name/resolve/{COMMIT}/") for path in server.asked[1:]]
     assert sorted(fetched) == sorted(chosen) and fetched[-1] in ("config.json", "open_clip_config.json")
     server.asked.clear()
-    assert hub.snapshot("owner/name") == directory and server.asked == []
+    assert repository.snapshot("owner/name") == directory and server.asked == []
     assert files_in(home / "cache" / "models--owner--name")[0] == "refs/main"
 
 
@@ -112,12 +112,12 @@ def test_an_interrupted_snapshot_is_resumed(home, server):
     publish(server, HF)
     server.refused[f"/owner/name/resolve/{COMMIT}/config.json"] = 503
     with pytest.raises(InputError, match=r"config\.json cannot be fetched: .*HTTP 503"):
-        hub.snapshot("owner/name")
-    assert hub.find_snapshot("owner/name") is None
+        repository.snapshot("owner/name")
+    assert repository.find_snapshot("owner/name") is None
     server.refused.clear()
     server.asked.clear()
-    directory = hub.snapshot("owner/name")
-    assert files_in(directory) == sorted(HF) and hub.find_snapshot("owner/name") == directory
+    directory = repository.snapshot("owner/name")
+    assert files_in(directory) == sorted(HF) and repository.find_snapshot("owner/name") == directory
     assert [path.rpartition("/")[2] for path in server.asked] == ["name?blobs=true", "config.json"]
 
 
@@ -125,10 +125,10 @@ def test_a_newer_version_is_not_mixed_with_an_older(home, server):
     publish(server, HF)
     server.refused[f"/owner/name/resolve/{COMMIT}/config.json"] = 503
     with pytest.raises(InputError):
-        hub.snapshot("owner/name")
+        repository.snapshot("owner/name")
     newer = {"config.json": b"{ }", "pytorch_model.bin": b"w"}
     publish(server, newer, COMMIT[::-1])
-    directory = hub.snapshot("owner/name")
+    directory = repository.snapshot("owner/name")
     assert {name: (directory / name).read_bytes() for name in files_in(directory)} == newer
 
 
@@ -137,9 +137,9 @@ def test_a_damaged_file_is_refused(home, server, name):
     publish(server, HF)
     put(server.directory / "owner" / "name" / "resolve" / COMMIT / name, HF[name][:-1] + b"!")
     with pytest.raises(InputError, match=f"{name} cannot be fetched: .*has the checksum"):
-        hub.snapshot("owner/name")
+        repository.snapshot("owner/name")
     assert name not in {path.name for path in home.rglob("*")}
-    assert hub.find_snapshot("owner/name") is None
+    assert repository.find_snapshot("owner/name") is None
 
 
 @pytest.mark.parametrize("token", [None, "secret"])
@@ -147,7 +147,7 @@ def test_the_token_is_sent_along(server, monkeypatch, token):
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     publish(server, HF)
-    hub.snapshot("owner/name")
+    repository.snapshot("owner/name")
     assert set(server.tokens) == {token and f"Bearer {token}"}
 
 
@@ -163,7 +163,7 @@ def test_the_token_is_sent_along(server, monkeypatch, token):
 def test_the_error_for_a_refused_model_says_why(home, server, status, reason):
     server.refused["/api/models/owner/name"] = status
     with pytest.raises(InputError, match=reason) as error:
-        hub.snapshot("owner/name")
+        repository.snapshot("owner/name")
     assert f"{server.url}/api/models/owner/name: " in str(error.value) and files_in(home) == []
 
 
@@ -171,7 +171,7 @@ def test_the_error_for_refused_files_says_why(server):
     publish(server, HF)  # the listing of a gated model is public
     server.refused[f"/owner/name/resolve/{COMMIT}/model.safetensors"] = 403
     with pytest.raises(InputError, match=r"model\.safetensors: HTTP 403 Forbidden: owner/name .*gated: set HF_TOKEN"):
-        hub.snapshot("owner/name")
+        repository.snapshot("owner/name")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_the_error_for_refused_files_says_why(server):
 def test_a_repository_without_a_clip_is_refused(home, server, files):
     publish(server, files)
     with pytest.raises(InputError, match=f"{server.url}/owner/name has no CLIP in a format that miniclip reads"):
-        hub.snapshot("owner/name")
+        repository.snapshot("owner/name")
     assert files_in(home) == []
 
 
@@ -208,6 +208,21 @@ def test_a_repository_without_a_clip_is_refused(home, server, files):
         json.dumps({"sha": COMMIT, "siblings": [None]}).encode(),
         json.dumps({"sha": COMMIT, "siblings": [{"rfilename": "config.json"}]}).encode(),
         json.dumps({"sha": COMMIT, "siblings": [{"rfilename": "a", "lfs": {"size": "many", "sha256": ""}}]}).encode(),
+        *(
+            json.dumps({"sha": COMMIT, "siblings": [{"rfilename": "a", "size": 1, "blobId": "b", **wrong}]}).encode()
+            for wrong in (
+                {"rfilename": 1},
+                {"rfilename": ["a"]},
+                {"size": float("inf")},
+                {"size": -1},
+                {"size": True},
+                {"size": "1"},
+                {"blobId": None},
+                {"lfs": 1},
+                {"lfs": {"size": 1, "sha256": 2}},
+                {"lfs": {"size": float("nan"), "sha256": ""}},
+            )
+        ),
         json.dumps({"sha": "../../../outside", "siblings": []}).encode(),
         json.dumps({"sha": None, "siblings": []}).encode(),
     ],
@@ -215,7 +230,7 @@ def test_a_repository_without_a_clip_is_refused(home, server, files):
 def test_an_answer_that_is_not_a_listing_is_refused(home, server, content):
     put(server.directory / "api" / "models" / "owner" / "name", content)
     with pytest.raises(InputError, match="/api/models/owner/name: not a listing of a model's files"):
-        hub.snapshot("owner/name")
+        repository.snapshot("owner/name")
     assert files_in(home) == []
 
 
@@ -228,22 +243,29 @@ def test_names_in_a_listing_cannot_point_outside_the_directory(home, server, nam
     for each in (name, "model.safetensors.index.json"):
         listing["siblings"].append({**listing["siblings"][1], "rfilename": each})
     put(server.directory / "api" / "models" / "owner" / "name", json.dumps(listing).encode())
-    assert files_in(hub.snapshot("owner/name")) == ["config.json", "pytorch_model.bin"]
+    assert files_in(repository.snapshot("owner/name")) == ["config.json", "pytorch_model.bin"]
 
 
 @pytest.mark.parametrize("content", [b"", b"nowhere", b"\xff\xfe", b"a\0b", b"x" * 9999])
 def test_a_damaged_ref_to_the_newest_version_is_ignored(home, server, content):
     publish(server, HF)
     put(home / ".cache" / "huggingface" / "hub" / "models--owner--name" / "refs" / "main", content)
-    assert hub.snapshot("owner/name").is_relative_to(home / "cache")
+    assert repository.snapshot("owner/name").is_relative_to(home / "cache")
 
 
 def test_offline_the_hub_is_not_asked(home, server, monkeypatch):
     publish(server, HF)
-    directory = hub.snapshot("owner/name")
+    directory = repository.snapshot("owner/name")
     server.asked.clear()
     monkeypatch.setenv("MINICLIP_OFFLINE", "1")
-    assert hub.snapshot("owner/name") == directory
+    assert repository.snapshot("owner/name") == directory
     with pytest.raises(InputError, match=r"MINICLIP_OFFLINE=1 forbids .*/api/models/owner/other"):
-        hub.snapshot("owner/other")
+        repository.snapshot("owner/other")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("name, meant", [("vit-b/32", "ViT-B/32"), ("ViT-B-32", "ViT-B/32"), ("rn50X4", "RN50x4")])
+def test_a_name_in_another_spelling_is_named(server, name, meant):
+    with pytest.raises(InputError, match=f"no model '{name}' here: did you mean '{meant}'"):
+        hub.find(name)
     assert server.asked == []
