@@ -30,6 +30,8 @@ def load(
     tower: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
+    as_openai: bool = False,
+    mmap: bool = False,
     batch_invariant: bool = False,
 ) -> tuple[CLIP, Preprocess | None]:
     """Load a model: returns (model, preprocess).
@@ -47,6 +49,9 @@ def load(
     image_size  in pixels, one number for a square or (height, width): use the model with pictures of this size instead
               of the size it was trained with; its position embeddings are interpolated
     activation  "quick_gelu" or "gelu", for files that do not say which; None: as the file says
+    as_openai  for files without a configuration: they are as OpenAI's code reads them, with quick_gelu and heads of 64
+    mmap      map a file whose numbers need no conversion into memory, instead of reading it: it loads at once and
+              takes less memory, but must not be overwritten or shortened while the model is used
     batch_invariant  numpy only, slower: the features of a picture or text are the same, bit for bit, whatever else is
               in the batch and on any number of cores (logits and the values that a `trace` sees are not)
 
@@ -61,6 +66,8 @@ def load(
         dtype=dtype if dtype in ("float32", "float64") else None,  # the backend converts to 16 bits, on its device
         image_size=image_size,
         activation=activation,
+        as_openai=as_openai,
+        mmap=mmap,
     )
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)

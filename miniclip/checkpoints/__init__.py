@@ -10,13 +10,14 @@ configuration from shapes.
 import dataclasses
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from miniclip import families, params
-from miniclip.checkpoints import huggingface, open_clip, openai
-from miniclip.checkpoints.infer import infer_config
+from miniclip.checkpoints import huggingface, open_clip, openai, recognise
+from miniclip.checkpoints.infer import check_heads, infer_config
 from miniclip.config import ModelConfig
 from miniclip.errors import InputError
 from miniclip.families import names
@@ -33,18 +34,28 @@ def load(
     dtype: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
+    as_openai: bool = False,
+    mmap: bool = False,
 ) -> tuple[ModelConfig, dict, Tokenizer | None]:
     """A weights file, or a Hugging Face or OpenCLIP directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
-    dtype       the type of floating arrays; None keeps theirs, except that bfloat16 becomes float32. Arrays that need
-                no conversion are memory-mapped, not read
+    dtype       the type of floating arrays; None keeps theirs, except that bfloat16 becomes float32. `logit_scale` and
+                `temperature` are always float32
     image_size  another size for the pictures: position embeddings are interpolated
     activation  "quick_gelu" or "gelu", for a file that does not state it: one without a configuration, except OpenAI's
+    as_openai   what a file does not state is as in OpenAI's code (clip/model.py, build_model): quick_gelu, heads of 64
+    mmap        arrays that need no conversion are memory-mapped: they take no memory until they are touched, but
+                change if another program writes to the file, and must not be used after it has become shorter
 
     A model without a tokenizer uses the official vocabulary. Raises InputError that names the file and all its faults.
     """
-    path = Path(path)
-    config, flat, tokenizer = _load_directory(path, dtype) if path.is_dir() else _load_file(path, dtype, activation)
+    path, read_file = Path(path), partial(_read, dtype=dtype, mapped=mmap)
+    if path.is_dir():
+        config, flat, tokenizer = _load_directory(path, read_file)
+    else:
+        config, flat, tokenizer = _load_file(path, read_file, activation, as_openai)
+    if not (config.visual and config.text):
+        flat.pop(config.scale, None)  # one tower alone has no use for it
     params.check(flat, config.shapes(), path)
     if activation not in (None, *_activations(config)):
         raise InputError(f"{path}: the file states its activation, and it is not {activation}: leave out activation")
@@ -53,45 +64,65 @@ def load(
             raise InputError(f"{path}: {name} is {x.dtype}, expected floats: are the weights quantized?")
     if tokenizer and config.text and len(tokenizer) != config.text.vocab_size:
         raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, but its model has {config.text.vocab_size}")
+    if config.scale in flat:
+        flat[config.scale] = flat[config.scale].astype(np.float32)
     tree = params.unflatten(flat)
     if image_size is not None:
         config, tree = families.with_image_size(config, tree, image_size)
     return config, tree, tokenizer
 
 
-def _load_directory(path, dtype):
+def _read(path, *, dtype, mapped, part=False):
+    """The arrays of the model in a file, and the file's metadata; all its arrays if it is only `part` of a model."""
+    return read(path, dtype, None if part else partial(recognise.model_in, path), mapped)
+
+
+def _load_directory(path, read_file):
+    if (path / huggingface.ADAPTER).exists():
+        raise InputError(
+            f"{path}: has an adapter of PEFT ({huggingface.ADAPTER}), which must be added to the weights first: save "
+            f"what PEFT's merge_and_unload() returns; to use the model without it, give the path of its weights file"
+        )
     weights = open_clip.find(path)
     if weights is not None:
-        return *open_clip.load(weights, read(weights, dtype)[0]), None
+        return *open_clip.load(weights, read_file(weights)[0]), None
     if not (path / "config.json").exists():
         raise InputError(
             f"{path}: has neither transformers' config.json nor OpenCLIP's {open_clip.CONFIG} with "
             f"{' or '.join(open_clip.WEIGHTS)}: give the path of the weights file"
         )
-    return huggingface.load(path, dtype=dtype)
+    return huggingface.load(path, read_file)
 
 
-def _load_file(path, dtype, activation):
-    tensors, metadata = read(path, dtype)
-    activation_is_known = "config" in metadata
+def _load_file(path, read_file, activation, as_openai):
+    tensors, metadata = read_file(path)
+    given, official = list(tensors), openai.is_official(tensors)
     if openai.has_openai_names(tensors):
-        if not openai.is_official(tensors) and (path.parent / open_clip.CONFIG).exists():
+        if not official and (path.parent / open_clip.CONFIG).exists():
             return *open_clip.load(path, tensors), None
-        activation_is_known = activation_is_known or openai.is_official(tensors)
         flat = openai.rename(tensors, path)
-    elif not activation_is_known and (path.parent / "config.json").exists():
-        return huggingface.load(path.parent, tensors)
+    elif "config" not in metadata and (path.parent / "config.json").exists():
+        return huggingface.load(path.parent, lambda *_, **options: (tensors, metadata), files=[path])
     else:
-        flat = names.rename(tensors, NAMES)
+        flat = names.rename(huggingface.with_tower(tensors, NAMES), NAMES)
     try:
         if "config" in metadata:
             config = families.from_dict(json.loads(metadata["config"]))
         else:
-            config = infer_config({name: x.shape for name, x in flat.items()})
-        tokenizer = _tokenizer(metadata)
+            as_openai = as_openai or official
+            config = _with_activation(_inferred(flat, given), activation or ("quick_gelu" if as_openai else None))
+            if not as_openai:
+                check_heads(config)
+        return config, flat, _tokenizer(metadata)
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
-    return config if activation_is_known else _with_activation(config, activation, path), flat, tokenizer
+
+
+def _inferred(flat, given):
+    try:
+        return infer_config({name: x.shape for name, x in flat.items()})
+    except InputError as error:
+        raise InputError(f"{error}; {recognise.what(given)}") from error
 
 
 def _tokenizer(metadata):
@@ -100,12 +131,13 @@ def _tokenizer(metadata):
     return kinds[0].from_lines(metadata[kinds[0].LINES].split("\n")) if kinds else None
 
 
-def _with_activation(config, activation, path):
+def _with_activation(config, activation):
     """The configuration with this activation. There is no default: a wrong one would give wrong features silently."""
     if activation is None:
         raise InputError(
-            f"{path}: does not state its activation: give activation='quick_gelu' (OpenAI's models, and OpenCLIP's "
-            f"with -quickgelu in their names) or 'gelu' (OpenCLIP's others); on the command line it is --activation"
+            f"does not state its activation: put the model's config.json (transformers) or {open_clip.CONFIG} beside "
+            f"it, or give miniclip.load activation='quick_gelu' (OpenAI's models, and OpenCLIP's with -quickgelu in "
+            f"their names) or 'gelu' (OpenCLIP's others); on the command line it is --activation"
         )
     towers = {name: dataclasses.replace(tower, activation=activation) for name, tower in _transformers(config).items()}
     return dataclasses.replace(config, **towers)

@@ -1,12 +1,13 @@
 """Reads and writes transformers' directories: config.json, and the weights in one file or several."""
 
+import dataclasses
 from pathlib import Path
 
 from miniclip import params
 from miniclip.checkpoints.infer import check_kept
 from miniclip.errors import InputError
 from miniclip.families import FAMILIES, names, of
-from miniclip.formats import read, read_json, safetensors
+from miniclip.formats import read_json, safetensors
 from miniclip.runtime.files import atomic_directory, write_json
 
 MODEL_TYPES = {kind: family.huggingface for family in FAMILIES for kind in family.huggingface.MODEL_TYPES}
@@ -14,12 +15,13 @@ PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # until t
 ADAPTER = "adapter_config.json"  # beside weights that PEFT has trained, which are added to a model's
 
 
-def load(directory, tensors=None, *, dtype=None):
+def load(directory, read_file, files=None):
     """A directory with a CLIPModel, an AlignModel or one of their towers -> (config, {our name: array}, tokenizer).
 
-    The weights are `tensors`, {name: array}, if given, else they are read from the directory's files, with `dtype` as
-    in `formats.read`. The tokenizer is None if the directory has none. Raises InputError that names the file that is
-    missing, damaged or of another model, or whose image settings differ from miniclip's.
+    The weights are read from `files`, or else from the directory's, by `read_file` (path -> arrays and metadata). If
+    they are only one tower's, so is the configuration. The tokenizer is None if the directory has none. Raises
+    InputError that names the file that is missing, damaged or of another model, or whose image settings differ from
+    miniclip's.
     """
     directory = Path(directory)
     source = read_json(directory / "config.json")
@@ -33,15 +35,33 @@ def load(directory, tensors=None, *, dtype=None):
     for path, found in settings.items():
         if config.visual:
             check_settings(path, found, family.preprocessor(config.visual))
-    if tensors is None:
-        tensors = {name: x for file in _weight_files(directory) for name, x in read(file, dtype)[0].items()}
-    if not (config.visual and config.text):  # transformers 5 omits the prefix of a tower alone
-        prefix = "vision_model." if config.visual else "text_model."
-        if not any(name.startswith(prefix) for name in tensors):
-            tensors = {prefix + name: x for name, x in tensors.items()}
+    files = files or _weight_files(directory)
+    parts = [read_file(file, part=len(files) > 1)[0] for file in files]
+    tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(HEAD)}
+    flat = names.rename(family.prepare(with_tower(tensors, family.NAMES), source), family.NAMES)
+    config = family.fit(_with_weights(config, flat), flat, source)
     tokenizer = family.load_tokenizer(directory, config.text.vocab_size) if config.text else None
-    flat = names.rename(family.prepare(tensors, source), family.NAMES)
-    return family.fit(config, flat), flat, tokenizer
+    return config, flat, tokenizer
+
+
+HEAD = "classifier."  # of CLIPForImageClassification, after its image tower
+
+
+def with_tower(tensors, table):
+    """The same weights, with the name of the tower that is alone before theirs: transformers 5 leaves it out."""
+    prefixes = ("vision_model.", "text_model.")
+    if any(name.startswith(prefixes) for name in tensors):
+        return tensors
+    known = {name for theirs in table.values() for name in theirs}
+    found = {prefix: sum(prefix + name in known for name in tensors) for prefix in prefixes}
+    prefix = max(found, key=found.__getitem__)
+    return {prefix + name: x for name, x in tensors.items()} if found[prefix] else tensors
+
+
+def _with_weights(config, flat):
+    """The configuration without the tower that has no weights, if the other one has: CLIPTextModel reads this too."""
+    towers = {name for name in ("visual", "text") if any(each.startswith(f"{name}.") for each in flat)}
+    return dataclasses.replace(config, **dict.fromkeys({"visual", "text"} - towers)) if len(towers) == 1 else config
 
 
 def config_from(source, settings=None):

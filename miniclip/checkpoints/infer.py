@@ -10,6 +10,9 @@ PROJECTIONS = ("visual.projection.weight", "visual.attention_pool.out.weight", "
 
 
 WIDEST = 1024  # of OpenAI's Vision Transformers. OpenCLIP's ViT-H, g and bigG are wider, with heads of 80, 88 and 104
+# The widths of OpenAI's and OpenCLIP's towers whose heads are all 64 wide (open_clip/model_configs).
+IMAGE_TOWERS, RESNETS = (384, 512, 768, 896, 1024), (64, 80, 96, 128)
+TEXT_TOWERS = (256, 384, 512, 640, 768, 1024, 1280)
 
 
 def check_kept(config: ModelConfig, kept: ModelConfig, library: str):
@@ -38,7 +41,7 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
             D, C, P, _ = _sides(shapes, "visual.patch_embed.weight", 4)
             T, _ = _sides(shapes, "visual.patch_embed.position_embedding", 2)
             if D > WIDEST:
-                raise ValueError(f"its image tower is {D} wide, and only a configuration says how many heads it has")
+                raise ValueError(_no_heads("image", D))
             visual = VisionConfig(
                 image_size=round((T - 1) ** 0.5) * P, patch_size=P, channels=C, **_transformer(shapes, "visual.", D)
             )
@@ -54,6 +57,21 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> CLIPConfig:
     except (ValueError, TypeError) as error:  # the shapes are not a CLIP's
         raise InputError(f"not the parameters of a CLIP: {error}") from error
     return CLIPConfig(visual=visual, text=text, embed_dim=projections[0] if projections else None)
+
+
+def check_heads(config: CLIPConfig):
+    """Raise InputError if a tower's heads need not be 64 wide: if no tower of OpenAI's or OpenCLIP's has its width."""
+    known = {"image": RESNETS if isinstance(config.visual, ResNetConfig) else IMAGE_TOWERS, "text": TEXT_TOWERS}
+    for (name, widths), tower in zip(known.items(), (config.visual, config.text)):
+        if tower and tower.width not in widths:
+            raise InputError(_no_heads(name, tower.width))
+
+
+def _no_heads(tower, width):
+    return (
+        f"its {tower} tower is {width} wide, and only a configuration says how many heads it has: put the model's "
+        f"config.json (transformers) or open_clip_config.json beside the file"
+    )
 
 
 def _sides(shapes, name, count):

@@ -36,10 +36,9 @@ def rename(tensors, table):
     Renamed arrays are removed from `tensors`. Only arrays that are joined are copied; those that cannot be joined keep
     their names.
     """
-    blocks = {number for name in tensors for number in NUMBERS.findall(name)}
-    renamed = {}
+    blocks, renamed = _blocks(tensors, table), {}
     for ours, theirs in table.items():
-        for block in blocks if "{}" in ours else [""]:
+        for block in blocks.get(ours, ()):
             names = [source.format(block) for source in theirs]
             parts = [tensors[name] for name in names if name in tensors]
             if len(parts) == len(names) and _can_be_joined(parts):
@@ -48,6 +47,21 @@ def rename(tensors, table):
                 for name in names:
                     del tensors[name]
     return renamed | {name: x for name, x in tensors.items() if not name.endswith(BUFFERS)}
+
+
+def _blocks(names, table):
+    """{our name in the table: {numbers of blocks that have it among these names: None}}; ("" if it has no number)."""
+    lines = {source: ours for ours, theirs in table.items() for source in theirs}
+    most = max(line.count(".") for line in lines)
+    blocks: dict = {}
+    for name in names:
+        found = [(name, "")]
+        if name.count(".") <= most:  # a name of the table has one number at most
+            found += [(f"{name[: m.start(1)]}{{}}{name[m.end(1) :]}", m[1]) for m in NUMBERS.finditer(name)]
+        for line, block in found:
+            if line in lines:
+                blocks.setdefault(lines[line], {})[block] = None
+    return blocks
 
 
 def _turned(x, theirs):

@@ -7,24 +7,27 @@ from miniclip.formats import safetensors, torch_files
 from miniclip.runtime.files import open_regular
 
 
-def read(path, dtype=None):
+def read(path, dtype=None, select=None, mapped=False):
     """({name: array}, metadata) of a safetensors file, or of a PyTorch file, whose metadata are empty.
 
-    Floating arrays become `dtype`; None keeps theirs, except that bfloat16 becomes float32. Arrays that need no
-    conversion are memory-mapped, not read. Raises InputError that names the file.
+    dtype   floating arrays become this type; None keeps theirs, except that bfloat16 becomes float32
+    select  a function from the names in the file to {name: new name} of those to read; None: all are read
+    mapped  arrays that need no conversion are memory-mapped, not read
+
+    Raises InputError that names the file.
     """
     try:
         with open_regular(path) as file:
             head = file.read(64)
+        if torch_files.begins(head):
+            return torch_files.read(path, dtype, select, mapped), {}
+        if head.startswith(b"version https://git-lfs"):
+            raise InputError(f"{path}: is a git-lfs pointer to the file, not the file itself: run git lfs pull")
+        if head and not safetensors.begins(head):
+            raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file")
+        return safetensors.read(path, dtype, select, mapped)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if torch_files.begins(head):
-        return torch_files.read(path, dtype), {}
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is a git-lfs pointer to the file, not the file itself: run git lfs pull")
-    if head and not safetensors.begins(head):
-        raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file")
-    return safetensors.read(path, dtype)
 
 
 def read_json(path):

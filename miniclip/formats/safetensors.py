@@ -1,10 +1,11 @@
-"""The safetensors format: a header of names, types and shapes, then the arrays, which stay in the mapped file.
+"""The safetensors format: a header of names, types and shapes, then the arrays.
 
     8 bytes: length N of the header, little-endian · N bytes: JSON {name: {dtype, shape, data_offsets}} · the data
-(https://github.com/huggingface/safetensors, format section). We read files ourselves, because mapped arrays take no
-memory until they are touched; the safetensors package writes them.
+(https://github.com/huggingface/safetensors, format section). We read files ourselves, to convert arrays while they are
+read; the safetensors package writes them.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from miniclip.errors import InputError
-from miniclip.formats.arrays import BFLOAT16, FileOfNumbers
+from miniclip.formats.arrays import BFLOAT16, MOST_NAME, FileOfNumbers, chosen
 from miniclip.runtime.files import atomic
 
 DTYPES = {
@@ -35,27 +36,39 @@ def begins(head):
     return head[8:9] == b"{"
 
 
-def read(path, dtype=None):
-    """({name: array}, metadata); floating arrays become `dtype` (None keeps theirs, but bfloat16 becomes float32).
+def read(path, dtype=None, select=None, mapped=False):
+    """({name: array}, metadata); the other arguments as in `formats.read`.
 
-    Arrays that are not converted are views of the mapped file; writing to them does not change the file. Raises
-    InputError that names the file if it is not a safetensors file.
+    Raises InputError that names the file if it is not a safetensors file.
     """
-    file = FileOfNumbers(path)
     try:
-        start = 8 + int.from_bytes(file.bytes[:8], "little")
-        if start > len(file.bytes):
-            raise ValueError(f"its header should have {start - 8} bytes, but the file is shorter")
-        header = json.loads(file.bytes[8:start])
-        metadata = header.pop("__metadata__", {})
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata are not all strings")
-        offsets = sorted(entry["data_offsets"] for entry in header.values())
-        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(offsets)):
-            raise ValueError("its tensors overlap")
-        return {name: _array(file, start, dtype, name, **entry) for name, entry in header.items()}, metadata
+        with FileOfNumbers(path, mapped) as file:
+            start, header, metadata = _header(file)
+            arrays = {
+                name: functools.partial(_array, file, start, dtype, name, **entry) for name, entry in header.items()
+            }
+            return chosen(arrays, select), metadata
+    except InputError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+
+
+def _header(file):
+    """(the byte where the data begin, {name: entry}, metadata)."""
+    start = 8 + int.from_bytes(file.read(0, 8), "little")
+    if start > file.size:
+        raise ValueError(f"its header should have {start - 8} bytes, but the file is shorter")
+    header = json.loads(file.read(8, start))
+    metadata = header.pop("__metadata__", {})
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are not all strings")
+    if any(len(name) > MOST_NAME for name in header):
+        raise ValueError(f"one of its names is longer than {MOST_NAME:,} characters")
+    offsets = sorted(entry["data_offsets"] for entry in header.values())
+    if any(end > begin for (_, end), (begin, _) in itertools.pairwise(offsets)):
+        raise ValueError("its tensors overlap")
+    return start, header, metadata
 
 
 def _array(file, start, wanted, name, dtype, shape, data_offsets):
@@ -65,10 +78,8 @@ def _array(file, start, wanted, name, dtype, shape, data_offsets):
         raise ValueError(f"{name} has shape {shape} and offsets {data_offsets}, expected integers of at most 63 bits")
     begin, end = data_offsets
     size = math.prod(shape) * DTYPES[dtype].itemsize
-    if end - begin != size or start + end > len(file.bytes):
-        raise ValueError(
-            f"{name} {shape} needs {size} bytes, but has bytes {begin} to {end} of {len(file.bytes) - start}"
-        )
+    if end - begin != size or start + end > file.size:
+        raise ValueError(f"{name} {shape} needs {size} bytes, but has bytes {begin} to {end} of {file.size - start}")
     return file.array(start + begin, math.prod(shape), DTYPES[dtype], wanted).reshape(shape)
 
 

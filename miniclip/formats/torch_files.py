@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from miniclip.errors import InputError
-from miniclip.formats.arrays import BFLOAT16, FileOfNumbers
+from miniclip.formats.arrays import BFLOAT16, MOST_NAME, FileOfNumbers, chosen
 from miniclip.formats.pickles import Maker, Module, loads
 from miniclip.runtime.files import atomic
 
@@ -35,8 +35,11 @@ STORAGES = {
 MOST_PICKLE = 1 << 21  # bytes; the pickle of the largest CLIP has some hundred thousand
 MOST_DIMENSIONS = 8  # of a tensor; the tensors of a CLIP have at most four
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the first bytes of a file by torch before 1.6
-NESTED = ("state_dict", "model_state_dict", "model")  # the key of the model in training checkpoints
-PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # a wrapper of a model puts one before every name
+# Types of tensors that NumPy does not have, or no model: they are found, but cannot be read.
+UNREADABLE = {
+    *("ComplexDoubleStorage", "ComplexFloatStorage", "complex32", "uint16", "uint32", "uint64"),
+    *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
+}
 
 
 def begins(head):
@@ -44,19 +47,20 @@ def begins(head):
     return head.startswith((LEGACY, b"PK\3\4"))
 
 
-def read(path, dtype=None):
-    """{name: array} of a file by `torch.save` or `torch.jit.save`; floating arrays become `dtype` (None keeps theirs).
+def read(path, dtype=None, select=None, mapped=False):
+    """{name: array} of a file by `torch.save` or `torch.jit.save`; the other arguments as in `formats.read`.
 
-    Arrays that need no conversion are memory-mapped; views keep their strides and share memory as in torch. The state
-    dict may be part of a training checkpoint, whose other numbers are not read. Raises InputError that names the file
-    if it is of another kind, or holds more than data.
+    Views keep their strides and share memory as in torch. A tensor in a dict in a dict has the name "outer.inner".
+    Raises InputError that names the file if it is of another kind, or holds more than data.
     """
-    file = FileOfNumbers(path)
-    if file.bytes[: len(LEGACY)] == LEGACY:
-        raise InputError(f"{path}: has the format of PyTorch before 1.6: load it with torch and save it again")
     try:
-        tensors = _flat(_Archive(file).load(dtype), MOST_EXPANDED * len(file.bytes))
-        return {name: tensor.array() for name, tensor in tensors.items()}
+        with FileOfNumbers(path, mapped) as file:
+            if file.read(0, len(LEGACY)) == LEGACY:
+                raise Refused("has the format of PyTorch before 1.6: load it with torch and save it again")
+            tensors = _flat(_Archive(file).load(dtype), MOST_EXPANDED * file.size)
+            return chosen({name: functools.partial(tensor.array, name) for name, tensor in tensors.items()}, select)
+    except InputError:
+        raise
     except Refused as error:
         raise InputError(f"{path}: {error}") from error
     except (
@@ -67,7 +71,7 @@ def read(path, dtype=None):
 
 
 class Refused(ValueError):
-    """A file holds more than data."""
+    """A file is not damaged, but holds more than miniclip reads."""
 
 
 class _Storage:
@@ -93,10 +97,20 @@ class _Tensor(NamedTuple):
     def nbytes(self):
         return math.prod(self.size) * self.storage.dtype.itemsize
 
-    def array(self):
+    def array(self, name):
         numbers = self.storage.numbers
         steps = [step * numbers.itemsize for step in self.stride]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.size, steps)
+
+
+class _Unreadable(NamedTuple):
+    """A type of tensors that miniclip does not read, and a tensor of this type."""
+
+    type: str
+    nbytes = 0
+
+    def array(self, name):
+        raise Refused(f"{name} is of type {self.type}, which miniclip does not read")
 
 
 class _Archive:
@@ -107,7 +121,7 @@ class _Archive:
         with zipfile.ZipFile(file.path) as archive:
             entries = archive.infolist()
         self.entries = {entry.filename: entry for entry in entries}
-        if len(self.entries) < len(entries) or sum(entry.compress_size for entry in entries) > len(file.bytes):
+        if len(self.entries) < len(entries) or sum(entry.compress_size for entry in entries) > file.size:
             raise ValueError("its entries overlap, or several have the same name")
         pickles = [name for name in self.entries if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
@@ -122,10 +136,10 @@ class _Archive:
         entry = self.entries[name]
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
             raise ValueError(f"its entry {name} is compressed, which torch.save never does")
-        header = self.file.bytes[entry.header_offset : entry.header_offset + 30]
+        header = self.file.read(entry.header_offset, entry.header_offset + 30)
         signature, name_length, extra_length = struct.unpack("<4s22xHH", header)
         begin = entry.header_offset + 30 + name_length + extra_length
-        if signature != b"PK\3\4" or begin + entry.file_size > len(self.file.bytes):
+        if signature != b"PK\3\4" or begin + entry.file_size > self.file.size:
             raise ValueError(f"its entry {name} is not where the directory says")
         return begin, entry.file_size
 
@@ -135,12 +149,14 @@ class _Archive:
             raise ValueError(f"its pickle has {size:,} bytes, more than any model needs")
         if self.folder + "byteorder" in self.entries:
             start, length = self.place("byteorder")
-            if self.file.bytes[start : start + length] != b"little":
+            if self.file.read(start, start + length) != b"little":
                 raise ValueError("it was written on a big-endian machine: load it with torch and save it again")
         storages = {}
 
         def storage(reference):
             kind, stored, key, _, count = reference
+            if isinstance(stored, _Unreadable):
+                return stored
             if kind != "storage" or not isinstance(stored, np.dtype) or type(key) is not str or type(count) is not int:
                 raise ValueError("its pickle refers to something outside it that is not a storage")
             if key not in storages:
@@ -150,7 +166,7 @@ class _Archive:
                 storages[key] = _Storage(count, stored, functools.partial(self.file.array, begin, count, stored, dtype))
             return storages[key]
 
-        return loads(self.file.bytes[begin : begin + size], _find, storage)
+        return loads(self.file.read(begin, begin + size), _find, storage)
 
 
 def _find(module, name):
@@ -159,6 +175,8 @@ def _find(module, name):
         raise TypeError("its pickle names a global, and its name is not a string")
     if module == "torch" and name in STORAGES:
         return STORAGES[name]
+    if (module == "torch" and name in UNREADABLE) or (module, name) == ("torch.storage", "UntypedStorage"):
+        return _Unreadable(name)
     if module.startswith("__torch__"):
         return Maker(Module)
     if (module, name) not in MAKERS:
@@ -171,6 +189,8 @@ def _find(module, name):
 
 def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
     """A view of a storage. Whether it requires gradients does not matter."""
+    if isinstance(storage, _Unreadable):
+        return storage
     if not (isinstance(storage, _Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
         raise ValueError("its pickle makes a tensor that has no storage or no shape")
     if len(size) > MOST_DIMENSIONS:
@@ -183,10 +203,18 @@ def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, meta
     return _Tensor(storage, offset, size, stride)
 
 
+def _tensor_of_new_type(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):
+    """A tensor of a type that torch got later: none of them is readable."""
+    if not isinstance(dtype, _Unreadable):
+        raise TypeError(f"its pickle makes a tensor of type {dtype}")
+    return dtype
+
+
 MAKERS = {
     ("collections", "OrderedDict"): lambda: {},
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of_new_type,
     ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
     ("torch.jit._pickle", "build_intlist"): lambda items: items,
     ("torch.jit._pickle", "build_doublelist"): lambda items: items,
@@ -196,34 +224,29 @@ MAKERS = {
 }
 
 MOST_EXPANDED = 16  # times the file's size: a view may repeat the same numbers without end
-MOST_VISITED, MOST_NAME = 100_000, 1_000  # attributes, characters: a module may be in several others, and in itself
+MOST_VISITED, MOST_KEPT = 1_000_000, 100_000  # values, tensors and branches: a dict may be in several, and in itself
 
 
 def _flat(tree, most_bytes):
-    """The unpickled object -> {name: _Tensor}; everything that is not a tensor is dropped."""
-    for _ in NESTED:
-        inner = [tree[key] for key in NESTED if isinstance(tree, dict) and isinstance(tree.get(key), dict)]
-        tree = inner[0] if inner else tree
-    if isinstance(tree, Module):
-        tree = tree.attributes
-    if not isinstance(tree, dict):
-        kind = "tensor" if isinstance(tree, _Tensor) else type(tree).__name__
+    """The unpickled object -> {name: _Tensor}; everything that is not a tensor in a dict or a module is dropped."""
+    if not isinstance(tree, (dict, Module)):
+        kind = "tensor" if isinstance(tree, (_Tensor, _Unreadable)) else type(tree).__name__
         raise ValueError(f"it holds a {kind}, expected a dict of tensors")
     flat, branches, visited, total = {}, [("", tree)], 0, 0
     while branches:
         prefix, branch = branches.pop()
-        visited += len(branch) + 1
-        for key, value in branch.items():
+        items = branch.attributes if isinstance(branch, Module) else branch
+        visited += len(items) + 1
+        for key, value in items.items():
             name = f"{prefix}{key}"
-            if isinstance(value, Module):
-                branches.append((f"{name}.", value.attributes))
-            elif isinstance(value, _Tensor):
+            if isinstance(value, (dict, Module)):
+                branches.append((f"{name}.", value))
+            elif isinstance(value, (_Tensor, _Unreadable)):
                 flat[name] = value
                 total += value.nbytes
-            if visited > MOST_VISITED or total > most_bytes or len(name) > MOST_NAME:
+            kept = len(flat) + len(branches)
+            if visited > MOST_VISITED or kept > MOST_KEPT or total > most_bytes or len(name) > MOST_NAME:
                 raise ValueError("its contents would be many times as large as the file")
-    while shared := [prefix for prefix in PREFIXES if flat and all(name.startswith(prefix) for name in flat)]:
-        flat = {name.removeprefix(shared[0]): x for name, x in flat.items()}
     return flat
 
 

@@ -24,11 +24,25 @@ def random_params(config=CONFIG, seed=0):
     return params.tree_map(lambda shape: np.asarray(rng.standard_normal(shape), np.float32), config.shapes())
 
 
-def test_a_float32_model_stays_mapped(tmp_path):
+def test_a_float32_model_stays_mapped_if_that_is_wanted(tmp_path):
     path = tmp_path / "model.safetensors"
     checkpoints.save(path, CONFIG, random_params())
-    model = miniclip.load(path)[0]
-    assert not any(x.flags.owndata for x in params.flatten(model.params).values())
+    model = miniclip.load(path, mmap=True)[0]
+    owned = {name for name, x in params.flatten(model.params).items() if x.flags.owndata}
+    assert owned == {"logit_scale"}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_loaded_model_does_not_change_when_its_file_is_overwritten(backend, tmp_path):
+    path, images = tmp_path / "model.safetensors", np.ones((1, 3, 24, 24), np.float32)
+    checkpoints.save(path, CONFIG, random_params())
+    model = miniclip.load(path, backend)[0]
+    before = model.ops.to_numpy(model.encode_image(images))
+    path.write_bytes(bytes(path.stat().st_size))
+    assert (model.ops.to_numpy(model.encode_image(images)) == before).all()
+    with open(path, "r+b") as file:
+        file.truncate(0)
+    assert (model.ops.to_numpy(model.encode_image(images)) == before).all()
 
 
 def test_a_truncated_file_is_refused_by_name(tmp_path):

@@ -56,7 +56,7 @@ def test_a_lone_file_with_hugging_face_names_loads(directory, tmp_path, same_tre
     (tmp_path / "lone.safetensors").write_bytes((directory / "model.safetensors").read_bytes())
     with pytest.raises(miniclip.InputError, match=r"lone\.safetensors: does not state its activation"):
         checkpoints.load(tmp_path / "lone.safetensors")
-    config, tree, tokenizer = checkpoints.load(tmp_path / "lone.safetensors", activation="quick_gelu")
+    config, tree, tokenizer = checkpoints.load(tmp_path / "lone.safetensors", as_openai=True)
     assert config == infer_config({name: x.shape for name, x in params.flatten(tree).items()})
     assert same_tree(tree, checkpoints.load(directory)[1])
     assert tokenizer is None
@@ -162,8 +162,8 @@ def test_position_ids_of_older_files_are_ignored(directory, tmp_path, alone, sam
     files.write(target / "model.safetensors", tensors)
     if alone:
         (target / "config.json").unlink()
-    path, activation = (target / "model.safetensors", "quick_gelu") if alone else (target, None)
-    assert same_tree(checkpoints.load(path, activation=activation)[1], checkpoints.load(directory)[1])
+    path = target / "model.safetensors" if alone else target
+    assert same_tree(checkpoints.load(path, as_openai=alone)[1], checkpoints.load(directory)[1])
 
 
 @pytest.mark.parametrize("shapes", [((64, 64), (64, 32)), ((), ()), ((0, 64), (128, 64))])

@@ -59,8 +59,8 @@ def refused(path, expected):
     ("name", "changes", "expected"),
     [
         ("data/0", {"header_offset": 1}, "data/0 is not where"),
-        ("data/0", {"header_offset": 1 << 40}, "requires a buffer"),
-        ("data.pkl", {"header_offset": 1 << 62}, "requires a buffer"),
+        ("data/0", {"header_offset": 1 << 40}, "refers to byte"),
+        ("data.pkl", {"header_offset": 1 << 62}, "refers to byte"),
         ("data/0", {"file_size": 1 << 62}, "data/0 is compressed"),
         ("data/0", {"file_size": 1 << 62, "compress_size": 1 << 62}, "entries overlap"),
         ("data/1", {"file_size": 1500, "compress_size": 1500}, "entries overlap|data/1 is not where"),
@@ -135,10 +135,10 @@ OTHERS = {
     "legacy": (lambda x: torch.save({"x": torch.ones(2)}, x, _use_new_zipfile_serialization=False), "before 1.6"),
     "module": (lambda x: torch.save(torch.nn.Linear(2, 2), x), r"torch\.nn\.modules\.linear\.Linear.* state_dict\(\)"),
     "array": (lambda x: torch.save({"x": np.ones(2)}, x), "numpy.*state_dict"),
-    "complex": (lambda x: torch.save({"x": torch.ones(2) + 1j}, x), "ComplexFloatStorage"),
+    "complex": (lambda x: torch.save({"logit_scale": torch.ones(2) + 1j}, x), "ComplexFloatStorage"),
     "sparse": (lambda x: torch.save({"x": torch.eye(2).to_sparse()}, x), "sparse"),
     "numbers": (lambda x: torch.save([1, 2], x), "holds a list"),
-    "nothing": (lambda x: torch.save({}, x), "not the parameters of a CLIP"),
+    "nothing": (lambda x: torch.save({}, x), "not the weights of a CLIP: it has no tensors"),
     "empty": (lambda x: x.write_bytes(b""), "it is empty"),
     "text": (lambda x: x.write_text("hello, these are no weights"), "is neither a safetensors"),
     "pickle": (lambda x: x.write_bytes(pickle.dumps({"x": 1})), "is neither a safetensors"),
@@ -193,7 +193,7 @@ def entry(begin, end, shape, dtype="F32"):
         ({"x": entry(0, 8, 100 * [1] + [2])}, "has shape"),
         ({"x": entry(0, 8, 300_000 * [7])}, "has shape"),
         ({"x": entry(0, 8, [2], "F" * 1_000_000)}, "is of type F+"),
-        ({"x" * 1_000_000: entry(0, 8, [3])}, "x{100}"),
+        ({"x" * 1_000_000: entry(0, 8, [2])}, "longer than 1,000 characters"),
         ({"x": entry(0, 8, [True, 2])}, "has shape"),
         ({"x": entry(0, 8, [2.0])}, "has shape"),
         ({"x": entry(0, 8, {"2": 1})}, "has shape"),
@@ -301,7 +301,7 @@ for file, model in models.items():
         signal.alarm(20)
         watching, start = True, time.process_time()
         try:
-            tree = load(directory / model, dtype="float32", activation="quick_gelu")[1]
+            tree = load(directory / model, dtype="float32", as_openai=True)[1]
             values = [np.isfinite(x).all() for x in params.flatten(tree).values()]
             outcome = "loaded"
         except InputError as error:

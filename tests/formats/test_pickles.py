@@ -101,7 +101,7 @@ CALLED = [
     *("operator attrgetter", "operator methodcaller", "types FunctionType", "types CodeType", "codecs encode"),
     *("torch load", "torch.jit load", "torch.serialization _load", "torch.hub load", "torch Tensor", "torch"),
     *("numpy.core.multiarray _reconstruct", "numpy fromfile", "numpy.testing rundocs", "pickle loads", "copyreg _x"),
-    *("collections OrderedDict.update", "collections.OrderedDict fromkeys", "torch._utils _rebuild_tensor_v3"),
+    *("collections OrderedDict.update", "collections.OrderedDict fromkeys", "torch._utils _rebuild_qtensor"),
     *("torch FloatStorage.from_file", "torch QInt8Storage", "torch._utils", "_codecs encode", "miniclip load"),
 ]
 COMMAND = data("touch canary")
@@ -225,10 +225,13 @@ LYING = {
     "2^62 of one number": (state(tensor(size=(1 << 62, 1), stride=(0, 0))), "many times as large"),
     "a terabyte of one number": (state(tensor(size=(1 << 38, 1), stride=(0, 0))), "many times as large"),
     "an empty tensor, else too large": (
-        state(tensor(size=(0, 1 << 62, 1 << 62), stride=(0, 0, 0))),
+        state(tensor(size=(0, 1 << 62, 1 << 62), stride=(0, 0, 0)), key="logit_scale"),
         "too big|too large",
     ),
-    "strides of 2^64 that go nowhere": (state(tensor(size=(1, 1), stride=((1 << 64) - 1, 0))), "too large"),
+    "strides of 2^64 that go nowhere": (
+        state(tensor(size=(1, 1), stride=((1 << 64) - 1, 0)), key="logit_scale"),
+        "too large",
+    ),
     "nine axes": (tensor(size=9 * (1,), stride=9 * (1,)), "a tensor of 9 dimensions, expected at most 8"),
     # instructions without their operands
     "nothing on the stack": (b"0", "pop from empty"),

@@ -67,14 +67,35 @@ def test_a_bfloat16_scalar_is_widened(tmp_path):
     assert files.read(tmp_path / "x.safetensors")[0]["x"] == 1.5
 
 
-def test_arrays_are_mapped_and_writing_to_them_leaves_the_file_alone(tmp_path):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_writing_to_arrays_leaves_the_file_alone(mapped, tmp_path):
     path = tmp_path / "x.safetensors"
     files.write(path, {"x": np.arange(6, dtype=np.float32)})
     before = path.read_bytes()
-    x = files.read(path)[0]["x"]
-    assert x.base is not None and not x.flags.owndata  # a view of the map, not a copy
+    x = files.read(path, mapped=mapped)[0]["x"]
     x[:] = 7
     assert path.read_bytes() == before
+
+
+def test_arrays_that_were_read_do_not_change_with_the_file(tmp_path):
+    path = tmp_path / "x.safetensors"
+    files.write(path, {"x": np.arange(6, dtype=np.float32)})
+    x = files.read(path)[0]["x"]
+    path.write_bytes(bytes(path.stat().st_size))  # in place, as `cp` and torch.save write
+    assert x.tolist() == [0, 1, 2, 3, 4, 5]
+    with open(path, "r+b") as file:
+        file.truncate(0)  # the next access to a map would end this process
+    assert x.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_only_chosen_tensors_need_a_type_that_we_read(tmp_path):
+    save_file({"a": torch.ones(2).to(torch.float8_e4m3fn), "b": torch.ones(3)}, tmp_path / "x.safetensors")
+    read, _ = files.read(tmp_path / "x.safetensors", select=lambda names: {x: "c" for x in names if x == "b"})
+    assert read.keys() == {"c"} and read["c"].tolist() == [1, 1, 1]
+    with pytest.raises(
+        miniclip.InputError, match=r"x\.safetensors: .*a is of type F8_E4M3, which miniclip does not read"
+    ):
+        files.read(tmp_path / "x.safetensors")
 
 
 GOOD = {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}

@@ -212,11 +212,16 @@ def undo(tensors, source):
     return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # one tower alone
 
 
-def fit(config, flat):
-    """The configuration with `pooler` set by the weights: config.json does not state it."""
+def fit(config, flat, source):
+    """The configuration with `pooler` set by the weights, and the projection of texts alone: config.json may not fit.
+
+    A picture's features need no projection.
+    """
     if config.text is None:
         return config
-    return dataclasses.replace(config, text=dataclasses.replace(config.text, pooler="text.pooler.weight" in flat))
+    text = dataclasses.replace(config.text, pooler="text.pooler.weight" in flat)
+    projected = config.visual or "text.projection.weight" in flat
+    return dataclasses.replace(config, text=text, embed_dim=config.embed_dim if projected else None)
 
 
 def load_tokenizer(directory, vocab_size):

@@ -1,5 +1,7 @@
 """transformers' CLIP for `checkpoints.huggingface`: names, configuration, image settings and vocabulary."""
 
+import dataclasses
+
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
 from miniclip.families import names
@@ -158,9 +160,15 @@ def prepare(tensors, source):
 undo = prepare
 
 
-def fit(config, flat):
-    """The configuration, unchanged: nothing in it depends on the weights."""
-    return config
+def fit(config, flat, source):
+    """The configuration of one tower alone, with a projection if the weights have one; `source` may demand it."""
+    demanded = any("WithProjection" in name for name in source.get("architectures") or [])
+    if (config.visual and config.text) or demanded:
+        return config
+    projection = flat.get("visual.projection.weight" if config.visual else "text.projection.weight")
+    if projection is None:
+        return dataclasses.replace(config, embed_dim=None)
+    return config if config.embed_dim else dataclasses.replace(config, embed_dim=projection.shape[0])
 
 
 def load_tokenizer(directory, vocab_size):

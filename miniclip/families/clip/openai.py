@@ -59,6 +59,8 @@ OPENAI_RESNET = {
     "visual.attention_pool.position_embedding": ("visual.attnpool.positional_embedding",),
 }
 
+TABLES = (OPENAI, OPENAI_RESNET)
+
 # The endings of a convolution's name and of its BatchNorm's name.
 BATCH_NORMS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
 EPS = 1e-5  # of BatchNorms: torch's default, which OpenAI's models keep
