@@ -27,7 +27,11 @@ def square(size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A Vision Transformer. `image_size` and `patch_size` are in pixels; (height, width) or one number for a square."""
+    """A Vision Transformer. `image_size` and `patch_size` are in pixels; (height, width) or one number for a square.
+
+    `antialias` is how position embeddings are interpolated for pictures of another size: True in OpenCLIP, False in
+    transformers. Nothing else depends on it, and configurations that differ only in it are equal.
+    """
 
     image_size: int | tuple[int, int]
     patch_size: int
@@ -38,6 +42,7 @@ class VisionConfig:
     channels: int = 3
     activation: str = "quick_gelu"
     eps: float = 1e-5
+    antialias: bool = dataclasses.field(default=False, compare=False)
 
     tower: ClassVar[ModuleType] = vit
     causal: ClassVar[bool] = False  # for counting work; the tower knows it by itself
@@ -45,6 +50,8 @@ class VisionConfig:
     def __post_init__(self):
         check_transformer(self)
         check_image_size(self.image_size)
+        if type(self.antialias) is not bool:
+            raise InputError(f"antialias is {self.antialias!r}, expected True or False")
         if 0 in self.grid:
             raise InputError(
                 f"patches of {self.patch_size} pixels do not fit a picture of {self.image_size}: patch_size must not "

@@ -68,7 +68,8 @@ def load(
         flat[config.scale] = flat[config.scale].astype(np.float32)
     tree = params.unflatten(flat)
     if image_size is not None:
-        config, tree = families.with_image_size(config, tree, image_size)
+        antialias = getattr(config.visual, "antialias", False)
+        config, tree = families.with_image_size(config, tree, image_size, antialias=antialias)
     return config, tree, tokenizer
 
 

@@ -46,14 +46,17 @@ def preprocess_of(config: ModelConfig, asarray: Callable[[np.ndarray], Array] = 
     return of(config).preprocess(config.visual, asarray) if config.visual else None
 
 
-def with_image_size(config: ModelConfig, tree: dict[str, Any], image_size: int | tuple[int, int]):
+def with_image_size(
+    config: ModelConfig, tree: dict[str, Any], image_size: int | tuple[int, int], *, antialias: bool = False
+):
     """(config, parameter tree) -> the same two for pictures of `image_size`: a side or (height, width), in pixels.
 
+    `antialias`: position embeddings are interpolated as in OpenCLIP, else as in transformers.
     Raises InputError if no picture or no patches can have this size, or if the model has no image tower.
     """
     if config.visual is None:
         raise InputError("image_size is given, but this model has no image tower")
-    return of(config).with_image_size(config, tree, square(_plain(image_size)))
+    return of(config).with_image_size(config, tree, square(_plain(image_size)), antialias=antialias)
 
 
 def _plain(size):

@@ -70,7 +70,8 @@ def run(task, directory, config, arrays, names):
         model.visual.image_mean, model.visual.image_std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
         save_for_hf(model, MagicMock(), config, directory)
     else:
-        model = open_clip.create_model(f"local-dir:{directory}", require_pretrained=True).eval()
+        size = {"force_image_size": tuple(config)} if config else {}
+        model = open_clip.create_model(f"local-dir:{directory}", require_pretrained=True, **size).eval()
     batch = numpy.load(arrays)
     with torch.no_grad():
         images, texts = map(torch.from_numpy, (batch["images"], batch["tokens"]))
@@ -165,6 +166,24 @@ def test_openclip_loads_what_we_write(saved, tmp_path, relative_error):
         assert relative_error(theirs["image"], batch["image"]) < 1e-5
         assert relative_error(theirs["text"], batch["text"]) < 1e-5
         assert checkpoints.load(tmp_path / name)[0] == checkpoints.load(directory)[0]
+
+
+def test_another_size_is_that_of_openclip(saved, tmp_path, relative_error):
+    directory, batch = saved["gelu"]
+    sizes, tasks = [(16, 16), (40, 40), (48, 8)], []
+    for size in sizes:
+        images = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
+        np.savez(tmp_path / f"{size}.npz", images=images, tokens=batch["tokens"])
+        tasks.append(["load", str(directory), size, str(tmp_path / f"{size}.npz"), ""])
+    official(tasks)
+    convert(directory, tmp_path / "m.safetensors", "miniclip")  # our own files say it too
+    for size in sizes:
+        theirs = np.load(tmp_path / f"{size}.npz")
+        for path in (directory, tmp_path / "m.safetensors"):
+            model = miniclip.load(path, backend="numpy", image_size=size)[0]
+            assert relative_error(model.encode_image(theirs["images"]), theirs["image"]) < 1e-5
+    convert(directory, tmp_path / "openai", "hf")  # in other forms, the rule is that of their library
+    assert not checkpoints.load(tmp_path / "openai")[0].visual.antialias
 
 
 @pytest.mark.parametrize(

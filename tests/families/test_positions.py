@@ -17,20 +17,20 @@ from miniclip.families.clip.presets import PRESETS
 GRID = st.tuples(st.integers(1, 25), st.integers(1, 25))
 
 
-@given(old=GRID, new=GRID, seed=st.integers(0, 99))
-def test_positions_are_interpolated_as_in_torch(old, new, seed):
+@given(old=GRID, new=GRID, seed=st.integers(0, 99), antialias=st.booleans())
+def test_positions_are_interpolated_as_in_torch(old, new, seed, antialias):
     x = np.random.default_rng(seed).standard_normal((1 + old[0] * old[1], 5))
-    ours = positions.interpolate(x, old, new)
+    ours = positions.interpolate(x, old, new, antialias)
     grid = torch.from_numpy(x[1:]).reshape(1, *old, 5).permute(0, 3, 1, 2)
-    theirs = torch.nn.functional.interpolate(grid, size=new, mode="bicubic", align_corners=False)
+    theirs = torch.nn.functional.interpolate(grid, size=new, mode="bicubic", antialias=antialias)
     np.testing.assert_array_equal(ours[0], x[0])
     np.testing.assert_allclose(ours[1:], theirs.permute(0, 2, 3, 1).reshape(-1, 5).numpy(), atol=1e-12)
 
 
-@given(grid=GRID)
-def test_the_same_size_changes_nothing(grid):
+@given(grid=GRID, antialias=st.booleans())
+def test_the_same_size_changes_nothing(grid, antialias):
     x = np.random.default_rng(0).standard_normal((1 + grid[0] * grid[1], 3)).astype(np.float32)
-    np.testing.assert_array_equal(positions.interpolate(x, grid, grid), x)
+    np.testing.assert_array_equal(positions.interpolate(x, grid, grid, antialias), x)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ def preprocess(visual, asarray):
     return AlignPreprocess(visual.image_size, asarray, visual.resized)
 
 
-def with_image_size(config, tree, image_size):
+def with_image_size(config, tree, image_size, antialias):
     """`families.with_image_size` for ALIGN: the crop remains the same part of a picture, and the tree is unchanged."""
     visual = config.visual
     dataclasses.replace(visual, image_size=image_size, resized=1 << 15)  # raises InputError if it is not a size

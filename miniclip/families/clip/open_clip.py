@@ -43,6 +43,7 @@ def _vision(source, activation):
         heads=width // head_width,
         mlp_width=int(width * source.get("mlp_ratio", 4.0)),
         activation=activation,
+        antialias=True,
     )
 
 

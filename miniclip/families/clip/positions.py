@@ -5,26 +5,28 @@ import dataclasses
 import numpy as np
 
 
-def with_image_size(config, tree, image_size):
+def with_image_size(config, tree, image_size, antialias=False):
     """`families.with_image_size` for CLIP: the new tree shares all arrays except the position embeddings."""
     visual = dataclasses.replace(config.visual, image_size=image_size)
     parameters = dict(tree["visual"])
     # One branch has position embeddings: patch_embed in a Vision Transformer, attention_pool in a ResNet.
     branch = next(name for name, x in parameters.items() if isinstance(x, dict) and "position_embedding" in x)
-    position_embedding = interpolate(parameters[branch]["position_embedding"], config.visual.grid, visual.grid)
+    position_embedding = parameters[branch]["position_embedding"]
+    position_embedding = interpolate(position_embedding, config.visual.grid, visual.grid, antialias)
     parameters[branch] = {**parameters[branch], "position_embedding": position_embedding}
     return dataclasses.replace(config, visual=visual), {**tree, "visual": parameters}
 
 
-def interpolate(position_embedding, old, new):
+def interpolate(position_embedding, old, new, antialias=False):
     """Position embeddings for another grid: (1 + Gy·Gx, D), grids (down, across) -> (1 + Gy'·Gx', D).
 
     The first embedding is the class token's, which is not in the grid. The result is that of transformers'
-    `interpolate_pos_encoding` (modeling_clip.py; torch's bicubic interpolation), computed in float64.
+    `interpolate_pos_encoding` (modeling_clip.py), and with `antialias` that of OpenCLIP's `resize_pos_embed`
+    (open_clip/model.py): torch's bicubic interpolation without and with antialiasing, computed in float64.
     """
     D = position_embedding.shape[1]
     grid = position_embedding[1:].reshape(*old, D).astype(np.float64)  # (Gy, Gx, D)
-    down, across = map(_bicubic, old, new)  # (Gy', Gy), (Gx', Gx)
+    down, across = map(_antialiased if antialias else _bicubic, old, new)  # (Gy', Gy), (Gx', Gx)
     grid = np.einsum("ay,bx,yxd->abd", down, across, grid, optimize=True)  # (Gy', Gx', D)
     grid = grid.reshape(-1, D).astype(position_embedding.dtype)
     return np.concatenate([position_embedding[:1], grid])  # (1 + Gy'·Gx', D)
@@ -33,16 +35,31 @@ def interpolate(position_embedding, old, new):
 def _bicubic(old, new):
     """The matrix (new, old) of bicubic interpolation from `old` points to `new`; its rows sum to one.
 
-    A weight depends on the distance d of two centres, with a = -3/4 as in torch (Keys 1981, eq. 15, has -1/2):
-        w(d) = (a+2) |d|³ - (a+3) |d|² + 1 for |d| ≤ 1,  a |d|³ - 5a |d|² + 8a |d| - 4a for |d| < 2,  else 0
-    Beyond the edge the last point is repeated.
+    Four points have a weight; beyond the edge the last point is repeated.
     """
-    a = -0.75
     centre = (np.arange(new) + 0.5) * old / new - 0.5  # of the new points, among the old
     near = np.floor(centre).astype(int)[:, None] + np.arange(-1, 3)  # (new, 4)
-    d = np.abs(centre[:, None] - near)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new)[:, None], near.clip(0, old - 1)), _cubic(centre[:, None] - near, a=-0.75))
+    return matrix
+
+
+def _antialiased(old, new):
+    """The same with antialiasing, which is another curve too (a = -1/2, as in Pillow).
+
+    If there are fewer points than before, the curve is as much wider. Beyond the edge there are no points.
+    """
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = _cubic((centre[:, None] - np.arange(old)) / max(old / new, 1), a=-0.5)  # (new, old)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _cubic(d, a):
+    """The weight of a point at distance d (Keys 1981, eq. 15, has a = -1/2):
+
+    w(d) = (a+2) |d|³ - (a+3) |d|² + 1 for |d| ≤ 1,  a |d|³ - 5a |d|² + 8a |d| - 4a for |d| < 2,  else 0
+    """
+    d = np.abs(d)
     inner = (a + 2) * d**3 - (a + 3) * d**2 + 1
     outer = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
-    matrix = np.zeros((new, old))
-    np.add.at(matrix, (np.arange(new)[:, None], near.clip(0, old - 1)), np.where(d <= 1, inner, outer))
-    return matrix
+    return np.where(d <= 1, inner, np.where(d < 2, outer, 0))
