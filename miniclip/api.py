@@ -33,6 +33,7 @@ def load(
     as_openai: bool = False,
     mmap: bool = False,
     batch_invariant: bool = False,
+    exif: bool = False,
 ) -> tuple[CLIP, Preprocess | None]:
     """Load a model: returns (model, preprocess).
 
@@ -54,10 +55,11 @@ def load(
               takes less memory, but must not be overwritten or shortened while the model is used
     batch_invariant  numpy only, slower: the features of a picture or text are the same, bit for bit, whatever else is
               in the batch and on any number of cores (logits and the values that a `trace` sees are not)
+    exif      turn pictures as their EXIF orientation says, as a camera writes it; OpenAI's preprocessing does not
 
-    model is a `CLIP`. preprocess turns a picture (path, PIL image, uint8 array) into (3, height, width), and a list of
-    pictures into a batch (B, 3, height, width): arrays on NumPy, else tensors. It is None if there is no image tower.
-    Raises InputError, which gives the reason and the remedy.
+    model is a `CLIP`. preprocess turns a picture (path, bytes, open file, PIL image, uint8 array) into (3, height,
+    width), and a list of pictures into a batch (B, 3, height, width): arrays on NumPy, else tensors. It is None if there
+    is no image tower. Raises InputError, which gives the reason and the remedy.
     """
     backend_ops = ops.select(backend, device)
     dtype = ops.dtype_name(dtype, backend_ops)
@@ -82,7 +84,7 @@ def load(
         dtype=dtype,
         batch_invariant=batch_invariant,
     )
-    return model, families.preprocess_of(config, backend_ops.asarray)
+    return model, families.preprocess_of(config, backend_ops.asarray, exif)
 
 
 def tokenize(texts: str | Iterable[str], context_length: int = 77, truncate: bool = False) -> np.ndarray:

@@ -5,6 +5,7 @@ configurations in `families`, with the same checks.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -25,10 +26,92 @@ def square(size: int | tuple[int, int]) -> int | tuple[int, int]:
     return size[0] if isinstance(size, tuple) and len(size) == 2 and size[0] == size[1] else size
 
 
+# The ways to resize a picture to `size`, and Pillow's filters by name, in the order of Pillow's numbers.
+RESIZE_MODES = ("shortest", "longest", "squash", "none")
+INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """How a model's pictures are prepared, if it is not as in its family: `families.preprocessing` does it.
+
+    A picture is resized to `size`, (height, width) or one number for a square, in pixels: "shortest": it just covers
+    `size`; "longest": it just fits into `size`, and is padded with `fill`; "squash": it gets this height and width.
+    Then its middle of size `crop` is kept, unless `crop` is None. Pixels x become scale · x, and for each (mean, std)
+    of `normalize`, one after the other, (x - mean) / std: numbers, or one number a channel.
+
+    `library` is "transformers" or "open_clip": what else their pictures depend on (see `families.preprocessing`).
+    """
+
+    resize: str
+    size: int | tuple[int, int] | None  # None if `resize` is "none"
+    crop: int | tuple[int, int] | None
+    interpolation: str
+    scale: float
+    normalize: tuple[tuple[Any, Any], ...]
+    fill: int = 0
+    # Two models that differ only in this are equal: as always, another library prepares pictures in its own way.
+    library: str = dataclasses.field(default="transformers", compare=False)
+
+    def __post_init__(self):
+        for name, known in (
+            ("resize", RESIZE_MODES),
+            ("interpolation", INTERPOLATIONS),
+            ("library", ("transformers", "open_clip")),
+        ):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        if self.resize != "none":
+            check_image_size(self.size, "size")
+        if self.crop is not None:
+            check_image_size(self.crop, "crop")
+        if not (_is_number(self.scale) and type(self.fill) is int and 0 <= self.fill < 256):
+            raise InputError(f"scale is {self.scale!r} and fill {self.fill!r}, expected a number and one from 0 to 255")
+        for mean, std in self.normalize:
+            if not (_are_numbers(mean) and _are_numbers(std)):
+                raise InputError(f"mean is {mean!r} and std {std!r}, expected numbers, one a channel")
+            if 0 in (std if isinstance(std, tuple) else (std,)):
+                raise InputError(f"std is {std!r}, expected numbers that are not 0")
+
+    @property
+    def image_size(self) -> int | tuple[int, int] | None:
+        """The size of all prepared pictures; None if it depends on the picture."""
+        return self.crop or (self.size if self.resize in ("longest", "squash") else None)
+
+    def resized(self, old: int | tuple[int, int], new: int | tuple[int, int]) -> "PictureSettings":
+        """The same settings for a model that now reads pictures of size `new` instead of `old`."""
+        size, crop = (sides and _scaled(sides, pair(old), pair(new)) for sides in (self.size, self.crop))
+        return dataclasses.replace(self, size=size, crop=crop)
+
+    def means_the_same(self, other: "PictureSettings") -> bool:
+        """Whether both prepare pictures alike; numbers may differ after the sixth digit, as files write them."""
+        names = [field.name for field in dataclasses.fields(self) if field.compare]
+        return all(_close(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def _is_number(x):
+    return type(x) in (int, float) and math.isfinite(x)
+
+
+def _are_numbers(x):
+    return all(map(_is_number, x)) and len(x) > 0 if isinstance(x, tuple) else _is_number(x)
+
+
+def _scaled(sides, old, new):
+    return square(tuple(max(1, round(side * b / a)) for side, a, b in zip(pair(sides), old, new)))
+
+
+def _close(a, b):
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_close, a, b))
+    return math.isclose(a, b, rel_tol=1e-6) if isinstance(a, float) and isinstance(b, float) else a == b
+
+
 @dataclass(frozen=True)
 class VisionConfig:
     """A Vision Transformer. `image_size` and `patch_size` are in pixels; (height, width) or one number for a square.
 
+    `pictures` is how they are prepared, None: as OpenAI's are.
     `antialias` is how position embeddings are interpolated for pictures of another size: True in OpenCLIP, False in
     transformers. Nothing else depends on it, and configurations that differ only in it are equal.
     """
@@ -42,6 +125,7 @@ class VisionConfig:
     channels: int = 3
     activation: str = "quick_gelu"
     eps: float = 1e-5
+    pictures: PictureSettings | None = None
     antialias: bool = dataclasses.field(default=False, compare=False)
 
     tower: ClassVar[ModuleType] = vit
@@ -69,7 +153,8 @@ class VisionConfig:
 class ResNetConfig:
     """OpenAI's ModifiedResNet: `layers` are the blocks of its 4 stages, `width` the channels before the first stage.
 
-    `image_size` is in pixels, (height, width) or one number for a square; `heads` are the attention pool's.
+    `image_size` is in pixels, (height, width) or one number for a square; `heads` are the attention pool's; `pictures`
+    is as in VisionConfig.
     """
 
     image_size: int | tuple[int, int]
@@ -77,6 +162,7 @@ class ResNetConfig:
     layers: tuple[int, int, int, int]
     heads: int
     channels: int = 3
+    pictures: PictureSettings | None = None
 
     tower: ClassVar[ModuleType] = resnet
 
@@ -160,11 +246,11 @@ def check_transformer(config, except_for=()):
         )
 
 
-def check_image_size(size):
+def check_image_size(size, name="image_size"):
     if not ((isinstance(size, tuple) and len(size) == 2) or type(size) is int):
-        raise InputError(f"image_size is {size!r}, expected a number of pixels or (height, width)")
+        raise InputError(f"{name} is {size!r}, expected a number of pixels or (height, width)")
     if not all(type(n) is int and 0 < n < 1 << 16 for n in pair(size)):
-        raise InputError(f"image_size is {size!r}, expected positive integers")
+        raise InputError(f"{name} is {size!r}, expected positive integers below 65,536")
 
 
 @dataclass(frozen=True)
@@ -197,7 +283,10 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All values and the family's name, in types that JSON has."""
-        return {"family": self.family, **dataclasses.asdict(self)}
+        values = {"family": self.family, **dataclasses.asdict(self)}
+        if values["visual"] and values["visual"]["pictures"] is None:
+            del values["visual"]["pictures"]  # so that miniclip 0.1 can read the file
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
@@ -230,7 +319,10 @@ class CLIPConfig(ModelConfig):
 def _tower(kinds, values):
     """A tower's configuration from JSON: the first of `kinds` that has these fields."""
     kind = next((kind for kind in kinds if _has_fields(kind, values)), kinds[0])
-    return kind(**{name: _tuples(value) for name, value in values.items()})
+    values = {name: _tuples(value) for name, value in values.items()}
+    if values.get("pictures") is not None:
+        values["pictures"] = PictureSettings(**{name: _tuples(x) for name, x in values["pictures"].items()})
+    return kind(**values)
 
 
 def _has_fields(kind, values):

@@ -2,8 +2,8 @@
 
 Official: clip/clip.py, `_transform`: torchvision's Resize (short side, bicubic), CenterCrop, RGB, ToTensor, Normalize.
 Three things nobody would guess, kept bit for bit: the long side is truncated and not rounded; the crop's corner is
-rounded half to even; the picture becomes RGB only after it was resized. EXIF rotation is not applied, as in the
-official code. `runtime.pictures` makes PIL images from files and arrays.
+rounded half to even; the picture becomes RGB only after it was resized, and what is transparent is shown. EXIF rotation
+is not applied, as in the official code, unless you ask. `runtime.pictures` makes PIL images from files and arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +24,14 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 class Preprocess:
     """A picture to (3, height, width) float32, a list of B pictures to (B, 3, height, width).
 
-    `image_size` is (height, width) in pixels, or one number for a square. A picture is a path, a PIL image, or an array
-    of uint8: (height, width) or (height, width, c), c = 1 grey, 3 RGB, 4 RGBA. `asarray` makes a backend's array of it.
-    Raises InputError naming the picture that cannot be used.
+    `image_size` is (height, width) in pixels, or one number for a square. A picture is a path, a file's bytes, an open
+    file, a PIL image, or an array of uint8: (height, width) or (height, width, c), c = 1 grey, 3 RGB, 4 RGBA. `asarray`
+    makes a backend's array of it. Raises InputError naming the picture that cannot be used.
     """
 
     image_size: int | tuple[int, int]
     asarray: Callable[[np.ndarray], Array] = np.asarray
+    exif: bool = False  # turn pictures as their EXIF orientation says
 
     def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Array:
         several = [*picture] if isinstance(picture, (list, tuple)) else None
@@ -40,7 +41,7 @@ class Preprocess:
         return self.asarray(batch[0] if several is None else batch)
 
     def _prepare(self, picture, name, out):
-        image = pictures.open_picture(picture, name)
+        image = pictures.open_picture(picture, name, self.exif)
         image = resize_and_crop(image, pair(self.image_size))
         pixels = np.asarray(image.convert("RGB"))  # (height, width, 3)
         # plain: out[:] = normalize(pixels).transpose(2, 0, 1). Faster: look bytes up ("clip": take fills `out`)
@@ -61,9 +62,8 @@ def resize_and_crop(image, size):
         sides = width, int(width * image.height / image.width)
     x, y = (round((side - kept) / 2) for side, kept in zip(sides, (width, height)))  # the middle, half to even
     box = (x, y, x + width, y + height)
-    if sides[0] * sides[1] > pictures.HUGE:  # a very long picture: the same, without what the crop cuts off
-        return pictures.resize_part(image, sides, box)
-    return image.resize(sides, Image.Resampling.BICUBIC).crop(box)
+    # plain: return image.resize(sides, Image.Resampling.BICUBIC).crop(box). With less memory for a very long picture:
+    return pictures.resize_and_crop(image, sides, box, Image.Resampling.BICUBIC)
 
 
 def normalize(pixels):

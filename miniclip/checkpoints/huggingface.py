@@ -20,21 +20,12 @@ def load(directory, read_file, files=None):
 
     The weights are read from `files`, or else from the directory's, by `read_file` (path -> arrays and metadata). If
     they are only one tower's, so is the configuration. The tokenizer is None if the directory has none. Raises
-    InputError that names the file that is missing, damaged or of another model, or whose image settings differ from
-    miniclip's.
+    InputError that names the file that is missing, damaged or of another model.
     """
     directory = Path(directory)
     source = read_json(directory / "config.json")
-    settings = {path: _settings(path) for name in PREPROCESSORS if (path := directory / name).exists()}
-    try:
-        config = config_from(source, next(iter(settings.values()), None))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        known = " or ".join(dict.fromkeys(family.model.__name__ for family in FAMILIES))
-        raise InputError(f"{directory / 'config.json'}: not the configuration of a {known}: {error}") from error
+    config = _config(directory, source)
     family = MODEL_TYPES[source["model_type"]]
-    for path, found in settings.items():
-        if config.visual:
-            check_settings(path, found, family.preprocessor(config.visual))
     files = files or _weight_files(directory)
     parts = [read_file(file, part=len(files) > 1)[0] for file in files]
     tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(HEAD)}
@@ -64,6 +55,21 @@ def _with_weights(config, flat):
     return dataclasses.replace(config, **dict.fromkeys({"visual", "text"} - towers)) if len(towers) == 1 else config
 
 
+def _config(directory, source):
+    """The configuration; the image processor's settings are read only if there is an image tower."""
+    config = _parsed(directory / "config.json", source)
+    path, settings = settings_in(directory) if config.visual else (None, None)
+    return config if settings is None else _parsed(path, source, settings, ": correct the file, or remove it")
+
+
+def _parsed(path, source, settings=None, remedy=""):
+    try:
+        return config_from(source, settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
+        known = " or ".join(dict.fromkeys(family.model.__name__ for family in FAMILIES))
+        raise InputError(f"{path}: not the configuration of a {known}: {error}{remedy}") from error
+
+
 def config_from(source, settings=None):
     """The contents of a config.json, and the image processor's settings -> CLIPConfig or ALIGNConfig."""
     kind = source.get("model_type")
@@ -72,27 +78,21 @@ def config_from(source, settings=None):
     return MODEL_TYPES[kind].config_from(source, settings)
 
 
-def _settings(path):
-    found = read_json(path)
-    found = found.get("image_processor", found)
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: image_processor is not a JSON object of settings")
-    return found
+def settings_in(directory):
+    """(path, the image processor's settings in it) of a directory, or (None, None); transformers' order of the files.
 
-
-def check_settings(source, found, expected):
-    """Raise InputError that names `source` if one of its settings is not the `expected` one of our preprocessing."""
-    for name, value in expected.items():
-        given = found.get(name, value)
-        if isinstance(given, int) and isinstance(value, dict):  # older files have one number
-            given = dict.fromkeys(value, given)
-        if isinstance(given, tuple):
-            given = list(given)
-        if given != value and not name.endswith("_type"):
-            raise InputError(
-                f"{source}: prepares pictures with {name} = {given!r}, but miniclip only with {value!r}, as these "
-                f"models were trained: prepare the pictures yourself, and load the model from its weights file"
-            )
+    Raises InputError that names a damaged file.
+    """
+    for name in reversed(PREPROCESSORS):
+        path = Path(directory) / name
+        if path.exists():
+            found = read_json(path)
+            found = found.get("image_processor") if name == PREPROCESSORS[1] else found
+            if found is not None and not isinstance(found, dict):
+                raise InputError(f"{path}: image_processor is not a JSON object of settings")
+            if found is not None:
+                return path, found
+    return None, None
 
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -28,8 +28,7 @@ def load(file, tensors):
     path = file.parent / CONFIG
     source = read_json(path)
     try:
-        config = open_clip.config_from(source["model_cfg"])
-        open_clip.check_preprocessing(source.get("preprocess_cfg", {}))
+        config = open_clip.config_from(source["model_cfg"], source.get("preprocess_cfg"))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:  # InputError is a ValueError
         raise InputError(f"{path}: not the configuration of a CLIP model: {error}") from error
     return config, openai.rename(tensors, file)
@@ -42,9 +41,9 @@ def save(directory, config, tree, tokenizer=None):
     """
     family = families.of(config).open_clip
     openai.check_whole(config, "OpenCLIP", family)
-    source = family.config_to(config)
-    check_kept(openai.with_highest_id(config), family.config_from(json.loads(json.dumps(source))), "OpenCLIP")
+    content = {"model_cfg": family.config_to(config), "preprocess_cfg": family.preprocessing_to(config.visual)}
+    kept = family.config_from(*json.loads(json.dumps(content)).values())
+    check_kept(openai.with_highest_id(config), kept, "OpenCLIP")
     with atomic_directory(directory) as temporary:
         safetensors.write(temporary / WEIGHTS[0], family.restore(config, tree), {"format": "pt"})
-        content = {"model_cfg": source, "preprocess_cfg": family.PREPROCESSING}
         write_atomically(temporary / CONFIG, json.dumps(content, indent=2).encode())

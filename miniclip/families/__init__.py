@@ -1,5 +1,6 @@
 """Families of models: CLIP, ALIGN. A family is a record; a new one is a folder here and a line in `FAMILIES`."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from miniclip.config import ModelConfig, square
 from miniclip.errors import InputError
 from miniclip.families import align, clip
+from miniclip.families.preprocessing import SettingsPreprocess
 from miniclip.families.record import Family
 from miniclip.image import Preprocess
 from miniclip.ops import Array
@@ -41,9 +43,16 @@ def from_dict(values: dict[str, Any]) -> ModelConfig:
     raise errors[0] if errors else InputError(f"the family is {name!r}, expected one of {known}")
 
 
-def preprocess_of(config: ModelConfig, asarray: Callable[[np.ndarray], Array] = np.asarray) -> Preprocess | None:
+def preprocess_of(
+    config: ModelConfig, asarray: Callable[[np.ndarray], Array] = np.asarray, exif: bool = False
+) -> Preprocess | None:
     """The preprocessing function of a model with this configuration; None if it has no image tower."""
-    return of(config).preprocess(config.visual, asarray) if config.visual else None
+    if config.visual is None:
+        return None
+    if config.visual.pictures:
+        pictures = config.visual.pictures
+        return SettingsPreprocess(pictures.image_size, asarray, exif, pictures)
+    return dataclasses.replace(of(config).preprocess(config.visual, asarray), exif=exif)
 
 
 def with_image_size(
@@ -56,7 +65,12 @@ def with_image_size(
     """
     if config.visual is None:
         raise InputError("image_size is given, but this model has no image tower")
-    return of(config).with_image_size(config, tree, square(_plain(image_size)), antialias=antialias)
+    old, new = config.visual.image_size, square(_plain(image_size))
+    config, tree = of(config).with_image_size(config, tree, new, antialias=antialias)
+    if config.visual.pictures:
+        visual = dataclasses.replace(config.visual, pictures=config.visual.pictures.resized(old, new))
+        config = dataclasses.replace(config, visual=visual)
+    return config, tree
 
 
 def _plain(size):

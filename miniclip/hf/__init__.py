@@ -21,6 +21,7 @@ from miniclip.hf.configuration import (
     CLIPTextConfig,
     CLIPVisionConfig,
 )
+from miniclip.hf.image_processing import CLIPFeatureExtractor, CLIPImageProcessor, EfficientNetImageProcessor
 from miniclip.hf.modeling_align import AlignModel, AlignTextModel, AlignVisionModel
 from miniclip.hf.modeling_clip import (
     CLIPModel,
@@ -29,13 +30,7 @@ from miniclip.hf.modeling_clip import (
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
 )
-from miniclip.hf.processing import (
-    AlignProcessor,
-    CLIPFeatureExtractor,
-    CLIPImageProcessor,
-    CLIPProcessor,
-    EfficientNetImageProcessor,
-)
+from miniclip.hf.processing import AlignProcessor, CLIPProcessor
 from miniclip.hf.tokenization import BertTokenizer, BertTokenizerFast, CLIPTokenizer, CLIPTokenizerFast
 
 __all__ = [

@@ -1,191 +1,136 @@
-"""transformers' processors around `miniclip.image` and ALIGN's `image`: pictures and texts to the inputs of models.
+"""transformers' processors: an image processor and a tokenizer in one call.
 
-Pictures are prepared only as the models were trained. For CLIP that is OpenAI's own preprocessing: if a margin has an
-odd number of pixels, transformers' crop can be a pixel further left or up.
+The image processors are in `image_processing`.
 """
 
+import json
 from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-
-from miniclip import checkpoints, families
-from miniclip.checkpoints import huggingface
-from miniclip.config import square
 from miniclip.errors import InputError
-from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.align.config import TEXT_LENGTH
-from miniclip.families.align.image import AlignPreprocess
-from miniclip.families.clip import huggingface as clip_huggingface
-from miniclip.fetch import hub
-from miniclip.formats import read_json
-from miniclip.hf.outputs import as_batch, check_options, for_backend, is_tensor
+from miniclip.hf.image_processing import CALL_ONLY, IDLE, CLIPImageProcessor, EfficientNetImageProcessor
+from miniclip.hf.outputs import BatchEncoding, as_batch, check_options
 from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
-from miniclip.image import Preprocess
-from miniclip.ops import numpy_ops
-from miniclip.runtime.files import write_json
-
-
-class ImageProcessor:
-    """The base class of both image processors: settings under transformers' names. Only the sizes can be set."""
-
-    model_input_names = ("pixel_values",)
-
-    def __init__(self, **settings):
-        self.prepare = self._prepare(settings)
-        self.settings = self.family.preprocessor(self.prepare)
-        huggingface.check_settings(type(self).__name__, settings, self.settings)
-        self.__dict__.update(self.settings)
-
-    def preprocess(self, images, return_tensors=None, **settings):
-        """Pictures to {"pixel_values": (B, 3, height, width)}; return_tensors None: a list of B, "np" or "pt".
-
-        images: one picture or a list: PIL images, paths, or uint8 arrays or tensors, (height, width, channels) or
-        (channels, height, width). Raises InputError, also for `settings` that differ from the processor's.
-        """
-        check_options(type(self), {name: settings[name] for name in settings.keys() - self.settings.keys()})
-        huggingface.check_settings(type(self).__name__, settings, self.settings)
-        pixels = self.prepare(_pictures(images))  # (B, 3, height, width)
-        return as_batch({"pixel_values": list(pixels) if return_tensors is None else pixels}, return_tensors)
-
-    __call__ = preprocess
-
-    def to_dict(self):
-        return dict(self.settings)
-
-    @classmethod
-    def from_pretrained(cls, name, *, cache_dir=None, **settings):
-        """The image processor of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
-        path = hub.find(name, cache_dir)
-        for file in huggingface.PREPROCESSORS:
-            if (path / file).exists():
-                found = read_json(path / file)
-                try:
-                    return cls(**{**found.get("image_processor", found), **settings})
-                except InputError as error:
-                    raise InputError(f"{path / file}: {error}") from error
-        config = checkpoints.load(path)[0]
-        if config.visual is None or families.of(config).huggingface.preprocessor is not cls.family.preprocessor:
-            raise InputError(f"{path}: {cls.__name__} cannot prepare pictures for this model")
-        return cls(**{**cls.family.preprocessor(families.preprocess_of(config)), **settings})
-
-    def save_pretrained(self, directory, **options):
-        """Write preprocessor_config.json into a directory, which is created if needed."""
-        check_options(type(self), options)
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / huggingface.PREPROCESSORS[0], self.settings)
-
-
-def _pictures(images):
-    """One picture, a list or a batch -> a list of pictures, arrays with channels last."""
-    if (is_tensor(images) or isinstance(images, np.ndarray)) and images.ndim == 4:
-        images = list(images)
-    images = images if isinstance(images, (list, tuple)) else [images]
-    images = [for_backend(x, numpy_ops) for x in images]
-    return [_channels_last(x) if isinstance(x, np.ndarray) else x for x in images]
-
-
-def _channels_last(pixels):
-    first = pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4)
-    return pixels.transpose(1, 2, 0) if first else pixels
-
-
-def _side(settings, name, default):
-    """A size from the settings: one number if it is a square, else (height, width)."""
-    size = settings.get(name, default)
-    if isinstance(size, dict):
-        try:
-            size = size["height"], size["width"]
-        except KeyError:
-            raise InputError(f"{name} is {size!r}, expected a height and a width") from None
-    return square(tuple(size) if isinstance(size, list) else size)
-
-
-class CLIPImageProcessor(ImageProcessor):
-    """transformers' CLIPImageProcessor: `crop_size` is the size of the pictures, 224 by default."""
-
-    family = clip_huggingface
-
-    @staticmethod
-    def _prepare(settings):
-        return Preprocess(_side(settings, "crop_size", 224))
-
-
-class EfficientNetImageProcessor(ImageProcessor):
-    """transformers' EfficientNetImageProcessor with ALIGN's settings: pictures are resized to `size`, then cropped."""
-
-    family = align_huggingface
-
-    @staticmethod
-    def _prepare(settings):
-        return AlignPreprocess(_side(settings, "crop_size", 289), resized=_side(settings, "size", 346))
-
-
-CLIPFeatureExtractor = CLIPImageProcessor  # the name before transformers 4.27
 
 
 class Processor:
     """The base class of both processors: an image processor and a tokenizer in one call."""
 
-    text_length = None  # the length that texts are padded to by default; None: no padding
+    attributes: ClassVar[list[str]] = ["image_processor", "tokenizer"]
+    image_processor_class: ClassVar[Any]
+    tokenizer_class: ClassVar[Any]
+    text_kwargs: ClassVar[dict[str, Any]] = {}  # the tokenizer's arguments, if neither it nor the call says else
+    chat_template: ClassVar[None] = None  # these models do not chat
 
-    def __init__(self, image_processor=None, tokenizer=None):
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None):
         self.image_processor = image_processor
         self.tokenizer = tokenizer
 
-    def __call__(self, images=None, text=None, *, return_tensors=None, **options):
+    def __call__(self, images: Any = None, text: Any = None, **options: Any) -> BatchEncoding:
         """Texts and pictures to a model's inputs: {"input_ids": ..., "attention_mask": ..., "pixel_values": ...}.
 
-        `options` are the tokenizer's (padding, truncation, max_length, ...) and the image processor's. Texts may come
-        before pictures, since the order differs between versions of transformers.
+        `options` are the tokenizer's (padding, truncation, max_length, ...), the image processor's, and
+        `return_tensors`; or apart in `text_kwargs`, `images_kwargs` and, for both, `common_kwargs`. Texts may come
+        before pictures, since the order differs between versions of transformers. Raises InputError.
         """
         if _is_text(images) and text is not None and not _is_text(text):
             images, text = text, images
+        for_text, for_images = self._options(options)
         if images is None and text is None:
             raise InputError("neither text nor images are given: pass at least one of them")
         for part, given in (("tokenizer", text), ("image_processor", images)):
             if given is not None and getattr(self, part) is None:
                 raise InputError(f"this {type(self).__name__} was made without its {part}: pass one to it")
-        ours = self.image_processor.settings.keys() if self.image_processor else ()
-        settings = {name: options.pop(name) for name in ours & options.keys()}
-        check_options(type(self), {name: options[name] for name in options.keys() - CALL_OPTIONS})
-        options = {name: value for name, value in options.items() if name in CALL_OPTIONS}
-        inputs = as_batch({}, return_tensors)
+        inputs = as_batch({}, None)
         if text is not None:
-            if self.text_length:
-                options = {"padding": "max_length", "max_length": self.text_length, **options}
-            inputs.update(self.tokenizer(text, return_tensors=return_tensors, **options))
+            inputs.update(self.tokenizer(text, **for_text))
         if images is not None:
-            inputs.update(self.image_processor(images, return_tensors=return_tensors, **settings))
+            inputs.update(self.image_processor(images, **for_images))
         return inputs
 
-    def decode(self, *args, **options):
+    def _options(self, options):
+        """The options of a call -> (the tokenizer's, the image processor's). Raises InputError for unknown ones."""
+        options = dict(options)
+        common, *given = (dict(options.pop(f"{name}_kwargs", None) or {}) for name in ("common", "text", "images"))
+        own = self.image_processor_class.family.PREPROCESSOR.keys()
+        known = ({*CALL_OPTIONS, "return_tensors"}, {*own, *CALL_ONLY, *IDLE, "return_tensors"})
+        check_options(type(self), {name: options[name] for name in options.keys() - known[0] - known[1]})
+        for name, values in zip(("text", "images"), given):
+            twice = sorted(values.keys() & options.keys())
+            if twice:
+                raise InputError(f"{', '.join(twice)} is given twice, alone and in {name}_kwargs: leave out one")
+        of_tokenizer = getattr(self.tokenizer, "init_kwargs", {})
+        default = {**self.text_kwargs, **{name: x for name, x in of_tokenizer.items() if name in known[0]}}
+        text, images = (
+            {**common, **{name: x for name, x in options.items() if name in names}, **values}
+            for names, values in zip(known, given)
+        )
+        return {**default, **text}, images
+
+    def decode(self, *args: Any, **options: Any) -> Any:
+        """The tokenizer's `decode`."""
         return self.tokenizer.decode(*args, **options)
 
-    def batch_decode(self, *args, **options):
+    def batch_decode(self, *args: Any, **options: Any) -> Any:
+        """The tokenizer's `batch_decode`."""
         return self.tokenizer.batch_decode(*args, **options)
 
     @property
-    def feature_extractor(self):
+    def feature_extractor(self) -> Any:
         """The image processor, under its older name."""
         return self.image_processor
 
     @property
-    def model_input_names(self):
+    def model_input_names(self) -> list[str]:
+        """The names of a model's inputs: the tokenizer's and the image processor's."""
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
 
     @classmethod
-    def from_pretrained(cls, name, *, cache_dir=None, **options):
-        """The processor of a model; `name` as in `miniclip.load`: a directory, a file or a model's name."""
-        parts = (cls.image_processor_class, cls.tokenizer_class)
-        check_options(cls, options)
-        return cls(*(part.from_pretrained(name, cache_dir=cache_dir) for part in parts))
+    def get_attributes(cls) -> list[str]:
+        """The names of the parts."""
+        return list(cls.attributes)
 
-    def save_pretrained(self, directory, **options):
-        """Write both parts into a directory, which is created if needed."""
+    @classmethod
+    def from_pretrained(cls, name: Any, **options: Any) -> Any:
+        """The processor of a model; `name` as in `miniclip.load`: a directory, a file or a model's name.
+
+        `options` that are settings of the image processor go to it, where the model is (cache_dir, subfolder, ...) to
+        both parts, all others to the tokenizer; a whole part can be given as `image_processor` or `tokenizer`.
+        """
+        image_processor, tokenizer = (options.pop(part, None) for part in cls.attributes)
+        own = cls.image_processor_class.family.PREPROCESSOR.keys()
+        settings = {key: options.pop(key) for key in own & options.keys()}
+        where = {key: x for key, x in options.items() if key in WHERE}
+        return cls(
+            image_processor or cls.image_processor_class.from_pretrained(name, **where, **settings),
+            tokenizer or cls.tokenizer_class.from_pretrained(name, **options),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The class's name, and the image processor's settings."""
+        image_processor = self.image_processor and self.image_processor.to_dict()
+        return {"image_processor": image_processor, "processor_class": type(self).__name__}
+
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, json_file_path: Any) -> None:
+        """Write `to_json_string` to a file."""
+        Path(json_file_path).write_text(self.to_json_string(), encoding="utf-8")
+
+    def __repr__(self):
+        return f"{type(self).__name__}:\n- image_processor: {self.image_processor!r}\n- tokenizer: {self.tokenizer!r}"
+
+    def save_pretrained(self, save_directory: Any, **options: Any) -> list[str]:
+        """Write both parts into a directory, which is created if needed; returns the paths of the files."""
         check_options(type(self), options)
-        self.image_processor.save_pretrained(directory)
-        self.tokenizer.save_pretrained(directory)
+        files = self.tokenizer.save_pretrained(save_directory) or ()
+        return [*self.image_processor.save_pretrained(save_directory), *map(str, files)]
+
+
+WHERE = ("cache_dir", "subfolder", "token", "revision", "force_download", "local_files_only")
 
 
 def _is_text(x):
@@ -204,4 +149,4 @@ class AlignProcessor(Processor):
     """transformers' AlignProcessor: texts are padded to 64 tokens, the length that ALIGN was trained with."""
 
     image_processor_class, tokenizer_class = EfficientNetImageProcessor, BertTokenizer
-    text_length = TEXT_LENGTH
+    text_kwargs: ClassVar[dict[str, Any]] = {"padding": "max_length", "max_length": TEXT_LENGTH}

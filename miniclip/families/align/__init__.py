@@ -12,7 +12,7 @@ from miniclip.tokenizers.wordpiece import WordPiece
 
 
 def preprocess(visual, asarray):
-    return AlignPreprocess(visual.image_size, asarray, visual.resized)
+    return AlignPreprocess(visual.image_size, asarray, resized=visual.resized)
 
 
 def with_image_size(config, tree, image_size, antialias):

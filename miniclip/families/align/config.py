@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from miniclip.config import ModelConfig, check_activation, check_image_size, check_integers, check_transformer, pair
+from miniclip.config import (
+    ModelConfig,
+    PictureSettings,
+    check_activation,
+    check_image_size,
+    check_integers,
+    check_transformer,
+    pair,
+)
 from miniclip.errors import InputError
 from miniclip.towers import bert, efficientnet
 
@@ -30,7 +38,7 @@ class EfficientNetConfig:
     Pictures are resized to `resized`, and their middle of `image_size` is kept: (height, width) or a square's side, in
     pixels. Channels are rounded to multiples of `depth_divisor`; squeezing keeps `squeeze_ratio` of a block's channels.
     Blocks with stride 2 have one cell less padding above and left than below and right, except those whose numbers,
-    from 0, are in `square_padding`.
+    from 0, are in `square_padding`. `pictures` is how they are prepared, None: as ALIGN's are.
     """
 
     image_size: int | tuple[int, int]
@@ -43,6 +51,7 @@ class EfficientNetConfig:
     square_padding: tuple[int, ...] = ()
     channels: int = 3
     activation: str = "silu"
+    pictures: PictureSettings | None = None
 
     tower: ClassVar[ModuleType] = efficientnet
 

@@ -5,9 +5,9 @@ import re
 
 from miniclip.config import pair, square
 from miniclip.errors import InputError
-from miniclip.families import batch_norm, names
+from miniclip.families import batch_norm, image_settings, names
 from miniclip.families.align.config import TEXT_LENGTH, ALIGNConfig, BertConfig, EfficientNetConfig
-from miniclip.families.align.image import SCALE
+from miniclip.families.align.image import own_settings
 from miniclip.formats import read_json
 from miniclip.runtime.files import write_json
 from miniclip.tokenizers.wordpiece import CLS, MASK, PAD, SEP, UNK, WordPiece
@@ -16,6 +16,18 @@ from miniclip.towers.efficientnet import STEM
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
 EPS = 1e-3  # of BatchNorms, if no file states it
 RESIZED = 346 / 289  # the ratio of `resized` to `image_size`, if no file states it
+# Settings that transformers' EfficientNetImageProcessor has if a file does not state them.
+PREPROCESSOR = {
+    "image_processor_type": "EfficientNetImageProcessor",
+    "size": {"height": 346, "width": 346},
+    "crop_size": {"height": 289, "width": 289},
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "resample": 3,  # Pillow's number for bicubic
+    "rescale_factor": 1 / 255,
+    **dict.fromkeys(("do_resize", "do_rescale", "do_normalize", "include_top"), True),
+    **dict.fromkeys(("do_center_crop", "rescale_offset"), False),
+}
 
 _TEXT_BLOCK = {
     "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
@@ -75,9 +87,15 @@ def config_from(source, settings=None):
 
 
 def _vision(source, settings):
-    crop = settings.get("crop_size") if settings.get("do_center_crop", True) else None
-    size = square(_sides(crop) or _sides(source.get("image_size", 600)))
-    resized = _sides(settings.get("size")) or tuple(round(side * RESIZED) for side in pair(size))
+    pictures = read_pictures(settings) if settings else None
+    size = pictures.image_size if pictures else square(_sides(source.get("image_size", 600)))
+    size = source.get("image_size", 600) if size is None else size
+    height, width = pair(size)
+    resized = square((round(height * RESIZED), round(width * RESIZED)))
+    if pictures and pictures.resize == "squash" and _fits(size, pictures.size):
+        resized = pictures.size
+    if pictures and pictures.means_the_same(own_settings(size, resized)):
+        pictures = None
     out = source.get("out_channels", (16, 24, 40, 80, 112, 192, 320))
     incoming = source.get("in_channels", (32, 16, 24, 40, 80, 112, 192))
     if [*incoming] != [STEM, *out[:-1]]:
@@ -98,7 +116,7 @@ def _vision(source, settings):
     activation = source.get("hidden_act", "swish")
     return EfficientNetConfig(
         image_size=size,
-        resized=square(resized),
+        resized=resized,
         width_coefficient=source.get("width_coefficient", 2.0),
         depth_coefficient=source.get("depth_coefficient", 3.1),
         depth_divisor=source.get("depth_divisor", 8),
@@ -107,14 +125,22 @@ def _vision(source, settings):
         square_padding=tuple(source.get("depthwise_padding", ())),
         channels=source.get("num_channels", 3),
         activation=ACTIVATIONS.get(activation, activation),
+        pictures=pictures,
     )
 
 
 def _sides(size):
-    """(height, width) of a size in any of transformers' forms, None for None."""
-    if isinstance(size, dict):
-        return size["height"], size["width"]
-    return size and pair(tuple(size) if isinstance(size, list) else size)
+    return tuple(size) if isinstance(size, list) else size
+
+
+def _fits(inner, outer):
+    return all(a <= b for a, b in zip(pair(inner), pair(outer)))
+
+
+def read_pictures(settings):
+    """The settings of an EfficientNetImageProcessor -> PictureSettings."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return image_settings.read({**PREPROCESSOR, **given}, default_to_square=True)
 
 
 def _text(source):
@@ -185,16 +211,10 @@ def _text_to(text):
 
 
 def preprocessor(visual):
-    """Settings that make transformers' image processor prepare pictures like `AlignPreprocess`."""
-    sizes = {"size": visual.resized, "crop_size": visual.image_size}
-    return {
-        "image_processor_type": "EfficientNetImageProcessor",
-        **{name: dict(zip(("height", "width"), pair(size))) for name, size in sizes.items()},
-        "resample": 2,  # Pillow's number for bilinear
-        "rescale_factor": SCALE,
-        **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "rescale_offset"), True),
-        **dict.fromkeys(("do_normalize", "include_top"), False),
-    }
+    """Settings that make transformers' image processor prepare pictures as this image tower's are."""
+    pictures = visual.pictures or own_settings(visual.image_size, visual.resized)
+    own = ("rescale_offset", "include_top")
+    return {"image_processor_type": PREPROCESSOR["image_processor_type"], **image_settings.write(pictures, own)}
 
 
 def prepare(tensors, source):

@@ -2,15 +2,15 @@
 
 from miniclip.config import CLIPConfig
 from miniclip.families.clip import huggingface, open_clip, openai, positions
+from miniclip.families.clip.image import OpenAIPreprocess
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.families.record import Family
-from miniclip.image import Preprocess
 from miniclip.model import CLIP
 from miniclip.tokenizer import Tokenizer
 
 
 def preprocess(visual, asarray):
-    return Preprocess(visual.image_size, asarray)
+    return OpenAIPreprocess(visual.image_size, asarray)
 
 
 FAMILY = Family(

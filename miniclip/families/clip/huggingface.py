@@ -4,7 +4,8 @@ import dataclasses
 
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
-from miniclip.families import names
+from miniclip.families import image_settings, names
+from miniclip.families.clip.image import own_settings
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.formats import read_json
 from miniclip.image import MEAN, STD
@@ -13,6 +14,17 @@ from miniclip.tokenizer import END, START, Tokenizer
 
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
 TOWERS = ("vision", "text")
+# Settings that transformers' CLIPImageProcessor has if a file does not state them.
+PREPROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "image_mean": [*MEAN],
+    "image_std": [*STD],
+    "resample": 3,  # Pillow's number for bicubic
+    "rescale_factor": 1 / 255,
+    **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
+}
 
 _BLOCK = {
     "ln_1": ("layer_norm1",),
@@ -43,16 +55,16 @@ NAMES = {
 def config_from(source, settings=None):
     """The contents of a config.json -> CLIPConfig; missing values have transformers' defaults (their CLIPConfig).
 
-    The image processor's `settings` add nothing to it.
+    The image processor's `settings` say how pictures are prepared; without them, as OpenAI's are.
     """
     kind = source["model_type"]
     if kind == "clip_vision_model":
-        return CLIPConfig(visual=_vision(source), text=None, embed_dim=_projection(source))
+        return CLIPConfig(visual=_vision(source, settings), text=None, embed_dim=_projection(source))
     if kind == "clip_text_model":
         return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
     # Older files have the author's settings in a "_dict" beside the configuration, which replaces all of it.
     vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
-    return CLIPConfig(visual=_vision(vision), text=_text(text), embed_dim=source.get("projection_dim", 512))
+    return CLIPConfig(visual=_vision(vision, settings), text=_text(text), embed_dim=source.get("projection_dim", 512))
 
 
 def _projection(source):
@@ -61,13 +73,24 @@ def _projection(source):
     return None if bare else source.get("projection_dim", 512)
 
 
-def _vision(source):
-    return VisionConfig(
+def _vision(source, settings):
+    visual = VisionConfig(
         image_size=source.get("image_size", 224),
         patch_size=source.get("patch_size", 32),
         channels=source.get("num_channels", 3),
         **_transformer(source, width=768, heads=12, mlp_width=3072),
     )
+    if settings is None:
+        return visual
+    size = visual.image_size
+    pictures = read_pictures({"size": {"shortest_edge": size}, "crop_size": size, **settings})
+    return visual if pictures.means_the_same(own_settings(size)) else dataclasses.replace(visual, pictures=pictures)
+
+
+def read_pictures(settings):
+    """The settings of a CLIPImageProcessor -> PictureSettings."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return image_settings.read({**PREPROCESSOR, **given})
 
 
 def _text(source):
@@ -139,17 +162,8 @@ def _transformer_to(tower):
 
 
 def preprocessor(visual):
-    """Settings that make transformers' image processor prepare pictures like `image.Preprocess`."""
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": visual.image_size},
-        "crop_size": {"height": visual.image_size, "width": visual.image_size},
-        "image_mean": [*MEAN],
-        "image_std": [*STD],
-        "resample": 3,  # Pillow's number for bicubic
-        "rescale_factor": 1 / 255,
-        **dict.fromkeys(("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
-    }
+    """Settings that make transformers' image processor prepare pictures as this image tower's are."""
+    return {**PREPROCESSOR, **image_settings.write(visual.pictures or own_settings(visual.image_size))}
 
 
 def prepare(tensors, source):

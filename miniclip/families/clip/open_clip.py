@@ -1,7 +1,10 @@
 """OpenCLIP's CLIP for `checkpoints.open_clip`: names, configuration and preprocessing."""
 
-from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig, square
+import dataclasses
+
+from miniclip.config import CLIPConfig, PictureSettings, ResNetConfig, TextConfig, VisionConfig, square
 from miniclip.errors import InputError
+from miniclip.families.clip.image import own_settings
 from miniclip.families.clip.openai import restore  # noqa: F401  OpenCLIP has OpenAI's names
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.image import MEAN, STD
@@ -9,20 +12,70 @@ from miniclip.image import MEAN, STD
 # Settings that do not change what the model computes, and the only values of other settings that miniclip has.
 IDLE = {"patch_dropout", "output_tokens", "pad_id", "eos_id", "patch_size", "attn_pooler_queries", "attn_pooler_heads"}
 ONLY = {"pos_embed_type": "learnable", "proj_type": "linear"}
-PREPROCESSING = {"mode": "RGB", "mean": [*MEAN], "std": [*STD], "interpolation": "bicubic", "resize_mode": "shortest"}
+PREPROCESSING = {
+    "mode": "RGB",
+    "mean": [*MEAN],
+    "std": [*STD],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
 
 
-def check_preprocessing(source):
-    """Raise InputError for a preprocess_cfg that prepares pictures differently from `image.Preprocess`."""
-    _expect(source, set(), {**PREPROCESSING, "fill_color": 0, "size": None})
+def _pictures(source, image_size):
+    """OpenCLIP's preprocess_cfg -> PictureSettings, None if they are OpenAI's. (transform.py, image_transform.)
+
+    Its `size` is always the model's (factory.py, create_model).
+    """
+    _expect(source, PREPROCESSING.keys() | {"size"}, {"mode": "RGB"})
+    source = {**PREPROCESSING, **{name: value for name, value in source.items() if value is not None}}
+    mode, interpolation, fill = (source[name] for name in ("resize_mode", "interpolation", "fill_color"))
+    if source["mode"] != "RGB":
+        raise InputError(f"mode is {source['mode']!r}, expected 'RGB'")
+    if mode not in ("shortest", "longest", "squash"):
+        raise InputError(f"resize_mode is {mode!r}, expected shortest, longest or squash")
+    if interpolation not in ("bicubic", "bilinear", "random"):
+        raise InputError(f"interpolation is {interpolation!r}, expected bicubic, bilinear or random")
+    pictures = PictureSettings(
+        resize=mode,
+        size=image_size,
+        crop=image_size if mode == "shortest" else None,
+        interpolation="bilinear" if interpolation == "bilinear" else "bicubic",  # "random" is for training
+        scale=1 / 255,
+        normalize=((_channels(source["mean"]), _channels(source["std"])),),
+        fill=fill,
+        library="open_clip",
+    )
+    return None if type(image_size) is int and pictures.means_the_same(own_settings(image_size)) else pictures
 
 
-def config_from(source):
-    """OpenCLIP's model_cfg -> CLIPConfig; missing values have OpenCLIP's defaults (open_clip/model.py)."""
+def _channels(values):
+    return tuple(map(float, values)) if isinstance(values, (list, tuple)) else (float(values),) * 3
+
+
+def preprocessing_to(visual):
+    """The inverse of `_pictures`. Raises InputError if OpenCLIP cannot prepare this model's pictures."""
+    pictures = visual.pictures
+    if pictures is None:
+        return PREPROCESSING
+    mean, std = pictures.normalize[0] if len(pictures.normalize) == 1 else (0.0, 1.0)
+    return {
+        "mode": "RGB",
+        "mean": [*_channels(mean)],
+        "std": [*_channels(std)],
+        "interpolation": pictures.interpolation,
+        "resize_mode": pictures.resize,
+        "fill_color": pictures.fill,
+    }
+
+
+def config_from(source, preprocessing=None):
+    """OpenCLIP's model_cfg and preprocess_cfg -> CLIPConfig; missing values have OpenCLIP's defaults (its model.py)."""
     _expect(source, {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"})
     activation = "quick_gelu" if source.get("quick_gelu") else "gelu"
+    visual = _vision(source["vision_cfg"], activation)
     return CLIPConfig(
-        visual=_vision(source["vision_cfg"], activation),
+        visual=dataclasses.replace(visual, pictures=_pictures(preprocessing or {}, visual.image_size)),
         text=_text(source["text_cfg"], activation),
         embed_dim=source["embed_dim"],
     )
