@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from official_pictures import BICUBIC, noise, official
 from PIL import Image
 
+import miniclip
 from miniclip.image import NORMALIZED, STD, Preprocess, normalize, resize_and_crop
 from miniclip.ops import torch_ops
+from miniclip.runtime import pictures
 
 # -------------------------------------------------------------------------------------------- equal to the official one
 
@@ -107,11 +109,11 @@ def test_an_array_is_grey_rgb_or_rgba(shape, step):
 
 
 def test_a_list_of_pictures_is_a_batch_of_each():
-    pictures = [noise("RGB", 30, 20), np.asarray(noise("L", 9, 9)), noise("P", 7, 31)]
+    several = [noise("RGB", 30, 20), np.asarray(noise("L", 9, 9)), noise("P", 7, 31)]
     preprocess = Preprocess(8)
-    for batch in (preprocess(pictures), preprocess(tuple(pictures))):
+    for batch in (preprocess(several), preprocess(tuple(several))):
         assert batch.shape == (3, 3, 8, 8) and batch.dtype == np.float32
-        assert all(np.array_equal(row, preprocess(picture)) for row, picture in zip(batch, pictures))
+        assert all(np.array_equal(row, preprocess(picture)) for row, picture in zip(batch, several))
 
 
 def test_no_picture_is_a_batch_of_none():
@@ -140,3 +142,32 @@ def test_exif_rotation_is_not_applied(tmp_path):
     noise("RGB", 30, 20).save(tmp_path / "turned.jpg", exif=exif)
     noise("RGB", 30, 20).save(tmp_path / "plain.jpg")
     assert np.array_equal(Preprocess(8)(tmp_path / "turned.jpg"), Preprocess(8)(tmp_path / "plain.jpg"))
+
+
+def turned(path):
+    """A picture in a file that says that it is to be turned by 90 degrees; and the picture after that."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = noise("RGB", 30, 20)
+    picture.save(path, exif=exif)
+    return picture.transpose(Image.Transpose.ROTATE_270)
+
+
+@pytest.mark.parametrize("form", ["path", "open image"])
+def test_exif_rotation_is_applied_if_asked_for(tmp_path, form):
+    upright, path = turned(tmp_path / "turned.png"), tmp_path / "turned.png"
+    picture = path if form == "path" else Image.open(path)
+    assert pictures.is_turned(picture) and not pictures.is_turned(upright)
+    for preprocess in (Preprocess(8, exif=True), miniclip.load("shapes", exif=True)[1]):
+        assert np.array_equal(preprocess(picture), type(preprocess)(preprocess.image_size)(upright))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_its_steps_are_openais(backend):
+    _, preprocess = miniclip.load("shapes", backend=backend)
+    for mode in ("RGB", "RGBA", "P", "L"):
+        picture = x = noise(mode, 61, 40)
+        for step in preprocess.transforms:
+            x = step(x)
+        assert type(x) is type(preprocess(picture)) and np.array_equal(np.asarray(x), official(picture, 48))
+    assert [step.name for step in preprocess.transforms][-1] == "normalize"

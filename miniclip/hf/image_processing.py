@@ -111,7 +111,7 @@ class ImageProcessor:
             rows = [x if np.any(x % 1) else x.astype(np.uint8) for x in rows]
         if values.get("data_format") in ("channels_last", "none"):
             rows = [x.transpose(1, 2, 0) for x in rows]
-        return _batch(rows, getattr(return_tensors, "value", return_tensors), read)
+        return _batch(rows, getattr(return_tensors, "value", return_tensors))
 
     __call__ = preprocess
 
@@ -325,7 +325,7 @@ def _cropped(pixels, size):
     return pixels[top : top + pairs[0][1], left : left + pairs[1][1]]
 
 
-def _batch(rows, return_tensors, read):
+def _batch(rows, return_tensors):
     """{"pixel_values": rows}, stacked if tensors are wanted."""
     if return_tensors is None:
         return as_batch({"pixel_values": rows}, None)
@@ -334,6 +334,4 @@ def _batch(rows, return_tensors, read):
         raise InputError(
             f"the pictures become {sizes}: one tensor needs one size; crop them, or leave out return_tensors"
         )
-    size = read.image_size or 0
-    none = np.empty((0, 3, *(size if isinstance(size, tuple) else (size, size))), np.float32)
-    return as_batch({"pixel_values": np.stack(rows) if rows else none}, return_tensors)
+    return as_batch({"pixel_values": rows}, return_tensors)

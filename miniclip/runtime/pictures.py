@@ -88,14 +88,15 @@ def _shortened(text):
     return text if len(text) <= 255 else f"{text[:60]} … ({len(text):,} characters)"
 
 
-def is_turned(picture, name="the picture"):
-    """Whether the EXIF orientation of a picture says that it is to be turned or mirrored. Raises InputError."""
-    if not isinstance(picture, Image.Image):
-        try:
-            picture = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
-        except (OSError, ValueError, TypeError, SyntaxError, RuntimeError, AttributeError):
-            return False  # an array, or a file that `open_picture` will name
-    return picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+def is_turned(picture):
+    """Whether the EXIF orientation of a picture says that it is to be turned or mirrored; False for arrays."""
+    if isinstance(picture, Image.Image):
+        return picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            return is_turned(image)
+    except (OSError, ValueError, TypeError, SyntaxError, RuntimeError, AttributeError):
+        return False  # an array, or a file that `open_picture` will name
 
 
 def on_white(image):

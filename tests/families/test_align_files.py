@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from align_models import SIZES, TEXT, VISION, batch, forward, pair, small, traced  # noqa: F401
-from transformers import AlignConfig, AlignModel, AlignTextModel, AlignVisionModel
+from PIL import Image
+from transformers import AlignConfig, AlignModel, AlignTextModel, AlignVisionModel, EfficientNetImageProcessorPil
 
 import miniclip
 from miniclip import checkpoints, families, params
@@ -134,10 +135,9 @@ def test_a_text_tower_without_a_pooler(small, tmp_path):
         ("config.json", {"vision_config": 7}, "not the configuration"),
         ("config.json", {"text_config": {**TEXT, "pad_token_id": 60}}, "pad_token_id is 60"),
         ("config.json", {"text_config": {**TEXT, "hidden_size": 65}}, "width 65 cannot be shared"),
-        ("preprocessor_config.json", {"crop_size": {"height": 99, "width": 99}}, "image_size is 99, expected at most"),
-        ("preprocessor_config.json", {"do_normalize": True}, "do_normalize = True"),
-        ("preprocessor_config.json", {"resample": 3}, "resample = 3"),
-        ("preprocessor_config.json", {"size": {"shortest_edge": 3}}, "not the configuration"),
+        ("preprocessor_config.json", {"crop_size": {"height": 0, "width": 99}}, r"crop_size is \(0, 99\), expected"),
+        ("preprocessor_config.json", {"resample": 9}, "resample is 9"),
+        ("preprocessor_config.json", {"size": {"longest_edge": 3}}, "not the configuration"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused_by_name(file, change, message, small, tmp_path):
@@ -146,6 +146,28 @@ def test_configurations_that_do_not_fit_are_refused_by_name(file, change, messag
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(miniclip.InputError, match=rf"m/.*\.json: .*{message}"):
         miniclip.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3},
+        {"resample": 3},
+        {"crop_size": {"height": 99, "width": 99}},
+        {"do_center_crop": False},
+        {"size": {"shortest_edge": 80}},
+    ],
+)
+def test_other_settings_of_pictures_are_as_in_transformers_and_are_kept(change, small, tmp_path):
+    shutil.copytree(small, tmp_path / "m")
+    path = tmp_path / "m" / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
+    theirs = EfficientNetImageProcessorPil.from_pretrained(tmp_path / "m")(picture, return_tensors="np")
+    convert(tmp_path / "m", tmp_path / "again", "hf")
+    for directory in (tmp_path / "m", tmp_path / "again"):
+        preprocess = miniclip.load(directory)[1]
+        np.testing.assert_allclose(preprocess([picture]), theirs["pixel_values"], atol=1e-6)
 
 
 def test_configurations_survive_json():

@@ -1,4 +1,4 @@
-"""miniclip.hf's processors of pictures, and of texts and pictures, against transformers' classes of the same names."""
+"""miniclip.hf's processors of texts and pictures, against transformers' classes of the same names."""
 
 # ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
@@ -15,82 +15,11 @@ import miniclip
 from miniclip import InputError, families, hf
 from miniclip.families import clip
 
-# ------------------------------------------------------------------------------------------------------------- pictures
-
 
 def pictures():
     rng = np.random.default_rng(0)
     sizes = [(40, 40), (64, 64), (60, 90), (31, 31)]
     return [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-
-
-@pytest.fixture(scope="module", params=["CLIP", "Bert"])
-def image_processors(request, directories):
-    """(ours, theirs)"""
-    name = {"CLIP": "CLIPImageProcessor", "Bert": "EfficientNetImageProcessor"}[request.param]
-    return [
-        getattr(module, name).from_pretrained(directories[request.param])
-        for module, name in ((hf, name), (transformers, f"{name}Pil"))
-    ]
-
-
-def test_pictures_are_prepared_as_by_transformers(image_processors):
-    ours, theirs = image_processors
-    arrays = pictures()
-    expected = theirs(arrays, return_tensors="np")["pixel_values"]
-    kinds = {
-        "arrays": arrays,
-        "PIL": [Image.fromarray(x) for x in arrays],
-        "tensors": [torch.from_numpy(x) for x in arrays],
-        "channels first": [torch.from_numpy(x).permute(2, 0, 1) for x in arrays],
-    }
-    for images in kinds.values():
-        found = ours.preprocess(images, return_tensors="np")
-        np.testing.assert_allclose(found.pixel_values, expected, atol=1e-6)
-    assert isinstance(ours(arrays, return_tensors="pt")["pixel_values"], torch.Tensor)
-    lists = ours(arrays[0])["pixel_values"]
-    assert isinstance(lists, list) and lists[0].shape == expected.shape[1:]
-    square = np.stack([arrays[0], arrays[0][::-1]])
-    np.testing.assert_array_equal(ours(square, return_tensors="np").pixel_values[0], lists[0])
-    assert ours(torch.from_numpy(square), return_tensors="np").pixel_values.shape == (2, *expected.shape[1:])
-
-
-def test_settings_are_transformers(image_processors, tmp_path):
-    ours, theirs = image_processors
-    idle = (
-        {"image_processor_type", "image_mean", "image_std"}
-        if theirs.do_normalize is False
-        else {"image_processor_type"}
-    )
-    for name in theirs.to_dict().keys() - idle:
-        value = theirs.to_dict()[name]
-        assert ours.to_dict()[name] == getattr(ours, name) == (list(value) if isinstance(value, tuple) else value), name
-    ours.save_pretrained(tmp_path)
-    np.testing.assert_array_equal(
-        theirs.from_pretrained(tmp_path)(pictures(), return_tensors="np")["pixel_values"],
-        theirs(pictures(), return_tensors="np")["pixel_values"],
-    )
-    assert type(ours).from_pretrained(tmp_path).to_dict() == ours.to_dict()
-
-
-def test_other_ways_to_prepare_pictures_are_refused(image_processors):
-    ours, _ = image_processors
-    with pytest.raises(InputError, match=f"{type(ours).__name__} takes no nonsense here"):
-        ours(pictures(), nonsense=3)
-    for settings in ({"do_resize": False}, {"resample": 0}, {"rescale_factor": 0.5}):
-        with pytest.raises(InputError, match=rf"{type(ours).__name__}: prepares pictures with {next(iter(settings))}"):
-            ours.preprocess(pictures(), **settings)
-        with pytest.raises(InputError, match=next(iter(settings))):
-            type(ours)(**settings)
-    same = {name: tuple(x) if isinstance(x, list) else x for name, x in ours.to_dict().items()}
-    assert type(ours)(**same).to_dict() == ours.to_dict()
-    with pytest.raises(InputError, match=r"crop_size is \{'side': 3\}, expected a height and a width"):
-        type(ours)(crop_size={"side": 3})
-    assert hf.CLIPFeatureExtractor is hf.CLIPImageProcessor
-    assert hf.CLIPImageProcessor().size == {"shortest_edge": 224}
-
-
-# ----------------------------------------------------------------------------------------------------------- processors
 
 
 @pytest.mark.filterwarnings("ignore:.max_length. is ignored")
@@ -117,21 +46,49 @@ def test_texts_and_pictures_go_together_as_in_transformers(directories, family, 
     assert ours.batch_decode(ids) == theirs.batch_decode(ids) and ours.decode(ids[0]) == theirs.decode(ids[0])
     assert sorted(ours.model_input_names) == sorted(theirs.model_input_names)
     assert ours.feature_extractor is ours.image_processor
-    ours.save_pretrained(tmp_path / "m")
+    files = ours.save_pretrained(tmp_path / "m")
+    assert all((tmp_path / "m" / file).exists() for file in files)
     again = type(theirs).from_pretrained(tmp_path / "m")
     for name, x in again(text=texts, images=images, return_tensors="np", padding=True).items():
         np.testing.assert_allclose(x, theirs(text=texts, images=images, return_tensors="np", padding=True)[name])
     with pytest.raises(InputError, match="neither text nor images"):
         ours()
-    for options, message in (({"do_resize": False}, "do_resize = False"), ({"nonsense": 3}, "takes no nonsense")):
-        with pytest.raises(InputError, match=message):
-            ours(images=images, padding=True, **options)
+    with pytest.raises(InputError, match="takes no nonsense"):
+        ours(images=images, padding=True, nonsense=3)
     with pytest.raises(InputError, match=f"this {family}Processor was made without its image_processor"):
         type(ours)(tokenizer=ours.tokenizer)(text=texts, images=images)
     Image.fromarray(images[0]).save(tmp_path / "one.png")
     assert list(ours(images=str(tmp_path / "one.png"), return_tensors="np")) == ["pixel_values"]
     with pytest.raises(AttributeError, match="this encoding has no pixels, only input_ids"):
         _ = ours(text=texts).pixels
+
+
+@pytest.mark.parametrize("family", ["CLIP", "Align"])
+def test_settings_of_a_call_and_groups_of_them_are_as_in_transformers(directories, family):
+    directory = directories["CLIP" if family == "CLIP" else "Bert"]
+    ours, theirs = (getattr(module, f"{family}Processor").from_pretrained(directory) for module in (hf, transformers))
+    inputs = {"text": ["a cat", "the dogs sat"], "images": pictures()[:2]}
+    settings = {"do_normalize": False, "size": 30, "crop_size": 20}
+    texts = {"padding": "max_length", "max_length": 20}
+    for options in (
+        {**settings, **texts, "return_tensors": "np"},
+        {"images_kwargs": settings, "text_kwargs": texts, "common_kwargs": {"return_tensors": "np"}},
+        {"images_kwargs": settings, "text_kwargs": {}, **texts, "return_tensors": "np"},
+    ):
+        found, expected = ours(**inputs, **options), theirs(**inputs, **options)
+        assert list(found) == list(expected)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    for processor in (ours, theirs):
+        with pytest.raises(ValueError):
+            processor(**inputs, padding=True, text_kwargs={"padding": False})
+    assert ours.get_attributes() == theirs.get_attributes() and ours.chat_template is theirs.chat_template is None
+    given = type(ours).from_pretrained(directory, image_processor=ours.image_processor, do_normalize=False)
+    assert given.image_processor is ours.image_processor
+    assert type(ours).from_pretrained(directory, do_normalize=False).image_processor.do_normalize is False
+    kept = ours.to_dict()
+    assert kept["processor_class"] == theirs.to_dict()["processor_class"] and str(kept["image_processor"]["size"])
+    assert ours.to_json_string().startswith("{") and "image_processor" in repr(ours)
 
 
 def test_inputs_change_their_dtype_where_they_are_floats(directories):

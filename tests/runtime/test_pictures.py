@@ -1,5 +1,6 @@
 """Pictures with 16 bits, very long ones, bad ones, which are named, and many at once."""
 
+import base64
 import io
 import threading
 import time
@@ -164,7 +165,8 @@ BAD_PICTURES = {
     r"\(2, 5, 5, 3\)": np.zeros((2, 5, 5, 3), np.uint8),  # a batch, but not a list
     r"no pixels: \(0, 5, 3\)": np.zeros((0, 5, 3), np.uint8),
     r"no pixels: \(5, 0\)": np.zeros((5, 0), np.uint8),
-    "object": None,
+    "an object of type NoneType, expected a path": None,
+    "an object of type int": 3,
 }
 
 
@@ -185,6 +187,78 @@ def test_a_pil_image_without_pixels_is_named_by_its_position(size):
 def test_rows_of_different_lengths_are_named_by_their_position():
     with pytest.raises(InputError, match="picture 1"):
         Preprocess(8)([noise("L", 9, 9), [[1, 2], [3]]])
+
+
+# ------------------------------------------------------------------------------------------------------ forms of a file
+
+
+@pytest.mark.parametrize("form", ["bytes", "BytesIO", "open file", "base64", "data", "read to the end"])
+def test_a_files_bytes_are_a_picture_too(tmp_path, form):
+    picture = noise("RGB", 30, 20)
+    picture.save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    text = base64.b64encode(content).decode()
+    with open(tmp_path / "a.png", "rb") as file:
+        given = {
+            "bytes": content,
+            "BytesIO": io.BytesIO(content),
+            "open file": file,
+            "base64": text,
+            "data": f"data:image/png;base64,{text}",
+            "read to the end": file,
+        }[form]
+        if form == "read to the end":
+            file.read()
+        assert np.array_equal(Preprocess(8)([given, picture])[0], official(picture, 8))
+        assert not file.closed
+
+
+def test_long_texts_are_shortened_and_urls_are_not_fetched():
+    text = base64.b64encode(bytes(3000)).decode()
+    for bad in (text, f"data:image/png;base64,{text}"):
+        with pytest.raises(InputError, match=r"… \(4,0\d\d characters\): no such file") as error:
+            Preprocess(8)(bad)
+        assert len(str(error.value)) < 120
+    with pytest.raises(InputError, match=r"a\.png: no such file, and miniclip fetches no pictures: pass its bytes"):
+        Preprocess(8)("https://example.com/a.png")
+    for bad in (b"", b"no picture", io.StringIO("text"), io.BytesIO()):
+        with pytest.raises(InputError, match="picture 1: cannot be read as a picture"):
+            Preprocess(8)([noise("L", 9, 9), bad])
+
+
+def test_white_is_where_a_picture_is_transparent():
+    from transformers.image_transforms import convert_to_rgb
+
+    for mode in ("RGBA", "LA", "PA", "L", "P"):
+        picture = noise(mode, 30, 20)
+        expected = convert_to_rgb(picture, return_numpy=True)
+        assert np.array_equal(np.asarray(pictures.on_white(picture)), expected)
+    clear = Image.new("RGBA", (3, 2))
+    assert (np.asarray(pictures.on_white(clear)) == 255).all()
+    assert (Preprocess(2)(clear) == official(clear, 2)).all() and (Preprocess(2)(clear) < -1.4).all()  # black
+
+
+def test_large_pictures_are_resized_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "cores", lambda: 4)
+    monkeypatch.setattr(pictures, "LARGE", 1000)
+    resize, inside, most = Image.Image.resize, [], []
+
+    def slowly(self, *arguments, **options):
+        inside.append(self)
+        most.append(len(inside))
+        time.sleep(0.01)
+        result = resize(self, *arguments, **options)
+        inside.pop()
+        return result
+
+    monkeypatch.setattr(Image.Image, "resize", slowly)
+    long, short = tmp_path / "long.png", tmp_path / "short.png"
+    noise("RGB", 2, 400).save(long)
+    noise("RGB", 40, 40).save(short)
+    Preprocess(16)([long] * 8)
+    assert max(most) == 1
+    Preprocess(16)([short] * 8)
+    assert max(most) > 1
 
 
 def test_a_pil_image_whose_file_is_cut_off_is_named_by_its_position(tmp_path):
@@ -219,13 +293,13 @@ def test_files_are_prepared_in_order_one_a_core_at_a_time(files, monkeypatch):
     inside, most, threads = [], [], set()
     opened = pictures.open_picture
 
-    def slowly(picture, name):
+    def slowly(picture, name, exif):
         inside.append(picture)
         most.append(len(inside))
         threads.add(threading.get_ident())
         time.sleep(0.01)
         inside.remove(picture)
-        return opened(picture, name)
+        return opened(picture, name, exif)
 
     monkeypatch.setattr(pictures, "open_picture", slowly)
     batch = Preprocess(16)(files)
