@@ -47,16 +47,18 @@ class SettingsPreprocess(Preprocess):
         return self.asarray(np.stack(prepared) if prepared else np.empty((0, 3, 0, 0), np.float32))
 
     def _prepare(self, picture, name, out):
-        out[:] = self._prepared(picture, name)
+        self._prepared(picture, name, out)
 
-    def _prepared(self, picture, name):
+    def _prepared(self, picture, name, out=None):
         image = pictures.open_picture(picture, name, self.exif)
         image = pictures.on_white(image) if self.settings.library == "transformers" else image
-        return prepare(image, self.settings, name)
+        return prepare(image, self.settings, name, out)
 
 
-def prepare(image: Image.Image, settings: PictureSettings, name: str = "the picture") -> np.ndarray:
-    """A PIL image to (C, height, width) float32. (OpenCLIP's become RGB, so that C = 3.) Raises InputError."""
+def prepare(
+    image: Image.Image, settings: PictureSettings, name: str = "the picture", out: np.ndarray | None = None
+) -> np.ndarray:
+    """A PIL image to (C, height, width) float32, in `out` if given. (OpenCLIP's become RGB.) Raises InputError."""
     image = resize_and_crop(image, settings, name)
     if settings.library == "open_clip":
         image = image.convert("RGB")
@@ -65,7 +67,7 @@ def prepare(image: Image.Image, settings: PictureSettings, name: str = "the pict
     C = pixels.shape[2]
     # plain: return normalize(pixels, settings).transpose(2, 0, 1). Faster: look bytes up
     table = normalize(np.arange(256, dtype=np.uint8)[:, None].repeat(C, axis=1), settings, name)  # (256, C)
-    out = np.empty((C, *pixels.shape[:2]), np.float32)
+    out = np.empty((C, *pixels.shape[:2]), np.float32) if out is None else out
     for c in range(C):
         np.take(table[:, c], pixels[:, :, c], out=out[c], mode="clip")
     return out

@@ -18,7 +18,7 @@ from PIL import Image
 
 from miniclip import checkpoints, families
 from miniclip.checkpoints import huggingface
-from miniclip.config import PictureSettings
+from miniclip.config import PictureSettings, pair
 from miniclip.errors import InputError
 from miniclip.families import image_settings, preprocessing
 from miniclip.families.align import huggingface as align_huggingface
@@ -96,13 +96,16 @@ class ImageProcessor:
         values = {**self.__dict__, **settings}
         read, of_clip = self._read(settings), self._openai(settings)
         images = _flat(images, values.get("input_data_format"))
-        rows: list[Any] = [None] * len(images)
+        size = read.image_size
+        batch = None if size is None else np.empty((len(images), 3, *pair(size)), np.float32)
+        rows: Any = [None] * len(images)
 
         def prepare(picture, i):
             rgb = values.get("do_convert_rgb") is not False
             image = _open(picture, f"picture {i}", rgb, values.get("input_data_format"))
             if isinstance(image, Image.Image):
-                rows[i] = preprocessing.prepare(image, of_clip or read, f"picture {i}")
+                out = batch[i] if batch is not None and len(image.getbands()) == 3 else None
+                rows[i] = preprocessing.prepare(image, of_clip or read, f"picture {i}", out)
             else:
                 rows[i] = _floats(image, read, f"picture {i}")
 
@@ -111,6 +114,8 @@ class ImageProcessor:
             rows = [x if np.any(x % 1) else x.astype(np.uint8) for x in rows]
         if values.get("data_format") in ("channels_last", "none"):
             rows = [x.transpose(1, 2, 0) for x in rows]
+        elif rows and return_tensors and batch is not None and all(x.base is batch for x in rows):
+            rows = batch  # without a copy
         return _batch(rows, getattr(return_tensors, "value", return_tensors))
 
     __call__ = preprocess
