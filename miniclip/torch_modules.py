@@ -16,6 +16,7 @@ The submodules only keep Parameters: the towers do not call them. A submodule th
 called, one of another type or with a hook, is an error.
 """
 
+import dataclasses
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -55,7 +56,10 @@ class Recipe(NamedTuple):
 
     def model(self, tree: dict, backend: Any) -> CLIP:
         """The model with these parameters, used as they are, on an ops module."""
-        model = self.kind(self.config, tree, backend, tokenizer=self.tokenizer)
+        config = self.config
+        if "text" in tree and (rows := len(tree["text"]["embed"]["table"])) != config.text.vocab_size:  # was resized
+            config = dataclasses.replace(config, text=dataclasses.replace(config.text, vocab_size=rows))
+        model = self.kind(config, tree, backend, tokenizer=self.tokenizer)
         model.dtype = str(next(iter(params.flatten(tree).values())).dtype).removeprefix("torch.")
         return model
 

@@ -41,7 +41,7 @@ def _seed(backend):
     if "torch" in backend.PACKAGES:
         import torch
 
-        return int(torch.randint(1 << 62, ()))
+        return int(torch.randint(1 << 62, (), device="cpu"))
     return np.random.randint(1 << 62, dtype=np.int64)
 
 
@@ -59,3 +59,14 @@ def _deviation(name, shape, tower, source, config):
     if "mlp.fc" in name:
         return factor * (2 * D) ** -0.5
     return factor * (0.02 if name.startswith("text.") else source.initializer_range)
+
+
+def resized(module: Any, rows: int) -> Any:
+    """Token embeddings with another number of rows; new ones are random."""
+    import torch
+
+    old = module.weight
+    new = torch.nn.Embedding(rows, old.shape[1], device=old.device, dtype=old.dtype)
+    with torch.no_grad():
+        new.weight.normal_(std=0.02)[: len(old)] = old[:rows]
+    return new.requires_grad_(old.requires_grad)

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 from miniclip import api, ops
 from miniclip.errors import InputError
-from miniclip.fetch import hub
+from miniclip.hf.files import WHERE, find
 from miniclip.hf.modules import one_tower
 from miniclip.hf.outputs import check_options
 from miniclip.model import CLIP
-
-__all__ = ["Request", "check_options", "find", "giving", "select", "take"]
 
 # The model whose parameters the next object takes: subclasses have constructors of their own, without a `model`.
 _given: contextvars.ContextVar = contextvars.ContextVar("given", default=None)
@@ -47,31 +45,10 @@ def select(backend: str, device: Any = None) -> ModuleType:
     return chosen
 
 
-FILES = ("cache_dir", "local_files_only", "subfolder")
-
-
-def find(name: Any, options: dict[str, Any]) -> Path:
-    """The path of a model's files; takes `FILES` out of the options. Raises InputError."""
-    given = {key: options.pop(key, None) for key in FILES}
-    path = _find(name, given["cache_dir"], given)
-    if given["subfolder"]:
-        path = path / given["subfolder"]
-        if not path.is_dir():
-            raise InputError(f"{path}: is not a directory: subfolder is one of a model's directory")
-    return path
-
-
-def _find(name, cache_dir, options):
-    """`hub.find`, which looks on this machine alone with `local_files_only`."""
-    if options.get("local_files_only") and "local_files_only" in inspect.signature(hub.find).parameters:
-        return hub.find(name, cache_dir, local_files_only=True)
-    return hub.find(name, cache_dir)
-
-
 class Request(NamedTuple):
     """What `from_pretrained` was asked for."""
 
-    path: Path
+    path: Path | None
     config: Any
     backend: str
     device: Any
@@ -79,15 +56,14 @@ class Request(NamedTuple):
     arguments: dict[str, Any]  # of the class itself
 
     @classmethod
-    def of(cls, kind, name, backend, device, dtype, config, cache_dir, options):
-        options = {**options, "cache_dir": cache_dir}
+    def of(cls, kind, name, backend, device, dtype, config, options):
         dtype, older = dtype, options.pop("torch_dtype", None)
         dtype, device = (older if dtype is None else dtype), _device(device, options.pop("device_map", None))
-        variant = options.pop("variant", None)
-        path = find(name, options)
+        variant, where = options.pop("variant", None), {key: options.pop(key, None) for key in WHERE}
+        path = None if name is None else find(name, dict(where))
         config = kind.config_class.from_pretrained(path) if config is None else _config(kind, config)
         arguments = {key: options.pop(key) for key in _parameters(kind) & options.keys()}
-        for key in set(options) & set(vars(config)):
+        for key in options.keys() & {*vars(config), "output_hidden_states", "output_attentions", "return_dict"}:
             setattr(config, key, options.pop(key))
         check_options(kind, options)
         if variant:
@@ -96,14 +72,18 @@ class Request(NamedTuple):
                 raise InputError(f"{path}: no such file: variant is {variant!r}, a part of a weights file's name")
         return cls(path, config, backend, device, None if dtype == "auto" else dtype, arguments)
 
-    def model(self, kind: Any) -> CLIP:
-        """The model for objects of this class."""
+    def model(self, kind: Any) -> CLIP | None:
+        """The model for objects of this class; None: a random one."""
+        if self.path is None:
+            return None
         backend = select(self.backend, self.device).NAME
         model, _ = api.load(self.path, backend, self.device, self.dtype, tower=kind.tower)
         if not kind.projected:
             return one_tower(model, kind.tower)
         if model.config.embed_dim is None:
             raise InputError(f"{self.path}: has no projection, which {kind.__name__} needs")
+        if hasattr(self.config, "projection_dim"):  # a tower's own configuration may not have it from the whole model
+            self.config.projection_dim = model.config.embed_dim
         return model
 
 

@@ -18,13 +18,15 @@ from miniclip.checkpoints import huggingface
 from miniclip.config import pair
 from miniclip.errors import InputError
 from miniclip.hf import loading
-from miniclip.hf.initial import random_model
+from miniclip.hf.initial import random_model, resized
 from miniclip.hf.modules import Module, rebuilt
-from miniclip.hf.outputs import ModelOutput, converter_like, for_backend
+from miniclip.hf.outputs import ModelOutput, check_options, converter_like, for_backend
 from miniclip.loss import contrastive_loss
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
 from miniclip.towers import bert, efficientnet, text, vit
+
+OUTPUTS = {"output_hidden_states", "output_attentions", "return_dict"}  # options of every call
 
 
 class Stages(NamedTuple):
@@ -87,37 +89,42 @@ class PreTrainedModel(Module):
     @classmethod
     def from_pretrained(
         cls,
-        name: Any,
+        pretrained_model_name_or_path: Any,
         *args: Any,
         backend: str = "auto",
         device: Any = None,
         dtype: Any = None,
         config: Any = None,
-        cache_dir: Any = None,
+        state_dict: Any = None,
         **options: Any,
     ) -> Any:
-        """A model with its weights, in evaluation mode: `name`, `device` and `dtype` as in `miniclip.load`.
+        """A model with its weights, in evaluation mode; the name, `device` and `dtype` are as in `miniclip.load`.
 
         backend   "numpy", "torch", "triton", "jax"; "auto": triton for a GPU that it supports, else torch, or numpy if
                   torch is not installed
         dtype     None: float32; `torch_dtype` is its older name
         config    another configuration of the same model: an object, a dictionary or a directory
-        cache_dir  the directory for downloads
+        state_dict  the weights instead of those in the files; then the name may be None, with a `config`
 
-        `subfolder`, `variant`, `device_map` (one device), `local_files_only` and `revision="main"` are as in
-        transformers; arguments that change nothing here are ignored, others raise InputError. Arguments of the class
-        itself go on to it.
+        `cache_dir` (the directory for downloads), `subfolder`, `variant`, `device_map` (one device), `local_files_only`
+        and `revision="main"` are as in transformers. Arguments that change nothing here are ignored, settings of the
+        configuration are changed, and the class's own arguments go on to it. Others raise InputError.
         """
-        request = loading.Request.of(cls, name, backend, device, dtype, config, cache_dir, options)
-        with loading.giving(request.model(cls)):
-            model = cls(request.config, *args, **request.arguments)
-        model.name_or_path = str(name)
+        name = pretrained_model_name_or_path
+        request = loading.Request.of(cls, name, backend, device, dtype, config, options)
+        given = request.model(cls)
+        chosen = {} if given else {"backend": backend, "device": request.device, "dtype": request.dtype}
+        with loading.giving(given):
+            model = cls(request.config, *args, **request.arguments, **chosen)
+        model.name_or_path = "" if name is None else str(name)
+        if state_dict is not None:
+            model.load_state_dict(state_dict)
         return model.eval()
 
     @classmethod
     def _from_config(cls, config: Any, **options: Any) -> Any:
         dtype = options.pop("torch_dtype", None) or options.pop("dtype", None)
-        loading.check_options(cls, options)
+        check_options(cls, options)
         return cls(config, dtype=dtype)
 
     def save_pretrained(self, save_directory: Any, state_dict: Any = None, **options: Any) -> None:
@@ -126,7 +133,7 @@ class PreTrainedModel(Module):
         `state_dict`, if given, has the weights that are written. Raises InputError for `push_to_hub` and other
         arguments that would change the files.
         """
-        loading.check_options(type(self), options)
+        check_options(type(self), options)
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         model = self.model
         if state_dict is not None:
@@ -156,8 +163,35 @@ class PreTrainedModel(Module):
     def get_output_embeddings(self) -> None:
         """None: these models write no text."""
 
-    def can_generate(self) -> bool:
+    @classmethod
+    def can_generate(cls) -> bool:
         return False
+
+    # What transformers' own tools ask of a class.
+    supports_gradient_checkpointing = is_gradient_checkpointing = _is_stateful = False
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = False
+    _tied_weights_keys = _keys_to_ignore_on_save = _keys_to_ignore_on_load_missing = None
+    _keys_to_ignore_on_load_unexpected = _keep_in_fp32_modules = _no_split_modules = None
+
+    def tie_weights(self) -> None:
+        """No weights are tied."""
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, **options: Any) -> Any:
+        """Give the vocabulary another size; new rows are random. Returns the module of the token embeddings.
+
+        Only for torch's backends. Raises InputError for a tower for pictures.
+        """
+        if self.tower == "visual" or self._arrays is not None:
+            raise InputError(f"{type(self).__name__} has no token embeddings that can be resized: load it on torch")
+        old = self.get_input_embeddings()
+        if new_num_tokens not in (None, len(old.weight)):
+            self.set_input_embeddings(resized(old, new_num_tokens))
+            for config in {id(x): x for x in (self.config, self.config.get_text_config())}.values():
+                if hasattr(config, "vocab_size"):
+                    config.vocab_size = new_num_tokens
+            if self._parts():
+                self.text_model.config.vocab_size = new_num_tokens
+        return self.get_input_embeddings()
 
     @property
     def base_model(self) -> Any:
@@ -202,11 +236,13 @@ class PreTrainedModel(Module):
 
     def _chosen(self, options):
         """The options of a call; those that are None have the value of the configuration, or of a tower's."""
-        configs = [self.config, *(getattr(self.config, f"{name}_config", None) for name in ("text", "vision"))]
-        chosen = {}
-        for name in {"output_hidden_states", "output_attentions", "return_dict", *options}:
-            values = [options.get(name), *(getattr(config, name, None) for config in configs)]
-            chosen[name] = next((value for value in values if value is not None), None)
+        towers = (getattr(self.config, f"{name}_config", None) for name in ("text", "vision"))
+        configs, chosen = [self.config, *filter(None, towers)], dict(options)
+        for name in ("output_hidden_states", "output_attentions"):
+            if options.get(name) is None:
+                chosen[name] = any(getattr(config, name) for config in configs)
+        if options.get("return_dict") is None:
+            chosen["return_dict"] = all(config.return_dict is not False for config in configs)
         return chosen
 
 
@@ -288,6 +324,17 @@ class WholeModel(PreTrainedModel):
             "vision_model": (self.vision_class, self.config.vision_config, "visual"),
         }
 
+    def _features(self, model, encode, tower, example, options):
+        """Features; with an option of transformers 5, such as return_dict=True, its output, which also has states."""
+        convert, wanted = converter_like(example, model.ops), vars(self.config).keys() & OUTPUTS
+        if not (wanted or any(value is not None for value in options.values())):
+            return convert(encode())
+        outputs = self._chosen(options)
+        return_dict = outputs.pop("return_dict")
+        features, output = run_tower(encode, getattr(model.config, tower).tower, convert, **outputs)
+        output.pooler_output = convert(features)
+        return output if return_dict else output.to_tuple()
+
     def _run(self, model, encode_image, encode_text, example, return_loss, options):
         """CLIPOutput or AlignOutput of B pictures and N texts, in tensors or arrays, whichever `example` is."""
         backend, convert, outputs = model.ops, converter_like(example, model.ops), self._chosen(options)
@@ -310,7 +357,7 @@ class WholeModel(PreTrainedModel):
             text_model_output=text_model_output,
             vision_model_output=vision_model_output,
         )
-        return output.to_tuple() if return_dict is False else output
+        return output if return_dict else output.to_tuple()
 
 
 class TowerModel(PreTrainedModel):
@@ -325,4 +372,4 @@ class TowerModel(PreTrainedModel):
         if self.projected:
             others = ("last_hidden_state", "hidden_states", "attentions")
             output = ModelOutput(**{self.embeds: convert(features)}, **{name: getattr(output, name) for name in others})
-        return output.to_tuple() if return_dict is False else output
+        return output if return_dict else output.to_tuple()

@@ -6,7 +6,7 @@ import numpy as np
 
 from miniclip.hf.configuration import AlignConfig, AlignTextConfig, AlignVisionConfig
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
-from miniclip.hf.outputs import converter_like, for_backend
+from miniclip.hf.outputs import for_backend
 
 
 class AlignInputs:
@@ -57,11 +57,10 @@ class AlignModel(AlignInputs, WholeModel):
     config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel
     base_model_prefix, label_smoothing = "align", 0.1
 
-    def get_image_features(self, pixel_values: Any) -> Any:
+    def get_image_features(self, pixel_values: Any, **outputs: Any) -> Any:
         """Pictures (B, 3, height, width) to features (B, E), not normalised."""
         model = self.model
-        features = self._encode_image(model, pixel_values)()
-        return converter_like(pixel_values, model.ops)(features)
+        return self._features(model, self._encode_image(model, pixel_values), "visual", pixel_values, outputs)
 
     def get_text_features(
         self,
@@ -70,12 +69,13 @@ class AlignModel(AlignInputs, WholeModel):
         token_type_ids: Any = None,
         position_ids: Any = None,
         inputs_embeds: Any = None,
+        **outputs: Any,
     ) -> Any:
         """Token ids (B, T) to features (B, E), not normalised."""
         check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
         model = self.model
-        features = self._encode_text(model, input_ids, attention_mask, token_type_ids)()
-        return converter_like(input_ids, model.ops)(features)
+        encode = self._encode_text(model, input_ids, attention_mask, token_type_ids)
+        return self._features(model, encode, "text", input_ids, outputs)
 
     def forward(
         self,

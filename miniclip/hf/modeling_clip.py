@@ -4,7 +4,6 @@ from typing import Any
 
 from miniclip.hf.configuration import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
-from miniclip.hf.outputs import converter_like
 
 
 class CLIPVisionModel(TowerModel):
@@ -12,6 +11,11 @@ class CLIPVisionModel(TowerModel):
 
     config_class, tower, projected = CLIPVisionConfig, "visual", False
     main_input_name, input_embeddings, embeds = "pixel_values", "patch_embedding", "image_embeds"
+
+    @property
+    def vision_model(self) -> Any:
+        """The tower without projection: another module, or, as for users of transformers 4, this one itself."""
+        return self if not self._parts() else self._part("vision_model")
 
     def forward(self, pixel_values: Any = None, interpolate_pos_encoding: bool = False, **outputs: Any) -> Any:
         model = self.model
@@ -34,6 +38,11 @@ class CLIPTextModel(TowerModel):
 
     config_class, tower, projected = CLIPTextConfig, "text", False
     input_embeddings, embeds = "token_embedding", "text_embeds"
+
+    @property
+    def text_model(self) -> Any:
+        """The tower without projection: another module, or, as for users of transformers 4, this one itself."""
+        return self if not self._parts() else self._part("text_model")
 
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None, **outputs: Any
@@ -58,18 +67,20 @@ class CLIPModel(WholeModel):
     config_class, text_class, vision_class = CLIPConfig, CLIPTextModel, CLIPVisionModel
     base_model_prefix = "clip"
 
-    def get_image_features(self, pixel_values: Any, interpolate_pos_encoding: bool = False) -> Any:
+    def get_image_features(self, pixel_values: Any, interpolate_pos_encoding: bool = False, **outputs: Any) -> Any:
         """Pictures (B, 3, height, width) to features (B, E), not normalised."""
         model = self.model
-        features = self._encode_image(model, pixel_values, interpolate_pos_encoding)()
-        return converter_like(pixel_values, model.ops)(features)
+        encode = self._encode_image(model, pixel_values, interpolate_pos_encoding)
+        return self._features(model, encode, "visual", pixel_values, outputs)
 
-    def get_text_features(self, input_ids: Any, attention_mask: Any = None, position_ids: Any = None) -> Any:
+    def get_text_features(
+        self, input_ids: Any, attention_mask: Any = None, position_ids: Any = None, **outputs: Any
+    ) -> Any:
         """Token ids (B, T) to features (B, E), not normalised."""
         check_absent(position_ids=position_ids)
         model = self.model
-        features = self._encode_text(model, input_ids, attention_mask)()
-        return converter_like(input_ids, model.ops)(features)
+        encode = self._encode_text(model, input_ids, attention_mask)
+        return self._features(model, encode, "text", input_ids, outputs)
 
     def forward(
         self,

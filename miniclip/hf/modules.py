@@ -55,6 +55,14 @@ class Module(TorchModel):
         """{name: (class, configuration, tower)} of the models of one tower that this model is made of."""
         return {}
 
+    def _part(self, name: str) -> Any:
+        if self._arrays is None:
+            return super().__getattr__(name)
+        if name not in self.__dict__:  # on arrays it is made when it is first used
+            kind, config, tower = self._parts()[name]
+            self.__dict__[name] = kind(config, one_tower(self._arrays, tower))
+        return self.__dict__[name]
+
     @property
     def model(self) -> CLIP:
         """The miniclip.CLIP or ALIGN that computes with the parameters as they are now."""
@@ -183,11 +191,9 @@ class Module(TorchModel):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or self.__dict__.get("_arrays") is None:
             return _missing(self, name) if TorchModel.__base__ is object else super().__getattr__(name)
-        # On arrays: a tower is made when it is first used, and other parts are names for the arrays.
-        if name in (parts := self._parts()):
-            kind, config, tower = parts[name]
-            self.__dict__[name] = kind(config, one_tower(self._arrays, tower))
-            return self.__dict__[name]
+        # On arrays, parts are names for them.
+        if name in self._parts():
+            return self._part(name)
         if "_spaces" not in self.__dict__:
             self.__dict__["_spaces"] = _spaces(params.unflatten(self.state_dict()))
         if name not in vars(self.__dict__["_spaces"]):

@@ -3,7 +3,6 @@
 torch is imported only if the user passes tensors or asks for them.
 """
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,42 +19,44 @@ class BatchEncoding(dict):
         return self[name]
 
     def to(self, *args: Any, **kwargs: Any) -> "BatchEncoding":
-        """Tensor.to for all tensors; integers keep their dtype. Returns the same object."""
+        """Tensor.to for all tensors, but only floats get another dtype. Returns the same object."""
+        names = {name: x for name, x in kwargs.items() if name != "dtype"}
+        places = [x for x in args if type(x).__name__ != "dtype"]
         for name, x in self.items():
             if is_tensor(x):
-                moved = x.to(*args, **kwargs)
-                self[name] = moved if x.is_floating_point() else moved.to(x.dtype)
+                floating = x.is_floating_point()
+                self[name] = x.to(*args, **kwargs) if floating else x.to(*places, **names) if places or names else x
         return self
 
 
-class ModelOutput(Mapping):
+class ModelOutput(dict):
     """The output of a model, by attribute, key or position. A value that is None has neither key nor position."""
 
-    def __init__(self, **values: Any):
-        self._values = values
+    def __init__(self, values: Any = (), /, **named: Any):
+        given = {**dict(values), **named}
+        super().__init__({name: value for name, value in given.items() if value is not None})
+        self.__dict__["_absent"] = tuple(name for name, value in given.items() if value is None)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._values:
-            raise AttributeError(f"this output has no {name}, only {', '.join(self._values)}")
-        return self._values[name]
+        if name in self:
+            return super().__getitem__(name)
+        absent = self.__dict__.get("_absent", ())
+        if name not in absent:
+            raise AttributeError(f"this output has no {name}, only {', '.join([*absent, *self])}")
+        return None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
 
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
-            if self._values.get(key) is None:
-                raise KeyError(key)
-            return self._values[key]
+            return super().__getitem__(key)
         names = list(self)[key]
         return self._item(names) if isinstance(names, str) else tuple(map(self._item, names))
 
     def _item(self, name):
         value = self[name]
         return value.to_tuple() if isinstance(value, ModelOutput) else value
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, value in self._values.items() if value is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)  # not len(list(self)): list() calls __len__
 
     def __repr__(self):
         return f"ModelOutput({', '.join(self)})"

@@ -101,7 +101,7 @@ def _vision(source, settings):
     if [*incoming] != [STEM, *out[:-1]]:
         raise InputError(f"in_channels is {incoming}, expected {STEM} and out_channels {out} without the last")
     eps = source.get("batch_norm_eps", EPS)
-    if not (isinstance(eps, float) and 0 <= eps < 1):
+    if not (isinstance(eps, float) and 0 <= eps <= 1):
         raise InputError(f"batch_norm_eps is {eps!r}, expected a small float")
     if source.get("pooling_type", "mean") != "mean":
         raise InputError(f"pooling_type is {source['pooling_type']!r}, expected mean")
