@@ -163,7 +163,7 @@ class ImageProcessor:
         _, found = huggingface.settings_in(path)
         if found is None:
             config = checkpoints.load(path)[0]
-            if config.visual is None or families.of(config).huggingface is not cls.family:
+            if config.visual is None or families.of(config).huggingface.preprocessor is not cls.family.preprocessor:
                 raise InputError(f"{path}: {cls.__name__} cannot prepare pictures for this model")
             found = cls.family.preprocessor(config.visual)
         return dict(found), options
