@@ -8,6 +8,7 @@ uncased vocabularies; `bert_unicode` has its oddities with rarer characters.
 import functools
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import regex
 
@@ -31,13 +32,13 @@ CHINESE = regex.compile(
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def clean(character):
+def clean(character, split_chinese=True):
     """The cleaned character: "" for a control, " " for any space, spaces around a Chinese character."""
     if character in "\t\n\r" or (character.isspace() and category(character) != "Cc"):
         return " "
     if character in "\0\ufffd" or category(character) in ("Cc", "Cf", "Co", "Cs"):
         return ""
-    return f" {character} " if CHINESE.match(character) else character
+    return f" {character} " if split_chinese and CHINESE.match(character) else character
 
 
 def is_punctuation(character):
@@ -47,23 +48,66 @@ def is_punctuation(character):
     return category(character).startswith("P")
 
 
+def normalize(text, lower_case=True, strip_accents=True, split_chinese=True):
+    """A clean text, in lower case and without accents: "Élan, vital" -> "elan, vital"."""
+    text = "".join(clean(character, split_chinese) for character in text)
+    if strip_accents:
+        text = "".join(character for character in decompose(text) if category(character) != "Mn")
+    return "".join(map(lower, text)) if lower_case else text
+
+
+def words(text):
+    """Cut a clean text into words: "elan, vital" -> ["elan", ",", "vital"]."""
+    return "".join(f" {character} " if is_punctuation(character) else character for character in text).split()
+
+
 def split(text):
     """Clean a text and cut it into words, lower case and without accents: "Élan, vital" -> ["elan", ",", "vital"]."""
-    text = decompose("".join(map(clean, text)))
-    text = "".join(lower(character) for character in text if category(character) != "Mn")
-    text = "".join(f" {character} " if is_punctuation(character) else character for character in text)
-    return text.split()
+    return words(normalize(text))
+
+
+def word_spans(text):
+    """The (start, end) of each of the `words` of a clean text."""
+    start = 0
+    for end, character in enumerate(text + " "):
+        if character.isspace() or is_punctuation(character):
+            if start < end:
+                yield start, end
+            if end < len(text) and not character.isspace():
+                yield end, end + 1
+            start = end + 1
+
+
+def join(pieces):
+    """Pieces to text: they are joined to words, and words are separated by spaces, except before those in `JOINED`."""
+    spaced = [piece if piece.startswith(JOINED) else f" {piece}".replace(f" {CONTINUES}", "") for piece in pieces]
+    return "".join(pieces[:1] + spaced[1:])
 
 
 class WordPiece:
     """Encodes texts with a vocabulary of pieces; a piece's id is its position. Safe to share between threads.
+
+    ALIGN's vocabulary needs the defaults. Other vocabularies have capitals (lower_case=False) or accents
+    (strip_accents; None: only without capitals), or Chinese words of several characters (split_chinese=False).
 
     Raises InputError if the vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
     """
 
     LINES = "pieces"  # the name of `lines` in miniclip's own files
 
-    def __init__(self, pieces: Iterable[str]):
+    def __init__(
+        self,
+        pieces: Iterable[str],
+        *,
+        lower_case: bool = True,
+        strip_accents: bool | None = None,
+        split_chinese: bool = True,
+    ):
+        self.options: dict[str, Any] = {
+            "lower_case": lower_case,
+            "strip_accents": strip_accents,
+            "split_chinese": split_chinese,
+        }
         self.decoder = dict(enumerate(pieces))
         self.encoder = {piece: id for id, piece in self.decoder.items()}
         missing = [piece for piece in (PAD, UNK, CLS, SEP) if piece not in self.encoder]
@@ -74,8 +118,8 @@ class WordPiece:
         self._special = regex.compile(f"({'|'.join(map(regex.escape, special))})")
         self._words = Cache(self._longest_pieces)
 
-    def __reduce__(self):
-        return WordPiece, (list(self.decoder.values()),)  # the cache cannot be pickled
+    def __reduce__(self) -> Any:  # the cache cannot be pickled
+        return functools.partial(WordPiece, **self.options), (list(self.decoder.values()),)
 
     def __len__(self):
         """The size V of the vocabulary."""
@@ -85,8 +129,16 @@ class WordPiece:
         """A text's ids, without [CLS] and [SEP] around them. If the text itself has such a name, it gets its id."""
         ids = []
         for i, part in enumerate(self._special.split(text)):
-            ids += [self.encoder[part]] if i % 2 else [id for word in split(part) for id in self._words[word]]
+            found = () if i % 2 else words(self.normalize(part))
+            ids += [self.encoder[part]] if i % 2 else [id for word in found for id in self._words[word]]
         return ids
+
+    def normalize(self, text: str) -> str:
+        """A clean text, as this vocabulary needs it."""
+        options = self.options
+        if options["strip_accents"] is None:
+            options = {**options, "strip_accents": options["lower_case"]}
+        return normalize(text, **options)
 
     def _longest_pieces(self, word):
         """The longest pieces that fit, greedily from the left; [UNK] for the whole word if none fits."""
@@ -101,21 +153,18 @@ class WordPiece:
         return tuple(ids) if ids else (self.unknown_id,)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text: pieces are joined to words, and words are separated by spaces, except before those in `JOINED`.
-
-        Close to the original text, but in lower case and without accents. Raises InputError for an unknown id.
-        """
+        """Ids to text, close to the original one, but cleaned: `join`. Raises InputError for an unknown id."""
         try:
-            pieces = [self.decoder[int(id)] for id in ids]
+            return join([self.decoder[int(id)] for id in ids])
         except KeyError as error:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
-        spaced = [piece if piece.startswith(JOINED) else f" {piece}".replace(f" {CONTINUES}", "") for piece in pieces]
-        return "".join(pieces[:1] + spaced[1:])
 
     tokenize = Tokenizer.tokenize  # it uses only encode, start_id, end_id and pad_id
 
     def lines(self) -> list[str]:
         """The pieces as text, one a line, in the order of their ids: what `from_lines` reads."""
+        if self.options != {"lower_case": True, "strip_accents": None, "split_chinese": True}:
+            raise InputError("this vocabulary has capitals or accents, which only transformers' files can express")
         return [*self.decoder.values()]
 
     @classmethod
@@ -127,10 +176,11 @@ class WordPiece:
         write_atomically(path, "".join(f"{piece}\n" for piece in self.decoder.values()).encode())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "WordPiece":
+    def load(cls, path: str | os.PathLike, **options: Any) -> "WordPiece":
         """Read a vocab.txt. Raises InputError that names the file if it is not one."""
         try:
             with open_regular(path) as file:
-                return cls(file.read().decode().replace("\r\n", "\n").removesuffix("\n").split("\n"))
+                lines = file.read().decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+            return cls(lines, **options)
         except (OSError, ValueError) as error:  # InputError and UnicodeDecodeError are ValueErrors
             raise InputError(f"{path}: cannot be read as a vocabulary of word pieces: {error}") from error

@@ -6,11 +6,9 @@ import re
 from miniclip.config import pair, square
 from miniclip.errors import InputError
 from miniclip.families import batch_norm, image_settings, names
-from miniclip.families.align.config import TEXT_LENGTH, ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.image import own_settings
-from miniclip.formats import read_json
-from miniclip.runtime.files import write_json
-from miniclip.tokenizers.wordpiece import CLS, MASK, PAD, SEP, UNK, WordPiece
+from miniclip.families.align.tokenizer_files import SPECIAL, load_tokenizer, save_tokenizer  # noqa: F401  for the record
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
@@ -242,45 +240,3 @@ def fit(config, flat, source):
     text = dataclasses.replace(config.text, pooler="text.pooler.weight" in flat)
     projected = config.visual or "text.projection.weight" in flat
     return dataclasses.replace(config, text=text, embed_dim=config.embed_dim if projected else None)
-
-
-def load_tokenizer(directory, vocab_size):
-    """The WordPiece tokenizer from vocab.txt, or from tokenizer.json; None if neither exists."""
-    path, settings = directory / "vocab.txt", directory / "tokenizer_config.json"
-    if settings.exists() and read_json(settings).get("do_lower_case") is False:
-        raise InputError(f"{settings}: is for a vocabulary with capitals, but ALIGN's has none")
-    if path.exists():
-        return WordPiece.load(path)
-    path = directory / "tokenizer.json"
-    if not path.exists():
-        return None
-    try:
-        content = read_json(path)
-        if (content.get("normalizer") or {}).get("lowercase") is False:
-            raise ValueError("its vocabulary has capitals, but ALIGN's has none")
-        vocabulary = content["model"]["vocab"]
-        return WordPiece(sorted(vocabulary, key=vocabulary.__getitem__))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: has no vocabulary of word pieces: {error}") from error
-
-
-SPECIAL = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
-
-
-def save_vocabulary(directory, tokenizer, prefix=""):
-    """Write the files of the vocabulary; returns their paths."""
-    path = directory / f"{prefix}vocab.txt"
-    tokenizer.save(path)
-    return (path,)
-
-
-def save_tokenizer(directory, tokenizer, context_length):
-    settings = {
-        "tokenizer_class": "BertTokenizer",
-        "model_max_length": min(context_length, TEXT_LENGTH),
-        "do_lower_case": True,
-        **SPECIAL,
-    }
-    path = directory / "tokenizer_config.json"
-    write_json(path, settings)
-    return path, *save_vocabulary(directory, tokenizer)

@@ -7,10 +7,8 @@ from miniclip.errors import InputError
 from miniclip.families import image_settings, names
 from miniclip.families.clip.image import own_settings
 from miniclip.families.clip.presets import VOCABULARY
-from miniclip.formats import read_json
+from miniclip.families.clip.tokenizer_files import SPECIAL, load_tokenizer, save_tokenizer  # noqa: F401  for the record
 from miniclip.image import MEAN, STD
-from miniclip.runtime.files import write_json
-from miniclip.tokenizer import END, START, Tokenizer
 
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
 TOWERS = ("vision", "text")
@@ -183,35 +181,3 @@ def fit(config, flat, source):
     if projection is None:
         return dataclasses.replace(config, embed_dim=None)
     return config if config.embed_dim else dataclasses.replace(config, embed_dim=projection.shape[0])
-
-
-def load_tokenizer(directory, vocab_size):
-    """The Tokenizer from merges.txt, or from tokenizer.json (transformers 5 writes only this); None without both."""
-    merges, path = directory / "merges.txt", directory / "tokenizer.json"
-    if merges.exists():
-        return Tokenizer.load(merges, vocab_size)
-    if not path.exists():
-        return None
-    try:
-        pairs = read_json(path)["model"]["merges"]
-        return Tokenizer(tuple(pair.split() if isinstance(pair, str) else pair) for pair in pairs)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: has no merges of a byte-level BPE: {error}") from error
-
-
-SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-
-
-def save_vocabulary(directory, tokenizer, prefix=""):
-    """Write the files of the vocabulary; returns their paths."""
-    vocabulary, merges = directory / f"{prefix}vocab.json", directory / f"{prefix}merges.txt"
-    write_json(vocabulary, tokenizer.encoder)
-    tokenizer.save(merges)
-    return vocabulary, merges
-
-
-def save_tokenizer(directory, tokenizer, context_length):
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, **SPECIAL}
-    path = directory / "tokenizer_config.json"
-    write_json(path, settings)
-    return path, *save_vocabulary(directory, tokenizer)

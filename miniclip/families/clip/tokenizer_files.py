@@ -1,0 +1,105 @@
+"""transformers' files of CLIP's tokenizer: vocab.json and merges.txt, or tokenizer.json, and tokenizer_config.json."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from miniclip.errors import InputError
+from miniclip.families.tokenizer_settings import (
+    CONFIG,
+    read_settings,
+    to_settings,
+    with_added_tokens,
+    without_added_tokens,
+)
+from miniclip.formats import read_json
+from miniclip.runtime.files import write_json
+from miniclip.tokenizer import END, END_OF_WORD, START, Tokenizer
+from miniclip.tokenizers import merges_file
+from miniclip.tokenizers.added import AddedToken
+from miniclip.tokenizers.renumbered import Renumbered
+
+SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+
+
+def load_tokenizer(directory, vocab_size):
+    """The tokenizer of a directory, with its added tokens; None if it has no vocabulary.
+
+    `vocab_size` is the number of ids that the model has, None if it is not known. It cuts a merges.txt that has no
+    vocab.json beside it.
+    """
+    settings = {**SPECIAL, **read_settings(directory)}
+    tokenizer = read_vocabulary(Path(directory), settings, vocab_size)
+    if tokenizer is None:
+        return None
+    found = with_added_tokens(tokenizer, settings)
+    return found if found.changes_ids else tokenizer
+
+
+def read_vocabulary(path: Path, settings: dict[str, Any], vocab_size: int | None = None) -> Any:
+    """The tokenizer of a directory's files, or of one tokenizer.json, without added tokens; None without files."""
+    file, vocab, merges = (path / name for name in VOCABULARY_FILES)
+    if path.is_file() or file.exists():
+        return _read_tokenizer_json(path if path.is_file() else file, settings)
+    if not merges.exists():
+        return None
+    if not vocab.exists():
+        return Tokenizer.load(merges, vocab_size)
+    return from_vocabulary(vocab, merges, settings)
+
+
+def from_vocabulary(vocab: Any, merges: Any, settings: dict[str, Any]) -> Any:
+    """A tokenizer of {token: id} and pairs, or of the paths of files with them. Raises InputError naming the files."""
+    names = " and ".join(str(x) for x in (vocab, merges) if isinstance(x, (str, Path))) or "vocab and merges"
+    try:
+        ids = vocab if isinstance(vocab, dict) else read_json(vocab)
+        if isinstance(merges, (str, Path)):
+            merges = merges_file.read(merges)
+        tokenizer = Tokenizer(tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in merges)
+        return numbered(tokenizer, ids, settings)
+    except (TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
+        raise InputError(f"{names}: not a vocabulary of a byte-level BPE: {error}") from error
+
+
+def _read_tokenizer_json(path, settings):
+    try:
+        model = read_json(path)["model"]
+        suffix = model.get("end_of_word_suffix", END_OF_WORD)
+        if model.get("type", "BPE") != "BPE" or suffix != END_OF_WORD:
+            raise ValueError(f"its words end in {suffix!r}, expected {END_OF_WORD!r}")
+        return from_vocabulary(model["vocab"], model["merges"], settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: has no merges of a byte-level BPE: {error}") from error
+
+
+def numbered(tokenizer: Tokenizer, ids: dict[str, int], settings: dict[str, Any]) -> Any:
+    """The tokenizer with the ids {token: id}, which are usually its own. Raises InputError if they cannot be used."""
+    if ids == tokenizer.encoder:
+        return tokenizer
+    if len({*ids.values()}) < len(ids) or not all(type(id) is int and 0 <= id < 2**31 for id in ids.values()):
+        raise InputError("the ids of the vocabulary are not different whole numbers")
+    return Renumbered(tokenizer, ids, str(AddedToken.of(settings.get("unk_token") or END)))
+
+
+def save_vocabulary(directory, tokenizer, prefix=""):
+    """Write the files of the vocabulary without added tokens; returns their paths."""
+    tokenizer = without_added_tokens(tokenizer)
+    vocabulary, merges = directory / f"{prefix}vocab.json", directory / f"{prefix}merges.txt"
+    write_json(vocabulary, dict(tokenizer.encoder))
+    getattr(tokenizer, "tokenizer", tokenizer).save(merges)
+    return vocabulary, merges
+
+
+def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = (), prefix=""):
+    """Write the files that transformers' CLIPTokenizer reads; returns their paths."""
+    content = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": context_length,
+        **SPECIAL,
+        **to_settings(tokenizer),
+        **dict(settings),
+    }
+    path = directory / f"{prefix}{CONFIG}"
+    write_json(path, content)
+    return path, *save_vocabulary(directory, tokenizer, prefix)

@@ -1,0 +1,91 @@
+"""The settings of transformers' tokenizers: special and added tokens, from the four JSON files that can have them.
+
+A directory has some of tokenizer_config.json, special_tokens_map.json, added_tokens.json and tokenizer.json, depending
+on the version that wrote it. The order is transformers' (tokenization_utils_base.py, `_from_pretrained`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from miniclip.errors import InputError
+from miniclip.formats import read_json
+from miniclip.tokenizers.added import AddedToken, WithAddedTokens
+
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+CONFIG = "tokenizer_config.json"
+EXTRA = "extra_special_tokens"
+DECLARED = "added_tokens_decoder"
+# The files that a tokenizer can have, besides those of its vocabulary.
+FILES = (CONFIG, "special_tokens_map.json", "added_tokens.json", "tokenizer.json")
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """The settings of a directory as one dict, special and added tokens included. Raises InputError naming a file."""
+    found = {name: read_json(path) if (path := Path(directory) / name).exists() else {} for name in FILES}
+    settings = found[CONFIG]
+    for name in ("tokenizer_class", "init_inputs", "name_or_path", "special_tokens_map_file", "tokenizer_file"):
+        settings.pop(name, None)
+    if "additional_special_tokens" in settings:
+        settings.setdefault(EXTRA, settings["additional_special_tokens"])
+        del settings["additional_special_tokens"]
+    name = CONFIG
+    try:
+        declared = {int(id): AddedToken.of(token) for id, token in (settings.get(DECLARED) or {}).items()}
+        if DECLARED not in settings:
+            name = "special_tokens_map.json"
+            settings |= {EXTRA if key.startswith("additional") else key: x for key, x in found[name].items()}
+        special = {*map(str, map(AddedToken.of, filter(None, map(settings.get, ROLES))))}
+        special |= {*map(str, map(AddedToken.of, settings.get(EXTRA) or ()))}
+        name = "added_tokens.json"
+        added = {id: AddedToken.of(token, token in special) for token, id in found[name].items()}
+        name = "tokenizer.json"
+        added |= {token["id"]: AddedToken.of(token) for token in found[name].get("added_tokens") or ()}
+        _read_sides(settings, found[name])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
+        raise InputError(f"{Path(directory) / name}: not the settings of a tokenizer: {error!r}") from error
+    if DECLARED not in settings:
+        declared = added
+    lost = {*map(str, added.values())} - {*map(str, declared.values())} - special
+    if lost:
+        raise InputError(
+            f"{directory}: added_tokens.json or tokenizer.json has {', '.join(sorted(lost))}, but {CONFIG} has "
+            f"{DECLARED} without: remove {DECLARED} from it, or the tokens from the other file"
+        )
+    return {**settings, DECLARED: declared}
+
+
+def _read_sides(settings, content):
+    """The padding and truncation that tokenizer.json states, if the other files do not."""
+    padding, truncation = content.get("padding") or {}, content.get("truncation") or {}
+    if padding:
+        settings.setdefault("pad_token", padding["pad_token"])
+        settings.setdefault("padding_side", padding["direction"].lower())
+    if truncation:
+        settings.setdefault("truncation_side", truncation["direction"].lower())
+
+
+def with_added_tokens(tokenizer: Any, settings: dict[str, Any]) -> WithAddedTokens:
+    """A tokenizer with the added and special tokens of its settings. Raises InputError if a token gets another id."""
+    declared = settings.get(DECLARED) or {}
+    roles = [AddedToken.of(settings[role], special=True) for role in ROLES if settings.get(role) is not None]
+    named = {*map(str, roles)}
+    tokens = [AddedToken.of(token) for _, token in sorted(declared.items())]
+    extra = [AddedToken.of(token, special=True) for token in settings.get(EXTRA) or ()]
+    tokens = [AddedToken(**{**vars(token), "special": token.special or str(token) in named}) for token in tokens]
+    found = WithAddedTokens(tokenizer, [*tokens, *roles, *extra])
+    for id, token in declared.items():
+        given = found.encoder[str(token)]
+        if given != id:
+            raise InputError(f"the added token {str(token)!r} has the id {id}, but the vocabulary gives it {given}")
+    return found
+
+
+def without_added_tokens(tokenizer: Any) -> Any:
+    """The Tokenizer, Renumbered or WordPiece itself."""
+    return tokenizer.tokenizer if isinstance(tokenizer, WithAddedTokens) else tokenizer
+
+
+def to_settings(tokenizer: Any) -> dict[str, Any]:
+    """`added_tokens_decoder` of a tokenizer, as transformers' tokenizer_config.json has it; {} if there is none."""
+    added = getattr(tokenizer, "added", {})
+    return {DECLARED: {str(id): {**vars(token)} for id, token in sorted(added.items())}} if added else {}
