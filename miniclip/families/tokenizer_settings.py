@@ -67,6 +67,8 @@ def _read_sides(settings, content):
 def with_added_tokens(tokenizer: Any, settings: dict[str, Any]) -> WithAddedTokens:
     """A tokenizer with the added and special tokens of its settings. Raises InputError if a token gets another id."""
     declared = settings.get(DECLARED) or {}
+    if not isinstance(declared, dict) or not all(isinstance(id, int) for id in declared):
+        raise InputError(f"{DECLARED} is {declared!r}, expected {{id: token}}")
     roles = [AddedToken.of(settings[role], special=True) for role in ROLES if settings.get(role) is not None]
     named = {*map(str, roles)}
     tokens = [AddedToken.of(token) for _, token in sorted(declared.items())]

@@ -54,6 +54,8 @@ def columns_of(encoded: Any) -> tuple[dict[str, list[list]], bool, str | None]:
         names = ", ".join(encoded) if isinstance(encoded, Mapping) else type(encoded).__name__
         raise InputError(f"there are no input_ids to pad, only {names or 'no rows'}")
     ids = encoded["input_ids"]
+    if not isinstance(ids, (list, tuple)) and not hasattr(ids, "tolist"):
+        raise InputError(f"input_ids is {ids!r}, expected rows of token ids")
     first = ids[0] if hasattr(ids, "__len__") and len(ids) else ids
     kind = "pt" if is_tensor(first) else "np" if hasattr(first, "tolist") else None
     one = not hasattr(first, "__len__") or (hasattr(first, "ndim") and first.ndim == 0)

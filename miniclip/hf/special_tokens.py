@@ -34,6 +34,7 @@ class SpecialTokens:
     """
 
     tokenizer: WithAddedTokens
+    convert_ids_to_tokens: Any
     bos_token, bos_token_id = _Role(), _Role()
     eos_token, eos_token_id = _Role(), _Role()
     unk_token, unk_token_id = _Role(), _Role()
@@ -63,6 +64,8 @@ class SpecialTokens:
 
     @extra_special_tokens.setter
     def extra_special_tokens(self, tokens):
+        if not isinstance(tokens, (list, tuple, type(None))):
+            raise InputError(f"{EXTRA} is {tokens!r}, expected a list of tokens")
         self._extra = [*map(_checked, tokens or ())]
 
     @property
@@ -71,7 +74,7 @@ class SpecialTokens:
 
     @extra_special_tokens_ids.setter
     def extra_special_tokens_ids(self, ids):
-        self._extra = [self.tokenizer.decoder[id] for id in ids]
+        self.extra_special_tokens = self.convert_ids_to_tokens(list(ids) if isinstance(ids, tuple) else ids)
 
     # The names until transformers 4.
     additional_special_tokens = extra_special_tokens

@@ -62,6 +62,13 @@ def id_list(name: str, ids: Any) -> list[int]:
     return [int(id) for id in ids]
 
 
+def names(name: str, given: Any) -> list[str]:
+    """A list of str. Raises InputError for everything else."""
+    if not _is_words(given):
+        raise InputError(f"{name} is {_shown(given)}, expected a list of str")
+    return list(given)
+
+
 def _is_number(x):
     return not isinstance(x, (bool, float, str)) and hasattr(x, "__index__")
 

@@ -44,14 +44,10 @@ class CLIPTokenizer(PreTrainedTokenizer):
         **settings: Any,
     ):
         vocab, merges = (a if a is not None else b for a, b in ((vocab, vocab_file), (merges, merges_file)))
-        if vocab is not None and merges is not None:
-            tokenizer = clip_files.from_vocabulary(vocab, merges, settings)
-        elif merges is not None:
-            tokenizer = Tokenizer.load(merges) if isinstance(merges, (str, os.PathLike)) else Tokenizer(merges)
-        elif tokenizer is None:
-            tokenizer = self._default()
-        if vocab is not None and merges is None:
-            tokenizer = clip_files.from_vocabulary(vocab, tokenizer.merges, settings)
+        if tokenizer is None:
+            tokenizer = self._default() if merges is None else clip_files.from_merges(merges)
+        if vocab is not None:
+            tokenizer = clip_files.from_vocabulary(vocab, tokenizer, settings)
         super().__init__(tokenizer, **settings)
 
     @classmethod
@@ -76,10 +72,10 @@ class BertTokenizer(PreTrainedTokenizer):
         vocab = vocab_file if vocab is None else vocab
         if tokenizer is None and vocab is None:
             raise InputError("BertTokenizer has no vocabulary of its own: give vocab_file")
-        if isinstance(vocab, dict):
-            tokenizer = align_files.from_vocabulary(vocab, settings)
-        elif vocab is not None:
+        if isinstance(vocab, (str, os.PathLike)):
             tokenizer = WordPiece.load(vocab, **align_files.options(settings))
+        elif vocab is not None:
+            tokenizer = align_files.from_vocabulary(vocab, settings)
         super().__init__(tokenizer, **settings)
 
     @property

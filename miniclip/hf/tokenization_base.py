@@ -7,14 +7,15 @@ from types import ModuleType
 from typing import Any
 
 from miniclip.errors import InputError
-from miniclip.families.tokenizer_settings import with_added_tokens
+from miniclip.families.tokenizer_settings import DECLARED, with_added_tokens, without_added_tokens
 from miniclip.hf import padding as pads
 from miniclip.hf import truncation as cuts
 from miniclip.hf.outputs import as_batch
 from miniclip.hf.rows import Encoding, Encodings, Text
-from miniclip.hf.text_inputs import choice, id_list, samples, size
-from miniclip.hf.tokenization_files import ANY_LENGTH, TokenizerFiles, model_length
+from miniclip.hf.text_inputs import choice, id_list, names, samples, size
+from miniclip.hf.tokenization_files import TokenizerFiles, model_length
 from miniclip.hf.tokenization_ids import Ids
+from miniclip.tokenizers.added import WithAddedTokens
 
 LARGE = int(1e20)  # tokens: from here on, a `model_max_length` means that there is no limit
 TRUNCATION: dict[Any, str | None] = {
@@ -44,14 +45,18 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
     pad_token_type_id = 0
 
     def __init__(self, tokenizer: Any, **settings: Any):
-        settings = self._checked_settings(settings)
-        self._settings = settings
+        if isinstance(tokenizer, WithAddedTokens):
+            settings = {DECLARED: tokenizer.added, **settings}
+        tokenizer = without_added_tokens(tokenizer)
+        if not isinstance(tokenizer, self.kinds):
+            raise InputError(f"tokenizer is a {type(tokenizer).__name__}, expected a {self.kinds[0].__name__}")
+        self._settings = settings = self._checked_settings(settings)
         self._set_special_tokens(settings)
         self.tokenizer = with_added_tokens(tokenizer, settings)
-        self.model_max_length = model_length(settings.get("model_max_length", ANY_LENGTH))
+        self.model_max_length = settings.get("model_max_length")
         for name in ("padding_side", "truncation_side"):
             setattr(self, name, choice(name, settings.get(name, "right"), pads.SIDES))
-        self.model_input_names = list(settings.get("model_input_names") or self.model_input_names)
+        self.model_input_names = names("model_input_names", settings.get("model_input_names") or self.model_input_names)
         self.name_or_path = str(settings.get("name_or_path", ""))
         self.verbose = bool(settings.get("verbose", False))
         self.deprecation_warnings: dict[str, bool] = {}
@@ -59,6 +64,14 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
 
     padding_side: str
     truncation_side: str
+
+    @property
+    def model_max_length(self) -> int:
+        return self._model_max_length
+
+    @model_max_length.setter
+    def model_max_length(self, value: Any):
+        self._model_max_length = model_length(value)
 
     # ------------------------------------------------------------------------------------------ texts to ids
 
@@ -125,17 +138,17 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
         limit, stride = size("max_length", max_length), size("stride", stride) or 0
         strategy, how = choice("truncation", truncation, TRUNCATION), choice("padding", padding, pads.STRATEGIES)
         if limit is None and (how == "max_length" or strategy):
-            limit = size("model_max_length", self.model_max_length)
-            if limit is None or limit > LARGE:
+            limit = self.model_max_length
+            if limit > LARGE:
                 limit, strategy, how = None, None, None if how == "max_length" else how
         if strategy and how and limit is not None and pads.lengthened(limit, pad_to_multiple_of) != limit:
             raise InputError(f"max_length is {limit}, expected a multiple of pad_to_multiple_of, {pad_to_multiple_of}")
         encodings: list[Encoding] = []
         numbers: list[int] = []  # for each encoding, the number of its text
         for number, row in enumerate(texts):
-            found = self._rows(row, strategy, limit, stride, add_special_tokens)
-            encodings += found if return_overflowing_tokens else found[:1]
-            numbers += [number] * (len(encodings) - len(numbers))
+            found = self._rows(row, strategy, limit, stride, add_special_tokens, return_overflowing_tokens)
+            encodings += found
+            numbers += [number] * len(found)
         if max_length is None and strategy is None and verbose:
             self._warn_of_length(encodings)
         self._pad(encodings, how, limit, pad_to_multiple_of, padding_side)
@@ -143,7 +156,7 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
         def default(wanted, name):
             return name in self.model_input_names if wanted is None else wanted
 
-        columns = {"input_ids": [row.ids for row in encodings]}
+        columns: dict[str, Any] = {"input_ids": [row.ids for row in encodings]}
         if default(return_token_type_ids, "token_type_ids"):
             columns["token_type_ids"] = [row.type_ids for row in encodings]
         if default(return_attention_mask, "attention_mask"):
@@ -160,8 +173,8 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
             columns["overflow_to_sample_mapping"] = numbers
         return Encodings(as_batch(columns, return_tensors), encodings)
 
-    def _rows(self, texts, strategy, limit, stride, add_special_tokens):
-        """The Encodings of one text or pair: what is kept, then what is cut off."""
+    def _rows(self, texts, strategy, limit, stride, add_special_tokens, return_overflowing_tokens):
+        """The Encodings of one text or pair: what is kept, then what is cut off if that is wanted."""
         lengths = [len(text.ids) for text in texts]
         if strategy:
             room = limit - (self.num_special_tokens_to_add(len(texts) == 2) if add_special_tokens else 0)
@@ -172,7 +185,7 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
         windows = [cuts.windows(length, size, stride, side) for length, size in zip(lengths, kept)]
         return [
             Encoding(self._parts(ranges, add_special_tokens), texts, self.second_type, self.tokenizer.decoder)
-            for ranges in cuts.combinations(windows)
+            for ranges in cuts.combinations(windows)[: None if return_overflowing_tokens else 1]
         ]
 
     def _parts(self, ranges, add_special_tokens):
@@ -217,7 +230,11 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
 
     def tokenize(self, text: Any, pair: Any = None, add_special_tokens: bool = False, **options: Any) -> list[str]:
         """A text's tokens as strings, without special ones: "a cat" -> ["a</w>", "cat</w>"]."""
-        return self(text, pair, add_special_tokens, verbose=False, **options).tokens()
+        return [
+            token
+            for row in self(text, pair, add_special_tokens, verbose=False, **options).encodings
+            for token in row.tokens
+        ]
 
     def pad(
         self,

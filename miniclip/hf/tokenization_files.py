@@ -44,6 +44,8 @@ def _find(name: Any, cache_dir: Any, options: dict[str, Any]) -> Path:
     for key in ("force_download", "resume_download", "proxies", "mirror"):
         if options.pop(key, None):
             raise InputError(f"{key} is not supported: leave it out")
+    if not isinstance(subfolder, (str, type(None))):
+        raise InputError(f"subfolder is {subfolder!r}, expected a str")
     if revision not in (None, "main"):
         raise InputError(f"revision is {revision!r}: miniclip only reads the newest version, 'main'")
     if isinstance(options.pop("use_auth_token", token), str):

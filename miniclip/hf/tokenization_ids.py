@@ -4,7 +4,7 @@ from typing import Any
 
 from miniclip.errors import InputError
 from miniclip.hf.special_tokens import SpecialTokens
-from miniclip.hf.text_inputs import id_list
+from miniclip.hf.text_inputs import id_list, names
 
 
 class Ids(SpecialTokens):
@@ -50,7 +50,7 @@ class Ids(SpecialTokens):
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Tokens to a text, as `decode`."""
-        return self.tokenizer.steps.join(list(tokens)).strip()
+        return self.tokenizer.steps.join(names("tokens", tokens)).strip()
 
     def get_vocab(self) -> dict[str, int]:
         """{token: id}, with added tokens."""

@@ -98,12 +98,13 @@ class WithAddedTokens:
             elif token.content:
                 # Hugging Face's tokenizers would use the number of tokens, which another token can have already.
                 id = max(self.decoder, default=-1) + 1 if known is None else known
-                self.added[id] = token
-                self.encoder[token.content], self.decoder[id] = id, token.content
+                self.added[id], self.encoder[token.content] = token, id
+                self.decoder[id] = self.steps.normalize(token.content) if token.normalized else token.content
                 count += 1
-        self._raw = _Finder({str(token): id for id, token in self.added.items() if not token.normalized}, self.added)
-        clean = {self.steps.normalize(str(token)): id for id, token in self.added.items() if token.normalized}
-        self._clean = _Finder(clean, self.added)
+        wanted = {id: token for id, token in self.added.items() if str(token) not in self.steps.found_as_words}
+        self._raw = _Finder({str(token): id for id, token in wanted.items() if not token.normalized}, wanted)
+        clean = {self.steps.normalize(str(token)): id for id, token in wanted.items() if token.normalized}
+        self._clean = _Finder(clean, wanted)
         return count
 
     @property

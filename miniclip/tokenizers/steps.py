@@ -20,7 +20,10 @@ Places = list[tuple[int, int]]  # for each character, the (start, end) of what i
 class BytePairs:
     """The steps of a Tokenizer or of a Renumbered one."""
 
-    own = (START, END)  # the special tokens that it finds in a text itself
+    own = (START, END)  # the special tokens that the tokenizer itself finds in a text
+    found_as_words = (
+        own  # those of them that `words` finds (official: not after other punctuation, as in "!<|endoftext|>")
+    )
 
     def __init__(self, tokenizer):
         self.tokenizer: Tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
@@ -72,7 +75,8 @@ def join_bytes(tokens: list[str]) -> str:
 class WordPieces:
     """The steps of a WordPiece."""
 
-    own = (PAD, UNK, CLS, SEP, MASK)
+    own = (PAD, UNK, CLS, SEP, MASK)  # the special tokens that the tokenizer itself finds in a text
+    found_as_words = ()
 
     def __init__(self, tokenizer: WordPiece):
         self.tokenizer = tokenizer

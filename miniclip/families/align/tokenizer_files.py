@@ -62,11 +62,14 @@ def _read_tokenizer_json(path, settings):
 def from_vocabulary(vocab: Any, settings: dict[str, Any]) -> WordPiece:
     """A WordPiece of {piece: id}, whose ids are 0, 1, ... Raises InputError for others."""
     try:
+        vocab = dict(vocab)
         pieces = sorted(vocab, key=vocab.__getitem__)
         if [vocab[piece] for piece in pieces] != list(range(len(pieces))):
             raise InputError("the ids of the vocabulary are not 0, 1, ...")
         return WordPiece(pieces, **options(settings))
-    except (TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
         raise InputError(f"vocab is not a vocabulary of word pieces: {error}") from error
 
 

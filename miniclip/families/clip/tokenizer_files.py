@@ -1,5 +1,6 @@
 """transformers' files of CLIP's tokenizer: vocab.json and merges.txt, or tokenizer.json, and tokenizer_config.json."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from miniclip.families.tokenizer_settings import (
 from miniclip.formats import read_json
 from miniclip.runtime.files import write_json
 from miniclip.tokenizer import END, END_OF_WORD, START, Tokenizer
-from miniclip.tokenizers import merges_file
 from miniclip.tokenizers.added import AddedToken
 from miniclip.tokenizers.renumbered import Renumbered
 
@@ -44,22 +44,29 @@ def read_vocabulary(path: Path, settings: dict[str, Any], vocab_size: int | None
         return _read_tokenizer_json(path if path.is_file() else file, settings)
     if not merges.exists():
         return None
-    if not vocab.exists():
-        return Tokenizer.load(merges, vocab_size)
-    return from_vocabulary(vocab, merges, settings)
+    return (
+        from_vocabulary(vocab, from_merges(merges), settings) if vocab.exists() else Tokenizer.load(merges, vocab_size)
+    )
 
 
-def from_vocabulary(vocab: Any, merges: Any, settings: dict[str, Any]) -> Any:
-    """A tokenizer of {token: id} and pairs, or of the paths of files with them. Raises InputError naming the files."""
-    names = " and ".join(str(x) for x in (vocab, merges) if isinstance(x, (str, Path))) or "vocab and merges"
+def from_merges(merges: Any) -> Tokenizer:
+    """A Tokenizer of a list of pairs, or of the path of a merges.txt. Raises InputError."""
+    if isinstance(merges, (str, os.PathLike)):
+        return Tokenizer.load(merges)
     try:
-        ids = vocab if isinstance(vocab, dict) else read_json(vocab)
-        if isinstance(merges, (str, Path)):
-            merges = merges_file.read(merges)
-        tokenizer = Tokenizer(tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in merges)
-        return numbered(tokenizer, ids, settings)
-    except (TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        raise InputError(f"{names}: not a vocabulary of a byte-level BPE: {error}") from error
+        return Tokenizer(tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in merges)
+    except TypeError as error:
+        raise InputError(f"merges is not a list of pairs of str: {error}") from error
+
+
+def from_vocabulary(vocab: Any, tokenizer: Tokenizer, settings: dict[str, Any]) -> Any:
+    """The tokenizer with the ids {token: id}, or of the path of a file with them. Raises InputError naming the file."""
+    if not isinstance(vocab, (str, os.PathLike)):
+        return numbered(tokenizer, vocab, settings)
+    try:
+        return numbered(tokenizer, read_json(vocab), settings)
+    except InputError as error:
+        raise InputError(f"{vocab}: does not fit the merges: {error}") from error
 
 
 def _read_tokenizer_json(path, settings):
@@ -68,17 +75,19 @@ def _read_tokenizer_json(path, settings):
         suffix = model.get("end_of_word_suffix", END_OF_WORD)
         if model.get("type", "BPE") != "BPE" or suffix != END_OF_WORD:
             raise ValueError(f"its words end in {suffix!r}, expected {END_OF_WORD!r}")
-        return from_vocabulary(model["vocab"], model["merges"], settings)
+        return numbered(from_merges(list(model["merges"])), model["vocab"], settings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: has no merges of a byte-level BPE: {error}") from error
 
 
-def numbered(tokenizer: Tokenizer, ids: dict[str, int], settings: dict[str, Any]) -> Any:
+def numbered(tokenizer: Tokenizer, ids: Any, settings: dict[str, Any]) -> Any:
     """The tokenizer with the ids {token: id}, which are usually its own. Raises InputError if they cannot be used."""
     if ids == tokenizer.encoder:
         return tokenizer
-    if len({*ids.values()}) < len(ids) or not all(type(id) is int and 0 <= id < 2**31 for id in ids.values()):
-        raise InputError("the ids of the vocabulary are not different whole numbers")
+    if not isinstance(ids, dict) or not all(type(id) is int and 0 <= id < 2**31 for id in ids.values()):
+        raise InputError("the vocabulary is not {token: id} with whole numbers")
+    if len({*ids.values()}) < len(ids):
+        raise InputError("two tokens of the vocabulary have the same id")
     return Renumbered(tokenizer, ids, str(AddedToken.of(settings.get("unk_token") or END)))
 
 
