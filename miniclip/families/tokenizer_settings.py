@@ -31,18 +31,19 @@ def read_settings(directory: Path) -> dict[str, Any]:
     name = CONFIG
     try:
         declared = {int(id): AddedToken.of(token) for id, token in (settings.get(DECLARED) or {}).items()}
+        special = _special(settings)
+        name = "special_tokens_map.json"
         if DECLARED not in settings:
-            name = "special_tokens_map.json"
             settings |= {EXTRA if key.startswith("additional") else key: x for key, x in found[name].items()}
-        special = {*map(str, map(AddedToken.of, filter(None, map(settings.get, ROLES))))}
-        special |= {*map(str, map(AddedToken.of, settings.get(EXTRA) or ()))}
+            special = _special(settings)
         name = "added_tokens.json"
         added = {id: AddedToken.of(token, token in special) for token, id in found[name].items()}
         name = "tokenizer.json"
         added |= {token["id"]: AddedToken.of(token) for token in found[name].get("added_tokens") or ()}
         _read_sides(settings, found[name])
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        raise InputError(f"{Path(directory) / name}: not the settings of a tokenizer: {error!r}") from error
+        reason = error if isinstance(error, InputError) else repr(error)
+        raise InputError(f"{Path(directory) / name}: not the settings of a tokenizer: {reason}") from error
     if DECLARED not in settings:
         declared = added
     lost = {*map(str, added.values())} - {*map(str, declared.values())} - special
@@ -52,6 +53,12 @@ def read_settings(directory: Path) -> dict[str, Any]:
             f"{DECLARED} without: remove {DECLARED} from it, or the tokens from the other file"
         )
     return {**settings, DECLARED: declared}
+
+
+def _special(settings):
+    """The special tokens as a set of str."""
+    tokens = [*filter(None, map(settings.get, ROLES)), *(settings.get(EXTRA) or ())]
+    return {*map(str, map(AddedToken.of, tokens))}
 
 
 def _read_sides(settings, content):
@@ -74,7 +81,8 @@ def with_added_tokens(tokenizer: Any, settings: dict[str, Any]) -> WithAddedToke
     tokens = [AddedToken.of(token) for _, token in sorted(declared.items())]
     extra = [AddedToken.of(token, special=True) for token in settings.get(EXTRA) or ()]
     tokens = [AddedToken(**{**vars(token), "special": token.special or str(token) in named}) for token in tokens]
-    found = WithAddedTokens(tokenizer, [*tokens, *roles, *extra])
+    known = {*map(str, tokens)}
+    found = WithAddedTokens(tokenizer, [*tokens, *(token for token in (*roles, *extra) if str(token) not in known)])
     for id, token in declared.items():
         given = found.encoder[str(token)]
         if given != id:

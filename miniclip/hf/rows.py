@@ -150,9 +150,7 @@ class Encodings(BatchEncoding):
     is_fast = True
 
     def __getitem__(self, key: Any) -> Any:
-        """A column by name, the Encoding of a row by number, {name: rows} by slice."""
-        if isinstance(key, slice):
-            return {name: column[key] for name, column in self.items()}
+        """A column by name, the Encoding of a row by number."""
         return super().__getitem__(key) if isinstance(key, str) else self.encodings[key]
 
     @property

@@ -45,7 +45,7 @@ class SpecialTokens:
     SPECIAL_TOKENS_ATTRIBUTES = ROLES
 
     def _set_special_tokens(self, settings):
-        self._special_tokens_map = {role: settings[role] for role in ROLES if settings.get(role) is not None}
+        self._special_tokens_map = {role: _checked(settings[role]) for role in ROLES if settings.get(role) is not None}
         self._extra = [*map(_checked, settings.get(EXTRA) or ())]
 
     def _id(self, token: str) -> int | None:
@@ -134,6 +134,6 @@ class SpecialTokens:
 
 
 def _checked(token):
-    """The token, which must be a str or an AddedToken."""
-    AddedToken.of(token)
-    return token
+    """The token, a str or an AddedToken; that of a dict. Raises InputError for others."""
+    made = AddedToken.of(token)
+    return made if isinstance(token, dict) else token

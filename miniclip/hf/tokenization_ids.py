@@ -21,8 +21,8 @@ class Ids(SpecialTokens):
         if isinstance(ids, (list, tuple)) and ids and hasattr(ids[0], "__len__"):
             return [self.decode(row, skip_special_tokens) for row in ids]
         ids = id_list("token_ids", ids)
-        special = {id for id, token in self.tokenizer.added.items() if token.special} if skip_special_tokens else ()
-        return self.tokenizer.decode(id for id in ids if id not in special).strip()
+        special = self.tokenizer.special if skip_special_tokens else ()
+        return self.tokenizer.decode(id for id in ids if self.tokenizer.decoder.get(id) not in special).strip()
 
     def batch_decode(
         self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None

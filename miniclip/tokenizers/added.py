@@ -39,11 +39,13 @@ class AddedToken:
     def of(cls, given: Any, special: bool = False) -> "AddedToken":
         """A str, a dict with these fields or an object with them (tokenizers' AddedToken); InputError for others."""
         names = [field.name for field in dataclasses.fields(cls)]
+        fields: dict[str, Any]
         if isinstance(given, str):
-            given = {"content": given}
-        elif not isinstance(given, dict):
-            given = {name: getattr(given, name) for name in names if hasattr(given, name)}
-        fields = {name: given[name] for name in names if name in given}
+            fields = {"content": given}
+        elif isinstance(given, dict):
+            fields = {name: given[name] for name in names if name in given}
+        else:
+            fields = {name: getattr(given, name) for name in names if hasattr(given, name)}
         if special and not fields.get("special"):
             fields |= {"special": True, "normalized": False}
         fields.setdefault("normalized", not fields.get("special", False))
@@ -78,6 +80,7 @@ class WithAddedTokens:
         self.encoder, self.decoder = dict(tokenizer.encoder), dict(tokenizer.decoder)
         self.start_id, self.end_id, self.pad_id = tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id
         self.added: dict[int, AddedToken] = {}
+        self.special: set[str] = set()  # the tokens that were special once
         self.add(tokens)
 
     def __len__(self) -> int:
@@ -85,22 +88,19 @@ class WithAddedTokens:
         return len(self.decoder)
 
     def add(self, tokens: Iterable[AddedToken]) -> int:
-        """Add tokens; returns how many were not added before. One of the vocabulary keeps its id, others get the next.
-
-        A token that was added before keeps its settings, but it can become special.
-        """
+        """Add tokens; returns how many are new or change. One of the vocabulary keeps its id, others get the next."""
         count = 0
         for token in tokens:
-            known = self.encoder.get(token.content)
-            if known in self.added:
-                if token.special and not self.added[known].special:
-                    self.added[known] = dataclasses.replace(self.added[known], special=True)
-            elif token.content:
+            id = self.encoder.get(token.content)
+            if not token.content or (id is not None and self.added.get(id) == token):
+                continue
+            if id is None:
                 # Hugging Face's tokenizers would use the number of tokens, which another token can have already.
-                id = max(self.decoder, default=-1) + 1 if known is None else known
-                self.added[id], self.encoder[token.content] = token, id
-                self.decoder[id] = self.steps.normalize(token.content) if token.normalized else token.content
-                count += 1
+                id = max(self.decoder, default=-1) + 1
+            self.added[id], self.encoder[token.content] = token, id
+            self.decoder[id] = self.steps.normalize(token.content) if token.normalized else token.content
+            self.special |= {token.content} if token.special else set()
+            count += 1
         wanted = {id: token for id, token in self.added.items() if str(token) not in self.steps.found_as_words}
         self._raw = _Finder({str(token): id for id, token in wanted.items() if not token.normalized}, wanted)
         clean = {self.steps.normalize(str(token)): id for id, token in wanted.items() if token.normalized}

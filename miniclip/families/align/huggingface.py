@@ -8,7 +8,7 @@ from miniclip.errors import InputError
 from miniclip.families import batch_norm, image_settings, names
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.image import own_settings
-from miniclip.families.align.tokenizer_files import SPECIAL, load_tokenizer, save_tokenizer  # noqa: F401  for the record
+from miniclip.families.align.tokenizer_files import load_tokenizer, save_tokenizer  # noqa: F401  for the record
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")

@@ -7,7 +7,7 @@ from miniclip.errors import InputError
 from miniclip.families import image_settings, names
 from miniclip.families.clip.image import own_settings
 from miniclip.families.clip.presets import VOCABULARY
-from miniclip.families.clip.tokenizer_files import SPECIAL, load_tokenizer, save_tokenizer  # noqa: F401  for the record
+from miniclip.families.clip.tokenizer_files import load_tokenizer, save_tokenizer  # noqa: F401  for the record
 from miniclip.image import MEAN, STD
 
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
