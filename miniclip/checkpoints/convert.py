@@ -44,7 +44,8 @@ def convert(
         else:
             tokenizer = official()
             lacking = None if tokenizer else "the official one is not on this machine: run miniclip download vocabulary"
-    if tokenizer and len(tokenizer) != official_size and to in ("openai", "open_clip"):
+    is_own = tokenizer and (len(tokenizer) != official_size or type(tokenizer) is not families.of(config).tokenizer)
+    if is_own and to in ("openai", "open_clip"):
         raise InputError(
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
         )

@@ -20,14 +20,26 @@ FILES = (CONFIG, "special_tokens_map.json", "added_tokens.json", "tokenizer.json
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
-    """The settings of a directory as one dict, special and added tokens included. Raises InputError naming a file."""
-    found = {name: read_json(path) if (path := Path(directory) / name).exists() else {} for name in FILES}
+    """The settings of a directory as one dict, special and added tokens included; or those of one tokenizer.json.
+
+    Raises InputError naming the file.
+    """
+    directory = Path(directory)
+    paths = {name: directory / name for name in FILES}
+    if directory.is_file():
+        paths = {**dict.fromkeys(FILES, directory / "none"), "tokenizer.json": directory}
+    found = {name: read_json(path) if path.exists() else {} for name, path in paths.items()}
     settings = found[CONFIG]
     for name in ("tokenizer_class", "init_inputs", "name_or_path", "special_tokens_map_file", "tokenizer_file"):
         settings.pop(name, None)
     if "additional_special_tokens" in settings:
         settings.setdefault(EXTRA, settings["additional_special_tokens"])
         del settings["additional_special_tokens"]
+    if "max_len" in settings:  # its name in transformers 2
+        settings.setdefault("model_max_length", settings.pop("max_len"))
+    own = [name for name, x in settings.items() if name.endswith("_token") and isinstance(x, (str, dict))]
+    if set(own) - set(ROLES):
+        raise InputError(f"{paths[CONFIG]}: has {', '.join(set(own) - set(ROLES))}, a special token with its own name")
     name = CONFIG
     try:
         declared = {int(id): AddedToken.of(token) for id, token in (settings.get(DECLARED) or {}).items()}
@@ -43,7 +55,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
         _read_sides(settings, found[name])
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
         reason = error if isinstance(error, InputError) else repr(error)
-        raise InputError(f"{Path(directory) / name}: not the settings of a tokenizer: {reason}") from error
+        raise InputError(f"{paths[name]}: not the settings of a tokenizer: {reason}") from error
     if DECLARED not in settings:
         declared = added
     lost = {*map(str, added.values())} - {*map(str, declared.values())} - special

@@ -16,16 +16,9 @@ SETTINGS = {
     *("name_or_path", "verbose"),
 }
 # Arguments of transformers that change nothing here.
+WORDPIECE = ("do_lower_case", "tokenize_chinese_chars", "strip_accents")  # for a WordPiece, when it is made
 IDLE = {
-    *(
-        "use_fast",
-        "legacy",
-        "from_slow",
-        "trust_remote_code",
-        "do_lower_case",
-        "tokenize_chinese_chars",
-        "strip_accents",
-    ),
+    *("use_fast", "legacy", "from_slow", "trust_remote_code", *WORDPIECE),
     *("clean_up_tokenization_spaces", "add_prefix_space", "add_bos_token", "add_eos_token", "errors", "never_split"),
     *("processor_class", "backend", "is_local", "_from_auto", "_commit_hash", "do_basic_tokenize"),
 }
@@ -96,10 +89,8 @@ class TokenizerFiles:
         """
         path = _find(name, cache_dir, options)
         cls._checked_settings(options)
-        read: dict[str, Any] = {}
-        if path.is_dir():
-            read = read_settings(path)
         if path.is_dir() or path.suffix in (".json", ".txt"):
+            read = {} if path.suffix == ".txt" else read_settings(path)
             tokenizer = cls.family.read_vocabulary(path, {**read, **options})
         else:
             config, _, tokenizer = checkpoints.load(path)
@@ -132,11 +123,12 @@ class TokenizerFiles:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        return tuple(map(str, self.family.save_tokenizer(directory, self.tokenizer, 0, self._to_settings(), prefix)))
+        arguments = (directory, self.tokenizer, self.model_max_length, self._to_settings(), prefix)
+        return tuple(map(str, self.family.save_tokenizer(*arguments)))
 
     def _to_settings(self):
         """The settings as they are now, without those that say where the tokenizer came from."""
-        dropped = {DECLARED, EXTRA, *ROLES, "name_or_path", "is_local", "verbose", "backend"}
+        dropped = {DECLARED, EXTRA, *ROLES, *WORDPIECE, "name_or_path", "is_local", "verbose", "backend"}
         kept = {name: x for name, x in self._settings.items() if name not in dropped}
         extra = {EXTRA: self.extra_special_tokens} if self.extra_special_tokens else {}
         roles = {role: getattr(self, role) for role in ROLES if role in self.family.SPECIAL or getattr(self, role)}

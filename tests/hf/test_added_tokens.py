@@ -16,6 +16,7 @@ from transformers import AddedToken
 
 import miniclip
 from miniclip import InputError, hf
+from miniclip.checkpoints.convert import convert
 from miniclip.tokenizer import clean
 
 ROLES = hf.CLIPTokenizer.SPECIAL_TOKENS_ATTRIBUTES
@@ -260,6 +261,36 @@ def test_a_limit_that_no_row_can_have_is_none(directories, tmp_path):
     assert ours.model_max_length == theirs.model_max_length == 2**70
     with pytest.raises(InputError, match="do not fit into memory"):
         ours("a cat", padding="max_length", max_length=2**62)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_file_has_a_tokenizer_with_its_added_tokens(directories, tmp_path, name):
+    theirs = both(name, directories[name])[1]
+    theirs.add_tokens(["<my-cat>"])
+    theirs.save_pretrained(tmp_path)
+    for ours in both(name, tmp_path / "tokenizer.json"):
+        assert ids(ours, TEXTS) == ids(theirs, TEXTS) and len(ours) == len(theirs)
+
+
+def test_forms_without_a_vocabulary_refuse_other_ids(directories, official_vocabulary, tmp_path):
+    tokenizer = miniclip.Tokenizer.load(official_vocabulary, 49408)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1}
+    config = transformers.CLIPConfig(vision_config={**sizes, "image_size": 32}, text_config=sizes, projection_dim=8)
+    transformers.CLIPModel(config).save_pretrained(tmp_path / "m")
+    tokenizer.save(tmp_path / "m" / "merges.txt")
+    vocab = {token: 49407 - id for token, id in tokenizer.encoder.items()}
+    (tmp_path / "m" / "vocab.json").write_text(json.dumps(vocab))
+    assert miniclip.load(tmp_path / "m")[0].tokenize(["a"])[0, 0] == 1  # 49406 is the official start
+    for form in ("openai", "open_clip"):
+        with pytest.raises(InputError, match=f"has a vocabulary of its own, which the form '{form}' cannot express"):
+            convert(tmp_path / "m", tmp_path / "converted", to=form)
+
+
+def test_special_tokens_with_names_of_their_own_are_refused(directories, tmp_path):
+    shutil.copytree(directories["CLIP"], tmp_path / "t")
+    (tmp_path / "t" / "tokenizer_config.json").write_text('{"image_token": "<image>"}')
+    with pytest.raises(InputError, match=r"tokenizer_config\.json: has image_token, a special token with its own name"):
+        hf.CLIPTokenizer.from_pretrained(tmp_path / "t")
 
 
 def test_files_that_contradict_each_other_are_refused(directories, tmp_path):
