@@ -278,6 +278,11 @@ def test_a_model_without_its_vocabulary_says_so(loaded):
         (["red"], "a {}", "templates is 'a {}'"),
         (["red"], [], "templates is "),
         (["red"], ["a photo"], "'a photo' has no {}"),
+        (["red", 3], ["{}"], "labels[1] is 3, expected a text"),
+        (3, ["{}"], "labels is 3, expected a list"),
+        (iter(()), ["{}"], "labels is empty"),
+        (["red"], ["{}", None], "templates[1] is None, expected a text"),
+        (["red"], [lambda label: 3], "makes 3 of 'red', expected a text"),
     ],
 )
 def test_labels_and_templates_that_cannot_be_are_refused(loaded, labels, templates, message):
@@ -305,3 +310,10 @@ def test_a_prompt_ensemble_is_the_mean_of_unit_embeddings(loaded):
         units.append(x / np.linalg.norm(x, axis=1, keepdims=True))
     mean = sum(units) / 2
     np.testing.assert_allclose(classes, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_labels_may_be_any_iterable_and_templates_functions(loaded):
+    model, _ = loaded
+    texts = zero_shot.class_embeddings(model, ["red", "blue"], ["a photo of {}"])
+    same = zero_shot.class_embeddings(model, (word for word in ["red", "blue"]), [lambda word: f"a photo of {word}"])
+    np.testing.assert_array_equal(model.ops.to_numpy(same), model.ops.to_numpy(texts))

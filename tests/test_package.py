@@ -1,5 +1,6 @@
 """The installed package: its files, and the cost of importing it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,9 @@ import pytest
 from checkout import ROOT
 
 AFTERNOON = ["image", "tokenizer", "ops/numpy_ops", "towers/transformer", "towers/vit", "towers/text", "model"]
+NOT_EDITABLE = (
+    "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)];"  # as if removed
+)
 
 
 def test_importing_miniclip_loads_no_heavy_package():
@@ -54,8 +58,7 @@ def test_classifying_on_numpy_loads_no_torch():
 
 
 def test_a_checkout_on_the_path_works_without_installing(tmp_path):
-    code = (
-        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)];"  # as if not installed
+    code = NOT_EDITABLE + (
         f"sys.path.insert(0, {str(ROOT)!r});"
         "import miniclip.kernels, miniclip.weights; miniclip.load(); print(miniclip.weights.__file__)"
     )
@@ -64,8 +67,13 @@ def test_a_checkout_on_the_path_works_without_installing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def wheel(source, tmp_path_factory):
-    return wheel_of(source, tmp_path_factory.mktemp("wheel"))
+def wheel(wheel_folder):
+    return names_in(wheel_folder)
+
+
+@pytest.fixture(scope="module")
+def wheel_folder(source, tmp_path_factory):
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +85,16 @@ def source(tmp_path_factory):
     return source
 
 
-def wheel_of(source, target):
-    """The names in the wheel that is built from a folder or from an sdist."""
+def build_wheel(source, target):
+    """Build the wheel of a folder or an sdist in the folder `target`, without warnings; returns `target`."""
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", target, source]
     subprocess.run(build, check=True, capture_output=True)
-    (path,) = target.glob("*.whl")
+    return target
+
+
+def names_in(folder):
+    """The names in the wheel in a folder."""
+    (path,) = folder.glob("*.whl")
     return {name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name}
 
 
@@ -123,7 +136,21 @@ def sdist(source, tmp_path_factory):
 
 
 def test_the_sdist_builds_the_same_wheel(wheel, sdist, tmp_path):
-    assert wheel_of(sdist, tmp_path) == wheel
+    assert names_in(build_wheel(sdist, tmp_path)) == wheel
+
+
+def test_a_wheel_does_not_send_anyone_into_a_checkout(wheel_folder, tmp_path):
+    (path,) = wheel_folder.glob("*.whl")
+    zipfile.ZipFile(path).extractall(tmp_path)
+    code = NOT_EDITABLE + (
+        f"sys.path.insert(0, {str(tmp_path)!r}); sys.modules['torch'] = None;"
+        "from miniclip import cli; from miniclip.bench import records, report_cpu;"
+        "print(cli.__file__, records.own(report_cpu.RESULTS), sep='\\n'); cli.main(['train', 'shapes'])"
+    )
+    environment = {**os.environ, "MINICLIP_CACHE": "/cache"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.splitlines() == [str(tmp_path / "miniclip/cli/__init__.py"), "/cache/bench/miniclip"]
+    assert done.stderr == "miniclip: training needs torch: pip install 'miniclip[train]'\n"
 
 
 def test_the_sdist_holds_the_whole_checkout(source, sdist):

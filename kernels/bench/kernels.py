@@ -31,7 +31,7 @@ def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, se
         if tune:
             autotune.run(chosen, rounds, tuned_path, seconds)
             return
-        directory = records.writable(out or RESULTS)
+        directory = records.writable(out or records.own(RESULTS))
         ceilings = {name: gpu_timing.ceilings(getattr(torch, name)) for name in {case.dtype for case in chosen}}
         facts = {"device": torch.cuda.get_device_name(), "versions": records.versions(), "date": records.today()}
         measure_one = partial(measure, rounds=rounds, ladder=ladder, ceilings=ceilings, facts=facts)

@@ -69,7 +69,7 @@ def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, config
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no CUDA GPU: pass --device cpu to compare the backends that run without one")
-    directory = records.writable(out or RESULTS)
+    directory = records.writable(out or records.own(RESULTS))
     chosen = session.select(cases(device, towers, batches), only, lambda case: case.name.split())
     most = max(case.batch for case in chosen)
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS

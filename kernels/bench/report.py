@@ -8,6 +8,7 @@ from miniclip.bench import markdown, records
 README = Path(__file__).parents[1] / "README.md"
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
+ALSO = ()  # fields that other records do not have
 DEVICE, DTYPE = "H200", "bfloat16"  # of the targets
 HOW = (
     "`make gpu`, on a machine with an NVIDIA GPU, measures for 8 minutes and writes this section again; "

@@ -47,7 +47,7 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
 
     Raises InputError at the end if an answer of ours was wrong.
     """
-    directory = records.writable(out or RESULTS)
+    directory = records.writable(out or records.own(RESULTS))
     cases = [case for case in cases or CASES if cpu.has(*case.needs)]
     chosen = session.select(cases, only, lambda case: [case.name])
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS

@@ -7,6 +7,7 @@ skipped {provider: why it has no time}, the ceilings of the same run, and the fi
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import re
 import subprocess
@@ -14,7 +15,16 @@ from pathlib import Path
 
 from miniclip._version import __version__
 from miniclip.errors import InputError
+from miniclip.runtime.caches import cache_directory
+from miniclip.runtime.installation import checkout
 
+NUMBER = (int, float, type(None))
+FIELDS = {  # and their types; others are for the reader of the file
+    **dict.fromkeys(["name", "dtype", "device", "date", "ours", "unit"], str),
+    **dict.fromkeys(["shape", "versions", "times", "skipped"], dict),
+    **dict.fromkeys(["value", "share_of_limit", "ratio_to_best_peer"], NUMBER),
+    "best_peer": (str, type(None)),
+}
 REPORTED = ("name", "shape", "dtype", "device", "value", "unit", "share_of_limit", "best_peer", "ratio_to_best_peer")
 
 
@@ -72,6 +82,11 @@ def today():
 # ---------------------------------------------------------------------------------------------- files
 
 
+def own(shipped):
+    """Where this machine's records go: beside miniclip's own in a checkout, into the cache if there is none."""
+    return shipped if checkout() else cache_directory() / "bench" / shipped.parents[1].name
+
+
 def writable(directory):
     """The directory for records, created if needed. Raises InputError if it cannot be written to."""
     directory = Path(directory)
@@ -103,21 +118,46 @@ def append(directory, record):
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def read(directory, *, missing_ok=False):
-    """The newest record of each case and device, from all files in a directory. Raises InputError."""
-    if not missing_ok and not Path(directory).is_dir():
-        raise InputError(f"there is no directory {directory} with records: measure first, or pass --results")
+def read(*directories, missing_ok=False, also=()):
+    """The newest record of each case and device, from all files in the directories; each has the fields `also`.
+
+    Raises InputError for a missing directory, unless `missing_ok`, and for a line that is not such a record.
+    """
+    for directory in directories:
+        if not missing_ok and not Path(directory).is_dir():
+            raise InputError(f"there is no directory {directory} with records: measure first, or pass --results")
     newest = {}
-    for path in sorted(Path(directory).glob("*.jsonl")):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+    for path in sorted(path for directory in directories for path in Path(directory).glob("*.jsonl")):
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
-                key = (record["name"], json.dumps(record["shape"], sort_keys=True), record["dtype"], record["device"])
-                if key not in newest or record["date"] >= newest[key]["date"]:
-                    newest[key] = record
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}, line {number}, is not a record ({error!r}): delete it") from error
+                record = _checked(json.loads(line), also)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}, is not a record ({error!r}): delete the line") from error
+            key = (record["name"], json.dumps(record["shape"], sort_keys=True), record["dtype"], record["device"])
+            if key not in newest or record["date"] >= newest[key]["date"]:
+                newest[key] = record
     return list(newest.values())
+
+
+def _checked(record, also):
+    """The record; KeyError, TypeError or ValueError if it has not the fields that reports use."""
+    for name, kind in {**FIELDS, **dict.fromkeys(also, object)}.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is {record[name]!r}")
+    for numbers in (record["times"], {"value": record["value"] or 0, "share": record["share_of_limit"] or 0}):
+        if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers.values()):
+            raise TypeError(f"{numbers} has more than numbers")
+    if record["value"] is not None and not record["times"][record["ours"]] > 0:
+        raise ValueError(f"{record['ours']} has a time of 0")
+    if record["best_peer"] is not None and record["ratio_to_best_peer"] is None:
+        raise ValueError("best_peer has no ratio")
+    if not all(isinstance(size, (int, float)) for size in record["shape"].values()):
+        raise TypeError(f"shape is {record['shape']!r}")
+    return record
 
 
 def reported(record):

@@ -9,6 +9,7 @@ PAGE = ROOT / "docs" / "cpu.md"  # a table and a picture of everything
 README = ROOT / "README.md"  # a sentence and a picture of the cases in SHORT
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- cpu -->", "<!-- /cpu -->"
+ALSO = ("cores", "kernel")  # fields that only records of a processor have
 SHORT = ("encode_image", "encode_text")  # in float32
 
 

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 an input cannot be used (one line on stderr says why), 2 t
 import argparse
 import importlib
 import os
+import re
 import sys
 
 from miniclip._version import __version__
@@ -24,11 +25,21 @@ COMMANDS = {
     "bench": ("measure speed on this machine, and show recorded results", "miniclip.cli.bench"),
 }
 
+EXAMPLES = """examples:
+  miniclip classify picture.png --labels "a red heart" "a blue circle"      with the built-in model
+  miniclip classify photo.jpg --labels "a dog" "a cat" --model ViT-B/32     downloads 354 MB once
+  miniclip info ViT-B/32
+"""
+
 
 def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> int:
     """Run one command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments).parse_args(arguments)
+    parser = _parser(arguments)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(arguments)
     if may_restart and arguments[0] != "doctor":  # doctor reports the machine as it is, without the restart
         from miniclip.runtime import cpu
 
@@ -39,7 +50,7 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
         code = options.command(options) or 0
         sys.stdout.flush()
     except InputError as error:
-        print(f"miniclip: {error}", file=sys.stderr)
+        print(f"miniclip: {_as_options(str(error), options)}", file=sys.stderr)
         return getattr(options, "unusable", 1)  # `learn check` sets 2, because its 1 means something else
     except BrokenPipeError:  # the reader, such as `head`, stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,7 +67,12 @@ def program() -> int:
 
 def _parser(arguments):
     """The parser of all commands. Only the given command gets its arguments, so that the others are not imported."""
-    parser = argparse.ArgumentParser(prog="miniclip", description="CLIP that can be read in an afternoon.")
+    parser = argparse.ArgumentParser(
+        prog="miniclip",
+        description="CLIP that can be read in an afternoon.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"miniclip {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, module) in COMMANDS.items():
@@ -64,3 +80,16 @@ def _parser(arguments):
         if name in arguments:
             importlib.import_module(module).add_arguments(command)
     return parser
+
+
+def _as_options(message, options):
+    """A message of the library with arguments as this command has them: "activation='gelu'" is "--activation gelu".
+
+    Advice about an argument that the command does not have is left out.
+    """
+    written = re.sub(
+        r"\b([a-z]\w*)=(['\"]?)([\w./-]+)\2",
+        lambda match: f"--{match[1].replace('_', '-')} {match[3]}" if hasattr(options, match[1]) else match[0],
+        message,
+    )
+    return re.sub(r"( or|;|,) (pass|set) [a-z]\w*=(True|False|None|'\w+'|\d+)", "", written)

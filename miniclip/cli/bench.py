@@ -6,6 +6,7 @@ import sys
 
 from miniclip.cli.arguments import natural
 from miniclip.errors import InputError
+from miniclip.runtime.installation import checkout, install
 
 
 def add_arguments(command):
@@ -57,7 +58,7 @@ def add_arguments(command):
 def _add_common(command, results):
     command.add_argument("--quick", action="store_true", help="take fewer samples")
     command.add_argument("--seconds", type=natural, metavar="N", help="start no new case after N seconds")
-    command.add_argument("--out", metavar="DIR", help=f"directory for records (default: {results})")
+    command.add_argument("--out", metavar="DIR", help=f"directory for records (default: {results}, or the cache)")
 
 
 def bench_kernels(options):
@@ -83,9 +84,7 @@ def _bench(name):
     try:
         return importlib.import_module(f"miniclip.kernels.bench.{name}")
     except ImportError as error:
-        raise InputError(
-            f"bench {name} needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[gpu]'"
-        ) from error
+        raise InputError(f"bench {name} needs {error.name}: {install('gpu')}") from error
 
 
 def bench_report(options):
@@ -93,10 +92,15 @@ def bench_report(options):
     from miniclip.kernels.bench import report
 
     tables = report_cpu if options.cpu else report
-    found = records.read(options.results or tables.RESULTS, missing_ok=not options.results)
+    if options.write and not checkout():
+        raise InputError(
+            "--write changes pages of a checkout, and this miniclip was installed from a wheel: leave it out"
+        )
+    folders = [options.results] if options.results else dict.fromkeys([tables.RESULTS, records.own(tables.RESULTS)])
+    found = records.read(*folders, missing_ok=not options.results, also=tables.ALSO)
     if options.json:
         print(json.dumps([records.reported(record) for record in found], indent=1))
     elif not options.write:
         print(tables.section(found))
     elif not tables.write(found, options.results):
-        print("drawing pictures needs matplotlib: in the checkout, pip install -e '.[tutorials]'", file=sys.stderr)
+        print(f"drawing pictures needs matplotlib: {install('tutorials')}", file=sys.stderr)

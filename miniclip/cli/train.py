@@ -1,10 +1,13 @@
 """`miniclip train`: train the built-in model again."""
 
 import dataclasses
+import os
+import sys
 
 from miniclip import api
 from miniclip.cli.arguments import natural
 from miniclip.errors import InputError
+from miniclip.runtime.installation import install
 from miniclip.train import evaluation
 
 
@@ -19,19 +22,26 @@ def add_arguments(command):
     )
     command.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
     command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
+    command.add_argument("--force", action="store_true", help="write over FILE if it exists")
 
 
 def train(options):
     try:
         from miniclip.train import loop  # imports torch, which only this command needs
     except ImportError as error:
-        raise InputError(
-            f"training needs {error.name}: in the checkout, pip install -c constraints.txt -e '.[train]'"
-        ) from error
+        raise InputError(f"training needs {error.name}: {install('train')}") from error
 
+    if os.path.isfile(options.out) and not (options.force or options.resume):
+        raise InputError(f"{options.out}: exists already: pass --force to write over it, or another --out")
     recipe = loop.Recipe(seed=options.seed)
     if options.steps is not None:
         recipe = dataclasses.replace(recipe, steps=options.steps)
-    loop.train_shapes(options.out, recipe, resume=options.resume)
+    state = loop.state_of(options.out)
+    try:
+        loop.train_shapes(options.out, recipe, resume=options.resume)
+    except KeyboardInterrupt:
+        kept = f"the last few seconds are lost, the rest is in {state}: add --resume to continue"
+        print(f"miniclip: stopped; {kept if state.exists() else 'nothing is kept yet'}", file=sys.stderr)
+        raise
     print(f"written to {options.out}\n")
     print(evaluation.table(evaluation.evaluate(*api.load(options.out))))

@@ -11,6 +11,7 @@ import json
 import math
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from miniclip.errors import InputError
@@ -86,4 +87,7 @@ def _array(file, start, wanted, name, dtype, shape, data_offsets):
 def write(path, tensors, metadata=None):
     """Write {name: array} and {str: str} metadata, whole or not at all."""
     with atomic(path) as temporary:
-        save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, temporary, metadata)
+        try:
+            save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # its writer's OSError: a full disk, say
+            raise InputError(f"{path}: cannot be written: {error}") from error

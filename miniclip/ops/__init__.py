@@ -38,10 +38,9 @@ def select(backend: str = "auto", device: Any = None) -> ModuleType:
     try:
         ops = importlib.import_module(BACKENDS[backend])
     except ImportError as error:
-        raise InputError(
-            f"the {backend} backend needs {error.name}: in the checkout, "
-            f"pip install -c constraints.txt -e '.[{EXTRAS.get(backend)}]'"
-        ) from error
+        from miniclip.runtime.installation import install  # only for this message
+
+        raise InputError(f"the {backend} backend needs {error.name}: {install(EXTRAS.get(backend))}") from error
     try:
         ops.asarray(0.0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises both

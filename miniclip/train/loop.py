@@ -7,6 +7,7 @@ i depends on (seed, i) only, so a run that was stopped and resumed gives the sam
 import dataclasses
 import json
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,15 +92,19 @@ def sine_cosine(grid, width):
 # ------------------------------------------------------------------------------------------- training
 
 
-def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=100):
+def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=20):
     """Train the built-in model, write it to `path` (float16, with its vocabulary), return it as a CLIP on torch.
 
     Every `state_every` steps the whole state is written to `path` + ".state"; `resume` continues from it. Raises
-    InputError if there is a state without `resume`, or `resume` without a state.
+    InputError if `path` cannot be written, if there is a state without `resume`, and for `resume` without a state.
     """
-    path, state = Path(path), Path(f"{path}.state")
+    path, state = Path(path), state_of(path)
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"{path}: cannot be written: expected a file in an existing directory")
+    try:  # now, not after minutes of training
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     if state.exists() and not resume:
         raise InputError(f"{state}: is the state of an unfinished training; pass --resume to continue it, or delete it")
     tokenizer = Tokenizer.train(shapes.captions(recipe.seed), vocab_size=1024)
@@ -177,6 +182,11 @@ def make_optimizers(flat, recipe):
 
 
 # ------------------------------------------------------------------------------ stopping and resuming
+
+
+def state_of(path):
+    """The file with the state of an unfinished training that will write `path`."""
+    return Path(f"{path}.state")
 
 
 def _save_state(path, recipe, step, flat, optimizers):

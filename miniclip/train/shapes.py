@@ -8,6 +8,7 @@ separately.
 
 import colorsys
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -326,3 +327,8 @@ def captions(seed, batches=100):
         for pair in SEEN:
             yield caption(one_object(rng, pair), rng)
             yield caption(two_objects(rng, SEEN), rng)
+
+
+def words():
+    """The set of all words in captions, in lower case."""
+    return {word for text in captions(0, batches=20) for word in re.findall(r"\w+", text.lower())}

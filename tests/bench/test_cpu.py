@@ -12,7 +12,7 @@ from PIL import Image
 import miniclip
 from miniclip import CLIPConfig, TextConfig, VisionConfig
 from miniclip.bench import captions, cpu, cpu_features, cpu_inputs, records, report_cpu, timing
-from miniclip.cli import main
+from miniclip.cli import bench, main
 from miniclip.errors import WrongAnswer
 from miniclip.fetch.vocabulary import official_tokenizer
 from miniclip.runtime import cpu as runtime_cpu
@@ -195,6 +195,50 @@ def made_up(name="encode_image ViT-B/32", shape=None, **facts):
     record = {"name": name, "shape": shape, "dtype": "float32", **FACTS, "ours": "miniclip", "times": times}
     record |= {"skipped": {}, "value": 16.0, "unit": "pictures/s", "share_of_limit": 0.8, **facts}
     return {"best_peer": "transformers", "ratio_to_best_peer": 1.5, **record}
+
+
+def without(*names):
+    return json.dumps({name: value for name, value in made_up().items() if name not in names}).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"\xff", "UnicodeDecodeError"),
+        (b"[" * 100_000, "RecursionError"),
+        (b"[]", "TypeError"),
+        *((without(name), f"KeyError('{name}')") for name in ("name", "date", "ours", "value", "skipped", "cores")),
+        (json.dumps(made_up(date=3)).encode(), "date is 3"),
+        (json.dumps(made_up(times={"miniclip": "fast"})).encode(), "more than numbers"),
+        (json.dumps(made_up(times={"miniclip": float("nan")})).encode(), "more than numbers"),
+        (json.dumps(made_up(times={})).encode(), "KeyError('miniclip')"),
+        (json.dumps(made_up(times={"miniclip": 0})).encode(), "a time of 0"),
+        (json.dumps(made_up(shape={"B": [1]})).encode(), "shape is"),
+        (json.dumps(made_up(ratio_to_best_peer=None)).encode(), "no ratio"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path, capsys, line, reason):
+    records.append(tmp_path, made_up())
+    with (tmp_path / "odd.jsonl").open("wb") as file:
+        file.write(line + b"\n")
+    assert main(["bench", "report", "--cpu", "--results", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "odd.jsonl, line 1, is not a record (" in error and reason in error and error.count("\n") == 1
+
+
+def test_without_a_checkout_records_go_to_the_cache(tmp_path, monkeypatch, capsys):
+    assert records.own(report_cpu.RESULTS) == report_cpu.RESULTS
+    monkeypatch.setattr(records, "checkout", lambda: None)
+    monkeypatch.setattr(bench, "checkout", lambda: None)
+    monkeypatch.setenv("MINICLIP_CACHE", str(tmp_path))
+    directory = records.writable(records.own(report_cpu.RESULTS))
+    assert tmp_path in directory.parents
+    records.append(directory, made_up(device="a new one"))
+    assert main(["bench", "report", "--cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "a new one" in shown and "AMD EPYC" in shown  # and the records that miniclip comes with
+    assert main(["bench", "report", "--cpu", "--write"]) == 1
+    assert "--write changes pages of a checkout" in capsys.readouterr().err
 
 
 def test_the_table_has_rates_shares_and_ratios():

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -10,8 +12,10 @@ import pytest
 from backends import QUICK
 from PIL import Image, ImageDraw
 
-from miniclip import checkpoints, params
-from miniclip.config import CLIPConfig, TextConfig
+from miniclip import api, checkpoints, cli, params
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.formats import safetensors
+from miniclip.ops import numpy_ops
 
 
 def miniclip(*arguments, cwd=None, **environment):
@@ -74,6 +78,93 @@ def test_the_template_is_put_around_each_label(pictures):
     assert [x["label"] for x in b] == ["a red circle", "a star"]
 
 
+def test_several_templates_are_averaged(pictures):
+    """As in OpenAI's notebook: the mean of the unit features of each template, normalised."""
+    templates = ["a photo of {}", "there is {}"]
+    given = [word for template in templates for word in ("--template", template)]
+    done = miniclip("classify", pictures[0], *LABELS, *given, "--json")
+    model, preprocess = api.load()
+    texts = [[template.replace("{}", label) for label in LABELS[1:]] for template in templates]
+    features = [numpy_ops.l2_normalize(model.encode_text(model.tokenize(each))) for each in texts]  # (3, E) each
+    classes = numpy_ops.l2_normalize(np.mean(features, axis=0))
+    image = numpy_ops.l2_normalize(model.encode_image(preprocess([str(pictures[0])])))  # (1, E)
+    cosines = dict(zip(LABELS[1:], (image @ classes.T)[0]))
+    for entry in json.loads(done.stdout)[0]["labels"]:
+        assert entry["cosine"] == pytest.approx(cosines[entry["label"]], abs=1e-5)
+    last = miniclip("classify", pictures[0], *LABELS, *given[2:], "--json")
+    assert last.stdout != done.stdout
+
+
+def test_the_best_labels_only(pictures):
+    done = miniclip("classify", pictures[0], *LABELS, "--top", 1)
+    title, best = done.stdout.splitlines()
+    assert title == str(pictures[0]) and best.startswith("  a red circle ")
+    assert len(json.loads(miniclip("classify", *pictures, *LABELS, "--top", 2, "--json").stdout)[1]["labels"]) == 2
+
+
+def test_pictures_that_can_be_read_are_classified_beside_broken_ones(pictures, bad_files):
+    before, after = pictures
+    done = miniclip("classify", before, "text.png", "none.png", after, *LABELS, cwd=bad_files)
+    assert done.returncode == 1
+    alone = [miniclip("classify", picture, *LABELS).stdout for picture in pictures]
+    assert done.stdout == "".join(alone) != ""
+    first, second = done.stderr.splitlines()
+    assert first.startswith("miniclip: text.png: cannot be read as a picture") and second.startswith(
+        "miniclip: none.png: no such file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "hints"),
+    [
+        (["a red circle", "a blue square", "blue circle in the middle"], []),
+        (["a red circle"], ["'a red circle' is the only label, so it always gets 100%"]),
+        (["a red circle, a star"], ["is the only label", "separated by spaces, not by commas"]),
+        (["a star,", "a circle"], ["separated by spaces, not by commas"]),
+        (["a grey circle", "two red stars", "a cat"], ["never saw these words", ": cat, grey, stars, two. For photo"]),
+        (["a circle", "star.png"], ["'star.png' is used as a label, but it is a file", "png"]),
+    ],
+)
+def test_labels_that_cannot_be_meant_so_get_one_hint(pictures, tmp_path, labels, hints):
+    (tmp_path / "star.png").write_bytes(pictures[0].read_bytes())
+    done = miniclip("classify", *pictures, "--labels", *labels, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("%") == 2 * len(labels)
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("miniclip: ") for line in lines)
+    assert all(hint in done.stderr for hint in hints) and len(lines) == len([h for h in hints if h[0] != ":"])
+
+
+def test_a_picture_that_no_label_fits_is_marked(pictures, tmp_path):
+    Image.new("RGB", (99, 99), (128, 128, 128)).save(tmp_path / "grey.png")
+    done = miniclip("classify", tmp_path / "grey.png", *LABELS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "  Probably none of these: right answers reach a cosine of 0.64."
+    found = json.loads(miniclip("classify", tmp_path / "grey.png", pictures[0], *LABELS, "--json").stdout)
+    assert [len(result["notes"]) for result in found] == [1, 0]
+    # The measurement is about labels that name both a colour and a shape.
+    assert "Probably" not in miniclip("classify", tmp_path / "grey.png", "--labels", "red", "blue").stdout
+
+
+def test_a_picture_that_is_stored_turned_is_marked(pictures, tmp_path):
+    image = Image.open(pictures[0])
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=image.getexif())
+    done = miniclip("classify", tmp_path / "turned.png", pictures[0], *LABELS)
+    assert done.stdout.count("(EXIF orientation 6)") == 1
+
+
+def test_advice_is_about_options_not_about_arguments(pictures, tmp_path):
+    done = miniclip("classify", pictures[0], "--labels", "red " * 40, "blue")
+    assert "shorten it: " in done.stderr and "truncate" not in done.stderr
+    tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), TINY.shapes())
+    checkpoints.save(tmp_path / "tiny.safetensors", TINY, tree)
+    tensors, _ = safetensors.read(tmp_path / "tiny.safetensors")
+    safetensors.write(tmp_path / "bare.safetensors", tensors)
+    done = miniclip("info", tmp_path / "bare.safetensors")
+    assert "does not state its activation: give --activation quick_gelu" in done.stderr
+    assert "activation=" not in done.stderr
+
+
 @pytest.mark.parametrize("to", ["hf", "miniclip"])
 def test_a_converted_model_classifies_the_same(pictures, tmp_path, to):
     done = miniclip("convert", "shapes", tmp_path / "copy", "--to", to)
@@ -110,9 +201,14 @@ def test_a_model_is_converted_for_another_picture_and_type(tmp_path):
     assert out.stat().st_size < 3e6  # two bytes a number
 
 
+TEXT = TextConfig(context_length=9, vocab_size=300, width=64, layers=1, heads=1, mlp_width=64, eot_token_id=299)
+TINY = CLIPConfig(
+    VisionConfig(image_size=8, patch_size=4, width=64, layers=1, heads=1, mlp_width=64), TEXT, embed_dim=8
+)
+
+
 def test_a_missing_vocabulary_is_reported_with_its_reason(tmp_path):
-    text = TextConfig(context_length=9, vocab_size=300, width=64, layers=1, heads=1, mlp_width=64, eot_token_id=299)
-    config = CLIPConfig(visual=None, text=text, embed_dim=8)
+    config = CLIPConfig(visual=None, text=TEXT, embed_dim=8)
     tree = params.tree_map(lambda shape: np.zeros(shape, np.float32), config.shapes())
     checkpoints.save(tmp_path / "tiny.safetensors", config, tree)
     done = miniclip("convert", tmp_path / "tiny.safetensors", tmp_path / "out", "--to", "hf")
@@ -155,18 +251,18 @@ def bad_files(tmp_path):
     ("arguments", "message"),
     [
         (["classify", "none.png", *LABELS], "none.png: no such file"),
-        (["classify", "good.png", "text.png", *LABELS], "text.png: cannot be read as a picture"),
         (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
         (
             ["classify", "good.png", *LABELS, "--model", "text.png"],
             "text.png: is neither a safetensors file nor a PyTorch file",
         ),
-        (["classify", "good.png", "--labels", "red " * 40], "text 0 has 42 tokens"),
+        (["classify", "good.png", "--labels", "red " * 40, "blue"], "text 0 has 42 tokens"),
         (["classify", "good.png", *LABELS, "--template", "a photo"], "the template 'a photo' has no {}"),
         (["info", "empty"], "empty: has neither transformers' config.json"),
         (["train", "shapes", "--out", "m", "--resume"], "m.state: cannot be read"),
         (["train", "shapes", "--out", "no/m"], "no/m: cannot be written"),
         (["train", "shapes", "--out", "empty"], "empty: cannot be written"),
+        (["train", "shapes", "--out", "good.png"], "good.png: exists already: pass --force"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(arguments, message, bad_files):
@@ -175,6 +271,22 @@ def test_bad_input_is_one_line_and_exit_code_1(arguments, message, bad_files):
     assert done.stdout == ""
     assert message in done.stderr
     assert done.stderr.startswith("miniclip: ") and done.stderr.count("\n") == 1
+
+
+def test_the_help_has_examples_that_are_commands():
+    alone, asked = miniclip(), miniclip("--help")
+    assert (alone.returncode, alone.stderr) == (2, asked.stdout)
+    examples = [line for line in asked.stdout.partition("examples:")[2].splitlines() if line.strip()]
+    assert len(examples) >= 3
+    for line in examples:
+        arguments = shlex.split(re.split(r"\s{4,}", line.strip())[0])[1:]
+        cli._parser(arguments).parse_args(arguments)
+
+
+def test_pictures_after_the_labels_are_explained(pictures):
+    done = miniclip("classify", "--labels", "a star", "a circle", pictures[0])
+    assert done.returncode == 2
+    assert "write the pictures before --labels" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import torch
 
 import miniclip
 from miniclip import params
+from miniclip.cli import main
 from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
-from miniclip.train import loop, shapes
+from miniclip.train import evaluation, loop, shapes
 
 SHORT = loop.Recipe(steps=4, warmup=2)
 
@@ -54,6 +55,64 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     loop.train_shapes(parts, SHORT, resume=True)
     assert same_files(parts, whole)
     assert not state.exists()
+
+
+def stop_at(step, monkeypatch):
+    """Ctrl-C before a step of the next training."""
+    batch = shapes.batch
+
+    def stops(seed, number, image_size):
+        if number == step:
+            raise KeyboardInterrupt
+        return batch(seed, number, image_size)
+
+    monkeypatch.setattr(shapes, "batch", stops)
+    monkeypatch.setattr(loop.train_shapes, "__kwdefaults__", {"resume": False, "state_every": 2})
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, "nothing is kept yet"), (3, "add --resume to continue")])
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch, capsys, step, kept):
+    out = tmp_path / "m.safetensors"
+    stop_at(step, monkeypatch)
+    assert main(["train", "shapes", "--out", str(out), "--steps", "4"]) == 130
+    assert f"miniclip: stopped; {'' if step == 1 else 'the last few seconds are lost'}" in (
+        err := capsys.readouterr().err
+    )
+    assert kept in err
+    assert loop.state_of(out).exists() == (step == 3) and not out.exists()
+
+
+def test_the_state_is_written_every_few_seconds():
+    assert loop.train_shapes.__kwdefaults__["state_every"] <= 20  # 3800 steps take 12 minutes: 4 seconds
+
+
+def test_a_finished_file_is_written_over_only_if_asked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate", lambda *loaded: {})
+    out = tmp_path / "m.safetensors"
+    out.write_text("a model")
+    command = ["train", "shapes", "--out", str(out), "--steps", "0"]
+    assert main(command) == 1 and out.read_text() == "a model"
+    assert "pass --force to write over it" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0 and len(out.read_bytes()) > 1e6
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr(shapes, "captions", lambda seed: pytest.fail("the training has begun"))
+    with pytest.raises(miniclip.InputError, match=r"/proc/m: cannot be written: "):
+        loop.train_shapes("/proc/m", SHORT)
+
+
+@pytest.mark.parametrize("every", [2, 100])  # the state does not fit, the model does not fit
+def test_a_full_disk_is_one_error_and_leaves_no_half_files(tmp_path, every):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(miniclip.InputError, match=r"m(\.state)?: cannot be written: "):
+            loop.train_shapes(tmp_path / "m", SHORT, state_every=every)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_seed_decides(tmp_path):

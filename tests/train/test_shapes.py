@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_zero_shot_accuracy_on_pairs_seen_and_held_out(results):
     assert results["one object, pair held out"][0] >= 0.90
     for what, (accuracy, chance, _) in results.items():
         assert accuracy > chance, what
+
+
+def test_the_manifest_says_which_cosine_right_answers_reach(loaded):
+    least = weights.manifest()["models"]["shapes"]["right_answers"]["cosine"]
+    rng = np.random.default_rng([evaluation.SEED, 7])
+    scenes = [shapes.one_object(rng, shapes.PAIRS[rng.integers(80)]) for _ in range(800)]
+    cosines = evaluation._cosines(loaded[0], evaluation._draw(scenes, loaded[1], rng))  # (800, 80)
+    truth = [shapes.PAIRS.index((thing.colour, thing.shape)) for (thing,) in scenes]
+    right = cosines.max(-1)[cosines.argmax(-1) == truth]
+    assert 0.98 <= np.mean(right >= least) < 1
+    empty = evaluation._cosines(loaded[0], evaluation._draw([[]] * 800, loaded[1], rng)).max(-1)
+    assert 0 < np.mean(empty >= least) <= 0.02
+
+
+def test_the_words_of_captions_are_complete():
+    many = {word for text in shapes.captions(1) for word in re.findall(r"\w+", text.lower())}
+    assert shapes.words() == many >= {*shapes.COLOURS, *shapes.SHAPES}
 
 
 def draw_differently(shape, colour, style):
