@@ -139,6 +139,43 @@ def test_the_sdist_builds_the_same_wheel(wheel, sdist, tmp_path):
     assert names_in(build_wheel(sdist, tmp_path)) == wheel
 
 
+def test_the_metadata_names_authors_and_has_no_relative_links(wheel_folder):
+    (path,) = wheel_folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = archive.read(name).decode()
+    assert "\nAuthor: The miniclip authors\n" in metadata and metadata.count("\nClassifier: ") >= 10
+    description = metadata.partition("\n\n")[2]
+    assert "import miniclip" in description and not re.search(r"\]\((?!https:)", description)
+
+
+def test_an_editable_install_is_a_path_that_type_checkers_follow(source, tmp_path):
+    code = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (link,) = [name for name in archive.namelist() if name.endswith(".pth")]
+        assert archive.read(link).decode().strip() == str(source)
+
+
+def test_the_first_python_of_the_readme_passes_a_type_checker(tmp_path):
+    pytest.importorskip("mypy", reason="make lint installs it")
+    first = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "first.py").write_text(first[1])
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--ignore-missing-imports",
+        "--cache-dir",
+        ROOT / ".mypy_cache",
+        "first.py",
+    ]
+    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_wheel_does_not_send_anyone_into_a_checkout(wheel_folder, tmp_path):
     (path,) = wheel_folder.glob("*.whl")
     zipfile.ZipFile(path).extractall(tmp_path)
