@@ -1,4 +1,5 @@
-# Two commands do all set-up: `make demo` (the core package alone) and `make test` (everything the tests need).
+# Two commands do all set-up: `make demo` (the core package alone) and `make test` (everything the tests need). Each takes
+# minutes when it first runs, because it downloads packages.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,8 +10,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
 
+# Takes TIME on two idle cores, and MEMORY of memory. A dot is a test; the end says which were skipped, and why.
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
 
 # Downloads the official weights and pictures, 7 GB, into the cache; then compares outputs with the published ones.
 test-official: .venv/test
@@ -71,12 +73,14 @@ clean:
 
 # Each of these files records that its packages are installed; a change in pyproject.toml or constraints.txt reinstalls.
 .venv/core: pyproject.toml constraints.txt
+	@echo "Installing miniclip and the packages it needs"
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
 	touch $@
 
 # OpenCLIP requires torchvision, which would install another torch. The parts that the tests use do not need it.
 .venv/test: .venv/core
+	@echo "Installing what the tests need: torch, transformers, JAX, ... (minutes)"
 	$(INSTALL) --editable ".[test]"
 	$(INSTALL) --no-deps open_clip_torch
 	touch $@

@@ -117,7 +117,7 @@ def load(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     backend = "auto" if torch.device(device).type == "cuda" else "torch"
-    model, preprocess = api.load(name, backend, device, None, download_root)
+    model, preprocess = api.load(name, backend, device, None, download_root, as_openai=True)
     return CLIP(model).eval(), preprocess
 
 

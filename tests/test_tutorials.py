@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import render
 from checkout import ROOT
 from PIL import Image
 from render import INDEX, LARGEST, NOTEBOOKS, RENDERED, choose, index, tutorials
@@ -187,3 +188,19 @@ def test_pictures_fit_a_page(tutorial):
             assert picture.width <= 100 * style.WIDTH + 40, path.name
             colours = picture.convert("RGB").getcolors(1 << 24)
             assert max(count for count, _ in colours) < 0.97 * picture.width * picture.height, f"{path.name} is empty"
+
+
+def test_a_small_picture_of_a_rare_colour_keeps_it():
+    """A page full of other colours, as in tutorial 07, and an orange star that 49 pixels show."""
+    import io
+
+    import numpy as np
+
+    ramp = np.linspace(0, 255, 256).astype(np.uint8)
+    page = np.stack([np.tile(ramp, (256, 1)), np.tile(ramp[:, None], 256), np.full((256, 256), 240, np.uint8)], axis=-1)
+    page[100:107, 100:107] = (240, 150, 20)
+    png = io.BytesIO()
+    Image.fromarray(page).save(png, "PNG")
+    small = np.asarray(Image.open(io.BytesIO(render._small(png.getvalue()))).convert("RGB")).astype(int)
+    assert np.abs(small - page).max() <= 24
+    assert np.abs(small[103, 103] - (240, 150, 20)).max() <= 8

@@ -81,7 +81,7 @@ def test_the_same_calls_on_miniclip_itself(archive, backend, relative_error):
 
 def test_a_gpu_is_triton_s_and_a_cpu_torch_s(monkeypatch):
     asked, shapes = [], miniclip.load("shapes", "torch")
-    monkeypatch.setattr(clip.api, "load", lambda *arguments: asked.append(arguments) or shapes)
+    monkeypatch.setattr(clip.api, "load", lambda *arguments, **_: asked.append(arguments) or shapes)
     clip.load("RN50", device="cuda:1", jit=False)
     clip.load("RN50", torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -123,7 +123,8 @@ def render(tutorial, rendered=RENDERED, notebooks=NOTEBOOKS):
         path.unlink()
     for number, name in enumerate(pictures, 1):
         file = f"{tutorial.name}_{number}.png"
-        body = body.replace(f"![png]({name})", f"![{tutorial.title}, picture {number}]({file})")
+        before, _, after = body.partition(f"![png]({name})")
+        body = f"{before}![{_alternative(tutorial.title, before, number)}]({file}){after}"
         (rendered / file).write_bytes(resources["outputs"][name])
     body = re.sub(r"(```python\n)\n+", r"\1", body)  # blank lines before a function
     made = f"made from [`tutorials/{tutorial.path.name}`](../{tutorial.path.name}), which runs as a script"
@@ -142,6 +143,12 @@ def render(tutorial, rendered=RENDERED, notebooks=NOTEBOOKS):
     nbformat.validate(notebook)
     text = nbformat.writes(notebook, version=4, ensure_ascii=False) + "\n"
     (notebooks / tutorial.notebook.name).write_text(text, encoding="utf-8")
+
+
+def _alternative(title, before, number):
+    """The text for anyone who does not see a picture: the page's title, the section that `before` ends in, a number."""
+    sections = re.findall(r"^##+ (.*)", before, re.MULTILINE)
+    return ", ".join([title, *(re.sub("[`$*]", "", section) for section in sections[-1:]), f"picture {number}"])
 
 
 def _execute(tutorial):
@@ -169,11 +176,15 @@ def _execute(tutorial):
 
 
 def _small(png):
-    """The picture in 256 colours, which takes a third of the bytes."""
+    """The picture in 256 colours, which takes a third of the bytes.
+
+    They cover all colours: by default Pillow prefers frequent ones, and a small orange star becomes yellow.
+    """
     from PIL import Image
 
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, 1, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

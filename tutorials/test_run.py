@@ -22,3 +22,4 @@ def test_a_tutorial_runs(tutorial, took):
     took(tutorial, time.monotonic() - begin)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    assert done.stdout.startswith("There is no screen for the pictures.")

@@ -92,7 +92,8 @@ def draw(found, directory, suffix=""):
             bars = axes.barh([name.replace(", ", ",\n") for name in names], speeds, color=colours)
             axes.bar_label(bars, [rate(r, r["times"][name]) for name in names], padding=4, fontsize=9)
             axes.set(xlim=(0, 1.5 * max(speeds)), xticks=[])
-            axes.set_title(title(r), loc="left", fontsize=10)
+            meaning = "" if r["shape"] else ": a longer bar takes less time"  # bars are speeds
+            axes.set_title(title(r) + meaning, loc="left", fontsize=10)
             axes.spines[["top", "right", "bottom"]].set_visible(False)
         for axes in panels[len(rows) :]:
             axes.set_axis_off()

@@ -1,6 +1,8 @@
 """The style of all figures, readable at half size on a page 960 pixels wide."""
 
 import functools
+import sys
+from pathlib import Path
 
 from miniclip.errors import InputError
 from miniclip.runtime.installation import install
@@ -40,3 +42,13 @@ def styled(draw):
         return figure
 
     return drawn
+
+
+def _say_where_pictures_are(script):
+    """Print where a tutorial's page is, if its script runs without a screen: there one sees only what it prints."""
+    page = Path(script).parent / "rendered" / f"{Path(script).stem}.md"
+    if page.is_file() and plt.get_backend().lower() == "agg":
+        print(f"There is no screen for the pictures. Read {page}: it has them, and the text around these numbers.\n")
+
+
+_say_where_pictures_are(getattr(sys.modules["__main__"], "__file__", None) or "")

@@ -2,11 +2,13 @@
 
 import matplotlib
 import numpy as np
+import pytest
+from checkout import ROOT
 from PIL import Image
 
 matplotlib.use("Agg")
 
-from miniclip.viz import similarity_matrix
+from miniclip.viz import similarity_matrix, style
 
 
 def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
@@ -22,3 +24,9 @@ def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
     figure.savefig(tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert min(image.size) > 200
+
+
+@pytest.mark.parametrize(("script", "said"), [("03_attention.py", "03_attention.md"), ("render.py", ""), ("", "")])
+def test_a_tutorial_without_a_screen_says_where_its_pictures_are(script, said, capsys):
+    style._say_where_pictures_are(ROOT / "tutorials" / script)
+    assert said in (printed := capsys.readouterr().out) and bool(said) == bool(printed)
