@@ -34,10 +34,11 @@ class Text:
     @functools.cached_property
     def spans(self) -> list[tuple[int, int, int]]:
         """The (start, end, word) of each id."""
-        if isinstance(self.text, str):
-            return [(start, end, word) for _, start, end, word in self.tokenizer.spans(self.text)]
-        found = [self.tokenizer.spans(word) for word in self.text]
-        return [(start, end, i) for i, spans in enumerate(found) for _, start, end, _ in spans]
+        words = [self.text] if isinstance(self.text, str) else self.text
+        found = [(i, span) for i, word in enumerate(words) for span in self.tokenizer.spans(word)]
+        if [span.id for _, span in found] != self.ids:
+            raise InputError("tokens were added to the tokenizer after this text: encode it again")
+        return [(span.start, span.end, span.word if words == [self.text] else i) for i, span in found]
 
 
 class Encoding:
@@ -50,6 +51,7 @@ class Encoding:
     def __init__(self, parts, texts: tuple[Text, ...], second_type: int, decoder: dict[int, str]):
         self._texts, self._decoder, self._before, self._after, self._pad_id = texts, decoder, 0, 0, 0
         self._ids: list[int] = []
+        self._types: list[int] = []
         self._sources: list[tuple[int, int] | None] = []  # for each id (text, number of the id), None if special
         for i, part in enumerate(parts):
             if i % 2:
@@ -59,12 +61,7 @@ class Encoding:
             else:
                 self._ids += part
                 self._sources += [None] * len(part)
-        last = (
-            len(self._ids)
-            if len(parts) < 4
-            else sum(len(x) if i % 2 == 0 else x[1] - x[0] for i, x in enumerate(parts[:3]))
-        )
-        self._types = [0] * last + [second_type] * (len(self._ids) - last)  # the second text and what ends it
+            self._types += [second_type if i > 2 else 0] * (len(self._ids) - len(self._types))  # and what ends it
 
     def pad(self, before: int, after: int, pad_id: int) -> None:
         self._before, self._after, self._pad_id = before, after, pad_id

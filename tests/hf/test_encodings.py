@@ -95,6 +95,14 @@ def test_places_are_found_as_in_transformers(tokenizers):
         found.word_to_tokens(2, 0)
 
 
+def test_places_are_those_of_the_tokenizer_that_encoded(tokenizers):
+    ours = copy.deepcopy(tokenizers[0])
+    found = ours("a cats")
+    ours.add_tokens("cat")
+    with pytest.raises(InputError, match="tokens were added to the tokenizer after this text: encode it again"):
+        found.word_ids()
+
+
 def test_repaired_texts_have_the_places_of_what_was_repaired():
     tokenizer = hf.CLIPTokenizer()
     for text, places in (

@@ -12,7 +12,7 @@ from transformers import BertTokenizer
 
 from miniclip import InputError
 from miniclip.tokenizers.bert_unicode import CHANGED, LOWER, STARTERS, UNASSIGNED
-from miniclip.tokenizers.wordpiece import WordPiece, split
+from miniclip.tokenizers.wordpiece import WordPiece, normalize, split, word_spans, words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
@@ -154,6 +154,20 @@ def test_a_file_that_is_not_a_vocabulary_is_refused_by_name(content, message, tm
         WordPiece.load(tmp_path / "vocab.txt")
     with pytest.raises(InputError, match=r"no\.txt: cannot be read"):
         WordPiece.load(tmp_path / "no.txt")
+
+
+@given(text=st.lists(FAMILIAR).map("".join))
+def test_words_and_their_places_are_the_same(text):
+    clean = normalize(text)
+    assert [clean[start:end] for start, end in word_spans(clean)] == words(clean)
+
+
+def test_options_are_kept_by_copies():
+    cased = WordPiece([*PIECES, "Red"], lower_case=False)
+    for copied in (cased, pickle.loads(pickle.dumps(cased))):
+        assert copied.encode("Red red") == [len(PIECES), PIECES.index("red")]
+        with pytest.raises(InputError, match="only transformers' files can express"):
+            copied.lines()
 
 
 def test_unknown_ids_are_refused(ours):
