@@ -96,8 +96,10 @@ def silu(x):
 
 
 tanh = torch_ops.tanh  # of one row a text: not worth a kernel
+gelu_tanh = torch_ops.gelu_tanh  # no model that we know has it
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
 # -------------------------------------------------------------------------- what a transformer is made of

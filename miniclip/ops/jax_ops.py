@@ -103,6 +103,10 @@ def gelu(x):
     return jax.nn.gelu(x, approximate=False)
 
 
+def gelu_tanh(x):
+    return jax.nn.gelu(x, approximate=True)
+
+
 def relu(x):
     return jax.nn.relu(x)
 
@@ -119,7 +123,8 @@ def tanh(x):
     return jnp.tanh(x)
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
 # --------------------------------------------------------------------------------- parts of a transformer

@@ -34,6 +34,12 @@ def gelu(x):
     return x * (0.5 + 0.5 * _erf(x * math.sqrt(0.5)))
 
 
+def gelu_tanh(x):
+    """gelu_tanh(x) = x/2 · (1 + tanh(√(2/π) · (x + 0.044715 · x³))), an approximation of `gelu` (same section)."""
+    near = np.clip(x, -10, 10)  # beyond, tanh is ±1, and x³ could overflow
+    return x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (near + 0.044715 * near**3)))
+
+
 def log_softmax(x):
     """log_softmax(x)_i = x_i - log Σ_j exp(x_j) over the last axis; any shape. Training needs it, see `loss`."""
     x = x - x.max(axis=-1, keepdims=True)
@@ -58,4 +64,4 @@ def _erf(x):
     return np.copysign(_ERF_GRID[nearest].astype(x.dtype) + series, x)
 
 
-ACTIVATIONS = {"gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from miniclip.ops import numpy_activations
-from miniclip.ops.numpy_activations import gelu, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
+from miniclip.ops.numpy_activations import gelu, gelu_tanh, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
 from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.runtime.chunks import in_chunks
 

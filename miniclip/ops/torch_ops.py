@@ -96,6 +96,10 @@ def gelu(x):
     return F.gelu(x)
 
 
+def gelu_tanh(x):
+    return F.gelu(x, approximate="tanh")
+
+
 def relu(x):
     return F.relu(x)
 
@@ -112,7 +116,8 @@ def tanh(x):
     return x.tanh()
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
 # --------------------------------------------------------------------------------- parts of a transformer

@@ -12,6 +12,7 @@ from transformers import CLIPConfig
 import miniclip
 from miniclip import hf
 from miniclip.checkpoints import huggingface
+from miniclip.checkpoints.convert import convert
 from miniclip.formats import safetensors
 
 TOWER = {"hidden_size": 64, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
@@ -94,6 +95,22 @@ def test_a_tower_of_align_is_read_beside_the_whole_configuration(name, tmp_path)
     whole = transformers.AlignConfig(**{key: value.to_dict() for key, value in parts.items()}, projection_dim=16)
     (tmp_path / "config.json").write_text(json.dumps(whole.to_dict()))
     assert miniclip.load(tmp_path, backend="numpy")[0].config == alone
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("quick_gelu", "gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"),
+        *("gelu_pytorch_tanh", "relu", "sigmoid", "silu", "swish", "tanh"),
+    ],
+)
+def test_activations_have_transformers_names(name, tmp_path, relative_error):
+    directory, config = saved("CLIPTextModel", tmp_path / "m")
+    (directory / "config.json").write_text(json.dumps({**config, "hidden_act": name}))
+    theirs, ours, loaded = features("CLIPTextModel", directory)
+    assert relative_error(ours, theirs) < 1e-5 and relative_error(loaded, theirs) < 1e-5
+    convert(directory, tmp_path / "again", "hf")
+    assert relative_error(features("CLIPTextModel", tmp_path / "again")[0], theirs) < 1e-5
 
 
 def test_a_projection_that_the_class_has_must_be_in_the_weights(tmp_path):

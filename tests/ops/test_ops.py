@@ -142,6 +142,8 @@ def test_activations_equal_float64(ops, scale, seed):
         close(run(ops, "sigmoid", x), 1 / (1 + np.exp(-wide)), 1e-6)
     close(run(ops, "tanh", x), np.tanh(wide), 1e-6)
     close(run(ops, "gelu", x), wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))), 1e-6)
+    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    close(run(ops, "gelu_tanh", x), wide * 0.5 * (1 + np.tanh(inner)), 1e-6)
     np.testing.assert_array_equal(run(ops, "relu", x), np.where(x < 0, 0, x))
 
 
@@ -328,6 +330,7 @@ def operations():
         "log_softmax": [x],
         "quick_gelu": [x],
         "gelu": [x],
+        "gelu_tanh": [x],
         "relu": [x],
         "sigmoid": [x],
         "silu": [x],

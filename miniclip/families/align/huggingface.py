@@ -5,7 +5,7 @@ import re
 
 from miniclip.config import pair, square
 from miniclip.errors import InputError
-from miniclip.families import batch_norm, image_settings, names
+from miniclip.families import activations, batch_norm, image_settings, names
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.image import own_settings
 from miniclip.families.align.tokenizer_files import load_tokenizer, save_tokenizer  # noqa: F401  for the record
@@ -65,9 +65,6 @@ BATCH_NORMS = (
     ("project_conv", "project_bn"),
 )
 
-# transformers' names for activations -> ours, if they differ.
-ACTIVATIONS = {"swish": "silu"}
-
 
 def config_from(source, settings=None):
     """The contents of a config.json -> ALIGNConfig; missing values have transformers' defaults (AlignConfig).
@@ -111,7 +108,6 @@ def _vision(source, settings):
         source.get("expand_ratios", (1, 6, 6, 6, 6, 6, 6)),
         strict=True,
     )
-    activation = source.get("hidden_act", "swish")
     return EfficientNetConfig(
         image_size=size,
         resized=resized,
@@ -122,7 +118,7 @@ def _vision(source, settings):
         squeeze_ratio=source.get("squeeze_expansion_ratio", 0.25),
         square_padding=tuple(source.get("depthwise_padding", ())),
         channels=source.get("num_channels", 3),
-        activation=ACTIVATIONS.get(activation, activation),
+        activation=activations.ours(source.get("hidden_act", "swish")),
         pictures=pictures,
     )
 
@@ -151,7 +147,7 @@ def _text(source):
         mlp_width=source.get("intermediate_size", 3072),
         token_types=source.get("type_vocab_size", 2),
         pad_token_id=source.get("pad_token_id", 0),
-        activation=source.get("hidden_act", "gelu"),
+        activation=activations.ours(source.get("hidden_act", "gelu")),
         eps=source.get("layer_norm_eps", 1e-12),
     )
 
@@ -186,7 +182,7 @@ def _vision_to(visual):
         "expand_ratios": expansions,
         "squeeze_expansion_ratio": visual.squeeze_ratio,
         "depthwise_padding": visual.square_padding,
-        "hidden_act": {ours: theirs for theirs, ours in ACTIVATIONS.items()}.get(visual.activation, visual.activation),
+        "hidden_act": activations.theirs(visual.activation),
         "hidden_dim": max(visual.width, *visual.grid),  # in transformers, the side of a pool over the whole grid
         "batch_norm_eps": EPS,
     }
@@ -203,7 +199,7 @@ def _text_to(text):
         "intermediate_size": text.mlp_width,
         "type_vocab_size": text.token_types,
         "pad_token_id": text.pad_token_id,
-        "hidden_act": text.activation,
+        "hidden_act": activations.theirs(text.activation),
         "layer_norm_eps": text.eps,
     }
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
 from miniclip.errors import InputError
-from miniclip.families import image_settings, names
+from miniclip.families import activations, image_settings, names
 from miniclip.families.clip.image import own_settings
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.families.clip.tokenizer_files import load_tokenizer, save_tokenizer  # noqa: F401  for the record
@@ -109,7 +109,7 @@ def _transformer(source, width, heads, mlp_width):
         "layers": source.get("num_hidden_layers", 12),
         "heads": source.get("num_attention_heads", heads),
         "mlp_width": source.get("intermediate_size", mlp_width),
-        "activation": source.get("hidden_act", "quick_gelu"),
+        "activation": activations.ours(source.get("hidden_act", "quick_gelu")),
         "eps": source.get("layer_norm_eps", 1e-5),
     }
 
@@ -154,7 +154,7 @@ def _transformer_to(tower):
         "num_hidden_layers": tower.layers,
         "num_attention_heads": tower.heads,
         "intermediate_size": tower.mlp_width,
-        "hidden_act": tower.activation,
+        "hidden_act": activations.theirs(tower.activation),
         "layer_norm_eps": tower.eps,
     }
 
