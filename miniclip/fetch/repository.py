@@ -17,7 +17,8 @@ from miniclip.runtime.files import write_atomically, write_json
 
 VOCABULARIES = ("merges.txt", "vocab.txt", "tokenizer.json")
 # Fetched besides weights and configuration, in this order.
-COMPANIONS = (*VOCABULARIES, "vocab.json", "tokenizer_config.json", *huggingface.PREPROCESSORS, huggingface.ADAPTER)
+TOKENIZERS = ("vocab.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+COMPANIONS = (*VOCABULARIES, *TOKENIZERS, *huggingface.PREPROCESSORS, huggingface.ADAPTER)
 
 
 def snapshot(repo_id, root=None, *, weights=True, local_files_only=False, subfolder=None, revision=None):
@@ -194,8 +195,7 @@ def _chosen(names, weights=True, subfolder=None):
     companions = [name for name in COMPANIONS if name in names]
     configs = {open_clip.CONFIG: open_clip.WEIGHTS, "config.json": huggingface.WEIGHTS}
     if not weights:
-        found = [config for config in configs if config in names]
-        return [inside + name for name in (*companions, *found)] if found else []
+        return [inside + name for name in (*companions, *(config for config in configs if config in names))]
     for config, formats in configs.items():
         files = next(filter(None, (_weights(names, name) for name in formats)), None)
         if config in names and files:

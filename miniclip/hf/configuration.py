@@ -107,7 +107,7 @@ class PreTrainedConfig:
         Arguments that say where files are (`cache_dir`, `subfolder`, `local_files_only`) are as in the models'
         `from_pretrained`, others change settings.
         """
-        path = find(pretrained_model_name_or_path, changes)
+        path = find(pretrained_model_name_or_path, changes, weights=False)
         options = {name: changes.pop(name) for name in changes.keys() & (IGNORED_OPTIONS | IDLE_VALUES.keys())}
         check_options(cls, options)
         return cls.from_dict(cls._selected(_source(path), path), **changes)
@@ -115,7 +115,7 @@ class PreTrainedConfig:
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: Any, **options: Any) -> tuple[dict[str, Any], dict]:
         """(the settings in a model's config.json, {})."""
-        return _source(find(pretrained_model_name_or_path, options)), {}
+        return _source(find(pretrained_model_name_or_path, options, weights=False)), {}
 
     @classmethod
     def _selected(cls, source, path):

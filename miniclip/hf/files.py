@@ -1,28 +1,34 @@
 """Where the files of a model are, from the arguments of `from_pretrained`."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 from miniclip.errors import InputError
 from miniclip.fetch import hub
 
-WHERE = ("cache_dir", "local_files_only", "subfolder")
+UNSUPPORTED = ("force_download", "resume_download", "proxies", "mirror")
+WHERE = ("cache_dir", "local_files_only", "revision", "subfolder", "token", "use_auth_token", *UNSUPPORTED)
 
 
-def find(name: Any, options: dict[str, Any]) -> Path:
-    """The path of a model's files; takes `WHERE` out of the options. Raises InputError."""
+def find(name: Any, options: dict[str, Any], *, weights: bool = True) -> Path:
+    """The path of a model's files, from the arguments of `from_pretrained` in `WHERE`, which leave the options.
+
+    `weights` False: they are not fetched. Raises InputError.
+    """
     where = {key: options.pop(key, None) for key in WHERE}
-    path = _find(name, where["cache_dir"], where)
-    if where["subfolder"]:
-        path = path / where["subfolder"]
-        if not path.is_dir():
-            raise InputError(f"{path}: is not a directory: subfolder is the name of one in a model's directory")
-    return path
-
-
-def _find(name, cache_dir, options):
-    """`hub.find`, which looks only on this machine with `local_files_only`."""
-    if options.get("local_files_only") and "local_files_only" in inspect.signature(hub.find).parameters:
-        return hub.find(name, cache_dir, local_files_only=True)
-    return hub.find(name, cache_dir)
+    for key in UNSUPPORTED:
+        if where[key]:
+            raise InputError(f"{key} is not supported: leave it out")
+    if isinstance(where["token"] or where["use_auth_token"], str):
+        raise InputError("token is a str: set the environment variable HF_TOKEN instead")
+    for key in ("revision", "subfolder"):
+        if not isinstance(where[key], (str, type(None))):
+            raise InputError(f"{key} is {where[key]!r}, expected a str")
+    return hub.find(
+        name,
+        where["cache_dir"],
+        weights=weights,
+        local_files_only=bool(where["local_files_only"]),
+        subfolder=where["subfolder"] or None,
+        revision=where["revision"],
+    )

@@ -24,8 +24,8 @@ from miniclip.families import image_settings, preprocessing
 from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.families.clip.image import own_settings
-from miniclip.fetch import hub
 from miniclip.formats import read_json
+from miniclip.hf.files import find
 from miniclip.hf.outputs import BatchEncoding, as_batch, check_options, for_backend, is_tensor
 from miniclip.ops import numpy_ops
 from miniclip.runtime import pictures
@@ -35,23 +35,6 @@ from miniclip.runtime.files import write_json
 CALL_ONLY = ("data_format", "input_data_format", "default_to_square", "do_convert_rgb", "do_pad")
 IDLE = ("device", "disable_grouping", "image_seq_length", "pad_size")
 NO_SETTINGS = ("image_processor_type", "feature_extractor_type", "processor_class")
-
-
-def find(
-    name: Any,
-    cache_dir: Any = None,
-    *,
-    subfolder: str = "",
-    token: Any = None,
-    revision: str | None = None,
-    **options: Any,
-) -> Path:
-    """The directory or file that a `from_pretrained` reads; `name` as in `miniclip.load`. Raises InputError."""
-    options.pop("force_download", None)
-    check_options(ImageProcessor, options)
-    if isinstance(token, str) or revision not in (None, "main"):
-        raise InputError("token and revision are not taken here: set HF_TOKEN, or fetch the revision into a directory")
-    return hub.find(name, cache_dir) / subfolder
 
 
 class ImageProcessor:
@@ -156,8 +139,7 @@ class ImageProcessor:
     @classmethod
     def get_image_processor_dict(cls, name: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the settings of a model's image processor, the `options` that do not say where it is)."""
-        where = ("cache_dir", "subfolder", "token", "revision", "force_download", "local_files_only")
-        path = find(name, **{key: options.pop(key) for key in where if key in options})
+        path = find(name, options, weights=False)
         if path.suffix == ".json" and path.is_file():
             return read_json(path), options
         _, found = huggingface.settings_in(path)

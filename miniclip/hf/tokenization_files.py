@@ -1,13 +1,12 @@
 """Files of `miniclip.hf`'s tokenizers: `from_pretrained`, `save_pretrained`, and the settings that both know."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from miniclip import checkpoints
 from miniclip.errors import InputError
 from miniclip.families.tokenizer_settings import DECLARED, EXTRA, ROLES, read_settings
-from miniclip.fetch import hub
+from miniclip.hf.files import find
 from miniclip.hf.text_inputs import size
 
 ANY_LENGTH = int(1e30)  # tokens: no limit
@@ -29,25 +28,6 @@ def model_length(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return ANY_LENGTH if value is None else size("model_max_length", value) or 0
-
-
-def _find(name: Any, cache_dir: Any, options: dict[str, Any]) -> Path:
-    """The directory or file of a tokenizer; takes the options of the search out of `options`. Raises InputError."""
-    revision, token, subfolder = (options.pop(key, None) for key in ("revision", "token", "subfolder"))
-    for key in ("force_download", "resume_download", "proxies", "mirror"):
-        if options.pop(key, None):
-            raise InputError(f"{key} is not supported: leave it out")
-    if not isinstance(subfolder, (str, type(None))):
-        raise InputError(f"subfolder is {subfolder!r}, expected a str")
-    if revision not in (None, "main"):
-        raise InputError(f"revision is {revision!r}: miniclip only reads the newest version, 'main'")
-    if isinstance(options.pop("use_auth_token", token), str):
-        raise InputError("token is a str: set the environment variable HF_TOKEN instead")
-    is_here = isinstance(name, (str, os.PathLike)) and os.path.exists(os.path.expanduser(name))
-    if options.pop("local_files_only", False) and not is_here and hub.find_snapshot(str(name), cache_dir) is None:
-        raise InputError(f"{name}: is not on this machine, and local_files_only is set")
-    path = hub.find(name, cache_dir)
-    return path / subfolder if subfolder else path
 
 
 class TokenizerFiles:
@@ -81,13 +61,13 @@ class TokenizerFiles:
     init_inputs = ()
 
     @classmethod
-    def from_pretrained(cls, name: Any, *, cache_dir: Any = None, **options: Any) -> Any:
+    def from_pretrained(cls, name: Any, **options: Any) -> Any:
         """The tokenizer of a model; `name` as in `miniclip.load`: a directory, a file or a model's name.
 
         `options` replace settings of the files: `pad_token`, `model_max_length`, `padding_side`, ... A directory in
         the model's is named by `subfolder`. Raises InputError that names the file that cannot be used.
         """
-        path = _find(name, cache_dir, options)
+        path = find(name, options, weights=False)
         cls._checked_settings(options)
         if path.is_dir() or path.suffix in (".json", ".txt"):
             read = {} if path.suffix == ".txt" else read_settings(path)
