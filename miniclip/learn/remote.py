@@ -170,15 +170,13 @@ def _environment(directory):
 
 def _remove(directory):
     """Remove a directory, also if something in it may not be read."""
-
-    def may(function, path, _):
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            shutil.rmtree(path, ignore_errors=True) if function in (os.open, os.scandir) else function(path)
-
-    with contextlib.suppress(RecursionError):  # a thousand directories in each other
-        shutil.rmtree(directory, onerror=may)
+    with contextlib.suppress(RecursionError):  # hundreds of directories in each other: they stay
+        for place, inside, _ in os.walk(directory):
+            for path in (os.path.join(place, name) for name in inside):
+                if not os.path.islink(path):
+                    with contextlib.suppress(OSError):
+                        os.chmod(path, 0o700)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _sweep():

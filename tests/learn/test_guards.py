@@ -74,6 +74,17 @@ def test_what_is_in_its_working_directory_changes_nothing(before, tmp_path):
     assert grade(tmp_path, before + "def softmax(x): return x\n").state == "partial"
 
 
+@linux
+def test_a_submission_that_ends_its_guard_ends_with_it(tmp_path):
+    pid = tmp_path / "pid"
+    source = (
+        f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nos.kill(os.getppid(), 9)\ntime.sleep(60)\n"
+    )
+    result = grade(tmp_path, source)
+    assert result.state == "partial" and result.outside and "its guard too" in result.verdicts[0].message
+    assert is_gone(pid_in(pid))
+
+
 @pytest.mark.parametrize("descriptor", [1, 3, 4])
 def test_garbage_in_any_descriptor_is_no_verdict(descriptor, tmp_path):
     source = f"""

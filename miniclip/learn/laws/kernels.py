@@ -16,7 +16,8 @@ import torch
 from triton.runtime.interpreter import InterpreterBuilder
 
 from miniclip.learn.laws import law, normal
-from miniclip.learn.laws.operations import exact_attention, exact_layer_norm, far_from_zero
+from miniclip.learn.laws.attention import exact_attention
+from miniclip.learn.laws.operations import exact_layer_norm, far_from_zero
 
 AROUND = 1024  # numbers on either side, more than any block here reaches beyond the data
 KEPT = "touches no number beyond the data"
