@@ -98,10 +98,15 @@ class TorchModel(nn.Module):
         flat = params.flatten(model.params)
         self._recipe = Recipe.of(model)
         self._sources = _sources(flat, table)
-        self._norm_eps, self._kinds = norm_eps, {}
-        tensors, makers = {}, {}
+        self._norm_eps = norm_eps
+        self._kinds: dict[str, type] = {}  # of the modules that have the parameters
+        tensors: dict[str, torch.Tensor] = {}
+        makers: dict[str, str] = {}
         for ours, theirs, transposed in self._sources:
             x = flat[ours].detach()
+            if x.is_inference():  # could never be trained
+                with torch.inference_mode(False):
+                    x = x.clone()
             parts = x.chunk(len(theirs)) if len(theirs) > 1 else [x.T if transposed else x]
             tensors |= zip(theirs, parts)
             makers |= dict.fromkeys(theirs, ours)
@@ -162,13 +167,17 @@ class TorchModel(nn.Module):
         values = self._values()
         if torch.is_grad_enabled() and any(x.requires_grad for x in values):
             return self._derive(values, torch.cat, torch_ops)
+        try:
+            state = _state(values)
+        except RuntimeError:  # the tensors of torch.func's transformations have no address
+            return self._derive(values, torch.cat, torch_ops)
         found = self.__dict__.get("_found")
-        if found and all(map(operator.is_, found[0], values)) and found[1] == _versions(values):
+        if found and all(map(operator.is_, found[0], values)) and found[1] == state:
             return found[2]
         with torch.inference_mode(False), torch.no_grad():
             # The Parameters may move when they are joined: only then are their addresses those to remember.
             model = self._derive(values, _join, None)
-            self.__dict__["_found"] = values, _versions(values), model
+            self.__dict__["_found"] = values, _state(values), model
         return model
 
     def train(self, mode: bool = True) -> "TorchModel":
@@ -212,7 +221,7 @@ class TorchModel(nn.Module):
         for path, kind in self._kinds.items():
             above, _, key = path.rpartition(".")
             parent = modules[above]
-            child = parent._modules.get(key)
+            child: Any = parent._modules.get(key)
             if not _is_one(child, kind):
                 raise InputError(
                     f"{path} is now a {type(child).__name__}, which miniclip does not call: its towers only read the "
@@ -241,9 +250,19 @@ def _is_one(child, kind):
     return type(child) is kind or (isinstance(child, kind) and (issubclass(kind, TorchModel) or is_parametrized(child)))
 
 
-def _versions(values):
-    """What changes if a tensor moves or is changed in place. (Tensors made in inference mode do not count changes.)"""
-    return [(x.data_ptr(), -1 if x.is_inference() else x._version) for x in values]
+def _state(values):
+    """What changes if a tensor moves or is changed in place."""
+    try:
+        return [(x.data_ptr(), x._version) for x in values]
+    except RuntimeError:
+        return [(x.data_ptr(), _version(x)) for x in values]
+
+
+def _version(x):
+    try:
+        return x._version
+    except RuntimeError:  # a tensor from inference mode does not count its changes
+        return -1
 
 
 def _backend(name, x):

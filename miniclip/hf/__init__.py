@@ -4,10 +4,13 @@
 
 These are adapters without maths of their own: they take transformers' arguments, call `miniclip.CLIP` or `ALIGN` on any
 backend, and return transformers' outputs: tensors if the inputs are tensors, arrays if they are arrays. The files have
-the same names as in transformers. The models are not torch modules. Other differences, on purpose:
+the same names as in transformers. On torch's backends the models are torch modules. `backend="auto"` is triton for a
+GPU that it supports, else torch, and numpy if torch is not installed. Differences, on purpose:
 
-- `get_text_features` and `get_image_features` return the features, as in transformers up to version 4, and not an
-  output with the features in `pooler_output`
+- `get_text_features` and `get_image_features` return the features, as in transformers up to version 4; with
+  return_dict=True an output with the features in `pooler_output`
+- submodules only keep parameters: hooks on them, or other modules instead of them, are errors
+- there is no dropout, and BatchNorms keep their statistics, also in training
 - CLIP's tokens and crops are equal to OpenAI's, bit for bit: transformers' tokens differ for rare texts, its crops by a
   pixel
 - weights are float32 unless you ask for another dtype

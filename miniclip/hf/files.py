@@ -10,10 +10,14 @@ UNSUPPORTED = ("force_download", "resume_download", "proxies", "mirror")
 WHERE = ("cache_dir", "local_files_only", "revision", "subfolder", "token", "use_auth_token", *UNSUPPORTED)
 
 
+class NotFoundError(InputError, OSError):
+    """A model that is not there. Code for transformers expects an OSError."""
+
+
 def find(name: Any, options: dict[str, Any], *, weights: bool = True) -> Path:
     """The path of a model's files, from the arguments of `from_pretrained` in `WHERE`, which leave the options.
 
-    `weights` False: they are not fetched. Raises InputError.
+    `weights` False: they are not fetched. Raises InputError, and NotFoundError if there are no such files.
     """
     where = {key: options.pop(key, None) for key in WHERE}
     for key in UNSUPPORTED:
@@ -24,11 +28,14 @@ def find(name: Any, options: dict[str, Any], *, weights: bool = True) -> Path:
     for key in ("revision", "subfolder"):
         if not isinstance(where[key], (str, type(None))):
             raise InputError(f"{key} is {where[key]!r}, expected a str")
-    return hub.find(
-        name,
-        where["cache_dir"],
-        weights=weights,
-        local_files_only=bool(where["local_files_only"]),
-        subfolder=where["subfolder"] or None,
-        revision=where["revision"],
-    )
+    try:
+        return hub.find(
+            name,
+            where["cache_dir"],
+            weights=weights,
+            local_files_only=bool(where["local_files_only"]),
+            subfolder=where["subfolder"] or None,
+            revision=where["revision"],
+        )
+    except InputError as error:
+        raise NotFoundError(str(error)) from error

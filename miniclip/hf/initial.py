@@ -62,11 +62,12 @@ def _deviation(name, shape, tower, source, config):
 
 
 def resized(module: Any, rows: int) -> Any:
-    """Token embeddings with another number of rows; new ones are random."""
+    """Token embeddings with another number of rows; new ones are the mean of the old ones."""
     import torch
 
     old = module.weight
     new = torch.nn.Embedding(rows, old.shape[1], device=old.device, dtype=old.dtype)
     with torch.no_grad():
-        new.weight.normal_(std=0.02)[: len(old)] = old[:rows]
+        new.weight[:] = old.mean(0)
+        new.weight[: len(old)] = old[:rows]
     return new.requires_grad_(old.requires_grad)

@@ -66,7 +66,7 @@ class Request(NamedTuple):
         for key in options.keys() & {*vars(config), "output_hidden_states", "output_attentions", "return_dict"}:
             setattr(config, key, options.pop(key))
         check_options(kind, options)
-        if variant:
+        if variant and path:
             path = path / f"model.{variant}.safetensors"
             if not path.exists():
                 raise InputError(f"{path}: no such file: variant is {variant!r}, a part of a weights file's name")

@@ -96,6 +96,7 @@ class PreTrainedModel(Module):
         dtype: Any = None,
         config: Any = None,
         state_dict: Any = None,
+        output_loading_info: bool = False,
         **options: Any,
     ) -> Any:
         """A model with its weights, in evaluation mode; the name, `device` and `dtype` are as in `miniclip.load`.
@@ -105,21 +106,32 @@ class PreTrainedModel(Module):
         dtype     None: float32; `torch_dtype` is its older name
         config    another configuration of the same model: an object, a dictionary or a directory
         state_dict  the weights instead of those in the files; then the name may be None, with a `config`
+        output_loading_info  return (model, transformers' report on names of weights), which has no faults: weights that
+                  are missing, unknown or have another shape raise InputError
 
         `cache_dir` (the directory for downloads), `subfolder`, `variant`, `device_map` (one device), `local_files_only`
         and `revision="main"` are as in transformers. Arguments that change nothing here are ignored, settings of the
-        configuration are changed, and the class's own arguments go on to it. Others raise InputError.
+        configuration are changed, and the class gets its own arguments. Others raise InputError.
         """
         name = pretrained_model_name_or_path
         request = loading.Request.of(cls, name, backend, device, dtype, config, options)
         given = request.model(cls)
-        chosen = {} if given else {"backend": backend, "device": request.device, "dtype": request.dtype}
+        if given is None:
+            options = {"backend": backend, "device": request.device, "dtype": request.dtype, **request.arguments}
+        else:
+            options = request.arguments
         with loading.giving(given):
-            model = cls(request.config, *args, **request.arguments, **chosen)
+            model = cls(request.config, *args, **options)
         model.name_or_path = "" if name is None else str(name)
         if state_dict is not None:
             model.load_state_dict(state_dict)
-        return model.eval()
+        report: dict[str, Any] = {
+            "missing_keys": set(),
+            "unexpected_keys": set(),
+            "mismatched_keys": set(),
+            "error_msgs": [],
+        }
+        return (model.eval(), report) if output_loading_info else model.eval()
 
     @classmethod
     def _from_config(cls, config: Any, **options: Any) -> Any:
@@ -137,9 +149,9 @@ class PreTrainedModel(Module):
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         model = self.model
         if state_dict is not None:
-            model = copy.deepcopy(self)
-            model.load_state_dict(state_dict)
-            model = model.model
+            other = copy.deepcopy(self)
+            other.load_state_dict(state_dict)
+            model = other.model
         tree = params.tree_map(model.ops.to_numpy, model.params)
         source = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         huggingface.save_model(save_directory, model.config, tree, source)
@@ -171,13 +183,21 @@ class PreTrainedModel(Module):
     supports_gradient_checkpointing = is_gradient_checkpointing = _is_stateful = False
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = False
     _tied_weights_keys = _keys_to_ignore_on_save = _keys_to_ignore_on_load_missing = None
-    _keys_to_ignore_on_load_unexpected = _keep_in_fp32_modules = _no_split_modules = None
+    _keys_to_ignore_on_load_unexpected = _no_split_modules = None
+    _keep_in_fp32_modules: tuple = ()
+    _keep_in_fp32_modules_strict: tuple = ()
+
+    def init_weights(self) -> None:
+        """Draw all weights again, at random."""
+        model = self.model
+        new = random_model(type(self), self.config, model.ops, model.device, model.dtype)
+        self.load_state_dict(type(self)(self.config, new).state_dict())
 
     def tie_weights(self) -> None:
         """No weights are tied."""
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, **options: Any) -> Any:
-        """Give the vocabulary another size; new rows are random. Returns the module of the token embeddings.
+        """Give the vocabulary another size; new rows are the mean of the old ones. Returns the token embeddings.
 
         Only for torch's backends. Raises InputError for a tower for pictures.
         """
@@ -271,7 +291,7 @@ def run_tower(encode, tower, convert, output_hidden_states=None, output_attentio
     def trace(name, value):
         stages[name] = value
 
-    trace.attentions = bool(output_attentions)
+    trace.attentions = bool(output_attentions)  # type: ignore[attr-defined]
     features = encode(trace=trace)
     blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
     weights = [x for name, x in stages.items() if name.endswith("attention_weights")]
@@ -368,7 +388,7 @@ class TowerModel(PreTrainedModel):
     def _run(self, model, encode, example, options):
         convert, outputs = converter_like(example, model.ops), self._chosen(options)
         return_dict = outputs.pop("return_dict")
-        features, output = run_tower(encode, getattr(model.config, self.tower).tower, convert, **outputs)
+        features, output = run_tower(encode, getattr(model.config, str(self.tower)).tower, convert, **outputs)
         if self.projected:
             others = ("last_hidden_state", "hidden_states", "attentions")
             output = ModelOutput(**{self.embeds: convert(features)}, **{name: getattr(output, name) for name in others})

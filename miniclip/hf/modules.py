@@ -83,7 +83,7 @@ class Module(TorchModel):
 
     # --------------------------------------------------------------------------- torch's names, also for arrays
 
-    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
         """{transformers' name: tensor}, as in torch; on other backends ndarrays."""
         if self._arrays is None:
             return super().state_dict(*args, **options)
@@ -238,7 +238,8 @@ def _packed(model):
     if model is None:
         return None
     tree = params.tree_map(model.ops.to_numpy, model.params)
-    options = {"device": model.device, "dtype": model.dtype, "batch_invariant": model.batch_invariant}
+    # A jax Device is of this process, so that another one chooses again.
+    options = {"dtype": model.dtype, "batch_invariant": model.batch_invariant}
     return type(model), model.config, tree, model.backend, {**options, "tokenizer": _tokenizer(model)}
 
 

@@ -134,7 +134,7 @@ def test_official_end_of_text_id_2_means_the_highest_id():
         (lambda c: c["text_config"].update(num_hidden_layers=True), "layers is True"),
         (lambda c: c["text_config"].update(layer_norm_eps="1e-5"), "eps is '1e-5'"),
         (lambda c: c["text_config"].update(layer_norm_eps=-1.0), "eps is -1.0"),
-        (lambda c: c["text_config"].update(eos_token_id=99), "eot_token_id is 99, expected None or an id below 99"),
+        (lambda c: c["text_config"].update(eos_token_id=-1), "eot_token_id is -1, expected None or an id"),
         (lambda c: c["text_config"].update(eos_token_id=[98]), "eot_token_id is .98."),
         (lambda c: c["vision_config"].update(patch_size=64), "patches of 64 pixels do not fit"),
         (lambda c: c.update(text_config=[1, 2]), r"config\.json"),

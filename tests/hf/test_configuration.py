@@ -57,3 +57,24 @@ def test_configurations_that_no_model_has_are_refused(tmp_path):
         InputError, match="is a model of type 'clip_text_model', but CLIPVisionConfig expects 'clip_vision_model'"
     ):
         hf.CLIPVisionConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configurations_have_transformers_methods(name, tmp_path):
+    ours, theirs = getattr(hf, name)(), getattr(transformers, name)()
+    for attribute in ("output_hidden_states", "output_attentions", "return_dict", "is_encoder_decoder"):
+        assert getattr(ours, attribute) == getattr(theirs, attribute)
+    changed = type(ours).from_dict({**ours.to_dict(), "initializer_factor": 0.5})
+    assert changed.to_diff_dict()["initializer_factor"] == 0.5 and "hidden_act" not in changed.to_diff_dict()
+    changed.to_json_file(tmp_path / "config.json")
+    assert type(ours).from_json_file(tmp_path / "config.json") == changed
+    assert type(ours).from_pretrained(tmp_path, token=None, revision="main") == changed
+    with pytest.raises(OSError, match="there is no model"):
+        type(ours).from_pretrained("no such model")
+
+
+def test_towers_of_align_have_no_projection(tmp_path):
+    whole = hf.AlignConfig(vision_config={"width_coefficient": 1.0}, projection_dim=320)
+    whole.save_pretrained(tmp_path)
+    assert hf.AlignVisionConfig.from_pretrained(tmp_path) == whole.vision_config
+    assert not hasattr(whole.vision_config, "projection_dim")

@@ -75,3 +75,35 @@ def test_models_of_other_sources_have_transformers_names_too(relative_error):
 def test_configurations_are_of_the_model_that_is_there(clip):
     ours = hf.CLIPModel.from_pretrained(clip)
     assert ours.model.config == ours.config.ours()
+
+
+def test_options_of_from_pretrained(clip, tmp_path):
+    expected = hf.CLIPModel.from_pretrained(clip).state_dict()
+    (tmp_path / "inside").symlink_to(clip)
+    model, report = hf.CLIPModel.from_pretrained(
+        tmp_path,
+        **{"subfolder": "inside", "revision": "main", "token": None, "device_map": "cpu", "low_cpu_mem_usage": True},
+        **{"use_safetensors": True, "output_loading_info": True, "output_hidden_states": True},
+    )
+    assert not any(report.values()) and model.name_or_path == str(tmp_path)
+    assert model(**batch(model.config)).vision_model_output.hidden_states
+    assert all(torch.equal(x, expected[name]) for name, x in model.state_dict().items())
+    zeros = {name: torch.zeros_like(x) for name, x in expected.items()}
+    for name, options in ((clip, {}), (None, {"config": model.config})):
+        model = hf.CLIPModel.from_pretrained(name, state_dict=zeros, **options)
+        assert not any(x.any() for x in model.parameters())
+    model.save_pretrained(tmp_path / "saved", state_dict=expected, max_shard_size="1GB")
+    (tmp_path / "saved" / "model.safetensors").rename(tmp_path / "saved" / "model.fp16.safetensors")
+    model = hf.CLIPModel.from_pretrained(tmp_path / "saved", variant="fp16")
+    assert all(torch.equal(x, expected[name]) for name, x in model.state_dict().items())
+
+
+def test_features_are_an_output_on_request(clip):
+    ours, theirs = hf.CLIPModel.from_pretrained(clip), transformers.CLIPModel.from_pretrained(clip).eval()
+    images = batch(ours.config)["pixel_values"]
+    with torch.no_grad():
+        output, expected = (m.get_image_features(images, return_dict=True) for m in (ours, theirs))
+        assert isinstance(ours.get_image_features(images), torch.Tensor)
+        assert isinstance(ours.get_image_features(images, return_dict=False), tuple)
+    for name in ("pooler_output", "last_hidden_state"):
+        torch.testing.assert_close(output[name], expected[name], rtol=1e-4, atol=1e-4)
