@@ -60,6 +60,8 @@ def test_texts_between_added_tokens_are_encoded_by_themselves(tokenizer):
     parts = WithAddedTokens(tokenizer, TOKENS[1:]).encode("photos cats")  # "cat" is one of the vocabulary
     assert parts == [*tokenizer.encode("photos"), tokenizer.encoder["cat"], *tokenizer.encode("s")]
     assert wrapped.encode("no such token!") == tokenizer.encode("no such token!")
+    longer = WithAddedTokens(tokenizer, [*TOKENS[:2], AddedToken("<my-cat>s")])
+    assert longer.encode("<my-cat>s <my-cat>") == [size + 2, size]
     assert wrapped.decode([320, size, 320]) == "a <my-cat>a "
     assert wrapped.tokenize("<my-cat>", 4).tolist() == [[tokenizer.start_id, size, tokenizer.end_id, 0]]
     for again in (copy.deepcopy(wrapped), pickle.loads(pickle.dumps(wrapped))):
