@@ -50,10 +50,13 @@ def load(
     A model without a tokenizer uses the official vocabulary. Raises InputError that names the file and all its faults.
     """
     path, read_file = Path(path), partial(_read, dtype=dtype, mapped=mmap)
-    if path.is_dir():
-        config, flat, tokenizer = _load_directory(path, read_file)
-    else:
-        config, flat, tokenizer = _load_file(path, read_file, activation, as_openai)
+    try:
+        if path.is_dir():
+            config, flat, tokenizer = _load_directory(path, read_file)
+        else:
+            config, flat, tokenizer = _load_file(path, read_file, activation, as_openai)
+    except OSError as error:  # a directory that may not be looked into
+        raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
     if not (config.visual and config.text):
         flat.pop(config.scale, None)  # one tower alone has no use for it
     params.check(flat, config.shapes(), path)
@@ -176,3 +179,4 @@ def save(
 
 
 WRITERS = {"miniclip": save, "openai": openai.save, "hf": huggingface.save, "open_clip": open_clip.save}
+DIRECTORIES = ("hf", "open_clip")  # the others are files

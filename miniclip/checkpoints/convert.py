@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def convert(
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
     official: Callable[[], Tokenizer | None] = lambda: None,
+    overwrite: bool = False,
 ) -> str | None:
     """Read a model and write it in another form; returns the reason if a vocabulary is missing there, else None.
 
@@ -26,13 +28,16 @@ def convert(
               completely or not at all
     dtype     the floating type to store, None to keep the arrays' own; `image_size` and `activation` as in `load`
     official  returns the official Tokenizer, or None if it is not on this machine: Hugging Face directories have a copy
+    overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
-    Raises InputError if the source cannot be read, or if the form cannot express the model.
+    `logit_scale` and `temperature` are stored as float32. Raises InputError if the source cannot be read, if the form
+    cannot express the model, or if `destination` exists, or is a file's name and the form a directory.
     """
     if to not in checkpoints.WRITERS:
         raise InputError(f"the form is {to!r}, expected one of {', '.join(checkpoints.WRITERS)}")
     if dtype not in (None, *checkpoints.WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
+    _check_destination(Path(destination), to, overwrite)
     config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
     lacking, official_size = None, families.of(config).official_vocabulary
     if config.text and tokenizer is None and to == "hf":
@@ -49,6 +54,20 @@ def convert(
         raise InputError(
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
         )
-    tree = params.tree_map(lambda x: np.asarray(x, dtype), tree)
+    tree = {
+        name: branch if name == config.scale else params.tree_map(lambda x: np.asarray(x, dtype), branch)
+        for name, branch in tree.items()
+    }
     checkpoints.WRITERS[to](destination, config, tree, tokenizer=tokenizer)
     return lacking
+
+
+FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+
+def _check_destination(path, to, overwrite):
+    if to in checkpoints.DIRECTORIES and path.suffix in FILES:
+        raise InputError(f"{path}: the form {to!r} is a directory, and this is a file's name: give a directory's")
+    if path.exists() and (to in checkpoints.DIRECTORIES or path.is_dir() or not overwrite):
+        rather = "or write to another path" if path.is_dir() else "write to another path, or overwrite it (--overwrite)"
+        raise InputError(f"{path}: exists already: move it away, {rather}")

@@ -20,6 +20,7 @@ def add_arguments(command):
         "--image-size", type=natural, nargs="+", metavar="N",
         help="interpolate positions for this picture size in pixels: one number for a square, or height and width",
     )  # fmt: skip
+    command.add_argument("--overwrite", action="store_true", help="replace the file DST if it exists")
     add_activation(command)
 
 
@@ -33,6 +34,7 @@ def convert_model(options):
         image_size=size and (size[0] if len(size) == 1 else tuple(size)),
         activation=options.activation,
         official=vocabulary.official_tokenizer_here,
+        overwrite=options.overwrite,
     )
     print(f"written to {options.destination}")
     if options.to == "hf" and lacking:

@@ -21,7 +21,7 @@ def download(options):
     everything = [*api.available_models(), "vocabulary"]
     for name in [name for given in options.names for name in (everything if given == "all" else [given])]:
         if name == "vocabulary":
-            path = vocabulary.fetch(options.root)
+            path = (None if options.root else vocabulary.find()) or vocabulary.fetch(options.root)
         elif name in test_files:
             path = hub.file(test_files[name], options.root)
         elif name in api.available_models():

@@ -3,8 +3,9 @@
 import json
 import math
 
-from miniclip import checkpoints, params
+from miniclip import checkpoints, params, weights
 from miniclip.cli.arguments import MODEL, add_activation, add_json
+from miniclip.families.clip.presets import PRESETS
 from miniclip.fetch import hub
 
 
@@ -15,8 +16,16 @@ def add_arguments(command):
     add_json(command)
 
 
+def _config(name, activation):
+    """The configuration of a model. OpenAI's are known without their files, which may not be on this machine."""
+    entry = weights.manifest()["models"].get(name, {})
+    if activation is None and "configuration" in entry:
+        return PRESETS[entry["configuration"]]
+    return checkpoints.load(hub.find(name), activation=activation)[0]
+
+
 def info(options):
-    config, _, _ = checkpoints.load(hub.find(options.model), activation=options.activation)
+    config = _config(options.model, options.activation)
     shapes = params.flatten(config.shapes())
     counts = {
         tower: sum(math.prod(shape) for shape in params.flatten(branch).values())

@@ -41,6 +41,7 @@ def find(
     path = Path(os.path.expanduser(name))  # expanduser leaves ~NOBODY as it is, Path.expanduser raises
     if str(name) and os.path.exists(path):  # Path.exists raises if a name is too long for a path
         return _inside(path, subfolder)
+    _check_readable(path)
     if path.suffix in FILES:
         raise InputError(f"{path}: no such file")
     meant = next((each for each in known if _plain(each) == _plain(str(name))), None)
@@ -59,6 +60,16 @@ def find(
             f"{error}; {str(name)!r} was looked up on Hugging Face's hub, because it is neither a path here nor one of "
             f"{names}"
         ) from error
+
+
+def _check_readable(path):
+    """Raise InputError if the path may be there, but in a directory that this user may not look into."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError):  # it is not there, or no path can have this name
+        pass
 
 
 def _plain(name):
@@ -128,7 +139,7 @@ def _directory(root):
 
 
 def _is_whole(path, entry):
-    return path.is_file() and path.stat().st_size == entry["bytes"]
+    return os.path.isfile(path) and os.path.getsize(path) == entry["bytes"]
 
 
 def _is_right(path, entry):

@@ -125,7 +125,7 @@ def _check_allowed(repo_id, local_files_only):
 def _use_blob(repo_id, root, path, expected):
     """Link `path` to the same file of another version, or in Hugging Face's own cache, if there is one."""
     blobs = [place / "blobs" / expected.sum for place in _places(repo_id, root)]
-    blob = next((blob for blob in blobs if blob.is_file()), None)
+    blob = next((blob for blob in blobs if os.path.isfile(blob)), None)
     if blob and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # a link to a file that is gone

@@ -21,7 +21,7 @@ def find(path=None):
     """
     for given, source in ((path, "the vocabulary"), (os.environ.get("MINICLIP_VOCAB"), "$MINICLIP_VOCAB")):
         if given:
-            if not Path(given).is_file():
+            if not os.path.isfile(given):
                 raise InputError(f"{source}: no such file: {given}")
             return Path(given)
     name = manifest()["vocabulary"]["file"]
@@ -29,7 +29,7 @@ def find(path=None):
     specs = (finder.find_spec("clip", None) for finder in sys.meta_path)
     package = next(filter(None, specs), None)
     places = [caches.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
-    return next((place / name for place in places if (place / name).is_file()), None)
+    return next((place / name for place in places if os.path.isfile(place / name)), None)
 
 
 def official_tokenizer(path=None):

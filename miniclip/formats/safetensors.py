@@ -89,5 +89,5 @@ def write(path, tensors, metadata=None):
     with atomic(path) as temporary:
         try:
             save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # its writer's OSError: a full disk, say
+        except SafetensorError as error:  # not an OSError, even if the disk is full
             raise InputError(f"{path}: cannot be written: {error}") from error

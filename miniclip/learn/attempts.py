@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import NoneType
 
 from miniclip.errors import InputError
 from miniclip.learn import skeletons
@@ -33,6 +34,17 @@ class Entry:
             self.hints = {}
 
 
+def _is_entry(entry):
+    """Whether the values of an Entry that was read are of the right types."""
+    counts = (entry.passed, entry.laws, entry.points)
+    return (
+        type(entry.state) is str
+        and isinstance(entry.digest, (str, NoneType))
+        and all(type(n) is int and n >= 0 for n in counts)
+        and all(type(n) is int and n > 0 for n in entry.hints.values())
+    )
+
+
 class Attempts:
     """{exercise id: Entry} of a directory that exists."""
 
@@ -42,9 +54,9 @@ class Attempts:
         try:
             found = json.loads(self._read()) if self.path.exists() else {}
             self.entries = {id: Entry(**entry) for id, entry in found.items()}
-            if not all(type(n) is int and n > 0 for entry in self.entries.values() for n in entry.hints.values()):
-                raise ValueError("hints must be counts")
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            if not all(map(_is_entry, self.entries.values())):
+                raise ValueError("an entry has a value of another type")
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{self.path}: cannot be read; delete it to start counting again: {error}") from error
 
     def _read(self):

@@ -33,10 +33,11 @@ def open_regular(path):
 def atomic(path):
     """Yield a temporary path beside `path`; rename it into place if all went well, else remove it.
 
+    It is hidden and ends in ".incomplete": if this process is killed, anyone can see that it may be removed.
     Readers see the old file or the new one, never half of one. Raises InputError if `path` cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete")
     try:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
@@ -64,14 +65,14 @@ def write_json(path, content):
 
 @contextmanager
 def atomic_directory(path):
-    """Yield a new directory beside `path`; rename it to `path` if all went well, else remove it.
+    """Yield a new directory beside `path`, named as in `atomic`; rename it if all went well, else remove it.
 
     Raises InputError if `path` exists already or cannot be written.
     """
     path = Path(path)
     if path.exists():
         raise InputError(f"{path}: exists already: move it away, or write to another path")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete")
     try:
         temporary.mkdir()
         yield temporary

@@ -133,6 +133,9 @@ def config_to(config):
             "model_type": "clip_text_model",
             "max_position_embeddings": text.context_length,
             "vocab_size": text.vocab_size,
+            # transformers warns of ids outside the vocabulary, and its defaults are OpenAI's.
+            "bos_token_id": max(0, text.vocab_size - 2),
+            "pad_token_id": min(1, text.vocab_size - 1),
             # There, 2 means the highest id; see `_text`.
             "eos_token_id": 2 if text.eot_token_id is None else text.eot_token_id,
             **_transformer_to(text),
