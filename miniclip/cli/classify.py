@@ -43,6 +43,8 @@ def classify(options):
     model, preprocess = api.load(options.model, backend=options.backend, activation=options.activation)
     if preprocess is None:
         raise InputError(f"{options.model} has no image tower: choose a model that has one")
+    if model.config.text and model.tokenizer is None:
+        raise InputError(f"{options.model} has no vocabulary, which labels need: give a directory that has it as well")
     classes = zero_shot.class_embeddings(model, options.labels, options.template or ["{}"])  # (n, E)
     for hint in _about_labels(options.labels, options.model):
         _say(hint)

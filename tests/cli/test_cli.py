@@ -163,6 +163,8 @@ def test_advice_is_about_options_not_about_arguments(pictures, tmp_path):
     done = miniclip("info", tmp_path / "bare.safetensors")
     assert "does not state its activation: give --activation quick_gelu" in done.stderr
     assert "activation=" not in done.stderr
+    done = miniclip("classify", pictures[0], *LABELS, "--model", tmp_path / "tiny.safetensors")
+    assert "tiny.safetensors has no vocabulary, which labels need: give a directory" in done.stderr
 
 
 @pytest.mark.parametrize("to", ["hf", "miniclip"])
