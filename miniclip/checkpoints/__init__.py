@@ -140,8 +140,8 @@ def _with_activation(config, activation):
     if activation is None:
         raise InputError(
             f"does not state its activation: put the model's config.json (transformers) or {open_clip.CONFIG} beside "
-            f"it, or give miniclip.load activation='quick_gelu' (OpenAI's models, and OpenCLIP's with -quickgelu in "
-            f"their names) or 'gelu' (OpenCLIP's others); on the command line it is --activation"
+            f"it, or give activation='quick_gelu' (OpenAI's models, and OpenCLIP's with -quickgelu in their names) or "
+            f"'gelu' (OpenCLIP's others)"
         )
     towers = {name: dataclasses.replace(tower, activation=activation) for name, tower in _transformers(config).items()}
     return dataclasses.replace(config, **towers)

@@ -1,6 +1,5 @@
 """`miniclip classify`: find the text that fits a picture best."""
 
-import contextlib
 import json
 import os
 import re
@@ -12,11 +11,11 @@ from miniclip import api, weights, zero_shot
 from miniclip.cli.arguments import MODEL, add_activation, add_json, natural
 from miniclip.errors import InputError
 from miniclip.ops import BACKENDS
+from miniclip.runtime.pictures import is_turned
 from miniclip.train import shapes
 
 BATCH = 32  # pictures encoded at a time
 BAR = 30  # characters of a full bar
-ORIENTATION = 0x0112  # the EXIF tag; 1: upright
 
 
 def add_arguments(command):
@@ -31,6 +30,7 @@ def add_arguments(command):
         "--template", action="append", metavar="TEXT",
         help='{} is the label, as in "a photo of {}" (default: {}); given several times, the mean of all',
     )  # fmt: skip
+    command.add_argument("--exif", action="store_true", help="turn pictures as their EXIF orientation says")
     command.add_argument("--top", type=natural, metavar="N", help="show only the N best labels (default: all)")
     add_json(command)
 
@@ -40,7 +40,8 @@ def classify(options):
         options.refuse(
             "no PICTURE is given. --labels takes all words that follow it: write the pictures before --labels"
         )
-    model, preprocess = api.load(options.model, backend=options.backend, activation=options.activation)
+    how = {"backend": options.backend, "activation": options.activation, "exif": options.exif}
+    model, preprocess = api.load(options.model, **how)
     if preprocess is None:
         raise InputError(f"{options.model} has no image tower: choose a model that has one")
     if model.config.text and model.tokenizer is None:
@@ -119,15 +120,9 @@ def _about_labels(labels, model):
 
 def _notes(picture, found, options):
     """Sentences about a picture's answer, `found`: its labels, the best one first."""
-    orientation = 1
-    with contextlib.suppress(Exception), Image.open(picture) as image:  # damaged EXIF raises many kinds of errors
-        orientation = image.getexif().get(ORIENTATION, 1)
     notes = []
-    if orientation in range(2, 9):
-        notes.append(
-            f"The file says that it is turned (EXIF orientation {orientation}). It was used as it is stored, as the "
-            "official preprocessing does."
-        )
+    if not options.exif and is_turned(picture):
+        notes.append("The file says that this picture is to be turned (EXIF). It was used as it is stored: see --exif.")
     if options.model == "shapes" and _names_a_pair(found[0]["label"]):  # other labels have other cosines
         least = weights.manifest()["models"]["shapes"]["right_answers"]["cosine"]
         if found[0]["cosine"] < least:

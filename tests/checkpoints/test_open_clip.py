@@ -132,9 +132,7 @@ def test_a_file_without_a_configuration_needs_its_activation(name, activation, s
     # Without a configuration the width of a head is assumed to be 64, but this text tower has two heads of 32.
     directory, batch = saved[name]
     (tmp_path / "m.bin").write_bytes((directory / open_clip.WEIGHTS[1]).read_bytes())
-    with pytest.raises(
-        miniclip.InputError, match=r"m\.bin: does not state its activation: .* give miniclip.load activation="
-    ):
+    with pytest.raises(miniclip.InputError, match=r"m\.bin: does not state its activation: .* give activation="):
         miniclip.load(tmp_path / "m.bin")
     with pytest.raises(
         miniclip.InputError, match=r"m\.bin: its .* tower is .* only a configuration says how many heads"

@@ -145,7 +145,7 @@ def test_a_state_dict_loads_as_its_archive(sizes, tmp_path, official_model, save
         torch.save(content, tmp_path / "state.pt")
         read, values, _ = checkpoints.load(tmp_path / "state.pt", as_openai=True)
         assert read == config and same_tree(values, tree)
-    with pytest.raises(miniclip.InputError, match=r"state\.pt: .* give miniclip.load activation='quick_gelu'"):
+    with pytest.raises(miniclip.InputError, match=r"state\.pt: .* give activation='quick_gelu'"):
         checkpoints.load(tmp_path / "state.pt")
     with pytest.raises(miniclip.InputError, match=r"archive\.pt: the file states its activation, and it is not gelu"):
         checkpoints.load(tmp_path / "archive.pt", activation="gelu")

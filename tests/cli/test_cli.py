@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from backends import QUICK
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from miniclip import api, checkpoints, cli, params
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
@@ -147,10 +147,25 @@ def test_a_picture_that_no_label_fits_is_marked(pictures, tmp_path):
 
 def test_a_picture_that_is_stored_turned_is_marked(pictures, tmp_path):
     image = Image.open(pictures[0])
-    image.getexif()[0x0112] = 6
+    image.getexif()[ExifTags.Base.Orientation] = 6
     image.save(tmp_path / "turned.png", exif=image.getexif())
     done = miniclip("classify", tmp_path / "turned.png", pictures[0], *LABELS)
-    assert done.stdout.count("(EXIF orientation 6)") == 1
+    assert done.stdout.count("to be turned (EXIF)") == 1
+
+
+def test_a_picture_is_turned_if_asked(pictures, tmp_path):
+    """Upright, the picture is wider than high, so what is seen of its middle differs."""
+    upright = Image.open(pictures[0]).crop((40, 0, 200, 120))
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise: it is stored turned the other way
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    asked = miniclip("classify", tmp_path / "turned.png", tmp_path / "upright.png", *LABELS, "--json", "--exif")
+    stored = miniclip("classify", tmp_path / "turned.png", *LABELS, "--json")
+    turned, as_seen, as_stored = [*json.loads(asked.stdout), *json.loads(stored.stdout)]
+    first, second, third = ([entry["cosine"] for entry in result["labels"]] for result in (turned, as_seen, as_stored))
+    assert first == pytest.approx(second, abs=1e-5) != third
+    assert turned["notes"] == as_seen["notes"] == [] and "see --exif" in as_stored["notes"][0]
 
 
 def test_advice_is_about_options_not_about_arguments(pictures, tmp_path):
@@ -161,7 +176,7 @@ def test_advice_is_about_options_not_about_arguments(pictures, tmp_path):
     tensors, _ = safetensors.read(tmp_path / "tiny.safetensors")
     safetensors.write(tmp_path / "bare.safetensors", tensors)
     done = miniclip("info", tmp_path / "bare.safetensors")
-    assert "does not state its activation: give --activation quick_gelu" in done.stderr
+    assert "does not state its activation: " in done.stderr and "or give --activation quick_gelu" in done.stderr
     assert "activation=" not in done.stderr
     done = miniclip("classify", pictures[0], *LABELS, "--model", tmp_path / "tiny.safetensors")
     assert "tiny.safetensors has no vocabulary, which labels need: give a directory" in done.stderr
