@@ -222,7 +222,13 @@ def test_what_cannot_be_is_said_in_a_line(arguments, message, tmp_path, capsys):
     assert out == "" and message in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"a": 3}', '{"a": {"x": 1}}', '{"a": {"hints": "x"}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "null", "[" * 100_000, '{"a": 3}', '{"a": {"x": 1}}', '{"a": {"hints": "x"}}'),
+        *('{"a": {"state": 5}}', '{"a": {"passed": "x"}}', '{"a": {"laws": -1}}', '{"a": {"digest": [1]}}'),
+    ],
+)
 def test_a_broken_count_of_attempts_is_told_and_stops_no_grader(text, tmp_path, capsys):
     (tmp_path / attempts.FILE).write_text(text)
     with pytest.raises(InputError, match="delete it to start counting again"):
