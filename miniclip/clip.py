@@ -13,13 +13,12 @@ from miniclip import api, families
 from miniclip.errors import InputError
 from miniclip.image import Preprocess
 from miniclip.model import CLIP as Model
+from miniclip.runtime.installation import install
 
 try:
     import torch
 except ImportError as error:
-    raise ImportError(
-        "miniclip.clip needs PyTorch: pip install torch, or use miniclip.load, which needs none"
-    ) from error
+    raise ImportError(f"miniclip.clip needs PyTorch: {install('train')}; miniclip.load needs none") from error
 
 from miniclip.torch_modules import TorchModel
 

@@ -13,6 +13,7 @@ from miniclip.errors import InputError
 from miniclip.learn import laws, remote, skeletons
 from miniclip.learn.holding import Verdict, behaves_as, hold_called
 from miniclip.runtime.files import open_regular
+from miniclip.runtime.installation import install
 
 SOURCE = 1 << 20  # bytes that a file may have
 
@@ -58,11 +59,7 @@ NO_LAWS = ("file", "begun", "loads", "runs")  # what must be true before there i
 def why_not(exercise):
     """What is missing to check an exercise here, and how to get it; None if nothing is missing."""
     if exercise.track == "triton" and not all(map(importlib.util.find_spec, ("torch", "triton"))):
-        in_checkout = (remote.HOME / "pyproject.toml").is_file()
-        how = (
-            "in the checkout, pip install -c constraints.txt -e '.[gpu]'" if in_checkout else "pip install torch triton"
-        )
-        return f"{exercise.id} needs torch and triton: {how}"
+        return f"{exercise.id} needs torch and triton: {install('gpu')}"
 
 
 def grade(exercise, directory, seed=0, limits=None):
