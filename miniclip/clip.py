@@ -72,7 +72,7 @@ class CLIP(TorchModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return next(x for x in self.parameters() if x.ndim).dtype
 
     def encode_image(self, image: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Pictures (B, 3, height, width) to features (B, E), with `normalize` of length one."""

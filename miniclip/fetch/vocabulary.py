@@ -26,8 +26,8 @@ def find(path=None):
             return Path(given)
     name = manifest()["vocabulary"]["file"]
     # not importlib.util.find_spec: the name may be another module's, as after sys.modules["clip"] = miniclip.clip
-    specs = (finder.find_spec("clip", None) for finder in sys.meta_path)
-    package = next(filter(None, specs), None)
+    finders = [] if sys.modules.get("clip", "") is None else sys.meta_path  # None: Python's sign that there is none
+    package = next(filter(None, (finder.find_spec("clip", None) for finder in finders)), None)
     places = [caches.cache_directory(), *map(Path, (package and package.submodule_search_locations) or [])]
     return next((place / name for place in places if os.path.isfile(place / name)), None)
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import miniclip
 from miniclip import InputError, Tokenizer
 from miniclip.fetch import vocabulary
 
@@ -52,6 +53,13 @@ def test_the_first_place_that_has_the_vocabulary_wins(put, first):
 def test_each_place_alone_is_found(put, place):
     path = put(place)
     assert vocabulary.find(str(path) if place == "explicit" else None) == path
+
+
+def test_an_installed_package_is_found_although_its_name_is_taken(put, monkeypatch):
+    """As after sys.modules["clip"] = miniclip.clip, by which a program for OpenAI's package runs unchanged."""
+    path = put("package")
+    monkeypatch.setitem(sys.modules, "clip", miniclip.clip)
+    assert vocabulary.find() == path
 
 
 def test_a_clip_package_without_the_file_is_ignored(put):
