@@ -113,9 +113,9 @@ def _load_file(path, read_file, activation, as_openai):
         if "config" in metadata:
             config = families.from_dict(json.loads(metadata["config"]))
         else:
-            as_openai = as_openai or official
-            config = _with_activation(_inferred(flat, given), activation or ("quick_gelu" if as_openai else None))
-            if not as_openai:
+            usual = "quick_gelu" if as_openai else None
+            config = _with_activation(_inferred(flat, given), "quick_gelu" if official else activation or usual)
+            if not (official or as_openai):
                 check_heads(config)
         return config, flat, _tokenizer(metadata)
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors

@@ -2,7 +2,7 @@
 
 TANH = ("gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh", "gelu_pytorch_tanh")  # one formula
 OURS = {"swish": "silu", "gelu_python": "gelu", **dict.fromkeys(TANH, "gelu_tanh")}
-THEIRS = {"gelu_tanh": "gelu_pytorch_tanh"}
+THEIRS = {"gelu_tanh": "gelu_pytorch_tanh", "silu": "swish"}  # "swish" is the default of their ALIGN
 
 
 def ours(name):
@@ -11,5 +11,5 @@ def ours(name):
 
 
 def theirs(name):
-    """transformers' name of our activation; they know the others by our names too."""
+    """transformers' name of our activation; they have our names for the others."""
     return THEIRS.get(name, name)
