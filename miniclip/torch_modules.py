@@ -166,7 +166,7 @@ class TorchModel(nn.Module):
         """
         values = self._values()
         if torch.is_grad_enabled() and any(x.requires_grad for x in values):
-            return self._derive(values, torch.cat, torch_ops)
+            return self._derive(values, _join_differentiably, torch_ops)
         try:
             state = _state(values)
         except RuntimeError:  # the tensors of torch.func's transformations have no address
@@ -289,17 +289,46 @@ def _sources(flat, table):
     return found
 
 
+def _neighbours(parts):
+    """Tensors joined along the first axis without a copy, or None if they are not neighbours in memory."""
+    first = parts[0]
+    places = [(x.untyped_storage().data_ptr(), x.data_ptr(), x.is_contiguous(), x.dtype) for x in parts]
+    storage, start, _, dtype = places[0]
+    if not start or places != [(storage, start + i * first.nbytes, True, dtype) for i in range(len(parts))]:
+        return None
+    return first.detach().as_strided((len(parts) * len(first), *first.shape[1:]), first.stride())
+
+
+class _Joined(torch.autograd.Function):
+    """torch.cat of neighbours in memory, of which `joined` is a view: no copy; gradients are split."""
+
+    @staticmethod
+    def forward(ctx, joined, *parts):
+        ctx.rows = [len(x) for x in parts]
+        return joined.view_as(joined)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None, *gradient.split(ctx.rows)
+
+
+def _join_differentiably(parts):
+    try:
+        joined = _neighbours(parts)
+    except RuntimeError:  # the tensors of torch.func's transformations have no address
+        joined = None
+    return torch.cat(parts) if joined is None else _Joined.apply(joined, *parts)
+
+
 def _join(parts):
     """Tensors joined along the first axis, without a copy if they are neighbours in memory.
 
     If they are not, they become views of the copy, so that nothing is in memory twice; except tensors that share their
     memory with others.
     """
-    first = parts[0]
-    places = [(x.untyped_storage().data_ptr(), x.data_ptr(), x.is_contiguous()) for x in parts]
-    storage, start, _ = places[0]
-    if start and places == [(storage, start + i * first.nbytes, True) for i in range(len(parts))]:
-        return first.as_strided((len(parts) * len(first), *first.shape[1:]), first.stride())
+    joined = _neighbours(parts)
+    if joined is not None:
+        return joined
     joined = torch.cat(parts)
     if len(set(map(id, parts))) == len(parts) and all(map(_alone, parts)):
         for x, part in zip(parts, joined.chunk(len(parts))):

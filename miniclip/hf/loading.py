@@ -78,6 +78,10 @@ class Request(NamedTuple):
             return None
         backend = select(self.backend, self.device).NAME
         model, _ = api.load(self.path, backend, self.device, self.dtype, tower=kind.tower)
+        if str(model.device) == "meta" and str(self.device) != "meta":
+            raise InputError(
+                f"{self.path}: tensors on the meta device have no values: load it outside torch.device('meta')"
+            )
         if not kind.projected:
             return one_tower(model, kind.tower)
         if model.config.embed_dim is None:

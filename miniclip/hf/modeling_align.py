@@ -57,10 +57,11 @@ class AlignModel(AlignInputs, WholeModel):
     config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel
     base_model_prefix, label_smoothing = "align", 0.1
 
-    def get_image_features(self, pixel_values: Any, **outputs: Any) -> Any:
+    def get_image_features(self, pixel_values: Any, return_dict: bool | None = None, **outputs: Any) -> Any:
         """Pictures (B, 3, height, width) to features (B, E), not normalised."""
         model = self.model
-        return self._features(model, self._encode_image(model, pixel_values), "visual", pixel_values, outputs)
+        encode = self._encode_image(model, pixel_values)
+        return self._features(model, encode, "visual", pixel_values, {"return_dict": return_dict, **outputs})
 
     def get_text_features(
         self,
@@ -69,13 +70,14 @@ class AlignModel(AlignInputs, WholeModel):
         token_type_ids: Any = None,
         position_ids: Any = None,
         inputs_embeds: Any = None,
+        return_dict: bool | None = None,
         **outputs: Any,
     ) -> Any:
         """Token ids (B, T) to features (B, E), not normalised."""
         check_absent(position_ids=position_ids, inputs_embeds=inputs_embeds)
         model = self.model
         encode = self._encode_text(model, input_ids, attention_mask, token_type_ids)
-        return self._features(model, encode, "text", input_ids, outputs)
+        return self._features(model, encode, "text", input_ids, {"return_dict": return_dict, **outputs})
 
     def forward(
         self,

@@ -67,20 +67,27 @@ class CLIPModel(WholeModel):
     config_class, text_class, vision_class = CLIPConfig, CLIPTextModel, CLIPVisionModel
     base_model_prefix = "clip"
 
-    def get_image_features(self, pixel_values: Any, interpolate_pos_encoding: bool = False, **outputs: Any) -> Any:
+    def get_image_features(
+        self, pixel_values: Any, interpolate_pos_encoding: bool = False, return_dict: bool | None = None, **outputs: Any
+    ) -> Any:
         """Pictures (B, 3, height, width) to features (B, E), not normalised."""
         model = self.model
         encode = self._encode_image(model, pixel_values, interpolate_pos_encoding)
-        return self._features(model, encode, "visual", pixel_values, outputs)
+        return self._features(model, encode, "visual", pixel_values, {"return_dict": return_dict, **outputs})
 
     def get_text_features(
-        self, input_ids: Any, attention_mask: Any = None, position_ids: Any = None, **outputs: Any
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        return_dict: bool | None = None,
+        **outputs: Any,
     ) -> Any:
         """Token ids (B, T) to features (B, E), not normalised."""
         check_absent(position_ids=position_ids)
         model = self.model
         encode = self._encode_text(model, input_ids, attention_mask)
-        return self._features(model, encode, "text", input_ids, outputs)
+        return self._features(model, encode, "text", input_ids, {"return_dict": return_dict, **outputs})
 
     def forward(
         self,
