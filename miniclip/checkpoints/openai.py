@@ -16,7 +16,7 @@ SIZES = {"input_resolution", "context_length", "vocab_size"}
 
 def has_openai_names(tensors):
     """Whether the names are OpenAI's, which OpenCLIP uses too."""
-    return not {"visual.conv1.weight", "token_embedding.weight"}.isdisjoint(tensors)
+    return not {"visual.conv1.weight", "token_embedding.weight", "text.token_embedding.weight"}.isdisjoint(tensors)
 
 
 def is_official(tensors):

@@ -51,6 +51,17 @@ def test_a_prefix_is_removed_whatever_it_is(prefix, suffix, expected, tmp_path, 
     assert same_tree(checkpoints.load(tmp_path / f"m{suffix}", as_openai=True)[1], tree)
 
 
+def test_a_text_tower_with_names_of_its_own_is_read(expected, tmp_path, same_tree):
+    """OpenCLIP's CustomTextCLIP."""
+    state, tree = expected
+    kept = ("visual.", "logit_scale")
+    custom = {name if name.startswith(kept) else f"text.{name}": x for name, x in state.items()}
+    save(custom, tmp_path / "m.safetensors")
+    assert same_tree(checkpoints.load(tmp_path / "m.safetensors", as_openai=True)[1], tree)
+    save({name: x for name, x in custom.items() if name.startswith("text.")}, tmp_path / "m.safetensors")
+    assert same_tree(checkpoints.load(tmp_path / "m.safetensors", as_openai=True)[1], {"text": tree["text"]})
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_model_is_found_in_a_training_checkpoint(key, expected, tmp_path, same_tree):
     state, tree = expected

@@ -59,7 +59,11 @@ OPENAI_RESNET = {
     "visual.attention_pool.position_embedding": ("visual.attnpool.positional_embedding",),
 }
 
-TABLES = (OPENAI, OPENAI_RESNET)
+# OpenCLIP's CustomTextCLIP has the text tower's names after this.
+CUSTOM = "text."
+CUSTOM_TEXT = {ours: tuple(CUSTOM + name for name in OPENAI[ours]) for ours in OPENAI if ours.startswith("text.")}
+
+TABLES = (OPENAI, OPENAI_RESNET, CUSTOM_TEXT)
 
 # The endings of a convolution's name and of its BatchNorm's name.
 BATCH_NORMS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
@@ -71,6 +75,9 @@ def rename(tensors):
 
     Raises InputError for BatchNorms that cannot be folded.
     """
+    if f"{CUSTOM}token_embedding.weight" in tensors:
+        for name in [name for name in tensors if name.startswith(CUSTOM)]:
+            tensors[name.removeprefix(CUSTOM)] = tensors.pop(name)
     if "visual.layer1.0.conv1.weight" in tensors:
         return names.rename(batch_norm.fold(tensors, BATCH_NORMS, EPS), OPENAI_RESNET)
     return names.rename(tensors, OPENAI)
