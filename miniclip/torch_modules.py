@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from miniclip import ops, params
+from miniclip import ops, params, torch_arrays
 from miniclip.config import ModelConfig
 from miniclip.errors import InputError
 from miniclip.families import batch_norm, names
@@ -111,7 +111,7 @@ class TorchModel(nn.Module):
             tensors |= zip(theirs, parts)
             makers |= dict.fromkeys(theirs, ours)
         self._norms = [pair for pair in batch_norm.pairs(tensors, norms) if f"{pair[0]}.bias" in tensors]
-        buffers = _unfold(tensors, self._norms, norm_eps)
+        buffers = torch_arrays.unfold(tensors, self._norms, norm_eps)
         self._names = [*tensors, *(name for name in buffers if not name.endswith(batch_norm.COUNT))]
         for name, x in tensors.items():
             owner, leaf = self._owner(name, x, makers.get(name))
@@ -166,7 +166,7 @@ class TorchModel(nn.Module):
         """
         values = self._values()
         if torch.is_grad_enabled() and any(x.requires_grad for x in values):
-            return self._derive(values, _join_differentiably, torch_ops)
+            return self._derive(values, torch_arrays.join_differentiably, torch_ops)
         try:
             state = _state(values)
         except RuntimeError:  # the tensors of torch.func's transformations have no address
@@ -176,7 +176,7 @@ class TorchModel(nn.Module):
             return found[2]
         with torch.inference_mode(False), torch.no_grad():
             # The Parameters may move when they are joined: only then are their addresses those to remember.
-            model = self._derive(values, _join, None)
+            model = self._derive(values, torch_arrays.join, None)
             self.__dict__["_found"] = values, _state(values), model
         return model
 
@@ -195,7 +195,7 @@ class TorchModel(nn.Module):
     def _derive(self, values, join, backend):
         tensors = dict(zip(self._names, values))
         for conv, norm in self._norms:
-            _fold(tensors, conv, norm, self._norm_eps)
+            torch_arrays.fold(tensors, conv, norm, self._norm_eps)
         flat = {}
         for ours, theirs, transposed in self._sources:
             x = tensors[theirs[0]] if len(theirs) == 1 else join([tensors[name] for name in theirs])
@@ -287,82 +287,3 @@ def _sources(flat, table):
                 transposed = isinstance(theirs[0], names.Transposed)
                 found.append(Source(ours.format(block), tuple(str(name).format(block) for name in theirs), transposed))
     return found
-
-
-def _neighbours(parts):
-    """Tensors joined along the first axis without a copy, or None if they are not neighbours in memory."""
-    first = parts[0]
-    places = [(x.untyped_storage().data_ptr(), x.data_ptr(), x.is_contiguous(), x.dtype) for x in parts]
-    storage, start, _, dtype = places[0]
-    if not start or places != [(storage, start + i * first.nbytes, True, dtype) for i in range(len(parts))]:
-        return None
-    return first.detach().as_strided((len(parts) * len(first), *first.shape[1:]), first.stride())
-
-
-class _Joined(torch.autograd.Function):
-    """torch.cat of neighbours in memory, of which `joined` is a view: no copy; gradients are split."""
-
-    @staticmethod
-    def forward(ctx, joined, *parts):
-        ctx.rows = [len(x) for x in parts]
-        return joined.view_as(joined)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return None, *gradient.split(ctx.rows)
-
-
-def _join_differentiably(parts):
-    try:
-        joined = _neighbours(parts)
-    except RuntimeError:  # the tensors of torch.func's transformations have no address
-        joined = None
-    return torch.cat(parts) if joined is None else _Joined.apply(joined, *parts)
-
-
-def _join(parts):
-    """Tensors joined along the first axis, without a copy if they are neighbours in memory.
-
-    If they are not, they become views of the copy, so that nothing is in memory twice; except tensors that share their
-    memory with others.
-    """
-    joined = _neighbours(parts)
-    if joined is not None:
-        return joined
-    joined = torch.cat(parts)
-    if len(set(map(id, parts))) == len(parts) and all(map(_alone, parts)):
-        for x, part in zip(parts, joined.chunk(len(parts))):
-            x.data = part
-    return joined
-
-
-def _alone(x):
-    return isinstance(x, nn.Parameter) and not x.is_shared() and x.untyped_storage().nbytes() == x.nbytes
-
-
-# ---------------------------------------------------------------------------------------------------- BatchNorms
-
-
-def _unfold(tensors, norms, eps):
-    """As `batch_norm.unfold`, for tensors; the statistics are returned, for they are no parameters."""
-    buffers = {}
-    for conv, norm in norms:
-        bias = tensors.pop(f"{conv}.bias")
-        tensors[f"{norm}.weight"], tensors[f"{norm}.bias"] = torch.ones_like(bias), bias
-        buffers[f"{norm}.running_mean"] = torch.zeros_like(bias)
-        buffers[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
-        buffers[f"{norm}.{batch_norm.COUNT}"] = torch.zeros((), dtype=torch.int64, device=bias.device)
-    return buffers
-
-
-def _fold(tensors, conv, norm, eps):
-    """As `batch_norm.fold`, differentiable; without gradients, BatchNorms that only add copy nothing."""
-    x = tensors[f"{conv}.weight"]  # (O, C, k, k)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    factor, addend, mean, variance = (tensors[f"{norm}.{part}"].to(wide) for part in batch_norm.VECTORS)  # (O,)
-    scale = factor / (variance + eps).sqrt()
-    if not torch.is_grad_enabled() and bool((scale == 1).all() & (mean == 0).all()):
-        tensors[f"{conv}.bias"] = tensors[f"{norm}.bias"]
-        return
-    tensors[f"{conv}.weight"] = (x * scale[:, None, None, None]).to(x.dtype)
-    tensors[f"{conv}.bias"] = (addend - scale * mean).to(x.dtype)

@@ -20,7 +20,7 @@ LAYERS = [
     ["miniclip.formats"],
     ["miniclip.families"],
     ["miniclip.checkpoints"],
-    ["miniclip.torch_modules"],
+    ["miniclip.torch_arrays", "miniclip.torch_modules"],
     ["miniclip.fetch"],
     ["miniclip.api", "miniclip.clip", "miniclip.doctor", "miniclip"],
     ["miniclip.hf", "miniclip.train", "miniclip.learn", "miniclip.bench", "miniclip.kernels.bench", "miniclip.viz"],

@@ -1,0 +1,93 @@
+"""Tensors of ours made of several tensors: joined ones, and convolutions with a folded BatchNorm.
+
+For `torch_modules`. Each can be made with gradients, or without a copy.
+"""
+
+import torch
+from torch import nn
+
+from miniclip.families import batch_norm
+
+
+def _neighbours(parts):
+    """Tensors joined along the first axis without a copy, or None if they are not neighbours in memory."""
+    first = parts[0]
+    places = [(x.untyped_storage().data_ptr(), x.data_ptr(), x.is_contiguous(), x.dtype) for x in parts]
+    storage, start, _, dtype = places[0]
+    if not start or places != [(storage, start + i * first.nbytes, True, dtype) for i in range(len(parts))]:
+        return None
+    return first.detach().as_strided((len(parts) * len(first), *first.shape[1:]), first.stride())
+
+
+class _Joined(torch.autograd.Function):
+    """torch.cat of neighbours in memory without a copy: `joined` is the memory that they share. Gradients are split."""
+
+    generate_vmap_rule = True  # for torch.func
+
+    @staticmethod
+    def forward(joined, *parts):
+        return joined.view_as(joined)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.rows = [len(x) for x in inputs[1:]]
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None, *gradient.split(ctx.rows)
+
+
+def join_differentiably(parts):
+    try:
+        joined = _neighbours(parts)
+    except RuntimeError:  # the tensors of torch.func's transformations have no address
+        joined = None
+    return torch.cat(parts) if joined is None else _Joined.apply(joined, *parts)
+
+
+def join(parts):
+    """Tensors joined along the first axis, without a copy if they are neighbours in memory.
+
+    If they are not, they become views of the copy, so that nothing is in memory twice; except tensors that share their
+    memory with others.
+    """
+    joined = _neighbours(parts)
+    if joined is not None:
+        return joined
+    joined = torch.cat(parts)
+    if len(set(map(id, parts))) == len(parts) and all(map(_alone, parts)):
+        for x, part in zip(parts, joined.chunk(len(parts))):
+            x.data = part
+    return joined
+
+
+def _alone(x):
+    return isinstance(x, nn.Parameter) and not x.is_shared() and x.untyped_storage().nbytes() == x.nbytes
+
+
+# ---------------------------------------------------------------------------------------------------- BatchNorms
+
+
+def unfold(tensors, norms, eps):
+    """As `batch_norm.unfold`, for tensors; the statistics are returned, for they are no parameters."""
+    buffers = {}
+    for conv, norm in norms:
+        bias = tensors.pop(f"{conv}.bias")
+        tensors[f"{norm}.weight"], tensors[f"{norm}.bias"] = torch.ones_like(bias), bias
+        buffers[f"{norm}.running_mean"] = torch.zeros_like(bias)
+        buffers[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
+        buffers[f"{norm}.{batch_norm.COUNT}"] = torch.zeros((), dtype=torch.int64, device=bias.device)
+    return buffers
+
+
+def fold(tensors, conv, norm, eps):
+    """As `batch_norm.fold`, differentiable; without gradients, BatchNorms that only add copy nothing."""
+    x = tensors[f"{conv}.weight"]  # (O, C, k, k)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    factor, addend, mean, variance = (tensors[f"{norm}.{part}"].to(wide) for part in batch_norm.VECTORS)  # (O,)
+    scale = factor / (variance + eps).sqrt()
+    if not torch.is_grad_enabled() and bool((scale == 1).all() & (mean == 0).all()):
+        tensors[f"{conv}.bias"] = tensors[f"{norm}.bias"]
+        return
+    tensors[f"{conv}.weight"] = (x * scale[:, None, None, None]).to(x.dtype)
+    tensors[f"{conv}.bias"] = (addend - scale * mean).to(x.dtype)
