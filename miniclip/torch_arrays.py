@@ -9,7 +9,7 @@ from torch import nn
 from miniclip.families import batch_norm
 
 
-def _neighbours(parts):
+def neighbours(parts):
     """Tensors joined along the first axis without a copy, or None if they are not neighbours in memory."""
     first = parts[0]
     places = [(x.untyped_storage().data_ptr(), x.data_ptr(), x.is_contiguous(), x.dtype) for x in parts]
@@ -39,7 +39,7 @@ class _Joined(torch.autograd.Function):
 
 def join_differentiably(parts):
     try:
-        joined = _neighbours(parts)
+        joined = neighbours(parts)
     except RuntimeError:  # the tensors of torch.func's transformations have no address
         joined = None
     return torch.cat(parts) if joined is None else _Joined.apply(joined, *parts)
@@ -51,7 +51,7 @@ def join(parts):
     If they are not, they become views of the copy, so that nothing is in memory twice; except tensors that share their
     memory with others.
     """
-    joined = _neighbours(parts)
+    joined = neighbours(parts)
     if joined is not None:
         return joined
     joined = torch.cat(parts)

@@ -59,6 +59,11 @@ class Recipe(NamedTuple):
         config = self.config
         if "text" in tree and (rows := len(tree["text"]["embed"]["table"])) != config.text.vocab_size:  # was resized
             config = dataclasses.replace(config, text=dataclasses.replace(config.text, vocab_size=rows))
+        projections = [
+            tree[name]["projection"]["weight"] for name in ("visual", "text") if "projection" in tree.get(name, {})
+        ]
+        if projections and config.embed_dim not in (None, len(projections[0])):  # were replaced
+            config = dataclasses.replace(config, embed_dim=len(projections[0]))
         model = self.kind(config, tree, backend, tokenizer=self.tokenizer)
         model.dtype = str(next(iter(params.flatten(tree).values())).dtype).removeprefix("torch.")
         return model
@@ -68,7 +73,7 @@ class Slots(NamedTuple):
     """Where the tensors of a module are."""
 
     root: nn.Module
-    links: list[tuple[dict, str, nn.Module]]  # the `_modules` of a parent, a child's name, the child
+    links: list[tuple[dict, str, nn.Module, tuple]]  # the `_modules` of a parent, a child's name, the child, _signature
     places: list[tuple[dict, str, nn.Module]]  # a module's `_parameters` or `_buffers`, a tensor's name, the module
 
 
@@ -111,7 +116,8 @@ class TorchModel(nn.Module):
             tensors |= zip(theirs, parts)
             makers |= dict.fromkeys(theirs, ours)
         self._norms = [pair for pair in batch_norm.pairs(tensors, norms) if f"{pair[0]}.bias" in tensors]
-        buffers = torch_arrays.unfold(tensors, self._norms, norm_eps)
+        with torch.inference_mode(False):
+            buffers = torch_arrays.unfold(tensors, self._norms, norm_eps)
         self._names = [*tensors, *(name for name in buffers if not name.endswith(batch_norm.COUNT))]
         for name, x in tensors.items():
             owner, leaf = self._owner(name, x, makers.get(name))
@@ -121,6 +127,7 @@ class TorchModel(nn.Module):
             owner, leaf = self._owner(name)
             if leaf not in owner._buffers:
                 owner.register_buffer(leaf, x)
+        self._signatures = {path: _signature(self.get_submodule(path)) for path in self._kinds}
         self._forget()
 
     def _owner(self, name, x=None, ours=None):
@@ -165,6 +172,8 @@ class TorchModel(nn.Module):
         submodule was replaced by one of another type, or has a hook.
         """
         values = self._values()
+        if torch.jit.is_tracing():  # a trace, and the check of it, must see where each tensor comes from
+            return self._derive(values, torch.cat, torch_ops)
         if torch.is_grad_enabled() and any(x.requires_grad for x in values):
             return self._derive(values, torch_arrays.join_differentiably, torch_ops)
         try:
@@ -177,8 +186,16 @@ class TorchModel(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             # The Parameters may move when they are joined: only then are their addresses those to remember.
             model = self._derive(values, torch_arrays.join, None)
-            self.__dict__["_found"] = values, _state(values), model
+            if self._only_views(values):  # of a copy, nobody would see what is written to `.data`
+                self.__dict__["_found"] = values, _state(values), model
         return model
+
+    def _only_views(self, values):
+        """Whether what is derived shares the Parameters' memory: joined ones are neighbours, all have one dtype."""
+        tensors = dict(zip(self._names, values))
+        joined = [[tensors[name] for name in theirs] for _, theirs, _ in self._sources if len(theirs) > 1]
+        dtypes = {x.dtype for x in values if x.ndim}
+        return len(dtypes) == 1 and all(torch_arrays.neighbours(parts) is not None for parts in joined)
 
     def train(self, mode: bool = True) -> "TorchModel":
         """As in torch. Nothing depends on the mode, for there is no dropout, and BatchNorms keep their statistics."""
@@ -202,7 +219,8 @@ class TorchModel(nn.Module):
             if not torch.is_grad_enabled():
                 x = x.detach()
             flat[ours] = x.T if transposed else x
-        tree = params.unflatten(flat)
+        dtype = next(iter(flat.values())).dtype  # of the first weight, as in OpenAI's model: theirs may have several
+        tree = params.unflatten({ours: x.to(dtype) if x.ndim else x for ours, x in flat.items()})
         return self._recipe.model(tree, backend or _backend(self._recipe.backend, next(iter(flat.values()))))
 
     def _values(self):
@@ -211,9 +229,13 @@ class TorchModel(nn.Module):
         if slots is None or slots.root is not self or not all(_as_before(*link) for link in slots.links):
             slots = self.__dict__["_slots"] = self._find()
         # A parametrization, or a copy by torch.nn.DataParallel, has tensors elsewhere than in `_parameters`.
-        return [
+        values = [
             x if (x := place.get(leaf)) is not None else getattr(owner, leaf) for place, leaf, owner in slots.places
         ]
+        if any(x is None for x in values):
+            missing = next(name for name, x in zip(self._names, values) if x is None)
+            raise InputError(f"{missing} is None, but miniclip's towers need it: give it a value")
+        return values
 
     def _find(self):
         modules: dict[str, nn.Module] = {"": self}
@@ -227,13 +249,18 @@ class TorchModel(nn.Module):
                     f"{path} is now a {type(child).__name__}, which miniclip does not call: its towers only read the "
                     f"parameters of a {kind.__name__} there. Leave the module as it is, and change its parameters"
                 )
-            if child._forward_hooks or child._forward_pre_hooks:
+            if _has_hooks(child):
                 raise InputError(
-                    f"{path} has a forward hook, which miniclip does not call: remove it, and use "
+                    f"{path} has a hook, which miniclip does not call: remove it, and use "
                     f"output_hidden_states=True or a hook of the whole model"
                 )
+            if _signature(child) != self._signatures[path] and not is_parametrized(child):
+                raise InputError(
+                    f"{path} has another submodule, parameter, forward or setting than at first, which miniclip does "
+                    f"not see: its towers only read the parameters that were there. Undo this change"
+                )
             modules[path] = child
-            links.append((parent._modules, key, child))
+            links.append((parent._modules, key, child, _signature(child)))
         for name in self._names:
             path, _, leaf = name.rpartition(".")
             owner = modules[path]
@@ -241,8 +268,20 @@ class TorchModel(nn.Module):
         return Slots(self, links, places)
 
 
-def _as_before(modules, key, child):
-    return modules.get(key) is child and not child._forward_hooks and not child._forward_pre_hooks
+def _as_before(modules, key, child, signature):
+    return modules.get(key) is child and _signature(child) == signature
+
+
+def _signature(child):
+    """What of a submodule, besides the values of its parameters, would change what it computes if it was called."""
+    values = vars(child)
+    parameters = sum(x is not None for x in child._parameters.values())
+    settings = "forward" in values, values.get("eps"), values.get("max_norm")
+    return len(child._modules), parameters, _has_hooks(child), *settings
+
+
+def _has_hooks(child):
+    return bool(child._forward_hooks or child._forward_pre_hooks or child._backward_hooks or child._backward_pre_hooks)
 
 
 def _is_one(child, kind):

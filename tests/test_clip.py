@@ -146,3 +146,25 @@ def test_the_built_in_model_has_its_own_vocabulary():
     model, preprocess = clip.load("shapes", device="cpu")
     image, text = preprocess(Image.open("weights/example.png"))[None], model.tokenize(["a red heart", "a blue circle"])
     assert model(image, text)[0].argmax() == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and warns at every branch
+def test_pictures_can_be_traced_and_texts_cannot(pair, inputs, relative_error):
+    _, ours = pair
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode():
+            traced = torch.jit.trace(ours.visual, inputs[0], check_trace=False)  # it compares names of modules
+            assert relative_error(traced(2 * inputs[0]).detach(), ours.visual(2 * inputs[0]).detach()) < 1e-5
+            with pytest.raises(InputError, match="a trace would keep its values for ever"):
+                torch.jit.trace(ours, inputs)
+
+
+def test_weights_of_two_dtypes_compute_in_that_of_the_first(pair, inputs, official_model, relative_error):
+    """OpenAI's recipe for training in float16 halves some weights with `convert_weights`."""
+    _, ours = pair
+    with torch.no_grad():
+        expected = ours(*inputs)[0]
+        official_model.module.convert_weights(ours)
+        assert ours.transformer.resblocks[0].mlp.c_fc.weight.dtype == torch.float16
+        assert ours.ln_final.weight.dtype == torch.float32
+        assert relative_error(ours(inputs[0].to(ours.dtype), inputs[1])[0], expected) < 0.02

@@ -141,7 +141,7 @@ def _with_activation(config, activation):
         raise InputError(
             f"does not state its activation: put the model's config.json (transformers) or {open_clip.CONFIG} beside "
             f"it, or give activation='quick_gelu' (OpenAI's models, and OpenCLIP's with -quickgelu in their names) or "
-            f"'gelu' (OpenCLIP's others)"
+            f"activation='gelu' (OpenCLIP's others) to miniclip.load"
         )
     towers = {name: dataclasses.replace(tower, activation=activation) for name, tower in _transformers(config).items()}
     return dataclasses.replace(config, **towers)

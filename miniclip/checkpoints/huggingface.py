@@ -30,7 +30,9 @@ def load(directory, read_file, files=None):
     parts = [read_file(file, part=len(files) > 1)[0] for file in files]
     tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(HEAD)}
     flat = names.rename(family.prepare(with_tower(tensors, family.NAMES), source), family.NAMES)
-    config = family.fit(_with_weights(config, flat), flat, source)
+    config = _with_weights(config, flat)
+    flat = {name: x for name, x in flat.items() if name.partition(".")[0] not in _others(config)}
+    config = family.fit(config, flat, source)
     tokenizer = family.load_tokenizer(directory, config.text.vocab_size) if config.text else None
     return config, flat, tokenizer
 
@@ -47,6 +49,12 @@ def with_tower(tensors, table):
     found = {prefix: sum(prefix + name in known for name in tensors) for prefix in prefixes}
     prefix = max(found, key=found.__getitem__)
     return {prefix + name: x for name, x in tensors.items()} if found[prefix] else tensors
+
+
+def _others(config):
+    """The parts of a whole model that a configuration of one tower leaves out; transformers ignores their weights."""
+    absent = {name for name in ("visual", "text") if getattr(config, name) is None}
+    return absent | {config.scale} if absent else absent
 
 
 def _with_weights(config, flat):

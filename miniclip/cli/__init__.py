@@ -87,6 +87,7 @@ def _as_options(message, options):
 
     Advice about an argument that the command does not have is left out.
     """
+    message = message.removesuffix(" to miniclip.load")
     written = re.sub(
         r"\b([a-z]\w*)=(['\"]?)([\w./-]+)\2",
         lambda match: f"--{match[1].replace('_', '-')} {match[3]}" if hasattr(options, match[1]) else match[0],

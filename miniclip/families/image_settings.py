@@ -5,6 +5,12 @@ from miniclip.config import square as shortened
 from miniclip.errors import InputError
 
 
+def given(settings):
+    """The settings that say something: None is the default, but of a step, such as do_resize, it means no."""
+    said = {name: value for name, value in settings.items() if value is not None or name.startswith("do_")}
+    return {name: False if value is None else value for name, value in said.items()}
+
+
 def read(values, default_to_square=False):
     """{transformers' name: value}, complete -> PictureSettings. Raises InputError that names the bad setting.
 

@@ -46,7 +46,7 @@ class ImageProcessor:
 
     def __init__(self, **settings: Any):
         own = {name: value for name, value in self.family.PREPROCESSOR.items() if name not in NO_SETTINGS}
-        given = {name: value for name, value in settings.items() if name not in NO_SETTINGS and value is not None}
+        given = image_settings.given({name: x for name, x in settings.items() if name not in NO_SETTINGS})
         self.__dict__.update(copy.deepcopy({**own, **given}))
         read = self._read({})  # raises InputError for impossible values
         if self.do_resize:

@@ -212,6 +212,8 @@ class PreTrainedModel(Module):
         check_present(input_ids=input_ids)
         try:
             tokens = np.asarray(for_backend(input_ids, numpy_ops))
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError("input_ids has rows of different lengths: pad them to one length") from error
         lengths = None

@@ -31,14 +31,11 @@ def asarray(x, *, device=None, dtype=None):
 
 
 def to_numpy(x):
-    """`x` as an ndarray; bfloat16, which NumPy does not have, becomes float32.
-
-    Raises InputError in code that torch.jit traces or torch.onnx exports: it would keep these numbers for ever.
-    """
+    """`x` as an ndarray; bfloat16, which NumPy does not have, becomes float32. InputError in code that is traced."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         raise InputError(
-            "a model reads texts in NumPy, so that a trace or an export would keep this one for ever: trace its tower, "
-            "miniclip.towers.text.encode_text(ops, tokens, end, **parameters, config=...)"
+            "a tensor is read in NumPy, so that a trace would keep its values for ever, those of a text for example: "
+            "trace the text tower alone, miniclip.towers.text.encode_text(ops, tokens, end, **parameters, config=...)"
         )
     x = x.detach().cpu()
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()

@@ -34,9 +34,12 @@ def atomic(path):
     """Yield a temporary path beside `path`; rename it into place if all went well, else remove it.
 
     It is hidden and ends in ".incomplete": if this process is killed, anyone can see that it may be removed.
-    Readers see the old file or the new one, never half of one. Raises InputError if `path` cannot be written.
+    Readers see the old file or the new one, never half of one. A link is followed. Raises InputError if `path` cannot
+    be written, or is a device or a pipe.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: cannot be written: it is a device or a pipe, not a file")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete")
     try:
         temporary.touch(exist_ok=False)

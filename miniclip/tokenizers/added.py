@@ -98,14 +98,22 @@ class WithAddedTokens:
                 # Hugging Face's tokenizers would use the number of tokens, which another token can have already.
                 id = max(self.decoder, default=-1) + 1
             self.added[id], self.encoder[token.content] = token, id
-            self.decoder[id] = self.steps.normalize(token.content) if token.normalized else token.content
+            self.decoder[id] = self._cleaned(token.content) if token.normalized else token.content
             self.special |= {token.content} if token.special else set()
             count += 1
-        wanted = {id: token for id, token in self.added.items() if str(token) not in self.steps.found_as_words}
+        # Tokens that are words are found as such, unless others could cut them.
+        others = any(str(token) not in self.steps.found_as_words for token in self.added.values())
+        wanted = dict(self.added) if others else {}
         self._raw = _Finder({str(token): id for id, token in wanted.items() if not token.normalized}, wanted)
-        clean = {self.steps.normalize(str(token)): id for id, token in wanted.items() if token.normalized}
+        clean = {self._cleaned(str(token)): id for id, token in wanted.items() if token.normalized}
         self._clean = _Finder(clean, wanted)
         return count
+
+    def _cleaned(self, content):
+        """A token as it is in cleaned texts, with the spaces at its ends."""
+        clean = self.steps.normalize(content)
+        before = " " if content[:1].isspace() and not clean[:1].isspace() else ""
+        return before + clean + (" " if content[-1:].isspace() and not clean[-1:].isspace() else "")
 
     @property
     def changes_ids(self) -> bool:

@@ -220,5 +220,14 @@ def test_impossible_settings_are_named_in_every_way(kind):
         kind()(pictures(), image_mean=[0.5, 0.5], image_std=[1, 1])
     with pytest.raises(AttributeError, match="has no nonsense, only size, crop_size"):
         _ = kind().nonsense
-    with pytest.raises(InputError, match="token and revision are not taken here"):
-        kind.from_pretrained("shapes", revision="v2")
+    with pytest.raises(InputError, match="token is a str: set the environment variable HF_TOKEN"):
+        kind.from_pretrained("shapes", token="hf_1")
+
+
+@pytest.mark.parametrize("kind", [hf.CLIPImageProcessor, hf.EfficientNetImageProcessor])
+@pytest.mark.parametrize("step", ["do_resize", "do_center_crop", "do_rescale", "do_normalize"])
+def test_a_step_that_is_none_is_left_out(kind, step):
+    theirs = getattr(transformers, f"{kind.__name__}Pil")(**{step: None})
+    expected = theirs(pictures()[:1], return_tensors="np")["pixel_values"]
+    found = kind(**{step: None})(pictures()[:1], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5)

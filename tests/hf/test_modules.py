@@ -191,9 +191,22 @@ def test_modules_that_would_not_be_called_are_refused(ours, inputs):
         "visual_projection is now a Identity, which miniclip does not call": lambda m: setattr(
             m, "visual_projection", nn.Identity()
         ),
-        "text_model.encoder.layers.1 has a forward hook": lambda m: m.text_model.encoder.layers[
-            1
-        ].register_forward_hook(print),
+        "text_model.encoder.layers.1 has a hook": lambda m: m.text_model.encoder.layers[1].register_forward_hook(print),
+        "vision_model.encoder.layers.0 has a hook": lambda m: m.vision_model.encoder.layers[
+            0
+        ].register_full_backward_hook(print),
+        "mlp.fc1 has another .* forward": lambda m: setattr(
+            m.text_model.encoder.layers[0].mlp.fc1, "forward", torch.relu
+        ),
+        "vision_model.encoder.layers has another submodule": lambda m: m.vision_model.encoder.layers.append(
+            copy.deepcopy(m.vision_model.encoder.layers[0])
+        ),
+        "visual_projection has another .* parameter": lambda m: setattr(
+            m.visual_projection, "bias", nn.Parameter(torch.ones(24))
+        ),
+        "post_layernorm has another .* setting": lambda m: setattr(m.vision_model.post_layernorm, "eps", 0.5),
+        "mlp has another submodule": lambda m: setattr(m.text_model.encoder.layers[0].mlp, "act", nn.ReLU()),
+        "mlp.fc1 has another .* parameter": lambda m: setattr(m.text_model.encoder.layers[0].mlp.fc1, "bias", None),
     }
     for message, change in changes.items():
         model = copy.deepcopy(ours)
@@ -203,6 +216,49 @@ def test_modules_that_would_not_be_called_are_refused(ours, inputs):
             model(**inputs)
     with pytest.raises(InputError, match="only keeps parameters"):
         ours.text_model.encoder(inputs["input_ids"])
+
+
+def _share(model):
+    model.share_memory()
+    return model.parameters()
+
+
+def _flat(model):
+    """All parameters become views of one vector."""
+    parameters = list(model.parameters())
+    vector = torch.cat([p.detach().flatten() for p in parameters])
+    for p, part in zip(parameters, vector.split([p.numel() for p in parameters])):
+        p.data = part.view_as(p)
+    return [vector]
+
+
+def _tie(model):
+    layers = model.text_model.encoder.layers
+    layers[1].self_attn.q_proj.weight = layers[0].self_attn.k_proj.weight
+    return [layers[0].self_attn.k_proj.weight]
+
+
+@pytest.mark.parametrize("change", [nn.Module.parameters, _share, _flat, _tie])
+def test_what_is_written_to_data_is_seen(clip, inputs, change):
+    """It counts in no version, so nothing may be kept that is not the parameters' own memory."""
+    models = hf.CLIPModel.from_pretrained(clip), transformers.CLIPModel.from_pretrained(clip).eval()
+    with torch.no_grad():
+        for model in models:
+            changed = change(model)
+            logits(model, inputs)
+            for x in changed:
+                x.data.mul_(1.1)
+        torch.testing.assert_close(*(logits(model, inputs) for model in models), rtol=1e-4, atol=1e-5)
+
+
+def test_projections_of_another_width(clip, inputs):
+    models = hf.CLIPModel.from_pretrained(clip), transformers.CLIPModel.from_pretrained(clip).eval()
+    for model in models:
+        torch.manual_seed(0)
+        for name in ("visual_projection", "text_projection"):
+            old = getattr(model, name)
+            setattr(model, name, nn.Linear(old.in_features, 12, bias=False))
+    torch.testing.assert_close(*(logits(model, inputs) for model in models), rtol=1e-4, atol=1e-5)
 
 
 def test_parts_that_compute_are_called_as_in_transformers(clip, inputs):

@@ -133,7 +133,7 @@ def _fits(inner, outer):
 
 def read_pictures(settings):
     """The settings of an EfficientNetImageProcessor -> PictureSettings."""
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = image_settings.given(settings)
     return image_settings.read({**PREPROCESSOR, **given}, default_to_square=True)
 
 

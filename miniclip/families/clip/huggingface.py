@@ -87,7 +87,7 @@ def _vision(source, settings):
 
 def read_pictures(settings):
     """The settings of a CLIPImageProcessor -> PictureSettings."""
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = image_settings.given(settings)
     return image_settings.read({**PREPROCESSOR, **given})
 
 
