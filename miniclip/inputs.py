@@ -47,7 +47,7 @@ def tokens(ops: ModuleType, tokens: Any, config: Any) -> np.ndarray:
     if x.ndim != 2 or not 1 <= x.shape[1] <= config.context_length:
         raise InputError(
             f"tokens are {x.shape}, expected (B, T) with 1 <= T <= {config.context_length}: "
-            f"use the model's own tokenize, with its context length"
+            f"tokenize texts to the model's own context length, and cut longer ones"
         )
     if len(x) and not 0 <= x.min() <= x.max() < config.vocab_size:
         raise InputError(

@@ -62,7 +62,7 @@ def convert(
     return lacking
 
 
-FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
 
 
 def _check_destination(path, to, overwrite):

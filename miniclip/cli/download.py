@@ -2,6 +2,7 @@
 
 from miniclip import api, weights
 from miniclip.fetch import hub, vocabulary
+from miniclip.runtime import caches
 
 
 def add_arguments(command):
@@ -21,7 +22,10 @@ def download(options):
     everything = [*api.available_models(), "vocabulary"]
     for name in [name for given in options.names for name in (everything if given == "all" else [given])]:
         if name == "vocabulary":
-            path = (None if options.root else vocabulary.find()) or vocabulary.fetch(options.root)
+            found = None if options.root else vocabulary.find()
+            # fetching checks the one in our cache
+            elsewhere = found and found.parent != caches.cache_directory()
+            path = found if elsewhere else vocabulary.fetch(options.root)
         elif name in test_files:
             path = hub.file(test_files[name], options.root)
         elif name in api.available_models():

@@ -37,10 +37,12 @@ def train(options):
     if options.steps is not None:
         recipe = dataclasses.replace(recipe, steps=options.steps)
     state = loop.state_of(options.out)
+    if options.resume and not state.exists():
+        raise InputError(f"{state}: there is no unfinished training to resume: leave out --resume")
     try:
         loop.train_shapes(options.out, recipe, resume=options.resume)
     except KeyboardInterrupt:
-        kept = f"the last few seconds are lost, the rest is in {state}: add --resume to continue"
+        kept = f"what it has learned is in {state}: add --resume to continue"
         print(f"miniclip: stopped; {kept if state.exists() else 'nothing is kept yet'}", file=sys.stderr)
         raise
     print(f"written to {options.out}\n")

@@ -7,13 +7,13 @@ import os
 import re
 from pathlib import Path
 
+from miniclip.checkpoints.convert import FILES
 from miniclip.errors import InputError
 from miniclip.fetch.repository import find_snapshot, snapshot
 from miniclip.runtime import caches
 from miniclip.weights import DIRECTORY, manifest
 
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
-FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
 
 
 def find(

@@ -9,7 +9,8 @@ GPU that it supports, else torch, and numpy if torch is not installed. Differenc
 
 - `get_text_features` and `get_image_features` return the features, as in transformers up to version 4; with
   return_dict=True an output with the features in `pooler_output`
-- submodules only keep parameters: hooks on them, or other modules instead of them, are errors
+- towers, projections, layer norms and embeddings can be called, other submodules only keep parameters; a change that
+  the towers would not see (a hook, another module, a new parameter) is an error
 - there is no dropout, and BatchNorms keep their statistics, also in training
 - CLIP's tokens and crops are equal to OpenAI's, bit for bit: transformers' tokens differ for rare texts, its crops by a
   pixel

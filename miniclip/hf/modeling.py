@@ -59,7 +59,8 @@ class PreTrainedModel(Module):
     ):
         super().__init__()
         if not isinstance(config, self.config_class):
-            raise InputError(f"{type(self).__name__} takes a {self.config_class.__name__}, not {config!r}")
+            kind = f"{type(config).__module__.partition('.')[0]}'s {type(config).__name__}"
+            raise InputError(f"{type(self).__name__} takes a {self.config_class.__name__} of miniclip.hf, not {kind}")
         self.config = config
         self.name_or_path = getattr(config, "name_or_path", "")
         self._hold(
@@ -242,6 +243,9 @@ class PreTrainedModel(Module):
         """The options of a call; those that are None have the value of the configuration, or of a tower's."""
         towers = (getattr(self.config, f"{name}_config", None) for name in ("text", "vision"))
         configs, chosen = [self.config, *filter(None, towers)], dict(options)
+        unknown = options.keys() - {"output_hidden_states", "output_attentions", "return_dict"}
+        if unknown:
+            raise InputError(f"this call of {type(self).__name__} takes no {', '.join(sorted(unknown))}: leave it out")
         for name in ("output_hidden_states", "output_attentions"):
             if options.get(name) is None:
                 chosen[name] = any(getattr(config, name) for config in configs)

@@ -18,6 +18,8 @@ from miniclip.tokenizers.wordpiece import WordPiece
 
 __all__ = ["CALL_OPTIONS", "BertTokenizer", "BertTokenizerFast", "CLIPTokenizer", "CLIPTokenizerFast"]
 
+OFFICIAL_LENGTH = 77  # tokens of a text, in all of OpenAI's models
+
 
 class CLIPTokenizer(PreTrainedTokenizer):
     """transformers' CLIPTokenizer with OpenAI's tokens.
@@ -44,8 +46,11 @@ class CLIPTokenizer(PreTrainedTokenizer):
         **settings: Any,
     ):
         vocab, merges = (a if a is not None else b for a, b in ((vocab, vocab_file), (merges, merges_file)))
-        if tokenizer is None:
-            tokenizer = self._default() if merges is None else clip_files.from_merges(merges)
+        if tokenizer is None and merges is None:
+            tokenizer = self._default()
+            settings = {"model_max_length": OFFICIAL_LENGTH, **settings}
+        elif tokenizer is None:
+            tokenizer = clip_files.from_merges(merges)
         if vocab is not None:
             tokenizer = clip_files.from_vocabulary(vocab, tokenizer, settings)
         super().__init__(tokenizer, **settings)

@@ -77,7 +77,10 @@ class TokenizerFiles:
             tokenizer = tokenizer or cls._default()
             read = {"model_max_length": config.text and config.text.context_length}
         if not isinstance(tokenizer, cls.kinds):
-            raise InputError(f"{path}: has no vocabulary for a {cls.__name__}")
+            raise InputError(
+                f"{path}: has no vocabulary for a {cls.__name__}: put its files there (vocab.json and merges.txt, or "
+                f"vocab.txt), or make the tokenizer from them; CLIPTokenizer() has the official vocabulary"
+            )
         known = {name: x for name, x in {**read, **options}.items() if name in SETTINGS | IDLE}
         try:
             found: Any = cls(tokenizer=tokenizer, **{"name_or_path": str(name), **known})  # type: ignore[call-arg]

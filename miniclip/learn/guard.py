@@ -1,7 +1,7 @@
 """Runs a command within limits, and ends all that it has started (`python -m miniclip.learn.guard LIMITS COMMAND...`).
 
 The limits are a JSON object: seconds, memory (bytes of one process, and of all together), file and disk (bytes of a
-file, and of the working directory), processes, and parent, whose end is the end of it all. The last line on stdout says
+file, and of the working directory), processes, and parent: if it ends, everything ends. The last line on stdout says
 how it ended: {"ended": why, "outside": whether something else than the command and the guard ended it}.
 
 On Linux, processes that began a session of their own are found too: the guard is the parent of all orphans among its

@@ -87,7 +87,7 @@ class Student:
     def load(self):
         """Wait until the function is loaded; returns why that cannot be, None if it could."""
         why = self._hear().get("loaded", NO_ANSWER)
-        return why if why is None else str(why)
+        return why if why is None else _printable(str(why))
 
     def __call__(self, *arguments, **options):
         """What the function gives. What it writes to its arguments is written to ours, a trace gets its calls.
@@ -102,7 +102,7 @@ class Student:
         answer = self._hear()
         try:
             if "raised" in answer:
-                value = type(answer["raised"], (Raised,), {})(str(answer["said"]))
+                value = type(answer["raised"], (Raised,), {})(_printable(str(answer["said"])))
             else:
                 for i, array in answer["changed"]:
                     given[i][...] = wire.unpack(array)
@@ -119,7 +119,7 @@ class Student:
     def printed(self):
         """The last lines that it printed."""
         lines = self._tail.decode(errors="replace").splitlines()
-        return "\n".join(["..."] * (len(lines) > PRINTED[0]) + lines[-PRINTED[0] :])
+        return "\n".join(["..."] * (len(lines) > PRINTED[0]) + list(map(_printable, lines[-PRINTED[0] :])))
 
     def _tell(self, message):
         with contextlib.suppress(OSError):  # it has ended: its guard's last message says why
@@ -153,11 +153,16 @@ class Student:
                 self._tail = (self._tail + chunk)[-PRINTED[1] :]
 
     def _stop(self):
-        """End the guard and the student's process, however they are."""
+        """End the guard and the student's process, whatever they do."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL) if hasattr(os, "killpg") else self._process.kill()
         self._process.wait()
         self._answers.put(b'{"ended": "was still running after %d seconds", "outside": false}' % self.limits["seconds"])
+
+
+def _printable(line):
+    """A line without what would move a terminal's cursor or set its title."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
 
 
 def _environment(directory):

@@ -62,6 +62,7 @@ def as_csv(exercises, rows):
     for name, results in rows:
         points = [result.points(exercise) for exercise, result in zip(exercises, results)]
         said = [text for result in results for text in (_said(result), result.sha256 or "")]
+        name = f"'{name}" if name[:1] in "=+-@" else name  # a spreadsheet would compute it
         table.writerow([name, *points, sum(points), sum(exercise.points for exercise in exercises), *said])
     return text.getvalue()
 

@@ -4,9 +4,11 @@ Builds on `torch_ops` for gradients, and on `train.shapes` for pictures and capt
 i depends on (seed, i) only, so a run that was stopped and resumed gives the same model as one without a stop.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +97,9 @@ def sine_cosine(grid, width):
 def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=20):
     """Train the built-in model, write it to `path` (float16, with its vocabulary), return it as a CLIP on torch.
 
-    Every `state_every` steps the whole state is written to `path` + ".state"; `resume` continues from it. Raises
-    InputError if `path` cannot be written, if there is a state without `resume`, and for `resume` without a state.
+    Every `state_every` steps, and after Ctrl-C, the whole state is written to `path` + ".state"; `resume` continues
+    from it. Raises KeyboardInterrupt after Ctrl-C, and InputError if `path` cannot be written, if there is a state
+    without `resume`, and for `resume` without a state.
     """
     path, state = Path(path), state_of(path)
     if not path.parent.is_dir() or path.is_dir():
@@ -117,16 +120,39 @@ def train_shapes(path, recipe=Recipe(), *, resume=False, state_every=20):
     def batch(step):
         return shapes.batch(recipe.seed, step, config.visual.image_size)
 
-    with tqdm(total=recipe.steps, initial=done, unit="step", dynamic_ncols=True, mininterval=1) as progress:
+    progress = tqdm(total=recipe.steps, initial=done, unit="step", dynamic_ncols=True, mininterval=1)
+    with progress, _after_the_step() as interrupted:
         for step, loss in fit(model, batch, recipe, optimizers=optimizers, done=done):
             progress.update()
             if (step + 1) % 10 == 0:
                 progress.set_postfix(loss=f"{loss:.3f}")
-            if (step + 1) % state_every == 0:
+            if (step + 1) % state_every == 0 or interrupted:
                 _save_state(state, recipe, step + 1, flat, optimizers)
+            if interrupted:
+                raise KeyboardInterrupt
     checkpoints.save(path, config, params.tree_map(ops.to_numpy, model.params), tokenizer=tokenizer, dtype="float16")
     state.unlink(missing_ok=True)
     return model
+
+
+@contextlib.contextmanager
+def _after_the_step():
+    """Yield a list that Ctrl-C fills, instead of ending a step in its middle; the second Ctrl-C ends it at once."""
+    interrupted: list[int] = []
+
+    def note(number, _):
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread, which alone gets signals
+        yield interrupted
+        return
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def fit(model, batch, recipe, *, optimizers=None, done=0):

@@ -276,7 +276,7 @@ def bad_files(tmp_path):
         (["classify", "good.png", "--labels", "red " * 40, "blue"], "text 0 has 42 tokens"),
         (["classify", "good.png", *LABELS, "--template", "a photo"], "the template 'a photo' has no {}"),
         (["info", "empty"], "empty: has neither transformers' config.json"),
-        (["train", "shapes", "--out", "m", "--resume"], "m.state: cannot be read"),
+        (["train", "shapes", "--out", "m", "--resume"], "m.state: there is no unfinished training to resume"),
         (["train", "shapes", "--out", "no/m"], "no/m: cannot be written"),
         (["train", "shapes", "--out", "empty"], "empty: cannot be written"),
         (["train", "shapes", "--out", "good.png"], "good.png: exists already: pass --force"),

@@ -2,6 +2,8 @@
 
 # ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
+import sys
+
 import pytest
 from hub_server import COMMIT, HF, RIGHT, VOCABULARY, home, manifest, publish, put, server  # noqa: F401
 from scripted_server import files_in
@@ -35,6 +37,7 @@ def test_download_all(home, server, manifest, capsys, monkeypatch):
 
 def test_download_fails_with_one_line(home, capsys, monkeypatch):
     monkeypatch.setenv("MINICLIP_OFFLINE", "1")
+    monkeypatch.setitem(sys.modules, "clip", None)  # the vocabulary is in no installed package
     for name in ("vocabulary", "CLIP.png", "RN50", "owner/name", "nothing at all"):
         assert cli.main(["download", name]) == 1
         out, err = capsys.readouterr()

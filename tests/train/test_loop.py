@@ -1,5 +1,7 @@
 """Training: a run can be stopped and resumed, and a model learns."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -70,20 +72,29 @@ def stop_at(step, monkeypatch):
     monkeypatch.setattr(loop.train_shapes, "__kwdefaults__", {"resume": False, "state_every": 2})
 
 
-@pytest.mark.parametrize(("step", "kept"), [(1, "nothing is kept yet"), (3, "add --resume to continue")])
-def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch, capsys, step, kept):
-    out = tmp_path / "m.safetensors"
-    stop_at(step, monkeypatch)
-    assert main(["train", "shapes", "--out", str(out), "--steps", "4"]) == 130
-    assert f"miniclip: stopped; {'' if step == 1 else 'the last few seconds are lost'}" in (
-        err := capsys.readouterr().err
-    )
-    assert kept in err
-    assert loop.state_of(out).exists() == (step == 3) and not out.exists()
+def test_ctrl_c_keeps_everything_learned_so_far(tmp_path, monkeypatch, capsys):
+    out, real = tmp_path / "m.safetensors", shapes.batch
+    monkeypatch.setattr(evaluation, "evaluate", lambda *loaded: {})
+    interrupts = iter([False, True, False, False])  # in the second of four steps
+
+    def batch(*arguments):
+        if next(interrupts):
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(shapes, "batch", batch)
+    command = ["train", "shapes", "--out", str(out), "--steps", "4"]
+    assert main(command) == 130 and not out.exists()
+    assert f"stopped; what it has learned is in {loop.state_of(out)}: add --resume" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    monkeypatch.setattr(shapes, "batch", real)
+    loop.train_shapes(tmp_path / "whole.safetensors", loop.Recipe(steps=4))
+    assert same_files(out, tmp_path / "whole.safetensors")
 
 
-def test_the_state_is_written_every_few_seconds():
-    assert loop.train_shapes.__kwdefaults__["state_every"] <= 20  # 3800 steps take 12 minutes: 4 seconds
+def test_nothing_to_resume_is_said(tmp_path, capsys):
+    assert main(["train", "shapes", "--out", str(tmp_path / "m.safetensors"), "--resume"]) == 1
+    assert "there is no unfinished training to resume: leave out --resume" in capsys.readouterr().err
 
 
 def test_a_finished_file_is_written_over_only_if_asked(tmp_path, capsys, monkeypatch):
