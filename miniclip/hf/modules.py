@@ -14,7 +14,9 @@ import numpy as np
 from miniclip import families, ops, params
 from miniclip.errors import InputError
 from miniclip.families import batch_norm, names
+from miniclip.hf.outputs import for_backend
 from miniclip.model import CLIP
+from miniclip.ops import numpy_ops
 
 if TYPE_CHECKING:
     from miniclip.torch_modules import TorchModel
@@ -95,7 +97,7 @@ class Module(TorchModel):
         """Replace the parameters, as in torch. On other backends raises InputError, and `assign` changes nothing."""
         if self._arrays is None:
             return super().load_state_dict(state_dict, strict, assign)
-        old, new = self.state_dict(), {name: np.asarray(numpy_ops_of(x)) for name, x in state_dict.items()}
+        old, new = self.state_dict(), {name: np.asarray(for_backend(x, numpy_ops)) for name, x in state_dict.items()}
         result = LoadedKeys([name for name in old if name not in new], [name for name in new if name not in old])
         wrong = [name for name in old if name in new and old[name].shape != new[name].shape]
         if wrong or (strict and any(result)):
@@ -194,19 +196,25 @@ class Module(TorchModel):
         # On arrays, parts are names for them.
         if name in self._parts():
             return self._part(name)
+        if name not in (parts := self._attributes()):
+            _missing(self, name)
+        return parts[name]
+
+    def _attributes(self):
+        """On arrays: {the name of a part: its array, or a namespace of arrays}."""
         if "_spaces" not in self.__dict__:
             self.__dict__["_spaces"] = _spaces(params.unflatten(self.state_dict()))
-        if name not in vars(self.__dict__["_spaces"]):
-            _missing(self, name)
-        return getattr(self.__dict__["_spaces"], name)
+        return vars(self.__dict__["_spaces"])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get("_arrays") is not None and name in self._attributes():
+            raise InputError(READ_ONLY)
+        super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         base = super().__getstate__() if TorchModel.__base__ is not object else dict(self.__dict__)
         state = {name: x for name, x in base.items() if name not in ("_resized", "_spaces")}
-        return {**state, "_arrays": _packed(self._arrays)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({**state, "_arrays": _unpacked(state["_arrays"])})
+        return state
 
 
 def _missing(module, name):
@@ -217,37 +225,25 @@ def _cuda(device):
     return "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
 
 
-def numpy_ops_of(x: Any) -> Any:
-    """A tensor as an ndarray; anything else stays as it is."""
-    if type(x).__module__.partition(".")[0] == "torch":
-        from miniclip.ops import torch_ops
+READ_ONLY = "on this backend the parameters cannot be set: use load_state_dict, or backend='torch'"
 
-        return torch_ops.to_numpy(x)
-    return x
+
+class _Namespace(SimpleNamespace):
+    """Parts of a model as attributes, to be read."""
+
+    def __setattr__(self, name, value):
+        raise InputError(READ_ONLY)
 
 
 def _spaces(tree):
-    """A parameter tree whose branches have attributes instead of keys."""
+    """A parameter tree whose branches have attributes instead of keys; its arrays cannot be written to."""
     if isinstance(tree, dict):
-        return SimpleNamespace(**{name: _spaces(branch) for name, branch in tree.items()})
-    return [_spaces(branch) for branch in tree] if isinstance(tree, list) else tree
-
-
-def _packed(model):
-    """A model as what can be pickled and copied: its ops module cannot be."""
-    if model is None:
-        return None
-    tree = params.tree_map(model.ops.to_numpy, model.params)
-    # A jax Device is of this process, so that another one chooses again.
-    options = {"dtype": model.dtype, "batch_invariant": model.batch_invariant}
-    return type(model), model.config, tree, model.backend, {**options, "tokenizer": _tokenizer(model)}
-
-
-def _unpacked(packed):
-    if packed is None:
-        return None
-    kind, config, tree, backend, options = packed
-    return kind(config, tree, ops.select(backend), **options)
+        return _Namespace(**{name: _spaces(branch) for name, branch in tree.items()})
+    if isinstance(tree, list):
+        return [_spaces(branch) for branch in tree]
+    view = tree.view()
+    view.flags.writeable = False
+    return view
 
 
 def _tokenizer(model):

@@ -354,3 +354,18 @@ def test_align_on_numpy_loads_states_with_batch_norms():
     inputs = batch(theirs.config)
     torch.testing.assert_close(ours(**inputs).logits_per_image, logits(theirs, inputs), rtol=1e-3, atol=1e-3)
     assert ours.num_parameters() == theirs.num_parameters()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_parameters_of_arrays_are_read_and_not_set(clip, backend):
+    """Setting them would change nothing that is computed."""
+    ours = hf.CLIPModel.from_pretrained(clip, backend=backend)
+    changes = [
+        lambda: setattr(ours, "logit_scale", np.float32(0)),
+        lambda: setattr(ours.text_projection, "weight", np.zeros((24, 48))),
+        lambda: ours.text_projection.weight.__imul__(0),
+    ]
+    for change in changes:
+        with pytest.raises(ValueError, match=r"cannot be set: use load_state_dict|read-only"):
+            change()
+    ours.note = "anything else can be set"
