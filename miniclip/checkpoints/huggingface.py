@@ -28,7 +28,9 @@ def load(directory, read_file, files=None):
     family = MODEL_TYPES[source["model_type"]]
     files = files or _weight_files(directory)
     parts = [read_file(file, part=len(files) > 1)[0] for file in files]
-    tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(HEAD)}
+    classifies = any("ForImageClassification" in kind for kind in source.get("architectures") or [])
+    head = HEAD if classifies else ()
+    tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(head)}
     flat = names.rename(family.prepare(with_tower(tensors, family.NAMES), source), family.NAMES)
     config = _with_weights(config, flat)
     flat = {name: x for name, x in flat.items() if name.partition(".")[0] not in _others(config)}

@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 from miniclip.checkpoints import huggingface, open_clip
 from miniclip.errors import InputError
+from miniclip.families import tokenizer_settings
 from miniclip.runtime import caches
 from miniclip.runtime.files import write_atomically, write_json
 
 VOCABULARIES = ("merges.txt", "vocab.txt", "tokenizer.json")
 # Fetched besides weights and configuration, in this order.
-TOKENIZERS = ("vocab.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-COMPANIONS = (*VOCABULARIES, *TOKENIZERS, *huggingface.PREPROCESSORS, huggingface.ADAPTER)
+_OTHERS = ("vocab.json", *tokenizer_settings.FILES, *huggingface.PREPROCESSORS, huggingface.ADAPTER)
+COMPANIONS = tuple(dict.fromkeys((*VOCABULARIES, *_OTHERS)))
 
 
 def snapshot(repo_id, root=None, *, weights=True, local_files_only=False, subfolder=None, revision=None):
