@@ -155,7 +155,7 @@ def load(model, *, dtype):
         pass  # `first_picture` checks the answers of a loaded model
 
     builders = {
-        OURS: lambda: lambda: api.load(model.path, "numpy"),
+        OURS: lambda: lambda: api.load(model.path, "numpy", mmap=True),  # as transformers does
         TRANSFORMERS: lambda: lambda: _transformers(model, dtype),
     }
     size = sum(path.stat().st_size for path in model.path.glob("*.safetensors"))
@@ -180,12 +180,12 @@ MEMORY = """
 import re, sys, miniclip
 peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 before = peak()
-model = miniclip.load(sys.argv[1], backend="numpy")
+model = miniclip.load(sys.argv[1], backend="numpy", mmap=True)
 print(peak() - before)
 """
 FIRST_PICTURE = """
 import sys, miniclip, numpy
-model, _ = miniclip.load(sys.argv[1], backend="numpy")
+model, _ = miniclip.load(sys.argv[1], backend="numpy", mmap=True)
 print(model.encode_image(numpy.load(sys.argv[2])).tolist())
 """
 THEIR_FIRST_PICTURE = """

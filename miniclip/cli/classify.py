@@ -41,7 +41,7 @@ def classify(options):
             "no PICTURE is given. --labels takes all words that follow it: write the pictures before --labels"
         )
     how = {"backend": options.backend, "activation": options.activation, "exif": options.exif}
-    model, preprocess = api.load(options.model, **how)
+    model, preprocess = api.load(options.model, mmap=True, **how)  # this process ends before a file could change
     if preprocess is None:
         raise InputError(f"{options.model} has no image tower: choose a model that has one")
     if model.config.text and model.tokenizer is None:
