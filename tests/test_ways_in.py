@@ -106,7 +106,7 @@ def test_transformers_examples_run_with_another_import(family, tmp_path, relativ
     assert type(ours["model"]) is not type(theirs["model"])
     for name in ("probs", "logits_per_image"):
         assert isinstance(ours[name], torch.Tensor) and ours[name].shape == (1, 2)
-        assert relative_error(ours[name], theirs[name].detach()) < 1e-5
+        assert relative_error(ours[name].detach(), theirs[name].detach()) < 1e-5
 
 
 def save_clip(directory):

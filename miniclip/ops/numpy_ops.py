@@ -13,8 +13,7 @@ import math
 
 import numpy as np
 
-from miniclip.ops import numpy_activations
-from miniclip.ops.numpy_activations import gelu, gelu_tanh, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
+from miniclip.ops.numpy_activations import ACTIVATIONS, gelu, gelu_tanh, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
 from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.runtime.chunks import in_chunks
 
@@ -111,7 +110,7 @@ def quick_gelu(x):
     return gate
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, **numpy_activations.ACTIVATIONS}
+ACTIVATIONS["quick_gelu"] = quick_gelu  # in the table of the others, where convolutions find it too
 
 
 # ---------------------------------------------------------------------------- parts of a transformer

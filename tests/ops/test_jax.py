@@ -223,15 +223,15 @@ def test_sixteen_bits_are_at_most_twice_as_far_off_as_torchs(dtype, relative_err
         }
         assert errors["jax"] < 2 * errors["torch"], encode
     ours, _ = models["jax"]
-    assert {str(x.dtype) for x in params.flatten(ours.params).values()} == {dtype}
+    assert {str(x.dtype) for x in params.flatten(ours.params).values() if x.ndim} == {dtype}
     logits, _ = ours(images, tokens)
-    assert logits.dtype == dtype and logits.argmax() == 0
+    assert logits.dtype == ours.logit_scale.dtype == "float32" and logits.argmax() == 0
 
 
 @pytest.mark.parametrize("dtype", [jax.numpy.bfloat16, np.float16, torch.float16, jax.numpy.dtype("bfloat16")])
 def test_types_may_be_any_librarys(dtype):
     model, _ = miniclip.load(backend="jax", dtype=dtype)
-    assert model.dtype in str(dtype) and model.logit_scale.dtype == model.dtype
+    assert model.dtype in str(dtype) and model.params["text"]["embed"]["table"].dtype == model.dtype
 
 
 def test_float64_is_refused():

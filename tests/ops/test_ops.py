@@ -289,13 +289,13 @@ def test_the_cosines_of_long_short_and_zero_features_are_right(ops):
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     units = np.divide(wide, norms, where=norms > 0, out=np.zeros_like(wide))
     close(run(ops, "l2_normalize", features), units, 1e-6)
-    close(run(ops, "similarity", features, features, np.float32(1)), math.e * units @ units.T)
+    close(run(ops, "similarity", features, features, np.asarray(1, np.float32)), math.e * units @ units.T)
 
 
 @each_backend
 def test_a_feature_that_is_not_a_number_spoils_no_other(ops):
     features = np.float32([[1, 2], [math.nan, 1], [3, 4]])
-    logits = run(ops, "similarity", features, features, np.float32(0))
+    logits = run(ops, "similarity", features, features, np.asarray(0, np.float32))
     np.testing.assert_array_equal(np.isnan(logits), [[False, True, False], [True] * 3, [False, True, False]])
 
 
