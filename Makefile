@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
 
-# Takes 20 to 40 minutes on two cores, and less than 4 GB of memory. A dot is a test; the end says which were skipped, and why.
+# Takes 15 to 20 minutes on two cores, and less than 4 GB of memory. A dot is a test; the end says which were skipped, and why.
 test: .venv/test
 	$(BIN)/python -m pytest -rs
 
