@@ -62,7 +62,7 @@ gpu:
 	timeout 170 $(PYTHON) -m pytest -W default -q -p no:cacheprovider \
 		tests/kernels/test_kernels.py tests/kernels/test_attention.py tests/kernels/test_first_steps.py \
 		tests/kernels/test_memory.py tests/kernels/test_graphs.py tests/ops/test_ops.py \
-		tests/ops/test_ops_convolutions.py tests/ops/test_backends.py || failed=1; \
+		tests/ops/test_shared_space.py tests/ops/test_ops_convolutions.py tests/ops/test_backends.py || failed=1; \
 	timeout 140 $(PYTHON) -m miniclip bench kernels --seconds 100 || failed=1; \
 	timeout 150 $(PYTHON) -m miniclip bench models --seconds 90 || failed=1; \
 	timeout 20 $(PYTHON) -m miniclip bench report --write || failed=1; \

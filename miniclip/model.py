@@ -107,12 +107,12 @@ class CLIP:
     def logits(self, image_features: Array, text_features: Array) -> Array:
         """exp(logit_scale) · cosines: features (B, E) and (N, E), normalised or not -> (B, N), float32 at least.
 
-        Features of any finite length have the right cosines; a feature of zeros has the cosine 0 with every other.
+        Features of lengths from 1e-37 to 1e38 have the right cosines; a feature of zeros has the cosine 0 with all.
         """
-        image_features, text_features, scale = self._wide(image_features, text_features, self.logit_scale)
+        image_features, text_features, scale = self._in_logits_dtype(image_features, text_features, self.logit_scale)
         return self.ops.similarity(image_features, text_features, scale)
 
-    def _wide(self, image_features, text_features, scale):
+    def _in_logits_dtype(self, image_features, text_features, scale):
         """The same three in the dtype of logits; InputError if the features are not (B, E) and (N, E)."""
         options = {"device": self.device, "dtype": WIDE.get(self.dtype, self.dtype)}
         read: Any = partial(inputs.features, self.ops, embed_dim=self.config.embed_dim, **options)

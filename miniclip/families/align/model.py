@@ -55,7 +55,9 @@ class ALIGN(CLIP):
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
         """Cosines / temperature: features (B, E) and (N, E), normalised or not -> (B, N), float32 at least."""
-        image_features, text_features, temperature = self._wide(image_features, text_features, self.temperature)
+        image_features, text_features, temperature = self._in_logits_dtype(
+            image_features, text_features, self.temperature
+        )
         image_features, text_features = map(self.ops.l2_normalize, (image_features, text_features))
         return self.ops.linear(image_features, text_features) / temperature
 
