@@ -44,6 +44,7 @@ class Compiled:
     shared     bytes of shared memory of a program
     warps      of 32 threads, in a program
     matrix     {instruction of the matrix units: how often it is in the code}
+    files      {".ptx", ".cubin", ".json", ...: the path of what Triton made}
     """
 
     name: str
@@ -53,6 +54,7 @@ class Compiled:
     shared: int
     warps: int
     matrix: dict
+    files: dict
 
     @property
     def programs_per_processor(self):
@@ -119,6 +121,7 @@ def _read(files, capability):
         shared=metadata["shared"],
         warps=metadata["num_warps"],
         matrix=dict(collections.Counter(re.findall(MATRIX, files[".ptx"].read_text()))),
+        files={suffix: str(path) for suffix, path in files.items()},
     )
 
 
