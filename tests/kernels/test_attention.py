@@ -77,3 +77,12 @@ def test_attention_of_one_query_after_many_keys():
     q, k, v = normal(0, 3, 1, 2, 32), *normal(1, 3, 77, 2, 2, 32).unbind(2)
     lengths = torch.tensor([1, 16, 77], device=DEVICE)
     check(functools.partial(attention, lengths=lengths), torch_ops.attention, [q, k, v], lengths=lengths)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_lengths_that_leave_the_first_tile_without_keys(causal):
+    """The tail of keys comes first, and is empty after a multiple of BLOCK_N keys: none of its keys may be weighed."""
+    qkv = normal(0, 4, 77, 3, 2, 32).unbind(2)
+    mask = {"causal": causal, "lengths": torch.tensor([1, 32, 64, 77], device=DEVICE)}
+    config = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1}
+    check(functools.partial(attention, **mask, config=config), torch_ops.attention, qkv, **mask)
