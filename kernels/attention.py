@@ -316,9 +316,10 @@ def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
     else:
         default = device.choose(TILES if K <= 64 else WIDE_TILES, Tk)
     config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch), default))
-    M, N = config["BLOCK_M"], config["BLOCK_N"]
+    M, N = min(config["BLOCK_M"], _power_of_two(Tq)), config["BLOCK_N"]
+    config["BLOCK_M"] = M
     config["TAIL_M"] = min(M, _power_of_two(Tq % M or M))
-    config["HAS_FULL_BLOCKS"] = Tk >= N
+    config["HAS_FULL_BLOCKS"] = Tk >= N and not (causal and Tq <= M)  # causal, the first tile of queries has none
     # The size of the tail of keys is known only if nothing cuts the keys off. Causal, the tail is the keys from the
     # first query's to the last one's, M of them: some queries see some of these.
     config["TAIL_N"] = N if causal or has_lengths else min(N, _power_of_two(Tk % N))

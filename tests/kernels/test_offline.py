@@ -145,7 +145,7 @@ def test_compiled_kernels(compiled, what, capability):
             assert kernel["registers"] <= ceiling, f"{dtype} takes {kernel['registers']} registers: {kernel}"
             assert kernel["programs"] >= 1, f"{dtype} fits no multiprocessor: {kernel}"
             if multiplies(what):
-                full = dtype != "float32" and "Tq=1" not in what
+                full = dtype != "float32" and not any(few in what for few in ("T=16 ", "T=32 ", "Tq=1"))
                 assert kernel["matrix"].get(MATRIX[capability]) if full else kernel["matrix"], f"{dtype}: {kernel}"
 
 
