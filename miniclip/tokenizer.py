@@ -7,7 +7,6 @@ guess, a comment says "official". The ids are
     256 bytes · 256 bytes that end a word · one id a merge, in order · <|startoftext|> · <|endoftext|>
 """
 
-import html
 import math
 import os
 import re
@@ -15,12 +14,11 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain, pairwise
 
-import ftfy
 import numpy as np
 import regex
 
 from miniclip.errors import InputError
-from miniclip.tokenizers import merges_file
+from miniclip.tokenizers import merges_file, repair
 from miniclip.tokenizers.cache import Cache
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -39,7 +37,7 @@ PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 def clean(text):
     """Repair encodings, undo HTML escapes twice (official: web captions have them), make spaces single, lower case."""
     if not PLAIN.fullmatch(text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = repair(text)
     return " ".join(text.split()).lower()
 
 

@@ -1,5 +1,7 @@
 """The tokenizer equals OpenAI's SimpleTokenizer on any text, and learns merges as BPE is defined."""
 
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -294,3 +296,21 @@ def test_each_merge_is_the_most_frequent_pair_of_the_corpus_merged_so_far(texts)
             assert pairs[best] >= 2 and merges[count] == best
         else:
             assert count == 12 or best is None or pairs[best] < 2
+
+
+def test_plain_texts_need_no_ftfy():
+    """A machine without it can run models and their kernels; only texts that may need a repair ask for it."""
+    code = """
+import sys
+sys.modules["ftfy"] = None
+import miniclip
+model, _ = miniclip.load("shapes")
+assert model.tokenize("a red heart").shape == (1, 32)
+try:
+    model.tokenize("sch\\u00f6n")
+except ModuleNotFoundError as error:
+    assert error.name == "ftfy"
+else:
+    raise AssertionError("it was not asked for")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

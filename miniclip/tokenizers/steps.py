@@ -6,12 +6,10 @@ character.
 """
 
 import difflib
-import html
 from collections.abc import Iterator
 
-import ftfy
-
 from miniclip.tokenizer import BYTE_SYMBOLS, END, END_OF_WORD, PLAIN, START, SYMBOL_BYTES, WORD, Tokenizer, clean, split
+from miniclip.tokenizers import repair
 from miniclip.tokenizers.wordpiece import CLS, CONTINUES, MASK, PAD, SEP, UNK, WordPiece, join, word_spans, words
 
 Places = list[tuple[int, int]]  # for each character, the (start, end) of what it was made from
@@ -52,7 +50,7 @@ class BytePairs:
 
         What was repaired or unescaped comes from the whole stretch that differs.
         """
-        repaired = text if PLAIN.fullmatch(text) else html.unescape(html.unescape(ftfy.fix_text(text)))
+        repaired = text if PLAIN.fullmatch(text) else repair(text)
         places = _align(text, repaired)
         cleaned: Places = []
         space = None  # the place of the spaces before the next character
