@@ -50,7 +50,8 @@ class Runner:
         key = tuple((bucket(rows), *x.shape[1:], x.dtype, x.device) for x in batches)
         if key not in self.recordings:
             if len(self.recordings) == MOST_GRAPHS:
-                # All, not only the oldest: recordings of one stream share the library's workspace.
+                # All, not only the oldest: recordings of one stream share the library's workspace. None may still run.
+                self.recorder.wait()
                 self.recordings.clear()
             with torch.inference_mode(False), torch.no_grad():  # inference tensors could not be written to outside
                 # Rows that are not used yet hold zeros: any function can take these as pixels, tokens and positions.
@@ -84,12 +85,13 @@ class CudaRecorder:
         self.acquire()
         if self.stream is None:
             self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
-        warm_up, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        warm_up.wait_stream(current)
-        with torch.cuda.stream(warm_up):
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
             # Once without recording: kernels are compiled and the library chooses its own, which cannot be recorded.
+            # On the same stream, since the library keeps 32 MB of workspace for each stream for ever.
             function(*inputs)
-        current.wait_stream(warm_up)
+        current.wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
         # A capture that fails leaves its stream as the current one: the outer context restores ours. "thread_local":
         # other threads may allocate memory while this one records.
@@ -100,6 +102,10 @@ class CudaRecorder:
         ):
             output = function(*inputs)
         return graph.replay, output
+
+    def wait(self):
+        """Wait until the GPU has finished every recording."""
+        torch.cuda.synchronize()
 
     def acquire(self):
         if self.released is not None:

@@ -1,8 +1,11 @@
 """The backends that the tests run on, on this machine."""
 
 import importlib.util
+import os
 
 from miniclip.ops import BACKENDS
 
-HERE = [name for name in BACKENDS if name != "jax" or importlib.util.find_spec("jax")]  # `make gpu` needs no JAX
+# `make gpu` leaves JAX out, also where it is installed: XLA compiles for minutes and takes most of a GPU's memory.
+LEFT_OUT = os.environ.get("MINICLIP_WITHOUT", "").split(",")
+HERE = [name for name in BACKENDS if name not in LEFT_OUT and (name != "jax" or importlib.util.find_spec("jax"))]
 QUICK = [name for name in HERE if name != "triton"]  # its interpreter takes minutes, the others seconds

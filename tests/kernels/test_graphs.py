@@ -1,7 +1,9 @@
 """Towers recorded as CUDA graphs: which are recorded, replayed, dropped; on a GPU, that replaying gives the same."""
 
+import contextlib
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ class Tape:
     """A recorder without a GPU: it replays into the same memory as a graph does, and notes what is asked of it."""
 
     def __init__(self):
-        self.recorded, self.replayed, self.held = [], 0, False
+        self.recorded, self.replayed, self.waited, self.held = [], 0, 0, False
 
     def can_record(self, batches):
         return True
@@ -35,6 +37,9 @@ class Tape:
             output.copy_(function(*inputs))
 
         return replay, output
+
+    def wait(self):
+        self.waited += 1
 
     def acquire(self):
         assert not self.held, "used by two at once"
@@ -89,9 +94,39 @@ def test_recordings_are_bounded():
     runner = Runner(lambda x: x + 1, tape)
     for length in range(MOST_GRAPHS):
         runner(torch.ones(1, length))
-    assert len(runner.recordings) == MOST_GRAPHS
+    assert len(runner.recordings) == MOST_GRAPHS and not tape.waited
     assert torch.equal(runner(torch.ones(1, MOST_GRAPHS)), torch.full((1, MOST_GRAPHS), 2.0))
-    assert len(runner.recordings) == 1
+    assert len(runner.recordings) == 1 and tape.waited == 1  # a recording that runs must not be dropped
+
+
+def test_a_recorder_warms_up_on_the_stream_that_it_records_on(monkeypatch):
+    """The library keeps a workspace for each stream on which it has run: new ones would add up."""
+    streams, current = [], [types.SimpleNamespace(name="the caller's", wait_stream=lambda other: None)]
+
+    def new_stream():
+        streams.append(types.SimpleNamespace(name=f"new {len(streams)}", wait_stream=lambda other: None))
+        return streams[-1]
+
+    @contextlib.contextmanager
+    def switch(stream):
+        current.append(stream)
+        yield
+        current.pop()
+
+    fakes = {
+        "Stream": new_stream,
+        "current_stream": lambda: current[-1],
+        "stream": switch,
+        "graph": lambda graph, pool, stream, capture_error_mode: switch(stream),
+        "CUDAGraph": lambda: types.SimpleNamespace(replay=None),
+        "graph_pool_handle": lambda: (0, 1),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    used, recorder = [], graphs.CudaRecorder()
+    for _ in range(3):
+        recorder.record(lambda: used.append(current[-1].name), [])
+    assert used == ["new 0"] * 6
 
 
 def test_all_sizes_and_lengths_of_texts_can_be_recorded_at_once():
