@@ -17,6 +17,7 @@ LAYERS = [
     ["miniclip.config"],
     ["miniclip.inputs"],
     ["miniclip.model", "miniclip.tokenizer", "miniclip.tokenizers", "miniclip.image", "miniclip.zero_shot"],
+    ["miniclip.kernels.serving"],
     ["miniclip.formats"],
     ["miniclip.families"],
     ["miniclip.checkpoints"],

@@ -59,7 +59,7 @@ def self_attention(ops, x, qkv, out, *, heads, causal=False, lengths=None, keep=
         causal, lengths = False, (keep + 1 if causal else lengths)  # causal: it sees keys 0..keep, none is padding
     x = ops.attention(q, k, v, causal=causal, lengths=lengths)  # (B, T or 1, H, K)
     # the heads side by side, mixed by one more product
-    return ops.linear(x.reshape(B, q.shape[1], D), **out)  # (B, T or 1, D)
+    return ops.linear(x.reshape(*q.shape[:2], D), **out)  # (B, T or 1, D)
 
 
 def feed_forward(ops, x, fc, proj, *, activation):

@@ -83,6 +83,7 @@ CEILINGS = {
     "patch_embed B=256 P=14 D=1024 size=336": ((32, 32, 32), (32, 32, 32)),
     "similarity B=256 N=1000 E=512": ((144, 112, 120), (144, 152, 152)),
     "similarity B=4096 N=4096 E=768": ((128, 104, 104), (152, 152, 152)),
+    "packed_attention B=1024 T=13 H=8 K=64": ((144, 96, 96), (256, 256, 256)),
 }
 # Each generation's own instruction of the matrix units, for 64 rows: fewer rows, and float32, use the first.
 MATRIX = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
