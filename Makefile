@@ -5,13 +5,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-official test-tutorials lint format tutorials docs figures cpu gpu clean
+# The oldest Triton that the kernels are compiled with, beside the installed one.
+INSTALL_OLDER_TRITON = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	--target .venv/older-triton triton==3.6.0
+
+.PHONY: demo test test-all test-official test-tutorials lint format tutorials docs figures cpu gpu clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
 
 # Takes 15 to 20 minutes on two cores, and less than 4 GB of memory. A dot is a test; the end says which were skipped, and why.
 test: .venv/test
+	$(BIN)/python -m pytest -rs -m "not slow"
+
+# Also compiles every kernel with every Triton and for every GPU: some 10 minutes more.
+test-all: .venv/test
 	$(BIN)/python -m pytest -rs
 
 # Downloads the official weights and pictures, 7 GB, into the cache; then compares outputs with the published ones.
@@ -83,6 +91,7 @@ clean:
 	@echo "Installing what the tests need: torch, transformers, JAX, ... (minutes)"
 	$(INSTALL) --editable ".[test]"
 	$(INSTALL) --no-deps open_clip_torch
+	$(INSTALL_OLDER_TRITON)
 	touch $@
 
 .venv/lint: .venv/core

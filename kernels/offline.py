@@ -14,7 +14,9 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
+import os
 import re
 import subprocess
 import types
@@ -24,6 +26,7 @@ from pathlib import Path
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 
 from miniclip.kernels import triton_ops
 from miniclip.kernels.device import INTERPRETING
@@ -31,6 +34,7 @@ from miniclip.kernels.ladder import describe
 from miniclip.kernels.table import KERNELS
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+WARNING = r"\(C75\d\d\) Potential Performance Loss: .*"  # the assembler's, where it makes asynchronous products wait
 SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a program may have (CUDA C++ guide, table 30)
 MATRIX = r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b"  # instructions of the matrix units, from sm_80, 90 and 100 on
 
@@ -44,6 +48,7 @@ class Compiled:
     shared     bytes of shared memory of a program
     warps      of 32 threads, in a program
     matrix     {instruction of the matrix units: how often it is in the code}
+    warnings   what the assembler says of lost performance
     files      {".ptx", ".cubin", ".json", ...: the path of what Triton made}
     """
 
@@ -54,6 +59,7 @@ class Compiled:
     shared: int
     warps: int
     matrix: dict
+    warnings: list
     files: dict
 
     @property
@@ -70,7 +76,7 @@ def compiling(capability):
     kernels = []
 
     def loaded(module, function, name, files, key):
-        kernels.append(_read({Path(path).suffix: Path(path) for path in files.values()}, capability))
+        kernels.append(_read(tuple(sorted(files.values())), capability))
 
     active = triton.runtime.driver._active
     triton.runtime.driver.set_active(_Driver(capability))
@@ -107,11 +113,14 @@ class _Driver:
         return 0
 
 
-def _read(files, capability):
+@functools.cache
+def _read(paths, capability):
+    files = {Path(path).suffix: Path(path) for path in paths}
     metadata = json.loads(files[".json"].read_text())
     dump = subprocess.run(
         [CUOBJDUMP, "--dump-resource-usage", files[".cubin"]], capture_output=True, text=True, check=True
     )
+    ptx = files[".ptx"].read_text()
     used = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", dump.stdout)}
     return Compiled(
         name=metadata["name"],
@@ -120,9 +129,16 @@ def _read(files, capability):
         local=used["STACK"] + used["LOCAL"],
         shared=metadata["shared"],
         warps=metadata["num_warps"],
-        matrix=dict(collections.Counter(re.findall(MATRIX, files[".ptx"].read_text()))),
-        files={suffix: str(path) for suffix, path in files.items()},
+        matrix=dict(collections.Counter(re.findall(MATRIX, ptx))),
+        warnings=_warnings(files[".ptx"], capability) if "wgmma" in ptx or "setmaxnreg" in ptx else [],
+        files={Path(path).suffix: path for path in paths},
     )
+
+
+def _warnings(ptx, capability):
+    """The assembler's warnings. Triton's own call has them, too, and drops them."""
+    command = [get_ptxas(capability).path, "-v", f"--gpu-name=sm_{capability}a", ptx, "-o", os.devnull]
+    return re.findall(WARNING, subprocess.run(command, capture_output=True, text=True, check=True).stderr)
 
 
 # ------------------------------------------------------------------------------------- what ships, compiled
@@ -141,14 +157,15 @@ def launches(dtype):
     }
 
 
-def shipped(capability):
-    """Compile every kernel with the tiles that ship: yields (what, dtype's name, Compiled) each."""
+def shipped(capability, only=None):
+    """Compile every kernel with the tiles that ship, or `only` those: yields (what, dtype's name, Compiled) each."""
     for name in triton_ops.DTYPES:
         for what, launch in launches(getattr(torch, name)).items():
-            with compiling(capability) as kernels:
-                launch()
-            for kernel in kernels:
-                yield what, name, kernel
+            if only is None or what in only:
+                with compiling(capability) as kernels:
+                    launch()
+                for kernel in kernels:
+                    yield what, name, kernel
 
 
 def main():
@@ -157,11 +174,12 @@ def main():
         description="What each kernel that ships is compiled to, one JSON object a line. Takes about a minute each.",
     )
     parser.add_argument("capabilities", nargs="+", type=int, choices=SHARED_MEMORY, metavar="80|90|100")
+    parser.add_argument("--only", nargs="+", metavar="WHAT", help='such as "attention B=256 T=50 H=12 K=64"')
     options = parser.parse_args()
     if INTERPRETING:
         parser.error("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it")
     for capability in options.capabilities:
-        for what, dtype, kernel in shipped(capability):
+        for what, dtype, kernel in shipped(capability, options.only):
             facts = {"what": what, "dtype": dtype, **dataclasses.asdict(kernel)}
             print(json.dumps({**facts, "programs": kernel.programs_per_processor}), flush=True)
 

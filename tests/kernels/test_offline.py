@@ -4,130 +4,17 @@ Nothing may be in local memory (no stack, no spills), products must use the matr
 how many programs run at once, must not grow unnoticed.
 """
 
-import collections
 import json
-import os
 import subprocess
 import sys
 
 import pytest
+from compiled_kernels import CEILINGS, MAIN, QUICK, SLOW, environment, registers
 
 from miniclip.kernels.table import KERNELS
 
-CAPABILITIES = (80, 90, 100)
-DTYPES = ("float32", "float16", "bfloat16")
-# The registers that a thread of each kernel may take, rounded up to 8: in 16 bit types, and in float32.
-CEILINGS = {
-    "attention B=256 T=50 H=12 K=64": ((120, 80, 96), (248, 240, 248)),
-    "attention B=256 T=77 H=8 K=64 causal=True": ((216, 128, 128), (256, 248, 240)),
-    "attention B=256 T=197 H=12 K=64": ((184, 112, 200), (248, 248, 248)),
-    "attention B=256 T=257 H=16 K=64": ((184, 112, 200), (248, 248, 248)),
-    "attention B=256 T=577 H=16 K=64": ((184, 112, 200), (248, 248, 248)),
-    "attention B=256 T=257 H=12 K=64": ((184, 112, 200), (248, 248, 248)),
-    "attention B=256 T=577 H=12 K=64": ((184, 112, 200), (248, 248, 248)),
-    "attention B=256 T=16 H=8 K=64 causal=True": ((104, 80, 96), (128, 128, 128)),
-    "attention B=256 T=32 H=8 K=64 causal=True": ((104, 80, 96), (248, 248, 248)),
-    "attention B=256 T=48 H=8 K=64 causal=True": ((112, 80, 96), (256, 248, 240)),
-    "attention B=256 T=64 H=8 K=64 causal=True": ((224, 128, 128), (248, 248, 248)),
-    "attention B=256 T=50 H=12 K=64 Tq=1": ((64, 56, 56), (160, 160, 160)),
-    "attention B=256 T=197 H=12 K=64 Tq=1": ((80, 64, 96), (160, 160, 152)),
-    "attention B=256 T=257 H=12 K=64 Tq=1": ((80, 64, 96), (160, 160, 152)),
-    "attention B=256 T=577 H=12 K=64 Tq=1": ((80, 64, 96), (160, 160, 152)),
-    "attention B=256 T=16 H=8 K=64 Tq=1 lengths=True": ((56, 56, 64), (96, 88, 88)),
-    "attention B=256 T=77 H=8 K=64 Tq=1 lengths=True": ((96, 120, 120), (160, 160, 160)),
-    "attention B=256 T=37 H=8 K=32": ((80, 64, 72), (168, 176, 168)),
-    "attention B=256 T=257 H=8 K=80": ((232, 176, 176), (248, 248, 248)),
-    "attention B=256 T=50 H=8 K=128": ((112, 128, 120), (248, 248, 248)),
-    "attention B=256 T=32 H=8 K=32 causal=True": ((80, 72, 80), (168, 216, 200)),
-    "attention B=256 T=77 H=8 K=80 causal=True": ((240, 224, 224), (256, 248, 248)),
-    "layer_norm rows=50000 D=768": ((72, 64, 72), (80, 80, 80)),
-    "layer_norm rows=50000 D=512": ((64, 64, 72), (72, 64, 64)),
-    "layer_norm rows=50000 D=1024": ((72, 64, 72), (80, 80, 80)),
-    "add_layer_norm rows=50000 D=768": ((72, 72, 72), (96, 88, 80)),
-    "add_layer_norm rows=50000 D=512": ((72, 72, 64), (72, 72, 72)),
-    "add_layer_norm rows=50000 D=1024": ((72, 72, 72), (96, 88, 80)),
-    "quick_gelu rows=12800 N=3072": ((32, 32, 32), (32, 32, 32)),
-    "quick_gelu rows=65792 N=4096": ((32, 32, 32), (32, 32, 32)),
-    "quick_gelu rows=12800 N=3072 bias=False": ((32, 32, 32), (32, 32, 32)),
-    "gelu rows=12800 N=3072": ((40, 48, 40), (40, 48, 48)),
-    "gelu rows=65792 N=4096": ((40, 48, 40), (40, 48, 48)),
-    "gelu rows=12800 N=3072 bias=False": ((40, 40, 40), (40, 40, 40)),
-    "relu rows=12800 N=3072 bias=False": ((32, 32, 32), (32, 32, 32)),
-    "sigmoid rows=12800 N=3072 bias=False": ((32, 32, 32), (32, 32, 32)),
-    "silu rows=12800 N=3072 bias=False": ((32, 32, 40), (32, 32, 32)),
-    "residual_relu rows=802816 N=256": ((32, 40, 48), (48, 48, 40)),
-    "linear M=12800 N=3072 K=768": ((128, 256, 144), (104, 96, 56)),
-    "linear M=50432 N=3072 K=768": ((128, 256, 144), (104, 96, 56)),
-    "linear M=65792 N=4096 K=1024": ((128, 256, 144), (104, 96, 56)),
-    "linear M=19712 N=2048 K=512": ((128, 256, 144), (104, 96, 56)),
-    "linear M=50 N=3072 K=768": ((64, 48, 40), (104, 96, 56)),
-    "linear M=50 N=3072 K=768 activation=quick_gelu": ((64, 48, 40), (104, 96, 56)),
-    "linear M=50 N=3072 K=768 activation=gelu": ((64, 48, 40), (96, 88, 64)),
-    "linear M=50 N=3072 K=768 activation=relu": ((64, 48, 40), (96, 96, 56)),
-    "linear M=50 N=3072 K=768 activation=sigmoid": ((64, 48, 40), (96, 96, 56)),
-    "linear M=50 N=3072 K=768 activation=silu": ((64, 48, 40), (104, 96, 64)),
-    "linear M=800 N=3072 K=768 activation=quick_gelu": ((96, 72, 64), (104, 96, 56)),
-    "linear M=800 N=3072 K=768 activation=gelu": ((96, 80, 72), (96, 88, 64)),
-    "linear M=800 N=3072 K=768 activation=relu": ((96, 72, 64), (96, 96, 56)),
-    "linear M=800 N=3072 K=768 activation=sigmoid": ((96, 72, 64), (96, 96, 56)),
-    "linear M=800 N=3072 K=768 activation=silu": ((96, 72, 64), (104, 96, 64)),
-    "linear M=12800 N=3072 K=768 activation=quick_gelu": ((128, 256, 144), (104, 96, 56)),
-    "linear M=12800 N=3072 K=768 activation=gelu": ((168, 216, 224), (96, 88, 64)),
-    "linear M=12800 N=3072 K=768 activation=relu": ((128, 176, 144), (96, 96, 56)),
-    "linear M=12800 N=3072 K=768 activation=sigmoid": ((128, 192, 144), (96, 96, 56)),
-    "linear M=12800 N=3072 K=768 activation=silu": ((128, 208, 144), (104, 96, 64)),
-    "patch_embed B=256 P=32 D=768 size=224": ((168, 160, 176), (96, 88, 64)),
-    "patch_embed B=256 P=16 D=768 size=224": ((168, 160, 176), (96, 88, 64)),
-    "patch_embed B=256 P=14 D=1024 size=224": ((32, 32, 32), (32, 32, 32)),
-    "patch_embed B=256 P=8 D=128 size=48": ((168, 152, 176), (96, 88, 64)),
-    "patch_embed B=256 P=14 D=1024 size=336": ((32, 32, 32), (32, 32, 32)),
-    "similarity B=256 N=1000 E=512": ((144, 112, 120), (144, 152, 152)),
-    "similarity B=4096 N=4096 E=768": ((128, 104, 104), (152, 152, 152)),
-    "packed_attention B=1024 T=13 H=8 K=64": ((144, 96, 96), (256, 256, 256)),
-}
 # Each generation's own instruction of the matrix units, for 64 rows: fewer rows, and float32, use the first.
 MATRIX = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    """{(capability, what, dtype): [what its kernels compiled to]}, by a process for each capability.
-
-    Triton compiles unless it interprets, and that is decided when it is imported.
-    """
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "miniclip.kernels.offline", str(capability)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for capability in CAPABILITIES
-    ]  # fmt: skip
-    kernels = collections.defaultdict(list)
-    for process in running:
-        out, errors = process.communicate()
-        assert process.returncode == 0, errors
-        for kernel in map(json.loads, out.splitlines()):
-            kernels[kernel["capability"], kernel["what"], kernel["dtype"]].append(kernel)
-    return kernels
-
-
-def test_the_table_has_every_kernel_that_ships(compiled):
-    """It fails with the lines that CEILINGS has too many, or to add."""
-    whats = dict.fromkeys(what for _, what, _ in compiled)
-    assert not [what for what in CEILINGS if what not in whats]
-    missing = [f'"{what}": {needed(compiled, what)},' for what in whats if what not in CEILINGS]
-    assert not missing, "\n".join(["add to CEILINGS:", *missing])
-    assert set(compiled) == {(c, what, dtype) for c in CAPABILITIES for what in CEILINGS for dtype in DTYPES}
-
-
-def needed(compiled, what):
-    """The registers that a kernel takes, as CEILINGS has them."""
-
-    def most(capability, dtypes):
-        return max(-(-k["registers"] // 8) * 8 for dtype in dtypes for k in compiled[capability, what, dtype])
-
-    return tuple(tuple(most(c, dtypes) for c in CAPABILITIES) for dtypes in (DTYPES[1:], DTYPES[:1]))
 
 
 def multiplies(what):
@@ -136,18 +23,36 @@ def multiplies(what):
     return kernel.work(**kernel.small[-1])[0] > 0 and "P=14" not in what
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("what", CEILINGS)
-def test_compiled_kernels(compiled, what, capability):
-    half, single = (ceilings[CAPABILITIES.index(capability)] for ceilings in CEILINGS[what])
-    for dtype, ceiling in {"bfloat16": half, "float16": half, "float32": single}.items():
-        for kernel in compiled[capability, what, dtype]:
-            assert kernel["local"] == 0, f"{dtype} spills to local memory: {kernel}"
-            assert kernel["registers"] <= ceiling, f"{dtype} takes {kernel['registers']} registers: {kernel}"
-            assert kernel["programs"] >= 1, f"{dtype} fits no multiprocessor: {kernel}"
-            if multiplies(what):
-                full = dtype != "float32" and not any(few in what for few in ("T=16 ", "T=32 ", "Tq=1"))
-                assert kernel["matrix"].get(MATRIX[capability]) if full else kernel["matrix"], f"{dtype}: {kernel}"
+def wrong(target, what, dtype, kernel, ceiling):
+    """What is not as it must be with a compiled kernel: yields a line each."""
+    if kernel["local"]:
+        yield f"spills {kernel['local']} bytes to local memory"
+    if kernel["registers"] > ceiling:
+        yield f"takes {kernel['registers']} registers, {ceiling} are recorded"
+    if kernel["programs"] < 1:
+        yield "fits no multiprocessor"
+    if multiplies(what):
+        full = dtype != "float32" and not any(few in what for few in ("T=16 ", "T=32 ", "Tq=1"))
+        if not (kernel["matrix"].get(MATRIX[target]) if full else kernel["matrix"]):
+            yield f"has no instruction of the matrix units: {kernel['matrix']}"
+    yield from kernel["warnings"]
+
+
+@pytest.mark.parametrize("job", [*QUICK, *(pytest.param(job, marks=pytest.mark.slow) for job in SLOW)], ids=str)
+def test_compiled_kernels(compiled, job):
+    ceilings = json.loads(CEILINGS.read_text())[job.triton]
+    whats = dict.fromkeys(what for _, what, _ in compiled)
+    missing = [f"{what}: {registers(compiled, target, what)}" for what in whats for target in job.targets
+               if str(target) not in ceilings.get(what, {})]  # fmt: skip
+    gone = [] if job.only else [what for what in ceilings if what not in whats]
+    assert not missing + gone, "run `python tests/compiled_kernels.py`: ceilings.json is not of these kernels"
+    found = [
+        f"{what} {dtype}: {complaint}"
+        for (target, what, dtype), kernels in compiled.items()
+        for kernel in kernels
+        for complaint in wrong(target, what, dtype, kernel, ceilings[what][str(target)][dtype == "float32"])
+    ]
+    assert not found, "\n".join(found)
 
 
 FIRST_STEPS = """
@@ -168,12 +73,11 @@ for launch in (
 """
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", MAIN)
 def test_first_steps_compile(capability):
     """They compile in float32, the only dtype that they take."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     program = FIRST_STEPS.format(capability=capability)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
     shapes = {
         "add": (768,), "quick_gelu": (768,), "softmax": (50, 500), "layer_norm": (50, 768), "flash_attention": (50, 64),
     }  # fmt: skip
@@ -232,6 +136,5 @@ print(tuple(features.shape), tuple(words.shape), sum(kernel.local for kernel in 
 )
 def test_whole_models_compile_for_a_gpu_that_is_not_here(program, widths):
     """Everything that runs on a GPU runs here, except the arithmetic."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
     assert done.stdout.splitlines() == [f"(3, {E}) (3, {E}) 0" for E in widths], done.stderr
