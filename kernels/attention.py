@@ -444,7 +444,8 @@ KERNELS = {
         ),
         peers={
             "SDPA, cuDNN": partial(_sdpa, SDPBackend.CUDNN_ATTENTION),
-            "SDPA, Flash": partial(_sdpa, SDPBackend.FLASH_ATTENTION),
+            "SDPA, Flash": partial(_sdpa, SDPBackend.FLASH_ATTENTION),  # FlashAttention-2; 3 is not in torch's wheels
+            "SDPA, efficient": partial(_sdpa, SDPBackend.EFFICIENT_ATTENTION),  # tiles of 64, where others have 128
         },
         tuned="attention",
         key=lambda B, T, H, K, dtype, causal=False: key(T, T, K, dtype, causal, B),

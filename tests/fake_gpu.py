@@ -2,13 +2,15 @@
 
 import contextlib
 import itertools
+import os
+import time
 import types
 
 import pytest
 import torch
 
 from miniclip.bench import timing
-from miniclip.kernels.bench import cases
+from miniclip.kernels.bench import cases, gpu_timing
 
 on_the_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are only interpreted without a GPU")
 
@@ -83,8 +85,31 @@ def gpu(monkeypatch):
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(gpu_timing, "SAMPLE", 0)  # or a kernel that advances no clock would be called for ever
     return machine
 
 
 def few(name, **shape):
     return cases.Case(name, shape, "float32")
+
+
+def breaks():
+    """A function that measures in another process: cases are the ways in which a case can break it."""
+
+    def measure(case):
+        if case == "hangs":
+            time.sleep(600)
+        if case == "dies":
+            os._exit(3)
+        if case == "raises":
+            raise RuntimeError("out of memory\nand more")
+        if case == "loses the GPU":
+            torch.cuda.is_initialized, torch.cuda.synchronize = (lambda: True), measure
+        assert case == "fine", "an illegal memory access"
+        return {"process": os.getpid()}
+
+    return measure
+
+
+def never_begins():
+    raise RuntimeError("no GPU is free")

@@ -5,6 +5,7 @@ What they share with the benchmarks of the processor (timing, records, tables) i
 kernels.py     each kernel beside its peers
 cases.py       what is measured: the kernels of kernels/table.py at CLIP's shapes
 gpu_timing.py  times on a GPU: CUDA graphs over more memory than the cache holds; and the GPU's ceilings
+isolated.py    a process that measures, and that is replaced when a case breaks it
 autotune.py    a kernel's fastest tiles
 models.py      whole encoders
 report.py      their tables, pictures and targets

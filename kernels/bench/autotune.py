@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from miniclip.bench import records, session
+from miniclip.errors import InputError
 from miniclip.kernels import device, oracle, tuning
-from miniclip.kernels.bench import gpu_timing
+from miniclip.kernels.bench import gpu_timing, isolated
 from miniclip.kernels.bench.cases import KERNELS, describe, input_sets
 
 SECONDS = 240  # the default
@@ -19,7 +20,13 @@ def run(cases, rounds, path=None, seconds=None):
     path = None if path is None else Path(path)
     groups = list(grouped(cases).values())
     for group in session.within(SECONDS if seconds is None else seconds, groups, lambda group: describe(group[0])):
-        entry, count = tune(group, rounds)
+        try:
+            entry, count = tune(group, rounds)
+        except Exception as error:  # the other kernels' tiles are worth finding
+            print(f"{describe(group[0])}: not tuned: {session.reason(error)}", flush=True)
+            if not isolated.usable():
+                raise InputError("the GPU cannot be used any more by this process: tune others with --only") from error
+            continue
         fastest = f"{entry['config']}, {entry['microseconds']:.1f} µs" if entry else "none that runs and is right"
         print(f"{describe(group[0])}: of {count} tiles {fastest}", flush=True)
         if entry:
@@ -30,8 +37,8 @@ def grouped(cases):
     """{(tuned, key): cases} that find the same tiles, such as layer norm with and without a residual sum."""
     groups = {}
     for case in cases:
-        kernel = KERNELS[case.kernel]
-        if kernel.tuned and case.dtype != "float32" and not case.compiled:
+        kernel, case = KERNELS[case.kernel], case._replace(modes=())
+        if kernel.tuned and case.dtype != "float32" and case not in groups.get((kernel.tuned, str(_key(case))), ()):
             groups.setdefault((kernel.tuned, str(_key(case))), []).append(case)
     return groups
 
@@ -79,4 +86,5 @@ def _times(case, candidates, rounds):
         calls |= kernel.peers
     right, _ = session.attempt({i: partial(call, **inputs) for i, call in calls.items()}, lambda i, x: check(x))
     sets = [inputs, *(next(sets) for _ in range(gpu_timing.how_many_sets(inputs) - 1))]
-    return gpu_timing.kernel_medians({i: calls[i] for i in right}, sets, rounds)[0] if right else {}
+    runs = {i: [partial(calls[i], **inputs) for inputs in sets] for i in right}
+    return gpu_timing.kernel_medians(runs, rounds)[0] if right else {}

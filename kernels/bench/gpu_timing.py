@@ -5,12 +5,14 @@ inputs, which together exceed the L2 cache twice: each call finds its inputs in 
 """
 
 import math
+from functools import partial
 
 import torch
 
-from miniclip.bench.timing import ROUNDS, Clock, medians
+from miniclip.bench.timing import LEAST_ROUNDS, ROUNDS, Clock, medians
 
 CALLS = 10  # at least, in one sample of a kernel
+SAMPLE = 1000  # microseconds that the calls of a sample take, at least: a graph's own start takes 5 to 8 of them
 
 
 def _event():
@@ -24,6 +26,7 @@ CUDA = Clock(
     elapsed=lambda start, end: start.elapsed_time(end) * 1e3,  # torch gives milliseconds
     wait=lambda: torch.cuda.synchronize(),
     alone=lambda run: torch.cuda.synchronize(),
+    warm_up=3,  # an idle GPU runs at a low clock, and raises it only when it has work
 )
 
 
@@ -34,26 +37,37 @@ def how_many_sets(inputs):
     return max(2, math.ceil(2 * cache / size))
 
 
-def kernel_medians(providers, sets, rounds=ROUNDS):
-    """({name: microseconds of one call}, rounds, [names that could not be recorded]) for providers {name: call}.
+def kernel_medians(providers, rounds=ROUNDS):
+    """({name: microseconds of one call}, rounds, [names that could not be recorded]).
 
-    sets: [{argument: value}], the same for all. Each provider must have been called before, so that it is compiled.
+    providers: {name: [a call without arguments for each set of inputs]}. Each must have been called before, so that it
+    is compiled.
     """
-    calls = len(sets) * math.ceil(CALLS / len(sets))
     pool = torch.cuda.graph_pool_handle()  # one memory for all: the results are not used any more
-    runs = {name: _recorded(call, sets, calls, pool) for name, call in providers.items()}
-    times, rounds = medians({name: run for name, (run, _) in runs.items()}, CUDA, rounds)
-    launched = [name for name, (_, graph) in runs.items() if graph is None]
-    return {name: microseconds / calls for name, microseconds in times.items()}, rounds, launched
+    runs = {name: _sample(calls, pool) for name, calls in providers.items()}
+    times, rounds = medians({name: run for name, (run, _, _) in runs.items()}, CUDA, rounds)
+    launched = [name for name, (_, graph, _) in runs.items() if graph is None]
+    return {name: microseconds / runs[name][2] for name, microseconds in times.items()}, rounds, launched
 
 
-def _recorded(call, sets, calls, pool):
-    """(run(), its graph) of `calls` calls with the sets in turn; (run(), None) if they cannot be recorded."""
+def _sample(calls, pool):
+    """(run(), its graph or None, number of calls) so that all sets have equally many calls, and together SAMPLE."""
+    count = len(calls) * math.ceil(CALLS / len(calls))
+    run, graph = _recorded(calls, count, pool)
+    times, _ = medians({"": run}, CUDA, LEAST_ROUNDS)
+    if times[""] < SAMPLE:
+        count *= math.ceil(1.1 * SAMPLE / max(times[""], 1))  # a little more: the clock may still rise
+        run, graph = _recorded(calls, count, pool)
+    return run, graph, count
+
+
+def _recorded(calls, count, pool):
+    """(run(), its graph) of `count` calls, all of `calls` in turn; (run(), None) if they cannot be recorded."""
 
     def run():
-        results = [None] * len(sets)  # kept for a while: else all would be written to the same, cached, memory
-        for i in range(calls):
-            results[i % len(sets)] = call(**sets[i % len(sets)])
+        results = [None] * len(calls)  # kept for a while: else all would be written to the same, cached, memory
+        for i in range(count):
+            results[i % len(calls)] = calls[i % len(calls)]()
 
     graph = torch.cuda.CUDAGraph()
     try:
@@ -71,11 +85,29 @@ def _recorded(call, sets, calls, pool):
 
 # ------------------------------------------------------------------------------------------- ceilings
 
+COPIES = ("copy", "copy by a kernel")  # the names of `copies`
+
+
+def copies(size, count, device):
+    """Providers for `kernel_medians` that read and write `size` bytes together and do nothing else, with `count` sets.
+
+    The faster one is the least time for a kernel that moves so many bytes in such a graph: as cold as the kernel's
+    inputs are, and with the same gaps between calls.
+    """
+    numbers = max(1, size // 8)  # of 4 bytes, once to read and once to write
+    pairs = [torch.randint(1 << 30, (2, numbers), dtype=torch.int32, device=device) for _ in range(count)]
+    calls = [partial(target.copy_, source) for source, target in pairs]
+    kernels = [partial(torch.neg, source, out=target) for source, target in pairs]
+    for call in (calls[0], kernels[0]):
+        call()
+    return dict(zip(COPIES, (calls, kernels)))
+
 
 def ceilings(dtype):
     """Measure what this GPU can do: {"copy": GB/s, read and written, "product": TFLOP/s in a torch dtype}.
 
-    float32 products are three of tf32, as our kernels compute them.
+    The copy is of a gigabyte: `copies` is the ceiling of a kernel that moves less. float32 products are three of tf32,
+    as our kernels compute them.
     """
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")

@@ -1,5 +1,6 @@
 """`miniclip bench kernels`: every kernel beside its peers in the same run. First its answer is checked, then timed."""
 
+import sys
 from functools import partial
 
 import torch
@@ -7,11 +8,12 @@ import torch
 from miniclip.bench import records, session, timing
 from miniclip.errors import InputError
 from miniclip.kernels import device, oracle
-from miniclip.kernels.bench import autotune, gpu_timing
-from miniclip.kernels.bench.cases import CASES, KERNELS, describe, input_sets
+from miniclip.kernels.bench import autotune, gpu_timing, isolated
+from miniclip.kernels.bench.cases import CASES, KERNELS, LADDERS, LONG, PLAIN, describe, input_sets
 from miniclip.kernels.bench.report import RESULTS
 
 OURS = "miniclip"
+COMPILED = {PLAIN: "torch.compile", LONG: "torch.compile, max-autotune"}
 PEERS_SLACK = 10  # a peer must only compute the same thing
 
 
@@ -19,23 +21,42 @@ def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, se
     """Measure CASES, print and record them; with `ladder` the versions of each kernel instead of its peers.
 
     With `tune`, the tiles of each kernel are measured instead and recorded in `tuned_path` (None: the cache). No case
-    is started after `seconds`. Raises InputError without a GPU, and at the end if an answer of ours was wrong.
+    is started after `seconds`. A case that raises, ends its process or hangs has a record that says so. Raises
+    InputError without a GPU, and at the end if an answer of ours was wrong or missing.
     """
     if tune and out is not None:
         raise InputError("--out is for records: pass the file for tiles to --autotune itself")
-    ladders = [case for case in CASES if len(KERNELS[case.kernel].versions) > 1 and not case.compiled]
-    chosen = session.select(ladders if ladder else CASES, only, lambda case: [case.kernel])
+    chosen = session.select(LADDERS if ladder else CASES, only, lambda case: [case.kernel])
     check_gpu()
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
-    with torch.no_grad():
-        if tune:
+    if tune:
+        with torch.no_grad():
             autotune.run(chosen, rounds, tuned_path, seconds)
-            return
-        directory = records.writable(out or records.own(RESULTS))
-        ceilings = {name: gpu_timing.ceilings(getattr(torch, name)) for name in {case.dtype for case in chosen}}
-        facts = {"device": torch.cuda.get_device_name(), "versions": records.versions(), "date": records.today()}
-        measure_one = partial(measure, rounds=rounds, ladder=ladder, ceilings=ceilings, facts=facts)
-        session.run(chosen, measure_one, describe, directory, seconds)
+        return
+    directory = records.writable(out or records.own(RESULTS))
+    facts = {"device": torch.cuda.get_device_name(), "versions": records.versions(), "date": records.today()}
+    make = partial(measurer, sorted({case.dtype for case in chosen}), rounds=rounds, ladder=ladder, facts=facts)
+    with isolated.Isolated(make, limit, seconds) as process:
+        failure = partial(failed, ladder=ladder, facts=facts)
+        session.run(chosen, process.measure, describe, directory, seconds, failure=failure)
+
+
+def limit(case):
+    """The seconds that a case may take: max-autotune measures many kernels of its own."""
+    return 300 if LONG in case.modes else 60
+
+
+def measurer(dtypes, **how):
+    """A function that measures a case, after the GPU's ceilings in these dtypes."""
+    return partial(measure, ceilings={name: _ceilings(getattr(torch, name)) for name in dtypes}, **how)
+
+
+def _ceilings(dtype):
+    try:
+        return gpu_timing.ceilings(dtype)
+    except Exception as error:  # a case is worth measuring without a limit
+        print(f"the GPU's ceilings are not known: {session.reason(error)}", file=sys.stderr)
+        return None
 
 
 def check_gpu():
@@ -49,34 +70,34 @@ def check_gpu():
 
 def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
     """The record of a case. Providers whose answer is wrong, or that raise, have no time in it."""
-    kernel, dtype, ceilings = KERNELS[case.kernel], getattr(torch, case.dtype), ceilings[case.dtype]
+    kernel, ceilings = KERNELS[case.kernel], ceilings[case.dtype]
     sets = input_sets(case, device)
     inputs = next(sets)
     check, usual = oracle.checker(kernel, inputs)
-    calls = kernel.versions if ladder else providers(kernel, case.compiled)
+    calls = kernel.versions if ladder else providers(kernel, case.modes)
     ours, errors = (list(calls)[-1] if ladder else OURS), {}
 
     def check_one(name, result):
         errors[name] = check(result, oracle.SLACK if ladder or name == ours else PEERS_SLACK)
 
     right, skipped = session.attempt({name: partial(call, **inputs) for name, call in calls.items()}, check_one)
+    flops, numbers = kernel.work(**case.shape)
+    size = numbers * getattr(torch, case.dtype).itemsize
     times, samples, launched = {}, 0, []
     if ours in right:
         sets = [inputs, *(next(sets) for _ in range(gpu_timing.how_many_sets(inputs) - 1))]
-        times, samples, launched = gpu_timing.kernel_medians({name: calls[name] for name in right}, sets, rounds)
+        runs = {name: [partial(calls[name], **inputs) for inputs in sets] for name in right}
+        runs |= gpu_timing.copies(size, len(sets), device)
+        times, samples, launched = gpu_timing.kernel_medians(runs, rounds)
+        copy = min(times.pop(name) for name in gpu_timing.COPIES)
+        ceilings = ceilings and {**ceilings, "copy": size / copy / 1e3}  # of as many bytes
     if device == "cuda":
         torch.cuda.empty_cache()
 
-    flops, numbers = kernel.work(**case.shape)
-    size = numbers * dtype.itemsize
-    least, bound = timing.limit(flops, size, ceilings)
+    least, bound = timing.limit(flops, size, ceilings) if ceilings else (None, "product" if flops else "copy")
     work, unit = {"copy": (size / 1e3, "GB/s"), "product": (flops / 1e6, "TFLOP/s")}[bound]
     return {
-        "name": case.kernel + (" ladder" if ladder else ""),
-        "shape": case.shape,
-        "dtype": case.dtype,
-        **facts,
-        "ours": ours,
+        **_case(case, ladder, facts),
         "times": times,
         "launched": launched,
         "skipped": skipped,
@@ -92,11 +113,27 @@ def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
     }
 
 
-def providers(kernel, compiled):
-    """{name: call}: ours, torch's own, the peers, and with `compiled` also torch.compile of torch's own."""
+def failed(case, reason, *, ladder, facts):
+    """The record of a case that could not be measured."""
+    case_facts = _case(case, ladder, facts)
+    if case.modes:  # else it would replace the record without torch.compile, which may be the cause
+        case_facts["name"] += " with torch.compile"
+    ours = case_facts["ours"]
+    nothing = {"times": {}, "skipped": {ours: reason}, "samples": 0, "value": None, "unit": ""}
+    return {**case_facts, **nothing, **records.figures({}, ours)}
+
+
+def _case(case, ladder, facts):
+    ours = list(KERNELS[case.kernel].versions)[-1] if ladder else OURS
+    name = case.kernel + (" ladder" if ladder else "")
+    return {"name": name, "shape": case.shape, "dtype": case.dtype, **facts, "ours": ours}
+
+
+def providers(kernel, modes):
+    """{name: call}: ours, torch's own, the peers, and torch.compile of torch's own in each of its `modes`."""
     calls = {OURS: kernel.ours, "torch": kernel.plain, **kernel.peers}
-    if compiled:
+    if modes:
         torch.compiler.reset()  # it gives up on a function after some shapes, without a message
-        # Its own graphs cannot be recorded into ours: a mode without them.
-        calls["torch.compile"] = torch.compile(kernel.plain, mode="max-autotune-no-cudagraphs", dynamic=False)
+    for mode in modes:
+        calls[COMPILED[mode]] = torch.compile(kernel.plain, mode=mode, dynamic=False)
     return calls

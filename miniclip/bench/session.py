@@ -37,17 +37,32 @@ def print_record(record):
     print(records.summary(record) + "\n", flush=True)
 
 
-def run(cases, measure, describe, directory, seconds=None, show=print_record):
-    """Show and save measure(case) for each case that begins within `seconds`; at the end, InputError names failures."""
+def run(cases, measure, describe, directory, seconds=None, show=print_record, failure=None):
+    """Show and save measure(case) for each case that begins within `seconds`; at the end, InputError names failures.
+
+    Each record is in its file before the next case begins. If measure raises, failure(case, reason) is the record, and
+    the next case follows; without `failure`, the error ends the run.
+    """
     failed = []
     for case in within(seconds, cases, describe):
-        record = measure(case)
+        try:
+            record = measure(case)
+        except Exception as error:  # a case may fail in any way
+            if failure is None:
+                raise
+            record = failure(case, reason(error))
         show(record)
         records.append(directory, record)
         if record["ours"] not in record["times"]:
             failed.append(f"{describe(case)}: {record['skipped'][record['ours']]}")
     if failed:
         raise InputError(f"{len(failed)} of {len(cases)} cases gave no answer that can be timed: " + "; ".join(failed))
+
+
+def reason(error, warned=()):
+    """An exception, and the warnings before it, in one line."""
+    texts = [f"{type(error).__name__}: {error}", *(str(w.message) for w in warned)]
+    return " / ".join(dict.fromkeys(text.strip().partition("\n")[0] for text in texts))
 
 
 def attempt(calls, check):
@@ -63,8 +78,7 @@ def attempt(calls, check):
                 check(name, call())
                 right[name] = call
             except Exception as error:  # a provider may fail in any way
-                reasons = [f"{type(error).__name__}: {error}", *(str(w.message) for w in warned)]
-                skipped[name] = " / ".join(dict.fromkeys(reason.strip().partition("\n")[0] for reason in reasons))
+                skipped[name] = reason(error, warned)
     return right, skipped
 
 

@@ -19,6 +19,7 @@ class Clock(NamedTuple):
     elapsed: Callable  # (moment, moment) -> microseconds between them, after `wait`
     wait: Callable  # () waits until the device has finished all its work
     alone: Callable  # (run) prepares the device, so that the next run is alone on it
+    warm_up: int = 0  # rounds that are thrown away
 
 
 def _wake(run):
@@ -33,7 +34,8 @@ def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
     """{name: run} -> ({name: median microseconds of one run}, rounds); every run has one turn in each round.
 
     The device works through the rounds without a pause. With `alone` it is idle before each run: then the time is that
-    of a single call, launches included. There are fewer rounds if they would take longer than `seconds`.
+    of a single call, launches included. There are fewer rounds if they would take longer than `seconds`. The first
+    rounds do not count on a clock that has a `warm_up`.
     """
     clock.wait()
     start = clock.mark()
@@ -44,7 +46,7 @@ def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
     affordable = seconds * 1e6 / max(clock.elapsed(start, end), 1)
     rounds = min(rounds, max(LEAST_ROUNDS, round(affordable)))
     moments = {name: [] for name in runs}
-    for _ in range(rounds):
+    for _ in range(clock.warm_up + rounds):
         for name, run in runs.items():
             if alone:
                 clock.alone(run)
@@ -52,7 +54,8 @@ def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
             run()
             moments[name].append((start, clock.mark()))
     clock.wait()
-    return {name: statistics.median(clock.elapsed(*pair) for pair in pairs) for name, pairs in moments.items()}, rounds
+    times = {name: [clock.elapsed(*pair) for pair in pairs[clock.warm_up :]] for name, pairs in moments.items()}
+    return {name: statistics.median(samples) for name, samples in times.items()}, rounds
 
 
 def limit(flops, size, ceilings):

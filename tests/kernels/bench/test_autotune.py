@@ -8,6 +8,7 @@ import pytest
 import torch
 from fake_gpu import few, gpu, on_the_cpu  # noqa: F401
 
+from miniclip.errors import InputError
 from miniclip.kernels import layer_norm, linear, tuning
 from miniclip.kernels.bench import autotune, cases
 
@@ -65,3 +66,19 @@ def test_a_product_that_loses_to_the_librarys_is_not_fused(library, fused, gpu, 
     assert linear.pays(50, 16, 32, torch.bfloat16) is fused
     assert entry["config"]["fused"] is fused
     tuning._table.cache_clear()
+
+
+def test_a_kernel_that_cannot_be_tuned_does_not_stop_the_others(monkeypatch, tmp_path, capsys):
+    def tune(group, rounds):
+        if group[0].kernel == "layer_norm":
+            raise RuntimeError("out of memory")
+        return None, 3
+
+    monkeypatch.setattr(autotune, "tune", tune)
+    chosen = [cases.Case("layer_norm", {"rows": 300, "D": 24}), cases.Case("linear", {"M": 50, "N": 16, "K": 32})]
+    autotune.run(chosen, 3, tmp_path / "tuned.json")
+    printed = capsys.readouterr().out
+    assert "not tuned: RuntimeError: out of memory" in printed and "of 3 tiles none that runs" in printed
+    monkeypatch.setattr(autotune.isolated, "usable", lambda: False)
+    with pytest.raises(InputError, match="cannot be used any more"):
+        autotune.run(chosen, 3, tmp_path / "tuned.json")

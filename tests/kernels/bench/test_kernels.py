@@ -34,6 +34,71 @@ def test_all_kernels_at_clips_shapes_are_measured():
     assert {case.kernel for case in cases.CASES} >= {"attention", "linear", *ends, *norms, *gelus}
 
 
+def test_cases_come_in_the_order_of_the_targets():
+    """A run of minutes reaches the first ones: attention at CLIP's five lengths, norms, products, patches."""
+    first = [case.kernel for case in cases.CASES]
+    assert first[:5] == ["attention"] * 5 and all(case.shape["B"] == 256 for case in cases.CASES[:5])
+    assert list(dict.fromkeys(first))[:5] == ["attention", "layer_norm", "add_layer_norm", "linear", "patch_embed"]
+    main = cases.CASES[: len(cases.MAIN)]
+    assert set(first) == {case.kernel for case in main} == {name for name, k in cases.KERNELS.items() if k.clip}
+    for case in main:  # what torch.compile fuses is measured against that, and not against separate kernels
+        assert (cases.PLAIN in case.modes) is (cases.moves(case.kernel) or case.kernel == "similarity")
+        assert cases.LONG not in case.modes
+    modes = [cases.LONG in case.modes for case in cases.CASES]
+    assert modes == sorted(modes) and any(modes)  # what takes minutes comes last
+
+
+def test_the_ladder_has_all_versions_of_all_kernels_one_shape_of_each_first():
+    several = {name for name, kernel in cases.KERNELS.items() if kernel.clip and len(kernel.versions) > 1}
+    assert {case.kernel for case in cases.LADDERS[: len(several)]} == several
+    assert {(case.kernel, str(case.shape)) for case in cases.LADDERS} == {
+        (name, str(shape)) for name in several for shape in cases.KERNELS[name].clip
+    }
+
+
+def test_attention_has_every_kernel_of_torch_as_a_peer():
+    assert {"SDPA, cuDNN", "SDPA, Flash", "SDPA, efficient"} == cases.KERNELS["attention"].peers.keys()
+
+
+def test_the_limit_is_a_copy_of_as_many_bytes_in_the_same_graphs(gpu, monkeypatch):
+    """A copy of a gigabyte has no gaps between calls: a kernel that moves less could not reach it."""
+
+    def copies(size, count, device):
+        def copy():
+            gpu.now += size / 1000  # a gigabyte a second
+
+        return dict.fromkeys(gpu_timing.COPIES, [copy] * count)
+
+    def ours(**inputs):
+        gpu.now += 10
+        return norm.plain(**inputs)
+
+    norm = cases.KERNELS["layer_norm"]
+    monkeypatch.setitem(cases.KERNELS, "layer_norm", norm._replace(ours=ours))
+    monkeypatch.setattr(gpu_timing, "copies", copies)
+    record = kernels.measure(few("layer_norm", rows=50, D=20), **ARGUMENTS)
+    assert record["bytes"] == 4 * (2 * 50 * 20 + 2 * 20)
+    assert record["ceilings"]["copy"] == pytest.approx(1) and record["ceilings"]["product"] == 790
+    assert record["share_of_limit"] == pytest.approx(record["bytes"] / 1000 / 10)
+    assert not set(record["times"]) & set(gpu_timing.COPIES)
+
+
+def test_ceilings_that_cannot_be_measured_cost_only_the_shares(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(oracle, "SLACK", 50)
+
+    def fails(dtype):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(gpu_timing, "ceilings", fails)
+    monkeypatch.setitem(
+        cases.KERNELS, "layer_norm", cases.KERNELS["layer_norm"]._replace(ours=cases.KERNELS["layer_norm"].plain)
+    )
+    measure = kernels.measurer(["float32"], rounds=2, ladder=False, facts=ARGUMENTS["facts"], device="cpu")
+    record = measure(SMALL["layer_norm"])
+    assert record["value"] and record["share_of_limit"] is None
+    assert "ceilings are not known: RuntimeError: out of memory" in capsys.readouterr().err
+
+
 @on_the_cpu
 @pytest.mark.parametrize(
     "case", [*SMALL.values(), few("attention", B=1, T=5, H=2, K=16, causal=True)], ids=cases.describe
