@@ -1,16 +1,19 @@
 """`miniclip bench models`: whole encoders, ours beside torch, transformers and torch.compile, with the same weights.
 
-Calls are as a user makes them, each alone on an idle device: launches count. Pictures, and tokens for a peer, are on
-the device already. Ours take tokens as the tokenizer gives them, in an ndarray: moving them is part of the time.
+Calls are as a user makes them, each alone on an idle device: launches count. Pictures are on the device already. Tokens
+are where a tokenizer leaves them, on the CPU: moving them is part of everybody's time.
 """
 
 import dataclasses
 import math
+import sys
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from miniclip import families, ops, params
@@ -22,7 +25,7 @@ from miniclip.errors import InputError
 from miniclip.families.align.config import ALIGN_BASE
 from miniclip.families.clip.presets import PRESETS
 from miniclip.formats import read_json
-from miniclip.kernels.bench import gpu_timing
+from miniclip.kernels.bench import gpu_timing, isolated
 from miniclip.kernels.bench.report import RESULTS
 from miniclip.runtime import cpu
 
@@ -34,7 +37,10 @@ TOWERS.insert(1, ("text", "ViT-B/32"))
 TOWERS += [("visual", "align-base"), ("text", "align-base")]
 BATCHES = {("cuda", "visual"): (1, 8, 64, 256), ("cuda", "text"): (1, 64, 256), ("cpu", "visual"): (1, 8)}
 BATCHES["cpu", "text"] = BATCHES["cpu", "visual"]
-COMPILED = (256, 1)  # batches for which torch.compile is prepared, on a GPU
+TARGETS = [("visual", name) for name in ("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px")]  # and for batches:
+TARGET_BATCHES = (256, 1)
+PLAIN, LONG = "default", "max-autotune"  # modes of torch.compile
+COMPILED = {PLAIN: "transformers, compiled", LONG: "transformers, compiled with max-autotune"}
 CHUNK = 32  # rows that the reference computes at a time
 WARM_UP = 3  # calls: torch.compile records its graph in the second
 
@@ -43,7 +49,7 @@ class Case(NamedTuple):
     tower: str  # "visual" or "text"
     model: str
     batch: int
-    compiled: bool = False
+    modes: tuple = ()  # of torch.compile, which is measured too; on a GPU
 
     @property
     def name(self):
@@ -51,55 +57,87 @@ class Case(NamedTuple):
 
 
 def describe(case):
-    return f"{case.name} B={case.batch}" + (" with torch.compile" if case.compiled else "")
+    return f"{case.name} B={case.batch}" + (f" with torch.compile ({', '.join(case.modes)})" if case.modes else "")
 
 
 def cases(device, towers=TOWERS, batches=None):
-    """The cases for a device: those with torch.compile are last, since they take long to prepare."""
-    chosen = {tower: batches or BATCHES[device, tower] for tower, _ in towers}
-    plain = [Case(tower, model, batch) for tower, model in towers for batch in chosen[tower]]
-    compiled = [Case(tower, model, B, True) for tower, model in towers for B in COMPILED if B in chosen[tower]]
-    return plain + (compiled if device == "cuda" else [])
+    """The cases for a device, in the order of interest: the last ones are left out if time runs out.
+
+    On a GPU first what has a target, then the same beside torch.compile, which takes long to prepare, then the rest.
+    """
+    chosen = [Case(*tower, B) for tower in towers for B in batches or BATCHES[device, tower[0]]]
+    if device != "cuda":
+        return chosen
+    first = [case for tower in TARGETS for B in TARGET_BATCHES for case in chosen if case == (*tower, B, ())]
+    rest = [case for case in chosen if case not in first]
+    large = [case for case in first if case.batch == max(TARGET_BATCHES)]
+    small = [case for case in [*first, *rest] if case.batch in TARGET_BATCHES and case not in large]
+    return [
+        *first,
+        *(case._replace(modes=(PLAIN,)) for case in large),
+        *rest,
+        *(case._replace(modes=(PLAIN, LONG)) for case in [*large, *small]),
+    ]
 
 
 def run(*, only=None, quick=False, device="cuda", seconds=None, out=None, configs=CONFIGS, towers=TOWERS, batches=None):
     """Measure `cases`, print and record them; no case is started after `seconds`.
 
-    Raises InputError if there is no such device, and at the end if features of ours were wrong.
+    On a GPU, a case that raises, ends its process or hangs has a record that says so. Raises InputError if there is no
+    such device, and at the end if features of ours were wrong or missing.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no CUDA GPU: pass --device cpu to compare the backends that run without one")
     directory = records.writable(out or records.own(RESULTS))
     chosen = session.select(cases(device, towers, batches), only, lambda case: case.name.split())
+    facts = {
+        "dtype": DTYPES[device],
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu.name(),
+        "versions": records.versions(),
+        "date": records.today(),
+    }
     most = max(case.batch for case in chosen)
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
-    # Cases of one tower are next to each other: it is built once for all its batches.
-    build = lru_cache(maxsize=1)(lambda tower, model, *how: prepare(configs[model], tower, device, most, *how))
-    with torch.no_grad():
-        facts = {
-            "dtype": DTYPES[device],
-            "device": torch.cuda.get_device_name() if device == "cuda" else cpu.name(),
-            "versions": records.versions(),
-            "date": records.today(),
-            "ceilings": gpu_timing.ceilings(getattr(torch, DTYPES[device])) if device == "cuda" else None,
-        }
-
-        def measure_one(case):
-            return measure(case, configs[case.model], build(case.tower, case.model, case.compiled), rounds, facts)
-
-        session.run(chosen, measure_one, describe, directory, seconds)
+    make = partial(measurer, configs, device, most, rounds, facts)
+    run_all = partial(session.run, chosen, describe=describe, directory=directory, seconds=seconds)
+    if device == "cpu":
+        with torch.no_grad():
+            run_all(make())
+    else:
+        with isolated.Isolated(make, limit, seconds) as process:
+            run_all(process.measure, failure=partial(failed, facts=facts))
 
 
-def measure(case, config, prepared, rounds, facts):
+def limit(case):
+    """The seconds that a case may take: the first of a model builds it, and torch.compile reads all of it."""
+    return 600 if LONG in case.modes else 180 if case.modes else 90
+
+
+def measurer(configs, device, most, rounds, facts):
+    """A function that measures a case; `most` is the largest batch. On a GPU all models are kept, on the CPU one."""
+    build = lru_cache(maxsize=1 if device == "cpu" else None)(
+        lambda tower, model: prepare(configs[model], tower, device, most)
+    )
+    try:
+        ceilings = gpu_timing.ceilings(getattr(torch, facts["dtype"])) if device == "cuda" else None
+    except Exception as error:  # a case is worth measuring without a limit
+        print(f"the GPU's ceilings are not known: {session.reason(error)}", file=sys.stderr)
+        ceilings = None
+    facts = {**facts, "ceilings": ceilings}
+    return lambda case: measure(case, configs[case.model], build(case.tower, case.model), device, rounds, facts)
+
+
+def measure(case, config, prepared, device, rounds, facts):
     """The record of a case. Providers whose features are wrong, or that raise, have no time in it."""
-    encoders, missing, inputs, reference = prepared
-    device = inputs.device.type
+    inputs, encoders = prepared.inputs, dict(prepared.encoders)
+    compilers = {COMPILED[mode]: partial(prepared.compiled, mode) for mode in case.modes}
+    _, failures = session.attempt(compilers, encoders.__setitem__)
     calls = {name: partial(encode, ready(inputs[: case.batch])) for name, (encode, ready) in encoders.items()}
     errors = {}
 
     def check(name, features):
-        features = torch.as_tensor(features).double().cpu().numpy()
-        errors[name] = session.compare(features, reference[: case.batch], facts["dtype"])
+        features = as_array(features)
+        errors[name] = session.compare(features, prepared.reference[: case.batch], facts["dtype"])
 
     right, skipped = session.attempt(calls, check)
     ours, times, samples = OURS[device], {}, 0
@@ -113,12 +151,9 @@ def measure(case, config, prepared, rounds, facts):
     size = numbers * getattr(torch, facts["dtype"]).itemsize
     limit = timing.limit(flops, size, facts["ceilings"])[0] if facts["ceilings"] else None
     return {
-        "name": case.name,
-        "shape": {"B": case.batch},
-        **facts,
-        "ours": ours,
+        **_case(case, facts, device),
         "times": times,
-        "skipped": missing | skipped,
+        "skipped": prepared.missing | failures | skipped,
         "samples": samples,
         "value": case.batch / times[ours] * 1e6 if times else None,
         "unit": {"visual": "pictures/s", "text": "texts/s"}[case.tower],
@@ -128,6 +163,24 @@ def measure(case, config, prepared, rounds, facts):
         "error": errors.get(ours),
         "allowed_error": 1 - session.LEAST_COSINE[facts["dtype"]],
     }
+
+
+def failed(case, reason, facts, device="cuda"):
+    """The record of a case that could not be measured."""
+    case_facts = _case(case, facts, device)
+    if case.modes:  # else it would replace the record without torch.compile, which may be the cause
+        case_facts["name"] += " with torch.compile"
+    nothing = {"times": {}, "skipped": {OURS[device]: reason}, "samples": 0, "value": None, "unit": ""}
+    return {**case_facts, **nothing, **records.figures({}, OURS[device])}
+
+
+def _case(case, facts, device):
+    return {"name": case.name, "shape": {"B": case.batch}, **facts, "ours": OURS[device]}
+
+
+def as_array(features):
+    """Features as an ndarray of float64."""
+    return torch.as_tensor(features).double().cpu().numpy()
 
 
 def alone(config, tower):
@@ -140,11 +193,25 @@ def alone(config, tower):
 # --------------------------------------------------------------------------- the same model, several times
 
 
-def prepare(config, tower, device, most, compiled):
-    """({provider: (encode, what prepares inputs for it)}, {provider: why it is missing}, inputs, reference).
+class Prepared(NamedTuple):
+    """The encoders of a tower, with the same weights.
 
-    inputs: `most` random pictures or texts; reference (most, E): their features in float32, as an ndarray of float64.
+    encoders   {provider: (encode, what prepares inputs for it)}
+    missing    {provider: why it is missing}
+    inputs     random pictures, or texts
+    reference  their features in float32, (B, E): an ndarray of float64
+    compiled   (mode of torch.compile) -> transformers' encoder compiled, as in `encoders`
     """
+
+    encoders: dict
+    missing: dict
+    inputs: torch.Tensor
+    reference: np.ndarray
+    compiled: Callable
+
+
+def prepare(config, tower, device, most):
+    """A tower's encoders as `Prepared`, with `most` inputs."""
     config = alone(config, tower)
     kind = families.of(config).model
     dtype = DTYPES[device]
@@ -158,25 +225,27 @@ def prepare(config, tower, device, most, compiled):
         on_device = tower == "visual" and backend != "numpy"
         return encode, (lambda x: x.to(getattr(torch, dtype))) if on_device else (lambda x: x.cpu().numpy())
 
-    def theirs():
-        encode = _transformers(config, tower, flat, device, getattr(torch, dtype))
-        return encode, lambda x: x.to(getattr(torch, dtype)) if tower == "visual" else x
+    @lru_cache
+    def transformers():
+        return _transformers(config, tower, flat, device, getattr(torch, dtype))
 
-    def compiled_theirs():
-        torch.compiler.reset()  # it gives up on a function after some shapes, without a message
-        encode, ready = theirs()
-        return torch.compile(encode, mode="max-autotune", dynamic=False), ready
+    def theirs(mode=None):
+        encode = transformers()
+        if mode:
+            torch.compiler.reset()  # it gives up on a function after some shapes, without a message
+            encode = torch.compile(encode, mode=mode, dynamic=False)
+        if tower == "visual":
+            return encode, lambda x: x.to(getattr(torch, dtype))
+        return (lambda tokens: encode(tokens.to(device))), lambda tokens: tokens
 
     builders = {OURS[device]: partial(ours, OURS[device], dtype), "torch": partial(ours, "torch", dtype)}
     builders["transformers"] = theirs
-    if compiled:
-        builders["transformers, compiled"] = compiled_theirs
     encoders = {}
     _, missing = session.attempt(builders, encoders.__setitem__)
 
     encode, ready = ours("torch", "float32")
-    reference = torch.cat([encode(ready(inputs[i : i + CHUNK])) for i in range(0, most, CHUNK)]).double().cpu().numpy()
-    return encoders, missing, inputs, reference
+    reference = [as_array(encode(ready(inputs[i : i + CHUNK]))) for i in range(0, most, CHUNK)]
+    return Prepared(encoders, missing, inputs, np.concatenate(reference), theirs)
 
 
 def _draw(name, shape, device):
@@ -193,7 +262,7 @@ def _inputs(config, tower, count, device):
     if tower == "visual":
         return torch.randn(count, config.visual.channels, *pair(config.visual.image_size), device=device)
     end = config.text.vocab_size - 1  # the highest id ends a text, as long as a text can be
-    tokens = torch.randint(1, end, (count, config.text.text_length), device=device)
+    tokens = torch.randint(1, end, (count, config.text.text_length))
     tokens[:, -1] = end
     return tokens
 

@@ -9,7 +9,7 @@ README = Path(__file__).parents[1] / "README.md"
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 ALSO = ()  # fields that other records do not have
-DEVICE, DTYPE = "H200", "bfloat16"  # of the targets
+DEVICES, DTYPE = ("H100", "H200"), "bfloat16"  # of the targets: GPUs of the same generation, Hopper
 HOW = (
     "`make gpu`, on a machine with an NVIDIA GPU, measures for 8 minutes and writes this section again; "
     "`miniclip bench kernels` and `miniclip bench models` measure everything, which takes longer."
@@ -38,14 +38,19 @@ TARGETS = [
 
 
 def measured(target, found):
-    """The share or the ratio that the records have for a target; None if nobody has measured it."""
+    """(a target's share or ratio in the records of one device, the peer or None); None if it was not measured."""
     for r in found:
-        if (r["name"], r["shape"], r["dtype"]) == (target.name, target.shape, DTYPE) and DEVICE in r["device"]:
+        if (r["name"], r["shape"], r["dtype"]) == (target.name, target.shape, DTYPE) and r["value"] is not None:
             if target.against == "the limit":
-                return r["share_of_limit"]
+                return None if r["share_of_limit"] is None else (r["share_of_limit"], None)
             if target.against == "the best peer":
-                return r["ratio_to_best_peer"]
-            return r["times"][target.against] / r["times"][r["ours"]] if target.against in r["times"] else None
+                return None if r["best_peer"] is None else (r["ratio_to_best_peer"], r["best_peer"])
+            # torch.compile has several modes: the fastest counts
+            peers = [
+                name for name in r["times"] if name == target.against or name.startswith(f"{target.against} with ")
+            ]
+            best = min(peers, key=r["times"].get, default=None)
+            return None if best is None else (r["times"][best] / r["times"][r["ours"]], best)
     return None
 
 
@@ -60,13 +65,16 @@ def section(found, pictures=()):
     if not found:
         return f"Nothing has been measured yet. {HOW}"
     parts = []
-    rows = [_target_row(target, measured(target, found)) for target in TARGETS if measured(target, found) is not None]
-    if rows:
-        head = ["what", "target", "measured", "reached"]
-        parts += [f"The targets, on an {DEVICE} in {DTYPE}:", markdown.table(head, rows)]
+    devices = sorted({r["device"] for r in found})
+    for device in devices:
+        here = [r for r in found if r["device"] == device and any(name in device for name in DEVICES)]
+        rows = [_target_row(target, *measured(target, here)) for target in TARGETS if measured(target, here)]
+        if rows:
+            head = ["what", "target", "measured", "reached"]
+            parts += [f"The targets, on {device} in {DTYPE}:", markdown.table(head, rows)]
     parts += [f"![{shown}]({path})" for shown, path in pictures]
     head = ["what", "shape", "dtype", "time", "rate", "of the limit", "against", "ratio"]
-    for device in sorted({r["device"] for r in found}):
+    for device in devices:
         rows = [r for r in found if r["device"] == device]
         newest = max(rows, key=lambda r: r["date"])
         parts += [f"### {device}", f"{records.stamp(newest)}. Ratios are to the fastest peer of the same run."]
@@ -74,10 +82,10 @@ def section(found, pictures=()):
     return "\n\n".join([*parts, HOW])
 
 
-def _target_row(target, value):
+def _target_row(target, value, peer):
     share = target.against == "the limit"
     goal = f"{target.least:.0%} of the limit" if share else f"{target.least:.2f}x {target.against}"
-    found = f"{value:.1%}" if share else f"{value:.3f}x"  # so many digits that a near miss shows
+    found = f"{value:.1%}" if share else f"{value:.3f}x {peer}"  # so many digits that a near miss shows
     return [
         f"{target.name}, {markdown.shape(target.shape)}",
         f"at least {goal}",

@@ -98,11 +98,70 @@ def test_a_library_that_is_missing_is_listed(tiny, tmp_path, monkeypatch):
     assert all("transformers" in r["skipped"]["transformers"] for r in records.read(tmp_path))
 
 
-def test_what_takes_long_to_prepare_comes_last():
-    order = models.cases("cuda")
-    compiled = [case.compiled for case in order]
-    assert compiled == sorted(compiled) and any(compiled)
-    assert [case.batch for case in order if case.name == "encode_text ViT-B/32"] == [1, 64, 256, 256, 1]
+def test_cases_come_in_the_order_of_the_targets():
+    """A run of minutes reaches the first: B = 256 and 1 of the four towers, then those of 256 beside torch.compile."""
+    order, towers = models.cases("cuda"), ["ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"]
+    assert [(case.name, case.batch, case.modes) for case in order[:8]] == [
+        (f"encode_image {tower}", B, ()) for tower in towers for B in (256, 1)
+    ]
+    assert [(case.name, case.batch, case.modes) for case in order[8:12]] == [
+        (f"encode_image {tower}", 256, (models.PLAIN,)) for tower in towers
+    ]
+    assert {case[:3] for case in order} == {
+        (*tower, B) for tower in models.TOWERS for B in models.BATCHES["cuda", tower[0]]
+    }
+    modes = [models.LONG in case.modes for case in order]
+    assert modes == sorted(modes) and any(modes)  # what takes minutes comes last
+    assert [case.batch for case in models.cases("cpu", TOWERS)] == [1, 8, 1, 8]  # a model's are built once
+
+
+@pytest.mark.parametrize("tower", ["visual", "text"])
+def test_moving_texts_to_the_device_is_part_of_everybodys_time(tower):
+    """Ours take tokens from the tokenizer: so do the peers."""
+    prepared = models.prepare(TINY, tower, "cpu", 2)
+    moved = []
+
+    class Tokens(torch.Tensor):
+        def to(self, *arguments):
+            moved.append(arguments)
+            return torch.Tensor.to(self, *arguments).as_subclass(torch.Tensor)
+
+    encode, ready = prepared.encoders["transformers"]
+    inputs = ready(prepared.inputs.as_subclass(Tokens))
+    before = len(moved)
+    assert encode(inputs).shape == prepared.reference.shape
+    assert len(moved) - before == (tower == "text")
+
+
+def test_transformers_compiled_is_a_peer_in_each_mode(monkeypatch):
+    """It computes with the same model, and is listed with its reason if it cannot be compiled."""
+    modes = []
+
+    def compiled(encode, mode, dynamic):
+        modes.append(mode)
+        if mode == models.LONG:
+            raise RuntimeError("no compiler")
+        return encode
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(timing, "PAUSE", 0)
+    case = models.Case("text", "tiny", 2, (models.PLAIN, models.LONG))
+    facts = {"dtype": "float32", "device": "a CPU", "versions": {}, "date": "2026-01-31", "ceilings": None}
+    with torch.no_grad():
+        record = models.measure(case, TINY, models.prepare(TINY, "text", "cpu", 2), "cpu", 2, facts)
+    assert modes == ["default", "max-autotune"]
+    assert {"transformers", "transformers, compiled"} <= record["times"].keys()
+    assert record["skipped"] == {"transformers, compiled with max-autotune": "RuntimeError: no compiler"}
+
+
+def test_a_case_that_could_not_be_measured_has_a_record_of_why(tmp_path):
+    facts = {"dtype": "bfloat16", "device": "NVIDIA H200", "versions": {}, "date": "2026-01-31"}
+    case = models.Case("visual", "ViT-B/32", 256)
+    for each in (case, case._replace(modes=(models.PLAIN,))):
+        records.append(tmp_path, models.failed(each, "Lost: no result", facts, "cuda"))
+    plain, compiled = records.read(tmp_path)
+    assert plain["skipped"] == {"triton": "Lost: no result"} and plain["name"] == "encode_image ViT-B/32"
+    assert compiled["name"] == "encode_image ViT-B/32 with torch.compile"  # does not replace the other
 
 
 def test_the_work_of_vit_b_32():
