@@ -51,8 +51,13 @@ def _check(tensors):
         raise InputError(NO_BFLOAT16)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         raise InputError("the triton backend computes no gradients: use the torch backend, or torch.no_grad()")
-    if not INTERPRETING and tensors[0].device.type == "cpu":
+    if not INTERPRETING and not emulating() and tensors[0].device.type == "cpu":
         raise InputError(why_not("cpu"))
+
+
+def emulating():
+    """Whether kernels are run by `emulator`, on tensors of the CPU."""
+    return getattr(triton.runtime.driver._active, "runs_on_cpu", False)
 
 
 def within_reach(x):
@@ -74,12 +79,12 @@ def expect(**shapes):
 def why_not(device=None):
     """The reason why kernels cannot run on a device (torch's name; None: the current GPU), or None if they can."""
     try:
-        kind = "cuda" if device is None else torch.device(device).type
+        kind = ("cpu" if emulating() else "cuda") if device is None else torch.device(device).type
     except RuntimeError as error:
         return str(error).partition("\n")[0]
     if INTERPRETING:
         return None if device is None or kind == "cpu" else "TRITON_INTERPRET=1 runs kernels on the CPU alone"
-    if kind == "meta":  # see `offline`
+    if kind == "meta" or (kind == "cpu" and emulating()):  # see `offline` and `emulator`
         return None
     if kind != "cuda":
         return f"Triton's kernels run on a GPU, not on {device}; {WITHOUT}"

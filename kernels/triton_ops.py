@@ -17,7 +17,7 @@ from miniclip.kernels import layer_norm as layer_norm_kernels
 from miniclip.kernels import linear as linear_kernels
 from miniclip.kernels import patch_embed as patch_embed_kernels
 from miniclip.kernels import similarity as similarity_kernels
-from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, why_not
+from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, emulating, why_not
 from miniclip.ops import refuse_batch_invariant, torch_ops
 
 NAME = "triton"
@@ -44,7 +44,7 @@ def asarray(x, *, device=None, dtype=None):
         reason = why_not(device)
         if reason:
             raise InputError(f"the triton backend cannot run: {reason}; pass backend='torch' or 'numpy'")
-        if device is None and not INTERPRETING:
+        if device is None and not INTERPRETING and not emulating():
             device = "cuda"
     x = torch_ops.asarray(x, device=device, dtype=dtype)
     if INTERPRETING and x.dtype == torch.bfloat16:

@@ -11,11 +11,12 @@ from pathlib import Path
 # Before NumPy loads: if BLAS threads of two processes spin while they wait for each other, seconds become minutes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Before Triton loads: without a GPU, its kernels run in the interpreter on the CPU.
+# Before Triton loads: without a GPU, its kernels run in the interpreter on the CPU. Or, with MINICLIP_EMULATE=90 (or
+# 80), they are compiled for a GPU of that compute capability, and the emulator runs them.
 import torch
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["TRITON_INTERPRET"] = "0" if "MINICLIP_EMULATE" in os.environ else "1"
 
 import numpy as np
 import packaging.version
@@ -27,6 +28,7 @@ from miniclip.runtime import cpu
 
 # On a GPU torch convolves float32 in tf32 by default, and ours would be held to twice that error, 1e-3.
 torch.backends.cudnn.allow_tf32 = False
+EMULATED = os.environ.get("MINICLIP_EMULATE")
 
 # Runs are reproducible and without time limits, because they test answers, not speed. On a GPU there are fewer
 # examples, because almost every one has to be compiled.
@@ -34,10 +36,19 @@ settings.register_profile(
     "miniclip",
     deadline=None,
     derandomize=True,
-    max_examples=10 if torch.cuda.is_available() else 50,
+    max_examples=10 if torch.cuda.is_available() or EMULATED else 50,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("miniclip")
+
+
+@pytest.fixture(scope="session", autouse=bool(EMULATED))
+def emulated():
+    """Kernels of all tests run in the emulator."""
+    from miniclip.kernels import emulator
+
+    with emulator.emulating(int(EMULATED)):
+        yield
 
 
 def official_file(name):

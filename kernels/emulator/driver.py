@@ -1,0 +1,101 @@
+"""The emulator as a GPU of Triton: inside `emulating(90)` it runs kernels that are launched on CPU tensors."""
+
+import contextlib
+import types
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+from miniclip.errors import InputError
+from miniclip.kernels.device import INTERPRETING
+from miniclip.kernels.emulator import program
+
+# Bytes of shared memory that a program may have, by compute capability (CUDA C++ guide, table 30).
+SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10}
+SWIZZLES = (0, 32, 64, 128)  # bytes, by the code that Triton gives to tensor maps
+
+
+@contextlib.contextmanager
+def emulating(capability=90, *, late=True, truncate=False, trace=None):
+    """In the block, kernels launched on CPU tensors are compiled for a compute capability, and run by the emulator.
+
+    Yields the list of what was run so far, a `program.Launch` each. late, truncate and trace are as of `program.run`.
+    Raises InputError for a capability that it does not have, and if Triton interprets.
+    """
+    if capability not in SHARED_MEMORY:
+        raise InputError(
+            f"the emulator has compute capabilities {', '.join(map(str, SHARED_MEMORY))}, not {capability}"
+        )
+    if INTERPRETING:
+        raise InputError("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it before Python starts")
+    launches = []
+    driver = _Driver(capability, launches, {"late": late, "truncate": truncate, "trace": trace})
+
+    def loaded(module, function, name, files, key):
+        function.files.update({Path(path).suffix: str(path) for path in files.values()})
+
+    active = triton.runtime.driver._active
+    triton.runtime.driver.set_active(driver)
+    triton.knobs.runtime.kernel_load_end_hook.add(loaded)
+    try:
+        yield launches
+    finally:
+        triton.knobs.runtime.kernel_load_end_hook.remove(loaded)
+        triton.runtime.driver._active = active
+
+
+class _Driver:
+    """The part of Triton's driver interface that a launch uses."""
+
+    runs_on_cpu = True  # see `device.emulating`
+
+    def __init__(self, capability, launches, options):
+        self.capability, self.launches, self.options = capability, launches, options
+        self.utils = types.SimpleNamespace(
+            get_device_properties=lambda device: {"max_shared_mem": SHARED_MEMORY[capability]},
+            # module, function, registers, spills, most threads; the hook fills in the function's files
+            load_binary=lambda name, binary, shared, device: (1, types.SimpleNamespace(files={}), 0, 0, 1024),
+        )
+
+    def launcher_cls(self, source, metadata):
+        """A function that is called for each launch. Triton keeps it, also for later blocks with another driver."""
+
+        def launch(x, y, z, stream, function, *rest):
+            arguments = rest[4:]  # after metadata and hooks
+            driver = triton.runtime.driver.active
+            text = Path(function.files[".ptx"]).read_text()
+            driver.launches.append(
+                program.run(
+                    program.parsed(text), list(_arguments(source, metadata, arguments)), (x, y, z),
+                    shared=max(16, metadata.shared), files=function.files, **driver.options,
+                )
+            )  # fmt: skip
+
+        return launch
+
+    def get_current_target(self):
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self):
+        return f"emulator {self.capability}"  # kernels are cached by device: these are not `offline`'s
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def _arguments(source, metadata, arguments):
+    """The parameters of a compiled kernel, without its constants; a tensor descriptor is a map, a shape and strides."""
+    maps = iter(getattr(metadata, "tensordesc_meta", None) or [])
+    for kind, x in zip(source.signature.values(), arguments):
+        if kind == "constexpr":
+            continue
+        if kind.startswith("tensordesc"):
+            meta = next(maps)
+            yield x.base, meta["block_size"], SWIZZLES[meta["swizzle"]]
+            yield from (*x.shape, *x.strides)
+        elif isinstance(x, float | torch.Tensor) or x is None:
+            yield float(x) if isinstance(x, float) else x
+        else:
+            yield int(x)

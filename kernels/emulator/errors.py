@@ -1,0 +1,7 @@
+"""What the emulator raises."""
+
+from miniclip.errors import InputError
+
+
+class EmulatorError(InputError):
+    """A kernel did what it must not, or what the emulator does not know; the message names the instruction."""
