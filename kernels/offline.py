@@ -29,6 +29,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 
 from miniclip.kernels import triton_ops
+from miniclip.kernels.cycles import sass
 from miniclip.kernels.device import INTERPRETING
 from miniclip.kernels.ladder import describe
 from miniclip.kernels.table import KERNELS
@@ -50,6 +51,8 @@ class Compiled:
     matrix     {instruction of the matrix units: how often it is in the code}
     warnings   what the assembler says of lost performance
     files      {".ptx", ".cubin", ".json", ...: the path of what Triton made}
+    grid       how many programs were launched, along x, y and z
+    arguments  what they were launched with: integers, and None for what is not one; constants left out
     """
 
     name: str
@@ -61,6 +64,18 @@ class Compiled:
     matrix: dict
     warnings: list
     files: dict
+    grid: tuple = ()
+    arguments: tuple = ()
+
+    @property
+    def code(self):
+        """The machine code, `sass.Code`."""
+        return sass.read(self.files[".cubin"])
+
+    @property
+    def instructions(self):
+        """How many instructions the machine code has."""
+        return len(self.code.instructions)
 
     @property
     def programs_per_processor(self):
@@ -79,7 +94,7 @@ def compiling(capability):
         kernels.append(_read(tuple(sorted(files.values())), capability))
 
     active = triton.runtime.driver._active
-    triton.runtime.driver.set_active(_Driver(capability))
+    triton.runtime.driver.set_active(_Driver(capability, kernels))
     triton.knobs.runtime.kernel_load_end_hook.add(loaded)
     try:
         yield kernels
@@ -91,8 +106,9 @@ def compiling(capability):
 class _Driver:
     """A GPU that does not exist: the part of Triton's driver interface that a launch uses."""
 
-    def __init__(self, capability):
+    def __init__(self, capability, kernels):
         self.capability = capability
+        self.kernels = kernels  # the last one is the one that is launched
         self.utils = types.SimpleNamespace(
             get_device_properties=lambda device: {"max_shared_mem": SHARED_MEMORY[capability]},
             # module (None: then every launch loads, and is seen), function, registers, spills, most threads
@@ -101,7 +117,12 @@ class _Driver:
 
     def launcher_cls(self, source, metadata):
         """A function that is called for each launch; this method is called once for each new kernel."""
-        return lambda *arguments: None
+
+        def launch(x, y, z, stream, function, packed, launch_metadata, enter, leave, *values):
+            arguments = _arguments(source.signature.values(), values)
+            self.kernels[-1] = dataclasses.replace(self.kernels[-1], grid=(x, y, z), arguments=arguments)
+
+        return launch
 
     def get_current_target(self):
         return GPUTarget("cuda", self.capability, 32)
@@ -111,6 +132,19 @@ class _Driver:
 
     def get_current_stream(self, device):
         return 0
+
+
+def _arguments(types, values):
+    """The arguments that machine code finds in constant memory, in order; a tensor's address is made up."""
+    arguments = []
+    for kind, value in zip(types, values):
+        if kind.startswith("tensordesc"):  # the copy engine's description, which no thread reads, and these
+            arguments += [None, *value.shape, *value.strides]
+        elif kind.startswith("*"):
+            arguments.append(len(arguments) + 1 << 40)  # far from each other
+        elif kind != "constexpr":
+            arguments.append(value if isinstance(value, int) else None)
+    return tuple(arguments)
 
 
 @functools.cache
