@@ -149,7 +149,7 @@ def _mma_cycles(opcode):
 
 
 def _expected(code, n):
-    """The bytes that a barrier is told to wait for: the last constant that its register was given; 0: none."""
+    """The bytes that a barrier waits for: the last constant that its register was given; 0: none."""
     register = code.instructions[n].operands[-1]
     for instruction in reversed(code.instructions[:n]):
         if instruction.operands and instruction.operands[0] == register:

@@ -4,7 +4,7 @@ Four quarters issue one instruction a cycle each, of any warp that is ready: the
 warp is ready when its stall is over and the scoreboards that its next instruction waits for are clear (`sass`), and if
 the unit that executes it is free (`costs`). Memory is a queue: a load waits until the bytes before it are through.
 
-What is left out: bank conflicts, the first level cache but for weights, and the queues between the units.
+What is left out: bank conflicts, the first level cache except for weights, and the queues between the units.
 """
 
 import heapq
@@ -223,7 +223,7 @@ class Processor:
         heapq.heappush(self.ready[warp.quarter], (ready, self.order, warp))
 
     def meet(self, warp, now):
-        """A warp comes to a barrier; the last one lets all go on."""
+        """A warp comes to a barrier; the last one releases all."""
         warp.program.at_barrier.append((warp, now))
         self.release(warp.program, now)
 
