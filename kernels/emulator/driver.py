@@ -4,13 +4,14 @@ import contextlib
 import types
 from pathlib import Path
 
-import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.driver import make_tensordesc_arg
 
 from miniclip.errors import InputError
 from miniclip.kernels.device import INTERPRETING
 from miniclip.kernels.emulator import program
+from miniclip.kernels.emulator.errors import EmulatorError
 
 # Bytes of shared memory that a program may have, by compute capability (CUDA C++ guide, table 30).
 SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10}
@@ -86,16 +87,16 @@ class _Driver:
 
 
 def _arguments(source, metadata, arguments):
-    """The parameters of a compiled kernel, without its constants; a tensor descriptor is a map, a shape and strides."""
+    """The parameters of a compiled kernel: no constants, and for a tensor descriptor a map, a shape and strides."""
     maps = iter(getattr(metadata, "tensordesc_meta", None) or [])
     for kind, x in zip(source.signature.values(), arguments):
         if kind == "constexpr":
             continue
+        parts = [x]
         if kind.startswith("tensordesc"):
-            meta = next(maps)
-            yield x.base, meta["block_size"], SWIZZLES[meta["swizzle"]]
-            yield from (*x.shape, *x.strides)
-        elif isinstance(x, float | torch.Tensor) or x is None:
-            yield float(x) if isinstance(x, float) else x
-        else:
-            yield int(x)
+            if x.padding != "zero":
+                raise EmulatorError(f"the copy engine of the emulator pads with zeros, not with {x.padding}")
+            meta = next(maps, None)  # None: before 9.0 there is no copy engine, and the kernel loads by itself
+            box = meta and (x.base, meta["block_size"], SWIZZLES[meta["swizzle"]])
+            parts = [box, *x.shape, *x.strides] if box else make_tensordesc_arg(x, None)
+        yield from (int(part) if isinstance(part, bool) else part for part in parts)

@@ -270,6 +270,14 @@ def wait(name):
     return build
 
 
+def wait_all(instruction, kernel):
+    def step(program):
+        program.copies.commit()
+        program.copies.wait(0)
+
+    return step
+
+
 # -------------------------------------------------------------------------------- ldmatrix, stmatrix
 
 
@@ -332,7 +340,7 @@ BUILDERS = {
     "cp.async.cg.shared.global": copy,
     "cp.async.commit_group": commit("copies"),
     "cp.async.wait_group": wait("copies"),
-    "cp.async.wait_all": lambda instruction, kernel: lambda program: (program.copies.commit(), program.copies.wait(0)),
+    "cp.async.wait_all": wait_all,
     "ldmatrix": load_matrix,
     "stmatrix": store_matrix,
 }

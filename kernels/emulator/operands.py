@@ -1,8 +1,8 @@
 """What instructions read and write: registers of all threads, constants, addresses. Decoded once for each instruction.
 
-A register is an array, (threads,), of the dtype that was written last; an instruction reads its bits as the dtype that it
-needs. Arrays are never changed, only replaced, so an array that was kept is what the register was. `read` gives a function
-of a program; the instruction that it was made for calls it each time that it runs.
+A register is an array, (threads,), of the dtype that was written last; an instruction reads its bits as the dtype that
+it needs. Arrays are never changed, only replaced, so an array that was kept is what the register was. `read` gives a
+function of a program; the instruction that it was made for calls it each time that it runs.
 """
 
 import re

@@ -95,7 +95,7 @@ def _read(kernel, body, files):
                 for name in _names(declared[2]):
                     name = _declare(scopes, name, blocks)
                     kernel.registers[name] = len(kernel.registers), WIDTHS[declared[1]]
-            elif not statement.startswith(IGNORED):
+            elif statement and not statement.startswith(IGNORED):
                 kernel.instructions.append(_instruction(len(kernel.instructions), statement, scopes, source))
 
 
