@@ -57,7 +57,7 @@ def test_a_broken_file_is_refused_by_name(cache):
 def test_kernels_use_what_was_recorded(cache):
     config = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1}
     key = attention.key(77, 77, 64, torch.float16, False, 1)
-    product = linear.key(5000, 320, 64, torch.float16)
+    product = linear.key(5000, 3072, 64, torch.float16)
     tuning.record(
         [
             entry(config, "attention", key),
@@ -68,7 +68,7 @@ def test_kernels_use_what_was_recorded(cache):
     assert attention.tiles(77, 77, 64, torch.float16, False, False).items() >= config.items()
     assert attention.tiles(50, 50, 64, torch.float16, False, False)["BLOCK_M"] == 64
     assert layer_norm.tiles(5000, 768, torch.float16)["BLOCK_M"] == 8
-    assert not linear.pays(5000, 320, 64, torch.float16) and linear.pays(5000, 320, 128, torch.float16)
+    assert not linear.pays(5000, 3072, 64, torch.float16) and linear.pays(5000, 3072, 128, torch.float16)
 
 
 def test_what_ships_is_for_kernels_that_are_there():
