@@ -109,7 +109,7 @@ def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
         "bytes": size,
         "ceilings": ceilings,
         "error": errors.get(ours),
-        "allowed_error": oracle.SLACK * usual,
+        "allowed_error": oracle.allowed(usual, getattr(torch, case.dtype)),
     }
 
 
