@@ -35,7 +35,8 @@ def emulating(capability=90, *, late=True, truncate=False, trace=None):
     driver = _Driver(capability, launches, {"late": late, "truncate": truncate, "trace": trace})
 
     def loaded(module, function, name, files, key):
-        function.files.update({Path(path).suffix: str(path) for path in files.values()})
+        if function is not None:  # of `offline`
+            function.files.update({Path(path).suffix: str(path) for path in files.values()})
 
     active = triton.runtime.driver._active
     triton.runtime.driver.set_active(driver)

@@ -154,7 +154,7 @@ class Program:
         active = condition if self.mask is None else condition & self.mask
         going = np.count_nonzero(active)
         all_active = len(active) if self.mask is None else np.count_nonzero(self.mask)
-        self.taken[index] = [took + (going > 0), stayed + (going < all_active)]
+        self.taken[index] = [took + int(going > 0), stayed + int(going < all_active)]
         if going == 0:
             return None
         if going == all_active:
