@@ -9,7 +9,9 @@ from budget import DEVICE, DTYPES, LENGTHS, check, dtypes, examples, normal, see
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miniclip import InputError
 from miniclip.kernels import attention as attention_kernels
+from miniclip.kernels import attention_heads, device
 from miniclip.kernels.attention import attention
 from miniclip.ops import torch_ops
 
@@ -24,7 +26,7 @@ LAYOUTS = {
 }
 
 
-@examples(60, 15, 8)  # of four versions
+@examples(60, 15, 8)  # of five versions
 @given(
     seed=seeds,
     B=st.integers(1, 2),
@@ -37,7 +39,7 @@ LAYOUTS = {
     causal=st.booleans(),
     padded=st.booleans(),
     scale=st.sampled_from([0.1, 1, 30]),
-    version=st.sampled_from([1, 2, 3, 4]),
+    version=st.sampled_from([1, 2, 3, 4, 5]),
     config=st.none() | st.tuples(*[st.sampled_from([16, 32, 64, 128])] * 2),
 )
 def test_attention(seed, B, Tq, Tk, H, K, dtype, layout, causal, padded, scale, version, config):
@@ -67,7 +69,7 @@ def test_attention_at_the_lengths_of_large_pictures(T, dtype):
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_size_of_tiles_changes_nothing(causal, version):
     qkv = normal(0, 2, 77, 3, 2, 32, dtype=torch.float16).unbind(2)
-    for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates()}.values():
+    for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates() if "BLOCK_M" in c}.values():
         kernel = functools.partial(attention, causal=causal, version=version, config=config)
         check(kernel, torch_ops.attention, qkv, causal=causal)
 
@@ -86,3 +88,71 @@ def test_lengths_that_leave_the_first_tile_without_keys(causal):
     mask = {"causal": causal, "lengths": torch.tensor([1, 32, 64, 77], device=DEVICE)}
     config = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1}
     check(functools.partial(attention, **mask, config=config), torch_ops.attention, qkv, **mask)
+
+
+# ------------------------------------------------------------------------------- version 5: many heads a program
+
+
+@pytest.fixture
+def one_processor(monkeypatch):
+    """A GPU so small that every program takes several heads, the last ones fewer."""
+    monkeypatch.setattr(device, "processors", lambda x: 1)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("T", [1, 16, 31, 50, 64, 65, 77, 81, 96, 128])
+def test_a_program_takes_several_heads(T, causal, one_processor):
+    qkv = normal(T, 5, T, 3, 3, 32, dtype=torch.float16).unbind(2)
+    assert attention_heads.find_config(*qkv, None)["PROGRAMS"] < 5 * 3
+    check(functools.partial(attention, causal=causal, version=5), torch_ops.attention, qkv, causal=causal)
+
+
+@pytest.mark.parametrize("T", [50, 77])
+def test_a_head_sees_nothing_of_its_neighbours(T, one_processor):
+    """Tiles are larger than heads: what they have beyond one is zeros, not another sequence or head."""
+    qkv = normal(T, 3, T, 3, 3, 64, dtype=torch.float16)
+    before = attention(*qkv.unbind(2))
+    qkv[:, :, :, 1] = qkv[1] = 1e4
+    after = attention(*qkv.unbind(2))
+    assert torch.equal(before[::2, :, ::2], after[::2, :, ::2])
+
+
+def _packed(*shape, dtype=torch.float16):
+    return normal(0, *shape, dtype=dtype).unbind(2)
+
+
+NOT_OF_VERSION_5 = {
+    "float32": lambda: _packed(2, 50, 3, 2, 32, dtype=torch.float32),
+    "longer than 128": lambda: _packed(1, 129, 3, 1, 32),
+    "too much for shared memory": lambda: _packed(1, 65, 3, 1, 128),
+    "another width": lambda: _packed(2, 50, 3, 2, 80),
+    "one query": lambda: (_packed(2, 1, 3, 2, 32)[0], *_packed(2, 50, 3, 2, 32)[1:]),
+    "not 16 bytes apart": lambda: [x[..., :32] for x in _packed(2, 50, 3, 1, 36)],
+    "off by one": lambda: [x[..., 1:33] for x in _packed(2, 50, 3, 1, 40)],
+    "heads not side by side": lambda: [x[:, :, ::2] for x in _packed(2, 50, 3, 3, 32)],
+    "one sequence for all": lambda: [x[:1].expand(2, -1, -1, -1) for x in _packed(2, 50, 3, 2, 32)],
+}
+
+
+@pytest.mark.parametrize("case", NOT_OF_VERSION_5)
+def test_what_version_5_does_not_take_version_4_computes(case):
+    qkv = NOT_OF_VERSION_5[case]()
+    assert attention_heads.find_config(*qkv, None) is None
+    check(functools.partial(attention, version=5), torch_ops.attention, qkv)
+    with pytest.raises(InputError, match="version 5 of attention does not take these tensors"):
+        attention(*qkv, config={"version": 5, "num_warps": 4, "num_stages": 2, "PROGRAMS": 3})
+
+
+def test_version_5_needs_the_copy_engine_and_no_lengths(monkeypatch):
+    qkv = _packed(2, 50, 3, 2, 32)
+    assert attention_heads.find_config(*qkv, None)
+    assert attention_heads.find_config(*qkv, torch.tensor([1, 50])) is None
+    monkeypatch.setattr(device, "capability", lambda: 89)
+    assert attention_heads.find_config(*qkv, None) is None
+
+
+def test_how_many_programs_compute_changes_nothing():
+    qkv = _packed(2, 77, 3, 2, 32)
+    first, *others = {c["PROGRAMS"]: c for c in attention_kernels.candidates() if c.get("version") == 5}.values()
+    for config in others:
+        assert torch.equal(attention(*qkv, config=config), attention(*qkv, config=first))
