@@ -40,10 +40,10 @@ CONFIGS = {
 @triton.jit
 def _heads_kernel(
     q_desc, k_desc, v_desc, out_desc, q_tail_desc, k_tail_desc, v_tail_desc, out_tail_desc,
-    T, H, num_heads, qk_scale,
+    T, H, num_heads, num_programs, qk_scale,
     HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, BLOCK: tl.constexpr, TAIL: tl.constexpr,
 ):  # fmt: skip
-    for head in tl.range(tl.program_id(0), num_heads, tl.num_programs(0)):
+    for head in tl.range(tl.program_id(0), num_heads, num_programs):
         off_b, off_d = head // H, head % H * HEAD_DIM
         # the head's first BLOCK tokens, (BLOCK, K) each, zeros beyond the last
         q = q_desc.load([off_b, 0, off_d]).reshape(BLOCK, HEAD_DIM)
@@ -125,7 +125,7 @@ def launch(q, k, v, out, causal, qk_scale, config):
     ]
     options = {name: value for name, value in config.items() if name not in ("version", "PROGRAMS")}
     programs = min(B * H, device.processors(q) * config["PROGRAMS"])
-    _heads_kernel[(programs,)](*descriptors, T, H, B * H, qk_scale, K, causal, block, tail, **options)
+    _heads_kernel[(programs,)](*descriptors, T, H, B * H, programs, qk_scale, K, causal, block, tail, **options)
 
 
 def _power_of_two(n):
