@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from miniclip.errors import InputError
 from miniclip.kernels.cycles import threads
 from miniclip.kernels.cycles.costs import (
     CLOCK,
@@ -52,7 +53,13 @@ def estimate(kernel, gpu=H100, least=None):
     kernel  an `offline.Compiled`, with its grid and arguments
     least   bytes that the launch must move between memory and chip; None: all that its loads and stores move. What
             programs load beyond it is in the cache, since another one has loaded it.
+
+    Raises InputError for another compute capability than 9.0, and if the way of a program depends on what it loads.
     """
+    if kernel.capability != 90:
+        raise InputError(
+            f"the model is of compute capability 9.0 alone, this kernel is compiled for {kernel.capability}"
+        )
     return of_programs(
         programs(kernel), kernel.warps, kernel.programs_per_processor, math.prod(kernel.grid), gpu, least
     )
@@ -98,7 +105,8 @@ def _period(values):
 
 def programs(kernel):
     """The traces of the first programs of a launch, or of the first and the last if they are long."""
-    code, arguments = kernel.code, threads.constants(Path(kernel.files[".ptx"]).read_text(), kernel.arguments)
+    ptx = Path(kernel.files[".ptx"]).read_text(encoding="utf-8")
+    code, arguments = kernel.code, threads.constants(ptx, kernel.arguments, kernel.grid)
     x, y, z = kernel.grid
 
     def follow(numbers):

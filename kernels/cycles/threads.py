@@ -21,7 +21,8 @@ from miniclip.errors import InputError
 from miniclip.kernels.cycles import sass
 from miniclip.kernels.cycles.integers import LANES, OPERATIONS, PREDICATE, WORD, parsed, signed, word
 
-PARAMETERS = 0x210  # where the arguments begin in constant memory, for compute capability 9.0
+GRID = (0xC, 0x10, 0x14)  # where its sizes are in constant memory,
+PARAMETERS = 0x210  # and where the arguments begin, for compute capability 9.0
 SECTOR = 32  # bytes that the cache delivers at least
 GLOBAL = ("LDG", "LDGSTS", "STG", "RED", "ATOMG")
 ORDERS = ("SYNCS", "UTMALDG", "UTMASTG")  # to the copy engine, which one thread gives
@@ -89,9 +90,9 @@ def _taken(instruction, threads, mask):
     return some
 
 
-def constants(ptx, values):
-    """{address in constant memory: word} of a kernel's arguments. Its parameters in PTX have their sizes."""
-    at, words = PARAMETERS, {}
+def constants(ptx, values, grid):
+    """{address in constant memory: word}: the grid's sizes, and a kernel's arguments, which are as long as in PTX."""
+    at, words = PARAMETERS, dict(zip(GRID, grid))
     parameters = list(PARAMETER.finditer(ptx.partition(".entry")[2].partition("{")[0]))
     for parameter, value in zip(parameters, (*values, *[None] * len(parameters))):
         size = int(parameter["bits"]) // 8 * int(parameter["count"] or 1)

@@ -40,7 +40,7 @@ for name, launch in launches.items():
         launch()
     (kernel,) = kernels
     x, y, z = kernel.grid
-    constants = threads.constants(open(kernel.files[".ptx"]).read(), kernel.arguments)
+    constants = threads.constants(open(kernel.files[".ptx"]).read(), kernel.arguments, kernel.grid)
     ways = threads.follow(kernel.code, kernel.warps, constants, [(n, 0, 0) for n in range(x)])
     sizes = Counter()
     for way in ways:
@@ -175,7 +175,8 @@ def test_arguments_are_where_the_machine_code_looks_for_them():
     .reqntid 128
     {
     """
-    assert threads.constants(ptx, (None, 7, 1 << 40)) == {0x2C0: 7, 0x2C8: 0, 0x2CC: 256}
+    words = threads.constants(ptx, (None, 7, 1 << 40), (5, 1, 1))
+    assert words == {0xC: 5, 0x10: 1, 0x14: 1, 0x2C0: 7, 0x2C8: 0, 0x2CC: 256}
 
 
 def test_the_readme_has_the_table():
