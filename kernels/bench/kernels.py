@@ -12,7 +12,7 @@ from miniclip.kernels.bench import autotune, gpu_timing, isolated
 from miniclip.kernels.bench.cases import CASES, KERNELS, LADDERS, LONG, PLAIN, describe, input_sets
 from miniclip.kernels.bench.report import RESULTS
 
-OURS = "miniclip"
+OURS, YOURS = "miniclip", "yours"
 COMPILED = {PLAIN: "torch.compile", LONG: "torch.compile, max-autotune"}
 PEERS_SLACK = 10  # a peer must only compute the same thing
 
@@ -68,14 +68,19 @@ def check_gpu():
         )
 
 
-def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
-    """The record of a case. Providers whose answer is wrong, or that raise, have no time in it."""
+def measure(case, *, rounds, ladder, ceilings, facts, device="cuda", yours=None):
+    """The record of a case. Providers whose answer is wrong, or that raise, have no time in it.
+
+    `yours` is a call that is measured in the same turns; then it is what the others are compared with.
+    """
     kernel, ceilings = KERNELS[case.kernel], ceilings[case.dtype]
     sets = input_sets(case, device)
     inputs = next(sets)
     check, usual = oracle.checker(kernel, inputs)
     calls = kernel.versions if ladder else providers(kernel, case.modes)
-    ours, errors = (list(calls)[-1] if ladder else OURS), {}
+    if yours:
+        calls = {YOURS: yours, **calls}
+    ours, errors = (YOURS if yours else list(calls)[-1] if ladder else OURS), {}
 
     def check_one(name, result):
         errors[name] = check(result, oracle.SLACK if ladder or name == ours else PEERS_SLACK)
@@ -98,6 +103,7 @@ def measure(case, *, rounds, ladder, ceilings, facts, device="cuda"):
     work, unit = {"copy": (size / 1e3, "GB/s"), "product": (flops / 1e6, "TFLOP/s")}[bound]
     return {
         **_case(case, ladder, facts),
+        **({"name": f"your {case.kernel}", "ours": ours} if yours else {}),
         "times": times,
         "launched": launched,
         "skipped": skipped,

@@ -40,8 +40,8 @@ def print_record(record):
 def run(cases, measure, describe, directory, seconds=None, show=print_record, failure=None):
     """Show and save measure(case) for each case that begins within `seconds`; at the end, InputError names failures.
 
-    Each record is in its file before the next case begins. If measure raises, failure(case, reason) is the record, and
-    the next case follows; without `failure`, the error ends the run.
+    Each record is in its file before the next case begins; with `directory` None it is only shown. If measure raises,
+    failure(case, reason) is the record, and the next case follows; without `failure`, the error ends the run.
     """
     failed = []
     for case in within(seconds, cases, describe):
@@ -52,7 +52,8 @@ def run(cases, measure, describe, directory, seconds=None, show=print_record, fa
                 raise
             record = failure(case, reason(error))
         show(record)
-        records.append(directory, record)
+        if directory is not None:
+            records.append(directory, record)
         if record["ours"] not in record["times"]:
             failed.append(f"{describe(case)}: {record['skipped'][record['ours']]}")
     if failed:

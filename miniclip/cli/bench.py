@@ -29,6 +29,7 @@ def add_arguments(command):
             "--autotune", nargs="?", const=None, default=False, metavar="FILE",
             help="find the fastest tiles and add them to FILE (default: in the cache), for 240 seconds or --seconds",
         )  # fmt: skip
+        _add_mine(command, instead)
 
     command = benches.add_parser(
         "cpu", help="measure files to features on this processor against transformers, ONNX Runtime and official code",
@@ -39,6 +40,21 @@ def add_arguments(command):
     command.add_argument("--only", metavar="NAME", help="only this case, such as tokenize or preprocess")
     _add_common(command, "miniclip/bench/results")
     command.add_argument("--json", action="store_true", help="print only the records, as JSON, at the end")
+
+    command = benches.add_parser(
+        "export", help="write an operation as a task for GPU MODE's competitions or KernelBench",
+        description="Write an operation as a task for GPU MODE's kernel competitions or KernelBench: what it computes "
+        "in torch, how answers are checked, CLIP's shapes, and our kernel in one file.",
+    )  # fmt: skip
+    command.set_defaults(command=bench_export)
+    command.add_argument("operation", metavar="OPERATION", help="such as attention or layer_norm")
+    command.add_argument("--to", metavar="DIR", help="folder for the files (default: OPERATION-FORM)")
+    command.add_argument("--form", choices=["gpumode", "kernelbench"], default="gpumode", help="(default: %(default)s)")
+    command.add_argument(
+        "--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16",
+        help="of GPU MODE's form (default: %(default)s); KernelBench's runner chooses it itself",
+    )  # fmt: skip
+    command.add_argument("--overwrite", action="store_true", help="write over files that are there")
 
     command = benches.add_parser("report", help="show the newest records", description="Show the newest records.")
     command.set_defaults(command=bench_report)
@@ -55,6 +71,17 @@ def add_arguments(command):
     )
 
 
+def _add_mine(command, instead):
+    instead.add_argument(
+        "--mine", metavar="FILE.py:FUNCTION",
+        help="check your function as ours are checked, in all ways that this machine can; then time it beside ours, or "
+        "without a GPU count what it is compiled to. It takes and gives what the operation does in "
+        "miniclip/ops/numpy_ops.py, on tensors. Your file runs in this process. Without --out nothing is recorded",
+    )  # fmt: skip
+    command.add_argument("--as", dest="operation", metavar="OPERATION", help="what --mine computes, such as attention")
+    command.add_argument("--emulate", action="store_true", help="run --mine in the emulator, though there is a GPU")
+
+
 def _add_common(command, results):
     command.add_argument("--quick", action="store_true", help="take fewer samples")
     command.add_argument("--seconds", type=natural, metavar="N", help="start no new case after N seconds")
@@ -62,9 +89,22 @@ def _add_common(command, results):
 
 
 def bench_kernels(options):
+    if options.mine:
+        if not options.operation or options.only:
+            raise InputError("--mine needs --as OPERATION, such as --as attention, and no --only")
+        names = ("emulate", "quick", "seconds", "out")
+        _bench("mine").run(options.mine, options.operation, **{name: getattr(options, name) for name in names})
+        return
+    if options.operation or options.emulate:
+        raise InputError("--as and --emulate are for a kernel of yours: pass it with --mine FILE.py:FUNCTION")
     kernels = _bench("kernels")
     shared = {name: getattr(options, name) for name in ("only", "quick", "seconds", "out", "ladder")}
     kernels.run(**shared, tune=options.autotune is not False, tuned_path=options.autotune or None)
+
+
+def bench_export(options):
+    names = ("to", "form", "dtype", "overwrite")
+    _bench("export").run(options.operation, **{name: getattr(options, name) for name in names})
 
 
 def bench_models(options):
