@@ -7,7 +7,8 @@ import numpy as np
 
 from miniclip import inputs
 from miniclip.errors import InputError
-from miniclip.kernels import packed
+from miniclip.kernels import packed, top_k
+from miniclip.model import CLIP
 from miniclip.towers import text
 
 
@@ -34,3 +35,17 @@ def encode_text(model, tokens, normalize=False):
     params = {**params, "position_embedding": params["position_embedding"][positions]}  # (ΣT, D)
     x = text.encode_text(ops, tokens, end, **params, config=config)  # (1, ΣT), (B,) -> (B, E)
     return ops.l2_normalize(x) if normalize else x
+
+
+def top_labels(model, images, classes, k=5):
+    """The k most probable classes of each picture: -> (probabilities (B, k) float32, indices (B, k) int64).
+
+    images (B, C, height, width), classes (n, E), as `zero_shot.class_embeddings` makes them. These are the largest of
+    `zero_shot.probabilities`, largest first, of equal ones the lowest index first; but the (B, n) probabilities of all
+    are never written. Raises InputError unless the model is a CLIP on the triton backend and k from 1 to 64 and n.
+    """
+    if model.backend != "triton" or type(model) is not CLIP:
+        raise InputError(f"top_labels needs a CLIP on backend='triton', not {model!r}")
+    features = model.encode_image(images)  # (B, E)
+    classes = inputs.features(model.ops, classes, model.config.embed_dim, device=model.device, dtype=model.dtype)
+    return top_k.top_k(features, classes, model.logit_scale, k)
