@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
 import types
 import warnings
 from pathlib import Path
@@ -63,6 +64,23 @@ def official_module(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+TIME_IS_OVER = "not run: the time for the tests is over"
+
+
+def pytest_runtest_setup(item):
+    """After the moment MINICLIP_TESTS_END, in seconds since 1970, no test begins: then there is a summary in time."""
+    if time.time() > float(os.environ.get("MINICLIP_TESTS_END", "inf")):
+        pytest.skip(TIME_IS_OVER)
+
+
+def pytest_sessionfinish(session):
+    """Tests that were not run in time make the run fail."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if any(TIME_IS_OVER in str(report.longrepr) for report in skipped):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

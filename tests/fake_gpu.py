@@ -42,14 +42,25 @@ class Machine:
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A fake of the parts of torch.cuda that the timing uses; its graphs advance a fake clock by the recorded time."""
-    machine, events = Machine(), []
+    machine = fake(monkeypatch)
+    # Or a kernel that advances no clock would be called for ever.
+    monkeypatch.setattr(gpu_timing, "SAMPLE", 0)
+    return machine
+
+
+def fake(monkeypatch, ticks=0):
+    """A fake of the parts of torch.cuda that benchmarks use: a Machine.
+
+    Its graphs advance the clock by the recorded time. Each look at the clock advances it by `ticks` microseconds.
+    """
+    machine = Machine()
 
     class Event:
         def __init__(self, enable_timing):
             assert enable_timing
 
         def record(self):
+            machine.now += ticks
             self.moment = machine.now
 
         def elapsed_time(self, end):
@@ -70,6 +81,7 @@ def gpu(monkeypatch):
         it.microseconds = machine.now - start
 
     machine.recording = False
+    properties = types.SimpleNamespace(L2_cache_size=1000, multi_processor_count=132)
     fakes = {
         "Event": Event,
         "CUDAGraph": Graph,
@@ -78,14 +90,16 @@ def gpu(monkeypatch):
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": lambda: None,
         "current_device": lambda: 0,
-        "synchronize": lambda: events.append("wait"),
+        "synchronize": lambda: None,
         "empty_cache": lambda: None,
-        "get_device_properties": lambda device: types.SimpleNamespace(L2_cache_size=1000),
+        "mem_get_info": lambda: (80 << 30, 80 << 30),
+        "get_device_properties": lambda device: properties,
         "get_device_name": lambda: "NVIDIA H200",
+        **({"is_available": lambda: True, "get_device_capability": lambda device=None: (9, 0)} if ticks else {}),
+        **({"device_count": lambda: 1} if ticks else {}),
     }
-    for name, fake in fakes.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(gpu_timing, "SAMPLE", 0)  # or a kernel that advances no clock would be called for ever
+    for name, replacement in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, replacement)
     return machine
 
 

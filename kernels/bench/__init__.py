@@ -9,6 +9,9 @@ isolated.py    a process that measures, and that is replaced when a case breaks 
 mine.py        your kernel, checked as ours are, beside ours
 autotune.py    a kernel's fastest tiles
 models.py      whole encoders
+compile_all.py compiles all that these launch, before the first launch
+counters.py    the GPU's own counters while the slowest attention runs
+steps.py       `make gpu`: tests and benchmarks in order, each with its time
 report.py      their tables, pictures and targets
 export.py      an operation as a task for other benchmarks; bundle.py: a function and all it uses in one file
 """

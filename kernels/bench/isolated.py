@@ -22,7 +22,7 @@ class Raised(Exception):
 
 
 class Lost(Exception):
-    """The process that measured a case cannot go on, for the reason in the message."""
+    """The process that measured a case is lost, for the reason in the message."""
 
 
 class Isolated:
@@ -96,7 +96,7 @@ def _serve(pipe, make):
     while True:
         try:
             case = pipe.recv()
-        except EOFError:  # whoever asked has ended
+        except EOFError:  # the process that asked has ended
             return
         try:
             answer = measure(case), None, True
