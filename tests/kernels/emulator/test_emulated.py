@@ -1,8 +1,8 @@
 """Tests of kernels once more, in the emulator: what is compiled for Hopper and for Ampere computes what it should.
 
-Among them are bfloat16, float32 by three products of tf32, TMA and wgmma, with results that arrive as late as they may. The
-error may be at most twice torch's, as everywhere. Triton compiles unless it interprets, and that is decided when it is
-imported: so each runs in a process of its own.
+Among them are bfloat16, float32 by three products of tf32, TMA and wgmma, with results that arrive as late as they may.
+The error may be at most twice torch's, as everywhere. Triton compiles unless it interprets, and that is decided when it
+is imported: so each runs in a process of its own.
 """
 
 import os
