@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 
 import pytest
@@ -197,3 +198,13 @@ def test_without_matplotlib_there_are_tables_alone(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(report.BEGIN + report.END)
     assert not report.write([made_up()], tmp_path, tmp_path / "README.md")
     assert "| attention |" in (tmp_path / "README.md").read_text()
+
+
+def test_the_readme_shows_the_records_that_ship():
+    """A rehearsal makes records up: they must not stay."""
+    text = report.README.read_text()
+    shown = text[text.index(report.BEGIN) : text.index(report.END)]
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", shown)
+    expected = report.section(records.read(report.RESULTS, missing_ok=True), pictures)
+    assert shown.removeprefix(report.BEGIN).strip() == expected.strip()
+    assert all((report.README.parent / path).resolve().is_relative_to(report.RESULTS) for _, path in pictures)
