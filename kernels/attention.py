@@ -158,12 +158,14 @@ TILES = {
     (80, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2},
     (90, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3},
     (100, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
+    (120, 16): {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1},
     (120, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2},  # GeForce, multiplies as Ampere
 }
 WIDE_TILES = {  # for heads wider than 64
     (80, math.inf): {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
     (90, math.inf): {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 2},
     (120, math.inf): {"BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2},
+    ("gfx1201", math.inf): {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 2},
 }
 FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}  # three times the operands in registers
 WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}

@@ -1,6 +1,10 @@
-"""What kernels run on: a GPU, Triton's interpreter on the CPU, or the compiler alone (see `offline`)."""
+"""What kernels run on: a GPU, Triton's interpreter on the CPU, or the compiler alone (see `offline`).
+
+They were written for NVIDIA's GPUs. They compile for AMD's too, and `make test` checks that; nobody has run them there.
+"""
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -92,22 +96,47 @@ def why_not(device=None):
         return f"torch sees no CUDA GPU; {WITHOUT}"
     if (torch.device(device or "cuda").index or 0) >= torch.cuda.device_count():
         return f"there is no {device}, only {torch.cuda.device_count()} GPUs"
+    if torch.version.hip:  # Triton knows which of AMD's it compiles for
+        return None
     major, minor = torch.cuda.get_device_capability(device)
     if 10 * major + minor < LEAST_CAPABILITY:
         return f"it has compute capability {major}.{minor}, the kernels need {LEAST_CAPABILITY / 10}"
     return None
 
 
+def untried():
+    """Whether kernels compile for the GPUs that this torch is made for, but nobody has run them there: AMD's."""
+    return torch.version.hip is not None
+
+
 def capability():
-    """The compute capability that kernels are compiled for, 10 · major + minor: 90 on an H100 or H200."""
+    """What kernels are compiled for: 10 · major + minor, 90 on an H100 or H200; an AMD GPU's architecture, "gfx942"."""
     return 90 if INTERPRETING else triton.runtime.driver.active.get_current_target().arch
 
 
+def amd():
+    """Whether kernels are compiled for a GPU of AMD."""
+    return isinstance(capability(), str)
+
+
 def choose(table, size):
-    """The value for a size in {(least capability, largest size): value}: the smallest that fits, for the newest GPU."""
-    here = capability()
-    largest, least = min((largest, -least) for least, largest in table if least <= here and size <= largest)
+    """The value for a size in {(least capability, largest size): value}: the smallest that fits, for the newest GPU.
+
+    A GPU of AMD has the row ("gfx1201", math.inf) of its own architecture, if there is one, or else the rows of an
+    Ampere: those of later capabilities need NVIDIA's copy engine, or more shared memory.
+    """
+    if amd() and (capability(), math.inf) in table:
+        return table[capability(), math.inf]
+    here = LEAST_CAPABILITY if amd() else capability()
+    rows = [(largest, -least) for least, largest in table if isinstance(least, int)]
+    largest, least = min((largest, least) for largest, least in rows if -least <= here and size <= largest)
     return table[-least, largest]
+
+
+def count_warps(config):
+    """A configuration whose warps have 32 threads, as on most GPUs, for this one: AMD's Instincts have warps of 64."""
+    lanes = 32 if INTERPRETING else triton.runtime.driver.active.get_current_target().warp_size
+    return {**config, "num_warps": max(1, config["num_warps"] * 32 // lanes)}
 
 
 @functools.cache
@@ -121,5 +150,14 @@ def processors(x):
 
 
 def dot_precision(dtype):
-    """`tl.dot`'s input_precision. float32: three tf32 products, near float32; a single one would lose 13 bits."""
-    return "tf32x3" if dtype == torch.float32 else "ieee"
+    """`tl.dot`'s input_precision. float32 is multiplied as exactly as by torch; one tf32 product would lose 13 bits.
+
+    NVIDIA: three products of tf32. AMD's Instincts multiply float32 itself. Its other GPUs have no matrix instruction
+    for it: a number is split into three of bfloat16, 24 bits as a float32 has, and six products are summed; three of
+    them ("bf16x3") would lose 8 bits.
+    """
+    if dtype != torch.float32:
+        return "ieee"
+    if not amd():
+        return "tf32x3"
+    return "ieee" if capability().startswith("gfx9") else "bf16x6"

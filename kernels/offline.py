@@ -22,6 +22,7 @@ import subprocess
 import types
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import triton
@@ -35,28 +36,64 @@ from miniclip.kernels.ladder import describe
 from miniclip.kernels.table import KERNELS
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-WARNING = r"\(C75\d\d\) Potential Performance Loss: .*"  # the assembler's, where it makes asynchronous products wait
-SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a program may have (CUDA C++ guide, table 30)
-MATRIX = r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b"  # instructions of the matrix units, from sm_80, 90 and 100 on
+# What the assembler says where it makes asynchronous products wait for each other.
+WARNING = r"\(C75\d\d\) Potential Performance Loss: .*"
+# Instructions of the matrix units: NVIDIA's, from sm_80, 90 and 100 on; and AMD's, of Instincts and of the others.
+MATRIX = r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma|v_mfma_\w+|v_wmma_\w+)"
+
+
+class Target(NamedTuple):
+    """Facts of a GPU. A processor is NVIDIA's multiprocessor, or AMD's compute unit."""
+
+    name: str
+    shared: int  # KB of shared memory that a program may have
+    all_shared: int = 0  # KB that the programs of a processor have together; 0: as much as one
+    warps: int = 64  # that are on a processor at once
+    programs: int = 32  # that are on a processor at once
+    registers: int = 65536  # of a processor; a program takes as many as its threads take together
+    step: int = 8  # a thread gets a multiple of this
+    lanes: int = 32  # threads of a warp
+
+    @property
+    def reserved(self):
+        """KB of shared memory that each program takes beside its own."""
+        return max(0, self.all_shared - self.shared)
+
+
+# NVIDIA: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". AMD: LLVM, AMDGPUBaseInfo.cpp:
+# registers (getTotalNumVGPRs, times lanes and the 4 or 2 units of a processor) and warps (getMaxWavesPerEU).
+TARGETS = {
+    80: Target("A100", 163, 164),
+    86: Target("RTX 3090", 99, 100, warps=48, programs=16),
+    89: Target("RTX 4090, L4", 99, 100, warps=48, programs=24),
+    90: Target("H100, H200", 227, 228),
+    100: Target("B200", 227, 228),
+    103: Target("B300", 227, 228),
+    120: Target("RTX 5090", 99, 100, warps=48, programs=24),
+    "gfx942": Target("MI300X", 64, warps=32, registers=4 * 512 * 64, lanes=64),
+    "gfx950": Target("MI355X", 160, warps=32, registers=4 * 512 * 64, lanes=64),
+    "gfx1201": Target("RX 9070", 64, warps=32, registers=2 * 1536 * 32, step=24),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
     """One compiled kernel, and what it costs.
 
-    registers  of a thread; up to 255
+    capability what it is compiled for, a key of TARGETS
+    registers  of a thread
     local      bytes of local memory of a thread: registers are spilled there if there are too few
     shared     bytes of shared memory of a program
-    warps      of 32 threads, in a program
+    warps      of a program
     matrix     {instruction of the matrix units: how often it is in the code}
-    warnings   what the assembler says of lost performance
+    warnings   what NVIDIA's assembler says of lost performance
     files      {".ptx", ".cubin", ".json", ...: the path of what Triton made}
     grid       how many programs were launched, along x, y and z
     arguments  what they were launched with: integers, and None for what is not one; constants left out
     """
 
     name: str
-    capability: int
+    capability: int | str
     registers: int
     local: int
     shared: int
@@ -79,10 +116,12 @@ class Compiled:
 
     @property
     def programs_per_processor(self):
-        """How many run at once on a multiprocessor: it has 32 slots, 64 warps, 65,536 registers, and shared memory."""
-        registers = -(-self.registers // 8) * 8 * 32 * self.warps  # handed out by eights
-        shared = (SHARED_MEMORY[self.capability] + 1024) // (self.shared + 1024)  # each program takes 1 KB more
-        return min(32, 64 // self.warps, 65536 // registers, shared)
+        """How many run at once on a processor, which has slots, warps, registers and shared memory for so many."""
+        target = TARGETS[self.capability]
+        registers = -(-self.registers // target.step) * target.step * target.lanes * self.warps
+        shared = (self.shared + (target.reserved << 10)) or 1
+        all_shared = (target.all_shared or target.shared) << 10
+        return min(target.programs, target.warps // self.warps, target.registers // registers, all_shared // shared)
 
 
 @contextlib.contextmanager
@@ -110,7 +149,7 @@ class _Driver:
         self.capability = capability
         self.kernels = kernels  # the last one is the one that is launched
         self.utils = types.SimpleNamespace(
-            get_device_properties=lambda device: {"max_shared_mem": SHARED_MEMORY[capability]},
+            get_device_properties=lambda device: {"max_shared_mem": TARGETS[capability].shared << 10},
             # module (None: then every launch loads, and is seen), function, registers, spills, most threads
             load_binary=lambda name, binary, shared, device: (None, None, 0, 0, 1024),
         )
@@ -125,7 +164,8 @@ class _Driver:
         return launch
 
     def get_current_target(self):
-        return GPUTarget("cuda", self.capability, 32)
+        backend = "hip" if isinstance(self.capability, str) else "cuda"
+        return GPUTarget(backend, self.capability, TARGETS[self.capability].lanes)
 
     def get_current_device(self):
         return self.capability  # kernels are cached by device: one for each capability
@@ -151,28 +191,34 @@ def _arguments(types, values):
 def _read(paths, capability):
     files = {Path(path).suffix: Path(path) for path in paths}
     metadata = json.loads(files[".json"].read_text())
-    dump = subprocess.run(
-        [CUOBJDUMP, "--dump-resource-usage", files[".cubin"]], capture_output=True, text=True, check=True
-    )
-    ptx = files[".ptx"].read_text()
-    used = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", dump.stdout)}
+    code = files[".amdgcn" if ".amdgcn" in files else ".ptx"].read_text()
     return Compiled(
         name=metadata["name"],
         capability=capability,
-        registers=used["REG"],
-        local=used["STACK"] + used["LOCAL"],
         shared=metadata["shared"],
         warps=metadata["num_warps"],
-        matrix=dict(collections.Counter(re.findall(MATRIX, ptx))),
-        warnings=_warnings(files[".ptx"], capability) if "wgmma" in ptx or "setmaxnreg" in ptx else [],
+        matrix=dict(collections.Counter(re.findall(MATRIX, code))),
         files={Path(path).suffix: path for path in paths},
+        **(_amd(code) if ".amdgcn" in files else _nvidia(files, code, capability)),
     )
 
 
-def _warnings(ptx, capability):
-    """The assembler's warnings. Triton's own call has them, too, and drops them."""
-    command = [get_ptxas(capability).path, "-v", f"--gpu-name=sm_{capability}a", ptx, "-o", os.devnull]
-    return re.findall(WARNING, subprocess.run(command, capture_output=True, text=True, check=True).stderr)
+def _nvidia(files, ptx, capability):
+    dump = subprocess.run(
+        [CUOBJDUMP, "--dump-resource-usage", files[".cubin"]], capture_output=True, text=True, check=True
+    )
+    used = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", dump.stdout)}
+    warnings = []
+    if "wgmma" in ptx or "setmaxnreg" in ptx:  # Triton's own call of the assembler has its warnings, and drops them
+        command = [get_ptxas(capability).path, "-v", f"--gpu-name=sm_{capability}a", files[".ptx"], "-o", os.devnull]
+        warnings = re.findall(WARNING, subprocess.run(command, capture_output=True, text=True, check=True).stderr)
+    return {"registers": used["REG"], "local": used["STACK"] + used["LOCAL"], "warnings": warnings}
+
+
+def _amd(assembly):
+    """What the metadata at the assembly's end say. Scalar registers, one number a warp, spill into vector registers."""
+    used = dict(re.findall(r"\.(vgpr_count|private_segment_fixed_size): +(\d+)", assembly))
+    return {"registers": int(used["vgpr_count"]), "local": int(used["private_segment_fixed_size"]), "warnings": []}
 
 
 # ------------------------------------------------------------------------------------- what ships, compiled
@@ -207,13 +253,14 @@ def main():
         prog="python -m miniclip.kernels.offline",
         description="What each kernel that ships is compiled to, one JSON object a line. Takes about a minute each.",
     )
-    parser.add_argument("capabilities", nargs="+", type=int, choices=SHARED_MEMORY, metavar="80|90|100")
+    names = {str(target): target for target in TARGETS}
+    parser.add_argument("targets", nargs="+", choices=names, metavar="TARGET", help=", ".join(names))
     parser.add_argument("--only", nargs="+", metavar="WHAT", help='such as "attention B=256 T=50 H=12 K=64"')
     options = parser.parse_args()
     if INTERPRETING:
         parser.error("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it")
-    for capability in options.capabilities:
-        for what, dtype, kernel in shipped(capability, options.only):
+    for target in options.targets:
+        for what, dtype, kernel in shipped(names[target], options.only):
             facts = {"what": what, "dtype": dtype, **dataclasses.asdict(kernel)}
             print(json.dumps({**facts, "programs": kernel.programs_per_processor}), flush=True)
 

@@ -125,7 +125,7 @@ def patch_embed(images, weight, class_token, position_embedding, *, version=None
         grid = (B * T, triton.cdiv(D, block))
         _finish_kernel[grid](x, class_token, position_embedding, out, T, D, BLOCK_D=block)
     else:
-        config = config or (FLOAT32_TILES if images.dtype == torch.float32 else TILES)
+        config = config or device.count_warps(FLOAT32_TILES if images.dtype == torch.float32 else TILES)
         grid = (triton.cdiv(B * Gy * Gx, config["BLOCK_M"]) * triton.cdiv(D, config["BLOCK_N"]),)
         _patches_kernel[grid](
             images, weight, class_token, position_embedding, out, *images.stride()[:3], B * Gy * Gx, Gy, Gx, D,

@@ -114,7 +114,7 @@ def similarity(image_features, text_features, logit_scale, *, version=2, config=
     if version == 1:
         _picture_kernel[(B, triton.cdiv(N, 16))](*arguments, N, E, BLOCK_N=16, BLOCK_K=triton.next_power_of_2(E))
     else:
-        config = config or (FLOAT32_TILES if images.dtype == torch.float32 else TILES)
+        config = config or device.count_warps(FLOAT32_TILES if images.dtype == torch.float32 else TILES)
         grid = (triton.cdiv(B, config["BLOCK_M"]) * triton.cdiv(N, config["BLOCK_N"]),)
         precision, wide = device.dot_precision(images.dtype), images.dtype == torch.float32
         _tile_kernel[grid](*arguments, B, N, E, PRECISION=precision, SCALE=wide, **config)

@@ -147,7 +147,7 @@ def _convolve(x, weight, stride, padding, groups):
     """x convolved by the library, without bias and activation: these are one pass over memory after it."""
     # The order in memory that the matrix units want; all later operations keep it.
     x = x.contiguous(memory_format=torch.channels_last)
-    if not x.is_cuda:
+    if not x.is_cuda or torch.version.hip:
         return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
     # F.conv2d calls this too, but with tf32 for float32 unless a setting of the whole process forbids it.
     options = {"dilation": [1, 1], "benchmark": False, "deterministic": False, "allow_tf32": False}

@@ -23,7 +23,12 @@ def cached():
 
 
 def find(kernel, key, default=None):
-    """The configuration recorded for a kernel, a key and this device's capability, or `default`."""
+    """The configuration recorded for a kernel, a key and this device's capability, or `default`.
+
+    The warps of `default` have 32 threads each: see `device.count_warps`.
+    """
+    if default is not None and "num_warps" in default:
+        default = device.count_warps(default)
     return _table().get(_entry(kernel, device.capability(), key), default)
 
 

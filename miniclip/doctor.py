@@ -63,10 +63,11 @@ def _gpu():
 
 def _kernels():
     try:
-        from miniclip.kernels.device import INTERPRETING, why_not
+        from miniclip.kernels.device import INTERPRETING, untried, why_not
     except ImportError as error:
         return f'do not run: {error.name} is not installed, the extra "gpu" installs it'
     here = "run here, slowly, in Triton's interpreter" if INTERPRETING else "run here"
+    here = "compile for this GPU, of a kind that nobody has run them on" if untried() else here
     return why_not() or f"{here}: backend='triton'"
 
 

@@ -3,8 +3,8 @@
 Triton compiles unless it interprets, and that is decided when it is imported: so it cannot be the tests' own process.
 
 `python tests/compiled_kernels.py` records in kernels/ceilings.json how many registers every kernel takes now, a minute
-for each target and Triton. Look at what changed, `git diff tests`, before you commit it: with more registers fewer
-programs may run at once.
+for each target and Triton; with names of targets after it, only these. Look at what changed, `git diff tests`, before
+you commit it: with more registers fewer programs may run at once.
 """
 
 import collections
@@ -51,13 +51,16 @@ def environment(triton=None):
 
 
 INSTALLED, *OLDERS = TRITONS
-MAIN, OTHERS = (80, 90, 100), ()
+MAIN, OTHERS = (80, 90, 100), (86, 89, 103, 120, "gfx942", "gfx950", "gfx1201")
 CHOSEN = tuple(  # the first shape of each file's first kernel
     describe(name, kernel.clip[0]) for name, kernel in (next(iter(file.KERNELS.items())) for file in FILES)
 )
 # All kernels for the main targets, with the installed Triton; of the rest some. And what is compiled less often: all.
-QUICK = [Job(INSTALLED, (target,)) for target in MAIN] + [Job(triton, MAIN, CHOSEN) for triton in OLDERS]
-SLOW = [Job(triton, (target,)) for triton in OLDERS for target in MAIN]
+QUICK = [*(Job(INSTALLED, (target,)) for target in MAIN), Job(INSTALLED, OTHERS, CHOSEN)]
+QUICK += [Job(triton, MAIN, CHOSEN) for triton in OLDERS]
+SLOW = [Job(INSTALLED, (target,)) for target in OTHERS] + [
+    Job(triton, (target,)) for triton in OLDERS for target in MAIN
+]
 
 
 class Compiling:
@@ -108,17 +111,24 @@ def registers(kernels, target, what):
 
 
 def main():
-    jobs = [job for job in QUICK + SLOW if not job.only]
-    compiling, tables = Compiling(), {}
+    compiling, tables = Compiling(), json.loads(CEILINGS.read_text())
+    jobs = [job for job in QUICK + SLOW if not sys.argv[1:] or {str(x) for x in job.targets} <= {*sys.argv[1:]}]
     for job in jobs:
         compiling.begin(job)
     for job in jobs:
         kernels = compiling.needed(job)
+        table = tables.setdefault(job.triton, {})
         for target, what, _ in kernels:
-            entry = tables.setdefault(job.triton, {}).setdefault(what, {})
-            entry[str(target)] = registers(kernels, target, what)
+            table.setdefault(what, {})[str(target)] = registers(kernels, target, what)
+        if not job.only:  # kernels that are no longer there
+            whats = {what for _, what, _ in kernels}
+            tables[job.triton] = {what: entry for what, entry in table.items() if what in whats}
+        write(tables)
         print(job, flush=True)
-    # a line for each kernel: a diff shows what changes
+
+
+def write(tables):
+    """A line for each kernel: a diff shows what changes."""
     texts = [
         f'"{triton}": {{\n' + ",\n".join(f" {json.dumps(what)}: {json.dumps(entry)}" for what, entry in table.items())
         for triton, table in tables.items()

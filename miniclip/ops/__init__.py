@@ -56,10 +56,10 @@ def _fastest(device):
     if device is not None and not str(device).startswith("cuda"):
         return otherwise
     try:
-        from miniclip.kernels.device import why_not
+        from miniclip.kernels.device import untried, why_not
     except ImportError:  # Triton or torch is not installed
         return otherwise
-    return "triton" if why_not(device or "cuda") is None else otherwise
+    return "triton" if why_not(device or "cuda") is None and not untried() else otherwise
 
 
 def _has_gpu():
