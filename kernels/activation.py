@@ -173,7 +173,11 @@ def approximation(dtype):
     return {torch.bfloat16: "tanh", torch.float16: "exp2"}.get(dtype)
 
 
-@device.launches(versions=3)
+@device.launches(
+    versions=3,
+    schema="(Tensor x, Tensor? bias, str? activation, *, Tensor? residual=None) -> Tensor",
+    empty=lambda x, *_, residual=None: x.new_empty(x.shape),
+)
 def bias_activation(x, bias, activation, *, residual=None, in_place=False, version=3, config=None):
     """activation(x + bias + residual), one of NAMES or None -> (..., N) of x's dtype.
 

@@ -3,7 +3,9 @@
 They were written for NVIDIA's GPUs. They compile for AMD's too, and `make test` checks that; nobody has run them there.
 """
 
+import contextlib
 import functools
+import inspect
 import math
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 import triton
 
 from miniclip.errors import InputError
+from miniclip.kernels import operators
 
 LEAST_CAPABILITY = 80  # Ampere's: the first with bfloat16
 # Whether Triton runs kernels step by step on the CPU: TRITON_INTERPRET=1 decides that when triton is imported.
@@ -19,25 +22,40 @@ NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 wrongly: take float16 or
 WITHOUT = "with TRITON_INTERPRET=1, set before Python starts, kernels run on the CPU, slowly"
 
 
-def launches(versions=1):
+def launches(versions=1, schema=None, empty=None):
     """A decorator for functions that launch kernels: checks their tensors, and launches on the tensors' GPU.
 
     Triton launches on the current GPU and reads any address it is given, so the tensors' GPU is made the current one.
-    The function has `versions` of its kernel, 1 to `versions`; the number is its attribute `versions`. Raises
-    InputError for dtypes other than float32, float16 and bfloat16, for several dtypes at once, if gradients are wanted,
-    if there is nothing to launch on, and for a `version` beyond `versions`.
+    The function has `versions` of its kernel, 1 to `versions`; the number is its attribute `versions`. With a `schema`
+    it is an operator of torch as well, and that is what torch.compile and torch.export call: see `operators.register`
+    for `empty`. Inside torch.autocast it computes as without: its tensors' dtype is what counts.
+    Raises InputError for dtypes other than float32, float16 and bfloat16, for several dtypes or devices at once, if
+    gradients are wanted, if there is nothing to launch on, inside torch.func's transforms, and for a `version` beyond
+    `versions`.
     """
 
     def decorate(function):
-        @functools.wraps(function)
-        def launch(*arguments, **options):
+        name = function.__name__
+
+        def run(*arguments, **options):
             tensors = [x for x in (*arguments, *options.values()) if isinstance(x, torch.Tensor)]
             if options.get("version") not in (None, *range(1, versions + 1)):
-                raise InputError(f"{function.__name__} has versions 1 to {versions}, not {options['version']!r}")
-            _check([x for x in tensors if x.is_floating_point()])
+                raise InputError(f"{name} has versions 1 to {versions}, not {options['version']!r}")
+            _check(name, tensors, lambda: inspect.signature(function).bind(*arguments, **options).arguments)
             # The interpreter computes with padding as a GPU does, 0/0 too, and NumPy would warn of that.
-            with torch.cuda.device_of(tensors[0]), np.errstate(all="ignore"):
+            with torch.cuda.device_of(tensors[0]), no_autocast(tensors[0]), np.errstate(all="ignore"):
                 return function(*arguments, **options)
+
+        operator = operators.register(run, name, schema, empty) if schema else None
+
+        @functools.wraps(function)
+        def launch(*arguments, **options):
+            if not operators.recording((*arguments, *options.values())):
+                return run(*arguments, **options)
+            if operator is None or any(options.get(key) is not None for key in ("version", "config")):
+                raise InputError(f"{name} cannot be recorded by torch.compile or torch.export with these arguments")
+            # a recording has no memory yet in which to write a result over x
+            return operator(*arguments, **{key: x for key, x in options.items() if key not in OF_EAGER_CALLS})
 
         launch.versions = versions
         return launch
@@ -45,16 +63,31 @@ def launches(versions=1):
     return decorate
 
 
-def _check(tensors):
-    dtypes = {str(x.dtype).removeprefix("torch.") for x in tensors}
-    if len(dtypes) > 1 or not dtypes <= {"float32", "float16", "bfloat16"}:
-        raise InputError(
-            f"kernels take float32, float16 or bfloat16, all tensors alike, not {', '.join(sorted(dtypes))}"
-        )
+OF_EAGER_CALLS = ("version", "config", "in_place")
+
+
+def no_autocast(x):
+    """A context in which torch's own operations keep the dtype of tensors on x's device, torch.autocast or not."""
+    kind = x.device.type
+    active = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if active else contextlib.nullcontext()
+
+
+def _check(name, tensors, named):
+    """Refuse tensors that no kernel takes. named() gives {argument: value}, for the message."""
+    if operators.transforming():
+        raise InputError(f"{name} cannot run inside torch.func's transforms, such as vmap: pass a whole batch")
+    dtypes = {str(x.dtype).removeprefix("torch.") for x in tensors if x.is_floating_point()}
+    if len(dtypes) != 1 or not dtypes <= {"float32", "float16", "bfloat16"}:
+        given = sorted(dtypes) or [str(getattr(next(iter(named().values())), "dtype", "what is no tensor"))]
+        raise InputError(f"kernels take float32, float16 or bfloat16, all tensors alike, not {', '.join(given)}")
     if INTERPRETING and "bfloat16" in dtypes:
         raise InputError(NO_BFLOAT16)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         raise InputError("the triton backend computes no gradients: use the torch backend, or torch.no_grad()")
+    if any(x.device != tensors[0].device for x in tensors):
+        places = ", ".join(f"{key} on {x.device}" for key, x in named().items() if isinstance(x, torch.Tensor))
+        raise InputError(f"{name} takes tensors of one device, not {places}")
     if not INTERPRETING and not emulating() and tensors[0].device.type == "cpu":
         raise InputError(why_not("cpu"))
 

@@ -12,6 +12,8 @@ import threading
 
 import torch
 
+from miniclip.kernels.device import no_autocast
+
 MOST_ROWS = 64  # of a batch that is recorded: computing a larger one mostly takes longer than launching it
 MOST_GRAPHS = 64  # kept for each function: as many as texts have sizes and lengths
 
@@ -26,8 +28,9 @@ class Runner:
     """Calls a function of batches, (B, ...) each -> (B, ...), as a recording if the batches are small and on a GPU.
 
     Each row of the result must depend only on the same row of the batches, and nothing else may change between calls.
-    Results belong to the caller. Recordings share one pool of memory for what they compute; when there are more than
-    MOST_GRAPHS, all are dropped. Calls from several threads and on several streams take turns.
+    Results belong to the caller, and torch.autocast changes none. Recordings share one pool of memory for what they
+    compute; when there are more than MOST_GRAPHS, all are dropped. Calls from several threads and on several streams
+    take turns.
     """
 
     def __init__(self, function, recorder=None):
@@ -39,8 +42,11 @@ class Runner:
     def __call__(self, *batches, **options):
         """function(*batches, **options). With an option, such as a trace, the function is called and not replayed."""
         options = {name: value for name, value in options.items() if value is not None}
+        if torch.compiler.is_compiling():  # torch records the function itself
+            with no_autocast(batches[0]):
+                return self.function(*batches, **options)
         rows = len(batches[0])
-        with torch.cuda.device_of(batches[0]):  # where Triton launches
+        with torch.cuda.device_of(batches[0]), no_autocast(batches[0]):  # where Triton launches
             if options or not 1 <= rows <= MOST_ROWS or not self.recorder.can_record(batches):
                 return self.function(*batches, **options)
             with self.lock:

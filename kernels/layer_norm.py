@@ -158,7 +158,11 @@ def candidates():
 # ------------------------------------------------------------------------------------------- calling them
 
 
-@device.launches(versions=3)
+@device.launches(
+    versions=3,
+    schema="(Tensor x, Tensor weight, Tensor bias, *, float eps) -> Tensor",
+    empty=lambda x, *_, eps: x.new_empty(x.shape),
+)
 def layer_norm(x, weight, bias, *, eps, version=3, config=None):
     """`numpy_ops.layer_norm`: x (..., D), weight and bias (D,) -> (..., D) of x's dtype, contiguous.
 
@@ -184,7 +188,10 @@ def layer_norm(x, weight, bias, *, eps, version=3, config=None):
     return out
 
 
-@device.launches()
+@device.launches(
+    schema="(Tensor x, Tensor update, Tensor weight, Tensor bias, *, float eps) -> (Tensor, Tensor)",
+    empty=lambda x, *_, eps: (x.new_empty(x.shape), x.new_empty(x.shape)),
+)
 def add_layer_norm(x, update, weight, bias, *, eps, config=None):
     """`numpy_ops.add_layer_norm`: (x + update, its layer norm), both (..., D) of x's dtype and contiguous.
 

@@ -167,7 +167,11 @@ def candidates():
 # ------------------------------------------------------------------------------------------- calling them
 
 
-@device.launches(versions=4)
+@device.launches(
+    versions=4,
+    schema="(Tensor x, Tensor weight, Tensor? bias=None, str? activation=None) -> Tensor",
+    empty=lambda x, weight, *_: x.new_empty(*x.shape[:-1], weight.shape[0]),
+)
 def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     """activation(x @ weight.T + bias): x (..., in), weight (out, in), bias (out,) or None -> (..., out) of x's dtype.
 
@@ -207,6 +211,17 @@ def linear(x, weight, bias=None, activation=None, *, version=None, config=None):
     else:  # the copy engine takes rows that begin at multiples of 16 bytes
         _tile_kernel[(num_tiles,)](flat, weight, bias, out, M, N, K, **constants)
     return out.reshape(*x.shape[:-1], N)
+
+
+@device.launches(
+    schema="(Tensor x, Tensor weight, Tensor? bias, str activation) -> Tensor",
+    empty=lambda x, weight, *_: x.new_empty(*x.shape[:-1], weight.shape[0]),
+)
+def linear_activation(x, weight, bias, activation):
+    """`linear`, by this kernel or by the library's product and one more pass: whichever `pays`."""
+    if pays(x.numel() // x.shape[-1], *weight.shape, x.dtype):
+        return linear(x, weight, bias, activation)
+    return _one_pass(x, weight, bias, activation)
 
 
 # ----------------------------------------------------------------------- what is tested, compiled and measured

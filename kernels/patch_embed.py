@@ -94,7 +94,11 @@ TILES = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stag
 FLOAT32_TILES = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 8, "num_stages": 2}
 
 
-@device.launches(versions=2)
+@device.launches(
+    versions=2,
+    schema="(Tensor images, Tensor weight, Tensor class_token, Tensor position_embedding) -> Tensor",
+    empty=lambda images, weight, _, positions: images.new_empty(images.shape[0], *positions.shape),
+)
 def patch_embed(images, weight, class_token, position_embedding, *, version=None, config=None):
     """`numpy_ops.patch_embed`: images (B, C, height, width), weight (D, C, P, P), class_token (D,),
     position_embedding (T, D) -> (B, T, D) of the images' dtype. `version` None: 2 if P is a multiple of 8, else 1.

@@ -98,7 +98,11 @@ TILES = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stage
 FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2}
 
 
-@device.launches(versions=2)
+@device.launches(
+    versions=2,
+    schema="(Tensor image_features, Tensor text_features, Tensor logit_scale) -> Tensor",
+    empty=lambda images, texts, _: images.new_empty(images.shape[0], texts.shape[0]),
+)
 def similarity(image_features, text_features, logit_scale, *, version=2, config=None):
     """`numpy_ops.similarity`: image_features (B, E), text_features (N, E), logit_scale () a logarithm -> (B, N).
 

@@ -17,7 +17,7 @@ from miniclip.kernels import layer_norm as layer_norm_kernels
 from miniclip.kernels import linear as linear_kernels
 from miniclip.kernels import patch_embed as patch_embed_kernels
 from miniclip.kernels import similarity as similarity_kernels
-from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, emulating, why_not
+from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, emulating, no_autocast, why_not
 from miniclip.ops import refuse_batch_invariant, torch_ops
 
 NAME = "triton"
@@ -107,11 +107,10 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 def linear(x, weight, bias=None, *, activation=None):
     if activation not in activation_kernels.NAMES:
-        x = F.linear(x, weight, bias)  # (..., out); the library adds the bias in its epilogue
+        with no_autocast(x):
+            x = F.linear(x, weight, bias)  # (..., out); the library adds the bias in its epilogue
         return x if activation is None else ACTIVATIONS[activation](x)
-    if linear_kernels.pays(x.numel() // x.shape[-1], *weight.shape, x.dtype):
-        return linear_kernels.linear(x, weight, bias, activation)
-    return activation_kernels.bias_activation(F.linear(x, weight), bias, activation, in_place=True)
+    return linear_kernels.linear_activation(x, weight, bias, activation)
 
 
 def layer_norm(x, weight, bias, *, eps):
@@ -147,11 +146,12 @@ def _convolve(x, weight, stride, padding, groups):
     """x convolved by the library, without bias and activation: these are one pass over memory after it."""
     # The order in memory that the matrix units want; all later operations keep it.
     x = x.contiguous(memory_format=torch.channels_last)
-    if not x.is_cuda or torch.version.hip:
-        return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
-    # F.conv2d calls this too, but with tf32 for float32 unless a setting of the whole process forbids it.
-    options = {"dilation": [1, 1], "benchmark": False, "deterministic": False, "allow_tf32": False}
-    return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, groups=groups, **options)
+    with no_autocast(x):
+        if not x.is_cuda or torch.version.hip:
+            return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+        # F.conv2d calls this too, but with tf32 for float32 unless a setting of the whole process forbids it.
+        options = {"dilation": [1, 1], "benchmark": False, "deterministic": False, "allow_tf32": False}
+        return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, groups=groups, **options)
 
 
 avg_pool2d, global_avg_pool2d, grid_tokens = torch_ops.avg_pool2d, torch_ops.global_avg_pool2d, torch_ops.grid_tokens
