@@ -17,33 +17,34 @@ class Gpu(NamedTuple):
     bandwidth: float  # bytes a second of a copy
 
 
-H100, H200 = Gpu("H100", 3.0e12), Gpu("H200", 4.3e12)  # both measured: kernels/README.md
+H100, H200 = Gpu("H100", 3.0e12), Gpu("H200", 4.3e12)  # copies, as measured on them
 PROCESSORS = 132  # multiprocessors (H100 SXM and H200 data sheets)
-CLOCK = 1.755e9  # Hz, under load
-QUARTERS = 4  # each with its own warps, scheduler and arithmetic; they share memory (Hopper whitepaper, figure 7)
+CLOCK = 1.755e9  # Hz under load, est
+QUARTERS = 4  # each with its own warps, scheduler and arithmetic; they share memory (Hopper whitepaper)
 
 # Cycles that a warp's instruction keeps a unit busy: 32 threads / threads a cycle (CUDA C++ guide, "throughput of
 # native arithmetic instructions", for 9.0).
 HALF_RATE = 2  # 16 lanes in each quarter: each half of the FMA unit, and the ALU
 SPECIAL = 8  # exp2, 1/x, sqrt and conversions: 4 lanes
-UNIFORM = 2  # est
+UNIFORM = 2  # the unit of what all threads of a warp have in common, est
 SHARED_BANDWIDTH = 128  # bytes a cycle of shared memory, for all quarters
 TENSOR_RATE = 512  # multiply-adds of 16 bit numbers a cycle and quarter: 989 TFLOP/s at 1.83 GHz (H100 data sheet)
-MMA_SHARE = 0.62  # of it, for mma.sync ("Benchmarking and dissecting the NVIDIA Hopper GPU", Luo et al., 2024, table 8)
+MMA_SHARE = 0.62  # of it, for mma.sync, est: about what Luo et al. measure
 
-# Cycles until a result can be used, of what has a scoreboard.
-DRAM_LATENCY, L2_LATENCY = 750, 300  # under load, est; unloaded 480 and 200-260 (Luo et al., table 4)
-L1_LATENCY = 38  # (Luo et al., table 4)
-SHARED_LATENCY = 30  # 29 (Luo et al., table 4) to 33 for LDSM
-SPECIAL_LATENCY = 22  # est
-MMA_LATENCY = 33  # mma.sync 16x8x16 (Luo et al., table 7)
-WGMMA_LATENCY = 40  # after its last cycle in the unit, est
-READ_LATENCY = 12  # until operands are read, est
-BARRIER_LATENCY = 14  # after the last warp has come, est
-OTHER_LATENCY = 20  # S2R, R2UR, votes ..., est
-LAUNCH_LATENCY = 30  # from a program's end to the next one's first instruction, est
-L2_BANDWIDTH = 5120 / PROCESSORS  # bytes a cycle when all multiprocessors read (A100 whitepaper; Hopper's not less)
-
+# Cycles until a result can be used, of what has a scoreboard: all est. Where "Benchmarking and dissecting the NVIDIA
+# Hopper GPU architecture", Luo et al., 2024, measures them, they are near to it; memory's are longer, as under load.
+DRAM_LATENCY, L2_LATENCY, L1_LATENCY = 750, 300, 38
+SHARED_LATENCY = 30
+SPECIAL_LATENCY = 22
+MMA_LATENCY = 33  # mma.sync 16x8x16
+WGMMA_LATENCY = 40  # after its last cycle in the unit
+READ_LATENCY = 12  # until operands are read
+BARRIER_LATENCY = 14  # after the last warp has come
+OTHER_LATENCY = 20  # S2R, R2UR, votes ...
+LAUNCH_LATENCY = 30  # from a program's end to the next one's first instruction
+# Bytes a cycle of the second level cache when all multiprocessors read: the A100's 5120 (A100 whitepaper), since
+# products with tiles of 128 x 256 at their published speed, 650 to 700 TFLOP/s, read 8 TB/s: almost that many.
+L2_BANDWIDTH = 5120 / PROCESSORS
 
 # Units of a quarter, and the one that all quarters share.
 HEAVY, LIGHT, ALU, MUFU, UNIFORM_UNIT, TENSOR, LSU = range(7)
@@ -60,21 +61,30 @@ class Cost(NamedTuple):
     size: int = 0  # bytes of a warp, groups that may be pending
 
 
-FMA = ("FFMA", "FMUL", "FADD", "HFMA2", "HADD2", "HMUL2", "FFMA2", "FMUL2", "FADD2")
-UNCOUNTED = (
-    "BRA",
-    "EXIT",
-    "NOP",
-    "BSSY",
-    "BSYNC",
-    "WARPSYNC",
-    "FENCE",
-    "MEMBAR",
-    "WARPGROUP",
-    "ERRBAR",
-    "CCTL",
-    "DEPBAR",
-)
+def _each(names, cost):
+    return dict.fromkeys(names.split(), cost)
+
+
+SIMPLE = {
+    **_each("FFMA FMUL FADD HFMA2 HADD2 HMUL2", Cost("fma", LIGHT, HALF_RATE)),  # or HEAVY, whichever is free
+    **_each("IMAD", Cost("work", HEAVY, HALF_RATE)),
+    **_each("MUFU I2F F2I F2F POPC FLO", Cost("special", MUFU, SPECIAL, SPECIAL_LATENCY)),
+    **_each("BRA EXIT NOP BSSY BSYNC WARPSYNC FENCE MEMBAR WARPGROUP ERRBAR CCTL DEPBAR", Cost("work")),
+    **_each("S2R CS2R LDC ELECT SYNCS", Cost("work", latency=OTHER_LATENCY)),
+    **_each("R2UR S2UR", Cost("work", UNIFORM_UNIT, UNIFORM, OTHER_LATENCY)),
+    **_each("SHFL", Cost("shared", LSU, 1, SHARED_LATENCY)),
+    **_each("BAR", Cost("barrier")),
+    **_each("LDGDEPBAR", Cost("commit")),
+    **_each("UTMACMDFLUSH", Cost("commit stores")),
+    **_each("UTMASTG", Cost("tile store", latency=OTHER_LATENCY)),
+}
+MOVES = {  # {name: (kind, latency)} of loads and stores; spilled registers stay in the first level cache, est
+    **_each("LDG LD", ("load", 0)),
+    **_each("LDGSTS", ("copy", 0)),
+    **_each("STG ST RED ATOMG ATOM", ("store", OTHER_LATENCY)),
+    **_each("LDS LDSM LDL STL", ("shared", SHARED_LATENCY)),
+    **_each("STS STSM", ("store shared", SHARED_LATENCY)),
+}
 
 
 def cost(instruction, code, n):
@@ -82,51 +92,22 @@ def cost(instruction, code, n):
     name, opcode = instruction.name, instruction.opcode
     if name in ("HGMMA", "QGMMA", "IGMMA"):
         return _wgmma(instruction)
-    if name == "HMMA" or name == "IMMA":
+    if name in ("HMMA", "IMMA"):
         return Cost("tensor", TENSOR, _mma_cycles(opcode), MMA_LATENCY)
+    if name in MOVES:
+        kind, latency = MOVES[name]
+        size = LANES * sass.width(opcode)
+        return Cost(kind, LSU, size / SHARED_BANDWIDTH, latency, size)
     if opcode.startswith("WARPGROUP.DEPBAR"):
         return Cost("wait for products", size=int(instruction.operands[-1], 16))
-    if name == "LDG" or name == "LD":
-        return Cost("load", LSU, _bytes(opcode) / SHARED_BANDWIDTH, 0, _bytes(opcode))
-    if name == "LDGSTS":
-        return Cost("copy", LSU, _bytes(opcode) / SHARED_BANDWIDTH, 0, _bytes(opcode))
-    if name in ("LDGDEPBAR", "UTMACMDFLUSH"):
-        return Cost("commit" if name == "LDGDEPBAR" else "commit stores")
     if name == "DEPBAR" and instruction.operands[0] == "SB0":
         return Cost("wait for copies", size=int(instruction.operands[-1], 16))
-    if name in ("STG", "ST", "RED", "ATOMG", "ATOM"):
-        return Cost("store", LSU, _bytes(opcode) / SHARED_BANDWIDTH, OTHER_LATENCY, _bytes(opcode))
-    if name in ("LDS", "LDSM"):
-        return Cost("shared", LSU, _bytes(opcode) / SHARED_BANDWIDTH, SHARED_LATENCY)
-    if name in ("STS", "STSM"):
-        return Cost("store shared", LSU, _bytes(opcode) / SHARED_BANDWIDTH, SHARED_LATENCY, _bytes(opcode))
-    if name == "SHFL":
-        return Cost("shared", LSU, 1, SHARED_LATENCY)
-    if name == "UTMASTG":
-        return Cost("tile store", latency=OTHER_LATENCY)
     if sass.is_wait(instruction):
         return Cost("wait for tile", latency=OTHER_LATENCY)
     if name == "SYNCS" and "ARRIVE" in opcode:
         return Cost("expect", latency=OTHER_LATENCY, size=_expected(code, n))
-    if name == "BAR":
-        return Cost("barrier")
-    if name in FMA:
-        return Cost("fma", LIGHT, HALF_RATE)
-    if name == "IMAD":
-        return Cost("work", HEAVY, HALF_RATE)
-    if name in ("MUFU", "I2F", "F2I", "F2F", "POPC", "FLO"):
-        return Cost("special", MUFU, SPECIAL, SPECIAL_LATENCY)
-    if name in UNCOUNTED:
-        return Cost("work")
-    if name.startswith("U") or name in ("R2UR", "S2UR", "VOTEU"):
-        return Cost("work", UNIFORM_UNIT, UNIFORM, OTHER_LATENCY)
-    if name in ("S2R", "CS2R", "LDC", "ELECT", "SYNCS"):
-        return Cost("work", latency=OTHER_LATENCY)
-    return Cost("work", ALU, HALF_RATE, OTHER_LATENCY)
-
-
-def _bytes(opcode):
-    return LANES * sass.width(opcode)
+    unit = UNIFORM_UNIT if name.startswith("U") or name == "VOTEU" else ALU  # all others
+    return SIMPLE.get(name) or Cost("work", unit, HALF_RATE, OTHER_LATENCY)
 
 
 def _shape(opcode):

@@ -20,6 +20,7 @@ from miniclip.kernels.cycles.costs import (
 from miniclip.kernels.cycles.processor import Processor
 
 SAMPLE = 30  # programs whose way is followed: tiles of a head repeat after 1, 2, 3, 5 or 6
+BETWEEN = 8  # programs at least that the pace is measured with
 LONG = 6000  # steps of a program that is like all others: it loops over tiles by itself
 
 
@@ -58,7 +59,7 @@ def estimate(kernel, gpu=H100, least=None):
     """
     if kernel.capability != 90:
         raise InputError(
-            f"the model is of compute capability 9.0 alone, this kernel is compiled for {kernel.capability}"
+            f"the model is of compute capability 9.0, this kernel is compiled for {kernel.capability / 10}"
         )
     return of_programs(
         programs(kernel), kernel.warps, kernel.programs_per_processor, math.prod(kernel.grid), gpu, least
@@ -73,7 +74,8 @@ def of_programs(traces, warps, occupancy, grid, gpu=H100, least=None):
     if load <= occupancy:  # all run at once, and the longest one decides
         traces = [max(traces, key=len)]
     period = _period([len(trace) for trace in traces])
-    enough = 2 * occupancy + -(-3 * occupancy // period) * period  # the first, the last, and some between
+    between = max(3 * occupancy, BETWEEN)
+    enough = 2 * occupancy + -(-between // period) * period  # the first, the last, and some between
     count = max(1, min(math.ceil(load) if load <= occupancy else int(load), enough))
     processor = Processor(gpu, dram)
     finished = processor.run([traces[k % len(traces)] for k in range(count)], warps, occupancy)
@@ -83,6 +85,7 @@ def of_programs(traces, warps, occupancy, grid, gpu=H100, least=None):
     pace = (middle[-1] - middle[0]) / (len(middle) - 1)
     # Programs end before their stores are through, so that a few of them may seem faster than memory
     time = max(end + max(0, load - count) * pace, load * traffic * dram / processor.bandwidth)
+    end = max(end, processor.memory)
     used = {name: processor.busy[unit] / end / (1 if unit == LSU else QUARTERS) for unit, name in enumerate(UNITS)}
     used["issue"] = processor.issued / end / QUARTERS
     used["memory"] = processor.moved * dram / processor.bandwidth / end

@@ -26,7 +26,20 @@ PARAMETERS = 0x210  # and where the arguments begin, for compute capability 9.0
 SECTOR = 32  # bytes that the cache delivers at least
 GLOBAL = ("LDG", "LDGSTS", "STG", "RED", "ATOMG")
 ORDERS = ("SYNCS", "UTMALDG", "UTMASTG")  # to the copy engine, which one thread gives
-NO_RESULT = ("STG", "STS", "STSM", "RED", "LDGSTS", "UTMALDG", "UTMASTG", "BAR", "DEPBAR", "LDGDEPBAR", "WARPGROUP")
+NO_RESULT = (
+    "STG",
+    "STL",
+    "STS",
+    "STSM",
+    "RED",
+    "LDGSTS",
+    "UTMALDG",
+    "UTMASTG",
+    "BAR",
+    "DEPBAR",
+    "LDGDEPBAR",
+    "WARPGROUP",
+)
 ADDRESS = re.compile(r"desc\[\S+?\]\[(?P<base>R\d+)\.64(?:\+(?P<offset>-?0x[0-9a-f]+))?\]")
 PARAMETER = re.compile(r"\.param (?:\.align (?P<align>\d+) )?\.[a-z](?P<bits>\d+) .*?(?:\[(?P<count>\d+)\])?,?$", re.M)
 MOST_STEPS = 3_000_000  # of one program: more is an endless loop
