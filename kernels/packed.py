@@ -212,7 +212,8 @@ def _inputs(new, B, T, H, K):
 def _padded(q, k, v, texts):
     """The same by torch's attention on padded texts."""
     lengths = texts.offsets.diff()  # (B,)
-    text = torch.repeat_interleave(torch.arange(len(lengths), device=q.device), lengths)  # (ΣT,)
+    every = torch.arange(len(lengths), device=q.device)
+    text = torch.repeat_interleave(every, lengths, output_size=q.shape[1])  # (ΣT,); with its size, nothing waits
     position = torch.arange(len(text), device=q.device) - texts.starts
     padded = q.new_zeros(3, len(lengths), texts.longest, *q.shape[2:])  # (3, B, T, H, K)
     for x, packed in zip(padded, (q, k, v)):

@@ -55,6 +55,9 @@ PathFinder.find_spec = lambda name, *where: None if name.partition(".")[0] in mi
 # --------------------------------------------------------------------------------- inside the process of a step
 
 
+KEPT = []
+
+
 def pretend():
     """Make this process believe that it has an H100, whose tensors have no numbers."""
     import dataclasses
@@ -62,7 +65,6 @@ def pretend():
     import numpy as np
     import pytest
     import torch
-    import triton
     from fake_gpu import fake
     from torch.overrides import TorchFunctionMode
 
@@ -125,8 +127,9 @@ def pretend():
         patch.setattr(module, name, value)
     for name in ("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"):
         models.CONFIGS[name] = small(PRESETS[name])
-    triton.runtime.driver.set_active(offline._Driver(90))  # compiles, and launches nothing
-    Elsewhere().__enter__()
+    for context in (Elsewhere(), offline.compiling(90)):
+        context.__enter__()
+        KEPT.append(context)  # until the process ends
 
 
 def act(arguments):

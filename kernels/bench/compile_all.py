@@ -14,7 +14,6 @@ import time
 from functools import partial
 
 import torch
-import triton
 
 from miniclip import ops, params
 from miniclip.bench import session
@@ -61,12 +60,11 @@ def _encode(tower, name, B):
 
 
 def compile_some(first, step, capability):
-    """Compile every `step`-th launch from the `first` on, in a process of its own: -> [what failed and why]."""
-    triton.runtime.driver.set_active(offline._Driver(capability))  # compiles, and launches nothing
+    """Compile every `step`-th launch from the `first` on: -> [what failed and why]."""
     failures = []
     for what, launch in list(launches().items())[first::step]:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), offline.compiling(capability):
                 launch()
         except Exception as error:  # the others are worth compiling
             failures.append(f"{what}: {session.reason(error)}")

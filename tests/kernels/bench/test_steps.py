@@ -97,3 +97,22 @@ def test_counters_are_of_the_slowest_attention(shares, slowest):
     ]
     assert counters.slowest([*found, {"name": "gelu", "shape": {}}])["T"] == slowest
     json.dumps(counters.slowest(found))  # it is passed to the process that ncu starts
+
+
+def test_the_rehearsal_fails_when_a_step_would(monkeypatch, tmp_path, capsys):
+    """Its processes believe in a GPU that they do not have, and lack what a machine with one may lack."""
+    import rehearsal
+
+    if not rehearsal.TRITON.is_dir():
+        pytest.skip(f"{rehearsal.TRITON} is not installed")
+    believes = "import torch, triton; print(torch.cuda.get_device_name(), torch.ones(2, device='cuda').device.type)"
+    chosen = [
+        STEP._replace(name="believes", command=["-c", believes]),
+        STEP._replace(name="asks", command=["-c", "import ftfy"]),
+    ]
+    monkeypatch.setattr(steps, "STEPS", chosen)
+    monkeypatch.setattr(sys, "argv", ["rehearsal.py"])
+    with pytest.raises(SystemExit, match=r"failed: asks$"):
+        rehearsal.main()
+    printed = capsys.readouterr().out
+    assert "NVIDIA H200 meta" in printed and "No module named 'ftfy'" in printed
