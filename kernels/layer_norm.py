@@ -113,7 +113,8 @@ def _loop_kernel(
     PIECES: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     weight, bias = _load(weight_ptr, D, PIECES, BLOCK_D), _load(bias_ptr, D, PIECES, BLOCK_D)
-    for row in range(tl.program_id(0).to(tl.int64), M, tl.num_programs(0)):
+    for row_number in range(tl.program_id(0), M, tl.num_programs(0)):
+        row = tl.cast(row_number, tl.int64)
         x = _load(x_ptr + row * stride_xm, D, PIECES, BLOCK_D)  # PIECES x (D,)
         # add_layer_norm: the sum, rounded as it is stored
         if update_ptr is not None:

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import miniclip
+from miniclip import image
 from miniclip.kernels import activation, device, ladder, layer_norm, linear, patch_embed, similarity, triton_ops
 from miniclip.kernels.attention import attention
 from miniclip.kernels.table import FILES, KERNELS
@@ -93,7 +94,7 @@ def test_running_a_kernels_file_prints_the_error_of_each_version(file):
 def test_what_a_kernel_cannot_take_is_refused_by_name():
     """Kernels read any address they are given, also other tensors' memory."""
     x, D = normal(0, 2, 5, 8), normal(1, 8)
-    heads, image = normal(2, 2, 5, 1, 8), normal(3, 2, 3, 8, 8)
+    heads, picture = normal(2, 2, 5, 1, 8), normal(3, 2, 3, 8, 8)
     patches = normal(4, 8, 3, 4, 4), D, normal(5, 5, 8)
     for match, call in {
         "heads are 129 wide, the attention kernel takes up to 128": lambda: attention(*[normal(0, 1, 2, 1, 129)] * 3),
@@ -114,7 +115,7 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
         "no activation 'tanh'": lambda: linear.linear(x, x[0], None, "tanh"),
         r"x is \(2, 5, 8\), expected \(2, 5, 4\)": lambda: linear.linear(x, x[0, :, :4]),
         r"positions is \(4, 8\), expected \(5, 8\)": lambda: patch_embed.patch_embed(
-            image, *patches[:2], patches[2][1:]
+            picture, *patches[:2], patches[2][1:]
         ),
         r"text_features is \(5, 4\), expected \(5, 8\)": lambda: similarity.similarity(x[0], x[1, :, :4], D[0]),
     }.items():
@@ -277,7 +278,7 @@ def test_both_ways_to_a_linear_layer_are_right(fused, monkeypatch):
     D=st.integers(1, 70),
     dtype=dtypes,
     strided=st.booleans(),
-    version=st.sampled_from([None, 1, 2]),
+    version=st.sampled_from([None, 1, 2, 3]),
 )
 def test_patch_embed(seed, B, P, grid, rest, D, dtype, strided, version):
     height, width = (g * P + min(rest, P - 1) for g in grid)
@@ -290,6 +291,24 @@ def test_patch_embed(seed, B, P, grid, rest, D, dtype, strided, version):
     check(ours, torch_ops.patch_embed, [images, weight, token, positions])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("P", "version"), [(2, 1), (2, 3), (8, 2), (8, 3)])
+def test_patch_embed_normalises_bytes_as_preprocessing_does(P, version, dtype):
+    mean, std = image.MEAN, image.STD
+    pixels = torch.randint(256, (3, 2 * P + 1, 3 * P, 3), generator=torch.Generator().manual_seed(0)).byte()
+    images = torch.as_tensor(image.normalize(pixels.numpy()))  # (B, height, width, 3)
+    pixels, images = (x.permute(0, 3, 1, 2).contiguous().to(DEVICE) for x in (pixels, images))
+    parameters = [normal(1, 20, 3, P, P, dtype=dtype), normal(2, 20, dtype=dtype), normal(3, 7, 20, dtype=dtype)]
+    ours = patch_embed.patch_embed(pixels, *parameters, mean=mean, std=std, version=version)
+    images = images.to(dtype)
+    exact = torch_ops.patch_embed(images.double(), *(x.double() for x in parameters))
+    within_budget(ours, exact, torch_ops.patch_embed(images, *parameters))
+    with pytest.raises(miniclip.InputError, match=r"pass torch.uint8 with mean and std of 3 channels, or floats alone"):
+        patch_embed.patch_embed(pixels, *parameters)
+    with pytest.raises(miniclip.InputError, match=r"images are of torch.float\d\d: pass torch.uint8"):
+        patch_embed.patch_embed(images, *parameters, mean=mean, std=std)
+
+
 @few
 @given(
     seed=seeds,
@@ -298,12 +317,23 @@ def test_patch_embed(seed, B, P, grid, rest, D, dtype, strided, version):
     E=st.integers(1, 140),
     dtype=dtypes,
     scale=st.sampled_from([0.01, 1, 100]),
-    version=st.sampled_from([1, 2]),
+    version=st.sampled_from([1, 2, 3]),
 )
 def test_similarity(seed, B, N, E, dtype, scale, version):
     images, texts = normal(seed, B, E, dtype=dtype, scale=scale), normal(seed + 1, N, E, dtype=dtype)
     logit_scale = torch.tensor(2.5, dtype=dtype, device=DEVICE)
     check(functools.partial(similarity.similarity, version=version), torch_ops.similarity, [images, texts, logit_scale])
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_similarity_of_the_smallest_and_the_largest_features(version):
+    """Squares of 1e-37 and of 1e37 are no float32 numbers; a row of zeros has no direction, and 0 as its cosines."""
+    images = normal(0, 5, 40) * torch.tensor([[1e-37], [1e-20], [1], [1e37], [0]], device=DEVICE)
+    texts, logit_scale = normal(1, 3, 40, scale=1e37), torch.tensor(0.0, device=DEVICE)
+    exact = images.double() / images.double().norm(dim=1, keepdim=True).clamp(min=1e-300)
+    exact = exact @ (texts.double() / texts.double().norm(dim=1, keepdim=True)).T
+    ours = similarity.similarity(images, texts, logit_scale, version=version)
+    assert (ours.double() - exact).abs().max() < 1e-6
 
 
 # --------------------------------------------------------------------------------------------------------- whole models

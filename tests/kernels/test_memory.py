@@ -121,7 +121,7 @@ def test_tensors_of_more_than_two_billion_numbers():
         assert torch.equal(ours(q, k, v), ours(*(x.clone() for x in (q, k, v))))
     x = apart(40)
     one, zero = torch.ones_like(x[0]), torch.zeros_like(x[0])
-    for version in (1, 2):
+    for version in (1, 2, 3):
         norm = functools.partial(layer_norm.layer_norm, weight=one, bias=zero, eps=1e-5, version=version)
         assert torch.equal(norm(x), norm(x.clone()))
         score = functools.partial(similarity.similarity, text_features=x.clone(), logit_scale=one[0], version=version)
@@ -130,7 +130,7 @@ def test_tensors_of_more_than_two_billion_numbers():
         qkv = [x.permute(order) for x in (q, k, v)]
         assert torch.equal(attention(*qkv), attention(*(x.clone() for x in qkv)))
     images, parameters = apart(3, 8, 8), [normal(1, 9, 3, 4, 4), normal(2, 9), normal(3, 5, 9)]
-    for version in (1, 2):
+    for version in (1, 2, 3):
         embed = functools.partial(patch_embed.patch_embed, version=version)
         parameters = [x.half() for x in parameters]
         assert torch.equal(embed(images, *parameters), embed(images.clone(), *parameters))

@@ -73,7 +73,7 @@ def test_kernels_use_what_was_recorded(cache):
 
 def test_what_ships_is_for_kernels_that_are_there():
     kernels = {kernel.tuned for kernel in KERNELS.values()} - {""}
-    assert kernels == {"attention", "layer_norm", "activation", "linear"}
+    assert kernels == {"attention", "layer_norm", "activation", "linear", "patch_embed", "similarity"}
     assert all(found["kernel"] in kernels for found in json.loads(tuning.SHIPPED.read_text()))
 
 
