@@ -167,13 +167,13 @@ def attention(q, k, v, texts, *, version=2, config=None):
     constants = {"BLOCK_D": max(16, triton.next_power_of_2(K)), "PRECISION": device.dot_precision(q.dtype)}
     if version == 1 or only_last:
         default = LAST_TILES if only_last else TEXT_TILES
-        config = config or (FLOAT32_TILES if q.dtype == torch.float32 and not only_last else default)
+        config = config or device.count_warps(FLOAT32_TILES if q.dtype == torch.float32 and not only_last else default)
         num_pid_m = 1 if only_last else triton.cdiv(texts.longest, config["BLOCK_M"])
         _text_kernel[(num_pid_m * H * B,)](
             *arguments, texts.offsets, *strides, num_pid_m, H, scale, K, only_last, **constants, **config
         )
     else:
-        config = config or (FLOAT32_TILES if q.dtype == torch.float32 else TILES)
+        config = config or device.count_warps(FLOAT32_TILES if q.dtype == torch.float32 else TILES)
         grid = (triton.cdiv(total, config["BLOCK_M"]) * H,)
         _tokens_kernel[grid](*arguments, texts.starts, *strides, total, H, scale, K, **constants, **config)
     return out

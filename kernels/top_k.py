@@ -173,7 +173,7 @@ def _launch(images, texts, scale, k, *, version, config):
         BLOCK_N = max(TOP, min(1024, triton.next_power_of_2(N)))
         _row_kernel[(B,)](logits, probabilities, indices, N, k, TOP, BLOCK_N=BLOCK_N)
         return probabilities, indices
-    config = config or (FLOAT32_TILES if images.dtype == torch.float32 else TILES)
+    config = config or device.count_warps(FLOAT32_TILES if images.dtype == torch.float32 else TILES)
     num_m, tiles_n = triton.cdiv(B, config["BLOCK_M"]), triton.cdiv(N, config["BLOCK_N"])
     parts = 1 if version == 2 else _parts(num_m, tiles_n, device.processors(images))
     part = triton.cdiv(tiles_n, parts) * config["BLOCK_N"]  # labels
