@@ -54,7 +54,7 @@ def launches(versions=1, schema=None, empty=None):
                 return run(*arguments, **options)
             if operator is None or any(options.get(key) is not None for key in ("version", "config")):
                 raise InputError(f"{name} cannot be recorded by torch.compile or torch.export with these arguments")
-            # a recording has no memory yet in which to write a result over x
+            # nothing is written over x: a recording has no memory yet
             return operator(*arguments, **{key: x for key, x in options.items() if key not in OF_EAGER_CALLS})
 
         launch.versions = versions
@@ -67,7 +67,7 @@ OF_EAGER_CALLS = ("version", "config", "in_place")
 
 
 def no_autocast(x):
-    """A context in which torch's own operations keep the dtype of tensors on x's device, torch.autocast or not."""
+    """A context: torch's own operations keep the dtype of tensors on x's device, torch.autocast or not."""
     kind = x.device.type
     active = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if active else contextlib.nullcontext()
