@@ -17,12 +17,15 @@ it must, and is faster than the one before:
                               Only tails are masked. The tail of keys comes first: on Hopper (wgmma) a product runs on
                               while the program does, so the loop ends with one whose sum may not be touched yet. With
                               a tail after it the compiler waits for every product: 16 waits a step instead of 3.
-    5  many heads a program   Up to 128 tokens a head is over before its loads are. So programs stay, and the copy
+    5  carried queries        257 = 4 x 64 + 1: a program for the one query reads all keys and values again. So the
+                              program of the last full tile carries up to 16 more queries through the keys and values
+                              that it has in shared memory. By the cycle model 0.7 of the time at T = 257, 0.8 at 197.
+    6  many heads a program   Up to 128 tokens a head is over before its loads are. So programs stay, and the copy
                               engine (TMA) brings the next head meanwhile. At T = 77 that is 39% fewer instructions, and
-                              by the cycle model the time that memory takes, instead of twice that on an H200. Longer
-                              sequences, lengths, float32 and older GPUs take version 4.
+                              by the cycle model the time that memory takes on an H100, 0.6 to 0.7 of version 4's.
 
-Versions 1 to 3 are in `attention_simple.py`, 4 is here, and 5 is in `attention_heads.py`.
+Versions 1 to 3 are in `attention_simple.py`, 4 is here, 5 in `attention_carry.py`, 6 in `attention_heads.py`. What 6
+does not take, longer sequences, lengths, float32 and older GPUs, 5 computes if it can, and else 4.
 
 Names are those of FlashAttention's code: m_i is the largest score of a query so far, l_i the sum of its weights, acc
 its output before the division, alpha the factor that corrects both when m_i grows. HEAD_DIM is K, the width of a head;
@@ -41,7 +44,7 @@ import triton.language as tl
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from miniclip.errors import InputError
-from miniclip.kernels import attention_heads, device, ladder, tuning
+from miniclip.kernels import attention_carry, attention_heads, device, ladder, tuning
 from miniclip.kernels.attention_simple import _locate, _one_pass_kernel, _one_query_kernel, _online_kernel
 from miniclip.ops import torch_ops
 
@@ -179,7 +182,7 @@ def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
     else:
         default = device.choose(TILES if K <= 64 else WIDE_TILES, Tk)
     config = dict(config or tuning.find("attention", key(Tq, Tk, K, dtype, causal, batch), default))
-    if config.get("version") == 5:
+    if config.get("version", 4) > 4:
         config = dict(default)
     M, N = min(config["BLOCK_M"], _power_of_two(Tq)), config["BLOCK_N"]
     config["BLOCK_M"] = M
@@ -198,21 +201,29 @@ def key(Tq, Tk, K, dtype, causal, batch):
 
 
 def candidates():
-    """The configurations that autotuning measures, for 16 bit types: of version 4, and of 5 for what it takes."""
-    return [
-        {"BLOCK_M": M, "BLOCK_N": N, "num_warps": M // rows, "num_stages": stages}
-        for M in (64, 128)
-        for N in (32, 64, 128)
-        for rows in (16, 32)
-        for stages in (1, 2, 3)
-        if M // rows in (4, 8)
-    ] + [
-        {"version": 5, "num_warps": warps, "num_stages": stages, "PROGRAMS": programs}
-        for warps in (1, 2, 4)
-        for stages in (1, 2, 3)
-        for programs in (2, 3, 4, 8, 16)
-        if programs * warps in (8, 12, 16)
-    ]
+    """The configurations that autotuning measures, for 16 bit types: of versions 4, 5 and 6."""
+    return (
+        [
+            {"BLOCK_M": M, "BLOCK_N": N, "num_warps": M // rows, "num_stages": stages}
+            for M in (64, 128)
+            for N in (32, 64, 128)
+            for rows in (16, 32)
+            for stages in (1, 2, 3)
+            if M // rows in (4, 8)
+        ]
+        + [
+            {"version": 5, "BLOCK_N": N, "num_warps": 4, "num_stages": stages, "maxnreg": 128}
+            for N in (32, 64)
+            for stages in (2, 3, 4)
+        ]
+        + [
+            {"version": 6, "num_warps": warps, "num_stages": stages, "PROGRAMS": programs}
+            for warps in (1, 2, 4)
+            for stages in (1, 2, 3)
+            for programs in (2, 3, 4, 8, 16)
+            if programs * warps in (8, 12, 16)
+        ]
+    )
 
 
 def _power_of_two(n):
@@ -223,7 +234,7 @@ def _power_of_two(n):
 
 
 @device.launches(
-    versions=5,
+    versions=6,
     schema="(Tensor q, Tensor k, Tensor v, *, bool causal=False, Tensor? lengths=None) -> Tensor",
     empty=lambda q, k, v, **_: q.new_empty(q.shape),
 )
@@ -232,9 +243,10 @@ def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None)
 
     float16, bfloat16 or float32, all three alike, K up to 128. Strides may be any: views of one packed product are read
     without a copy. The result is contiguous, so that its heads are side by side. float32 is computed in three products
-    of tf32, about as exact as float32 itself. `version` None: the fastest that takes these tensors. What version 5 does
-    not take, 4 computes. `config` replaces the tiles of versions 3 and 4, or says how 5 is launched.
-    Raises InputError for a wider head, for shapes that do not fit each other, and for a config of version 5 if that
+    of tf32, about as exact as float32 itself. `version` None: the fastest that takes these tensors. What 5 and 6
+    do not take, the version before computes. `config` has the tiles of versions 3 and 4, or a "version", 5 or 6, and
+    how that is launched.
+    Raises InputError for a wider head, for shapes that do not fit each other, and for a config of version 5 or 6 that
     does not take the tensors.
     """
     B, Tq, H, K = q.shape
@@ -251,15 +263,16 @@ def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None)
         device.expect(lengths=(lengths, (B,)))
     qk_scale = LOG2_E / math.sqrt(K)
     chosen = config or tuning.find("attention", key(Tq, Tk, K, q.dtype, causal, B), {})
-    version = version or chosen.get("version", 4 if chosen else 5)
-    if version == 5:
-        default = attention_heads.find_config(q, k, v, lengths)
-        if default is None and config and config.get("version") == 5:
-            raise InputError("version 5 of attention does not take these tensors: see `attention_heads.find_config`")
-        if default is not None:
-            chosen = chosen if chosen.get("version") == 5 else default
-            attention_heads.launch(q, k, v, out, causal, qk_scale, chosen)
-            return out
+    version = version or chosen.get("version", 4 if chosen else 6)
+    for number, file in ((6, attention_heads), (5, attention_carry)):
+        if version == number:
+            default = file.find_config(q, k, v, causal, lengths)
+            if default is not None:
+                file.launch(q, k, v, out, causal, qk_scale, chosen if chosen.get("version") == number else default)
+                return out
+            if config and config.get("version") == number:
+                raise InputError(f"version {number} of attention does not take these tensors: see {file.__name__}")
+            version = number - 1
     arguments = (
         q, k, v, out, lengths,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],

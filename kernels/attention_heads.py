@@ -1,4 +1,4 @@
-"""Attention's version 5: one program computes many heads of a short sequence, one after the other, up to 128 tokens.
+"""Attention's version 6: one program computes many heads of a short sequence, one after the other, up to 128 tokens.
 
 (`attention.py` has the ladder.) A head of 77 tokens moves 39 KB and multiplies for 0.3 µs. What version 4 does beside
 that is most of its work: finding out where numbers are, masks for loads, moving tiles through registers into shared
@@ -24,7 +24,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from miniclip.kernels import device
 
 BLOCK = 64
-# (least capability, up to T tokens): launched so, PROGRAMS at once on a multiprocessor; None: version 4 is taken. The
+# (least capability, up to T tokens): launched so, PROGRAMS at once on a multiprocessor; None: version 5 is. The
 # copy engine came with capability 9.0. Chosen by compiled resources and counted cycles, not measured yet.
 CONFIGS = {
     (80, math.inf): None,
@@ -91,8 +91,8 @@ def _attend_at_once(q, k, v, k_last, v_last, left, qk_scale, IS_CAUSAL: tl.const
     return acc * (1 / l_i)[:, None]
 
 
-def find_config(q, k, v, lengths):
-    """How version 5 is launched for tensors (B, T, H, K), or None if it does not take them: then version 4 does."""
+def find_config(q, k, v, causal, lengths):
+    """How version 6 is launched for tensors (B, T, H, K), or None if it does not take them: then version 5 may."""
     T, K = q.shape[1], q.shape[3]
     fits = (
         lengths is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from miniclip import InputError
 from miniclip.kernels import attention as attention_kernels
-from miniclip.kernels import attention_heads, device
+from miniclip.kernels import attention_carry, attention_heads, device
 from miniclip.kernels.attention import attention
 from miniclip.ops import torch_ops
 
@@ -26,7 +26,7 @@ LAYOUTS = {
 }
 
 
-@examples(60, 15, 8)  # of five versions
+@examples(60, 15, 8)  # of six versions
 @given(
     seed=seeds,
     B=st.integers(1, 2),
@@ -39,7 +39,7 @@ LAYOUTS = {
     causal=st.booleans(),
     padded=st.booleans(),
     scale=st.sampled_from([0.1, 1, 30]),
-    version=st.sampled_from([1, 2, 3, 4, 5]),
+    version=st.sampled_from([1, 2, 3, 4, 5, 6]),
     config=st.none() | st.tuples(*[st.sampled_from([16, 32, 64, 128])] * 2),
 )
 def test_attention(seed, B, Tq, Tk, H, K, dtype, layout, causal, padded, scale, version, config):
@@ -69,7 +69,9 @@ def test_attention_at_the_lengths_of_large_pictures(T, dtype):
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_size_of_tiles_changes_nothing(causal, version):
     qkv = normal(0, 2, 77, 3, 2, 32, dtype=torch.float16).unbind(2)
-    for config in {(c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates() if "BLOCK_M" in c}.values():
+    for config in {
+        (c["BLOCK_M"], c["BLOCK_N"]): c for c in attention_kernels.candidates() if "version" not in c
+    }.values():
         kernel = functools.partial(attention, causal=causal, version=version, config=config)
         check(kernel, torch_ops.attention, qkv, causal=causal)
 
@@ -90,7 +92,28 @@ def test_lengths_that_leave_the_first_tile_without_keys(causal):
     check(functools.partial(attention, **mask, config=config), torch_ops.attention, qkv, **mask)
 
 
-# ------------------------------------------------------------------------------- version 5: many heads a program
+# ------------------------------------------------------------------------------ version 5: carried queries
+
+
+@pytest.mark.parametrize(("Tq", "Tk"), [(65, 65), (80, 80), (197, 197), (257, 257), (129, 16), (65, 200), (66, 64)])
+def test_the_last_full_tile_carries_the_queries_after_it(Tq, Tk):
+    q, (k, v) = normal(0, 2, Tq, 2, 32, dtype=torch.float16), normal(1, 2, Tk, 2, 2, 32, dtype=torch.float16).unbind(2)
+    assert attention_carry.find_config(q, k, v, False, None)
+    check(functools.partial(attention, version=5), torch_ops.attention, [q, k, v])
+
+
+def test_what_is_not_carried(monkeypatch):
+    qkv = [normal(i, 1, 129, 1, 32, dtype=torch.float16) for i in range(3)]
+    find = attention_carry.find_config
+    assert find(*qkv, False, None) and not find(*qkv, True, None) and not find(*qkv, False, torch.tensor([5]))
+    for T, K in ((64, 32), (63, 32), (81, 32), (129, 80), (577, 64)):
+        assert not find(*[torch.empty(1, T, 1, K, dtype=torch.float16)] * 3, False, None)
+    assert not find(*(x.float() for x in qkv), False, None)
+    monkeypatch.setattr(device, "capability", lambda: 89)
+    assert not find(*qkv, False, None)
+
+
+# ------------------------------------------------------------------------------- version 6: many heads a program
 
 
 @pytest.fixture
@@ -103,8 +126,8 @@ def one_processor(monkeypatch):
 @pytest.mark.parametrize("T", [1, 16, 31, 50, 64, 65, 77, 81, 96, 128])
 def test_a_program_takes_several_heads(T, causal, one_processor):
     qkv = normal(T, 5, T, 3, 3, 32, dtype=torch.float16).unbind(2)
-    assert attention_heads.find_config(*qkv, None)["PROGRAMS"] < 5 * 3
-    check(functools.partial(attention, causal=causal, version=5), torch_ops.attention, qkv, causal=causal)
+    assert attention_heads.find_config(*qkv, False, None)["PROGRAMS"] < 5 * 3
+    check(functools.partial(attention, causal=causal, version=6), torch_ops.attention, qkv, causal=causal)
 
 
 @pytest.mark.parametrize("T", [50, 77])
@@ -121,7 +144,7 @@ def _packed(*shape, dtype=torch.float16):
     return normal(0, *shape, dtype=dtype).unbind(2)
 
 
-NOT_OF_VERSION_5 = {
+NOT_OF_VERSION_6 = {
     "float32": lambda: _packed(2, 50, 3, 2, 32, dtype=torch.float32),
     "longer than 128": lambda: _packed(1, 129, 3, 1, 32),
     "too much for shared memory": lambda: _packed(1, 65, 3, 1, 128),
@@ -134,25 +157,25 @@ NOT_OF_VERSION_5 = {
 }
 
 
-@pytest.mark.parametrize("case", NOT_OF_VERSION_5)
-def test_what_version_5_does_not_take_version_4_computes(case):
-    qkv = NOT_OF_VERSION_5[case]()
-    assert attention_heads.find_config(*qkv, None) is None
-    check(functools.partial(attention, version=5), torch_ops.attention, qkv)
-    with pytest.raises(InputError, match="version 5 of attention does not take these tensors"):
-        attention(*qkv, config={"version": 5, "num_warps": 4, "num_stages": 2, "PROGRAMS": 3})
+@pytest.mark.parametrize("case", NOT_OF_VERSION_6)
+def test_what_version_6_does_not_take_others_compute(case):
+    qkv = NOT_OF_VERSION_6[case]()
+    assert attention_heads.find_config(*qkv, False, None) is None
+    check(functools.partial(attention, version=6), torch_ops.attention, qkv)
+    with pytest.raises(InputError, match="version 6 of attention does not take these tensors"):
+        attention(*qkv, config={"version": 6, "num_warps": 4, "num_stages": 2, "PROGRAMS": 3})
 
 
-def test_version_5_needs_the_copy_engine_and_no_lengths(monkeypatch):
+def test_version_6_needs_the_copy_engine_and_no_lengths(monkeypatch):
     qkv = _packed(2, 50, 3, 2, 32)
-    assert attention_heads.find_config(*qkv, None)
-    assert attention_heads.find_config(*qkv, torch.tensor([1, 50])) is None
+    assert attention_heads.find_config(*qkv, False, None)
+    assert attention_heads.find_config(*qkv, False, torch.tensor([1, 50])) is None
     monkeypatch.setattr(device, "capability", lambda: 89)
-    assert attention_heads.find_config(*qkv, None) is None
+    assert attention_heads.find_config(*qkv, False, None) is None
 
 
 def test_how_many_programs_compute_changes_nothing():
     qkv = _packed(2, 77, 3, 2, 32)
-    first, *others = {c["PROGRAMS"]: c for c in attention_kernels.candidates() if c.get("version") == 5}.values()
+    first, *others = {c["PROGRAMS"]: c for c in attention_kernels.candidates() if c.get("version") == 6}.values()
     for config in others:
         assert torch.equal(attention(*qkv, config=config), attention(*qkv, config=first))

@@ -106,7 +106,7 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
         r"bias is \(7,\), expected \(8,\)": lambda: activation.bias_activation(x, D[1:], "gelu"),
         "no activation 'tanh'; choose one of quick_gelu, gelu, relu": lambda: activation.bias_activation(x, D, "tanh"),
         r"residual is \(5, 8\), expected \(2, 5, 8\)": lambda: activation.bias_activation(x, D, None, residual=x[0]),
-        "attention has versions 1 to 5, not 6": lambda: attention(*[heads] * 3, version=6),
+        "attention has versions 1 to 6, not 7": lambda: attention(*[heads] * 3, version=7),
         "all tensors alike, not float16, float32": lambda: attention(heads, heads.half(), heads),
         "kernels take float32, float16 or bfloat16, all tensors alike, not float64": lambda: similarity.similarity(
             x[0].double(), x[0].double(), D[0].double()
