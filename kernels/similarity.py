@@ -94,9 +94,8 @@ def _tile_kernel(
         image_squares += tl.sum(images * images, axis=1)
         text_squares += tl.sum(texts * texts, axis=1)
     # epilogue: divide by both lengths, whose squares' product may overflow, and scale, (B, N); zeros stay zeros
-    image_factor = tl.exp(tl.load(scale_ptr).to(tl.float32)) * tl.rsqrt(tl.where(image_squares == 0, 1, image_squares))
-    text_factor = tl.rsqrt(tl.where(text_squares == 0, 1, text_squares))
-    out = acc * image_factor[:, None] * text_factor[None, :]
+    lengths = tl.sqrt(image_squares)[:, None] * tl.sqrt(text_squares)[None, :]
+    out = tl.exp(tl.load(scale_ptr).to(tl.float32)) * acc / tl.where(lengths == 0, 1, lengths)
     tl.store(out_ptr + offs_m * N + offs_n.T, out.to(out_ptr.dtype.element_ty), mask=(offs_m < B) & (offs_n.T < N))
 
 
@@ -115,7 +114,7 @@ def _lengths_kernel(
     x = tl.load(x_ptr + offs_e, mask=offs_e < E, other=0).to(tl.float32)  # (E,)
     power = _power_of_two(tl.max(tl.abs(x), axis=0))
     squares = tl.sum(x * power * (x * power), axis=0)
-    inverse = tl.rsqrt(tl.where(squares == 0, 1, squares))  # zeros stay zeros
+    inverse = 1 / tl.sqrt_rn(tl.where(squares == 0, 1, squares))  # zeros stay zeros
     tl.store(inverses_ptr + row, inverse if SCALE else inverse * power)
     if SCALE:
         tl.store(powers_ptr + row, power)
