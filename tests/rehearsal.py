@@ -83,14 +83,17 @@ def pretend():
 
             return function(*map(moved, args), **{name: moved(x) for name, x in (kwargs or {}).items()})
 
+    def as_tuple(result):
+        return result if isinstance(result, tuple) else (result,)
+
     def checker(kernel, inputs):
         try:
-            expected = [x.shape for x in oracle._several(kernel.plain(**inputs))]
+            expected = [x.shape for x in as_tuple(kernel.plain(**inputs))]
         except RuntimeError:  # torch's own looks at numbers, such as lengths, and there are none
             expected = None
 
         def check(result, slack=0):
-            found = [x.shape for x in oracle._several(result)]
+            found = [x.shape for x in as_tuple(result)]
             if expected not in (None, found):
                 raise WrongAnswer(f"its shapes are {found}, not {expected}")
             return 0.0

@@ -188,10 +188,10 @@ def _models(figure, found):
 # ------------------------------------------------------------------------------------------ the README
 
 
-def write(found, directory=None, readme=README):
+def write(found, directory=None, readme=None):
     """Draw the pictures in `directory` (None: the package's own) and write tables and pictures between the markers.
 
     Returns False without matplotlib: then there are only tables. Raises InputError if `readme` has no markers.
     """
     directory = records.writable(directory or RESULTS)
-    return markdown.fill(readme, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))
+    return markdown.fill(readme or README, (BEGIN, END), lambda: draw(found, directory), lambda p: section(found, p))

@@ -116,3 +116,16 @@ def test_the_rehearsal_fails_when_a_step_would(monkeypatch, tmp_path, capsys):
         rehearsal.main()
     printed = capsys.readouterr().out
     assert "NVIDIA H200 meta" in printed and "No module named 'ftfy'" in printed
+
+
+def test_the_rehearsals_report_does_not_touch_the_page(monkeypatch):
+    import rehearsal
+
+    if not rehearsal.TRITON.is_dir():
+        pytest.skip(f"{rehearsal.TRITON} is not installed")
+    page = ROOT / "kernels/README.md"
+    before = page.stat().st_mtime_ns
+    monkeypatch.setattr(sys, "argv", ["rehearsal.py", "report"])
+    with pytest.raises(SystemExit) as ended:
+        rehearsal.main()
+    assert ended.value.code is None and page.stat().st_mtime_ns == before
