@@ -1,4 +1,4 @@
-"""The laws that a kernel keeps, whoever wrote it: `miniclip bench kernels --mine` holds yours to them, the tests ours.
+"""The laws that a kernel keeps, yours too: `miniclip bench kernels --mine` holds yours to them, the tests ours.
 
 Its answer is as exact as torch's own, in the same shape and dtype (`oracle`); a second call gives the same; inputs are
 not changed; results are written whole and nothing beside them; what is beside the inputs changes nothing; inputs may

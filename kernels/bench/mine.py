@@ -20,7 +20,7 @@ import torch
 
 from miniclip.bench import records, session, timing
 from miniclip.errors import InputError, WrongAnswer
-from miniclip.kernels import device, ladder, laws, offline, oracle
+from miniclip.kernels import cycles, device, ladder, laws, offline, oracle
 from miniclip.kernels.bench import cases, kernels
 from miniclip.kernels.table import KERNELS
 from miniclip.learn import catalogue, mistakes
@@ -263,16 +263,23 @@ def costs(kernel, call, shape):
             laws.results_of(call, inputs)
     except WrongAnswer as error:
         return [f"cannot be compiled without data: {error}"]
-    return [_cost(x) for x in compiled] or ["launches no Triton kernel: there is nothing to count"]
+    least = kernel.work(**shape)[1] * torch.bfloat16.itemsize
+    return [_cost(x, least) for x in compiled] or ["launches no Triton kernel: there is nothing to count"]
 
 
-def _cost(compiled):
+def _cost(compiled, least):
+    try:
+        estimate = cycles.estimate(compiled, cycles.H100, least)
+        time = f"{estimate.cycles:,.0f} cycles a program by the model, {estimate.microseconds:,.0f} µs on an H100"
+    except InputError as error:  # its way depends on data, for example
+        time = f"the model cannot follow it: {error}"
     parts = [
+        f"{compiled.instructions:,} instructions",
         f"{compiled.registers} registers",
         f"{compiled.local} bytes spilled",
         f"{compiled.shared:,} bytes shared",
-        f"{compiled.warps} warps",
         f"{compiled.programs_per_processor} programs at once",
+        time,
         *compiled.warnings,
     ]
     return f"{compiled.name}: {', '.join(parts)}"

@@ -268,5 +268,8 @@ def test_without_a_gpu_it_is_emulated_and_counted():
     assert re.findall("right: layer_norm rows=5 D=37 ([a-z0-9]+) ", checked) == ["float32", "float16", "bfloat16"]
     shapes = KERNELS["layer_norm"].clip
     assert counted.count("layer_norm rows=50000") == len(shapes)
-    for name in ("yours     _block_kernel", "miniclip  _rows_kernel"):
-        assert len(re.findall(rf"{name}: \d+ registers, 0 bytes spilled, [\d,]+ bytes shared", counted)) == len(shapes)
+    line = r"[\d,]+ instructions, \d+ registers, 0 bytes spilled, [\d,]+ bytes shared, \d+ programs at once, "
+    assert len(re.findall(rf"yours     _block_kernel: {line}[\d,]+ cycles a program by the model, ", counted)) == len(
+        shapes
+    )
+    assert len(re.findall(rf"miniclip  \w+: {line}", counted)) == len(shapes)
