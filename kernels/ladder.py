@@ -29,6 +29,7 @@ class Kernel(NamedTuple):
     small: tuple  # shapes that the interpreter computes in a second and that fill no tile: tested
     clip: tuple = ()  # shapes that CLIP has: compiled and measured
     compiled: tuple = ()  # shapes that are compiled only
+    capability: int = device.LEAST_CAPABILITY  # the least compute capability that it runs on, 10 · major + minor
     peers: dict = {}  # noqa: RUF012 {name: call}: what is measured beside `plain`
     tuned: str = ""  # the name in tuned.json of what `candidates` and `key` are for; "": tiles are not tuned
     key: Callable | None = None  # (dtype=, **shape) -> the key that a tuned configuration is recorded under

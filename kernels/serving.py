@@ -6,7 +6,9 @@ encode_text   many texts of different lengths, without padding (`packed`)
 import numpy as np
 
 from miniclip import inputs
+from miniclip import params as parameter_tree
 from miniclip.errors import InputError
+from miniclip.kernels import float8 as float8_kernels
 from miniclip.kernels import packed, top_k
 from miniclip.model import CLIP
 from miniclip.towers import text
@@ -49,3 +51,65 @@ def top_labels(model, images, classes, k=5):
     features = model.encode_image(images)  # (B, E)
     classes = inputs.features(model.ops, classes, model.config.embed_dim, device=model.device, dtype=model.dtype)
     return top_k.top_k(features, classes, model.logit_scale, k)
+
+
+# The matrix products of a block, nearly all of a tower's work. Patches and projections are small, and stay as they are.
+QUANTISED = ("attention.qkv.weight", "attention.out.weight", "mlp.fc.weight", "mlp.proj.weight")
+
+
+def float8(model, images=None, tokens=None, *, cosine=0.999):
+    """The model with its blocks' products in e4m3: -> (a new model, {tower: what was measured}).
+
+    images (B, C, height, width) and tokens (B, T) are samples of what the model will see. A tower with samples is
+    quantised; the other one is not. First all products of its blocks are. If then a sample's features have a cosine
+    below `cosine` with those of `model`, each product is quantised alone, and those that cost most stay as they are,
+    one more at a time, until the cosine is reached. For each tower {"cosine": the lowest that was reached, "all": the
+    lowest with all of them quantised, "kept": names of the weights that stay as they are}.
+
+    Scales are found as numbers come, so that samples decide only which layers are quantised. Raises InputError without
+    samples, for another backend than triton, and where the GPU has no e4m3 (compute capability below 8.9).
+    """
+    if model.backend != "triton" or type(model) is not CLIP:
+        raise InputError(f"float8 needs a CLIP on backend='triton', not {model!r}")
+    if reason := float8_kernels.why_not(model.device):
+        raise InputError(f"float8 layers cannot run: {reason}")
+    samples = {"visual": images, "text": tokens}
+    if images is None and tokens is None:
+        raise InputError("float8 needs samples of what the model will see: pass images, tokens, or both")
+    report = {}
+    for tower, sample in samples.items():
+        if sample is not None:
+            model, report[tower] = _quantise(model, tower, sample, cosine)
+    return model, report
+
+
+def _quantise(model, tower, sample, least):
+    """(the model with one tower quantised, its report)."""
+    flat = parameter_tree.flatten(model.params)
+    names = [n for n in flat if n.startswith(f"{tower}.blocks.") and n.endswith(QUANTISED)]
+    quantised = {name: float8_kernels.quantise_weight(flat[name]) for name in names}
+    exact = _features(model, tower, sample)
+
+    def attempt(chosen):
+        other = _with(model, parameter_tree.unflatten({**flat, **{name: quantised[name] for name in chosen}}))
+        return other, (exact * _features(other, tower, sample)).sum(-1).min().item()  # of unit vectors: the cosine
+
+    best, reached = attempt(names)
+    everything, kept = reached, []
+    if reached < least:
+        costly = sorted(names, key=lambda name: attempt([name])[1])
+        while reached < least and len(kept) < len(names):
+            kept.append(costly[len(kept)])
+            best, reached = attempt([name for name in names if name not in kept])
+    return best, {"cosine": reached, "all": everything, "kept": kept}
+
+
+def _with(model, params):
+    """The same model with other parameters."""
+    return CLIP(model.config, params, model.ops, tokenizer=model._tokenizer, device=model.device, dtype=model.dtype)
+
+
+def _features(model, tower, sample):
+    """Unit features of a sample, (B, E) float32."""
+    features = model.encode_image(sample) if tower == "visual" else model.encode_text(sample)
+    return model.ops.l2_normalize(features.float())

@@ -218,7 +218,7 @@ KERNELS = {
         plain=_plain,
         inputs=_inputs,
         rows=("image_features",),
-        work=lambda B, N, E, k: (2 * B * N * E, B * E + N * E + 2 * B * k),
+        work=lambda B, N, E, k: (2 * B * N * E, B * E + N * E + B * k),
         small=({"B": 5, "N": 150, "E": 37, "k": 3},),
         clip=({"B": 256, "N": 1000, "E": 512, "k": 5}, {"B": 256, "N": 100_000, "E": 512, "k": 5}),
     )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from miniclip.errors import InputError
 from miniclip.kernels import activation as activation_kernels
 from miniclip.kernels import attention as attention_kernels
+from miniclip.kernels import float8 as float8_kernels
 from miniclip.kernels import graphs
 from miniclip.kernels import layer_norm as layer_norm_kernels
 from miniclip.kernels import linear as linear_kernels
@@ -35,6 +36,8 @@ def asarray(x, *, device=None, dtype=None):
     device None is the GPU that `x` is on, else the current one. Raises InputError if the kernels cannot run, and if
     gradients are wanted.
     """
+    if isinstance(x, float8_kernels.Weight):  # quantised where it is
+        return x
     x = torch_ops.asarray(x)
     if x.requires_grad and torch.is_grad_enabled():
         raise InputError(
@@ -106,6 +109,10 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 
 def linear(x, weight, bias=None, *, activation=None):
+    if isinstance(weight, float8_kernels.Weight):
+        fused = activation if activation in activation_kernels.NAMES else None
+        x = float8_kernels.linear(x, weight, bias, fused)  # (..., out)
+        return x if activation == fused else ACTIVATIONS[activation](x)
     if activation not in activation_kernels.NAMES:
         with no_autocast(x):
             x = F.linear(x, weight, bias)  # (..., out); the library adds the bias in its epilogue

@@ -15,7 +15,6 @@ from miniclip.kernels import serving
 from miniclip.kernels.top_k import top_k
 from miniclip.ops import torch_ops
 
-
 # Small tiles, so that few labels fill many and are split, and the interpreter is done soon.
 SMALL = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16, "num_warps": 4, "num_stages": 1}
 

@@ -18,6 +18,7 @@ from miniclip.bench import records, session
 from miniclip.cli import main
 from miniclip.kernels import device, oracle
 from miniclip.kernels.bench import cases, gpu_timing, kernels
+from miniclip.kernels.float8 import Weight
 
 # ----------------------------------------------------------------------------------------------------- the answer first
 
@@ -191,6 +192,9 @@ def test_work_counts_what_is_read_and_written(name):
         _, numbers = kernel.work(**shape)
         inputs = kernel.inputs(lambda *shape: torch.empty(shape, dtype=torch.bfloat16, device="meta"), **shape)
         read = sum(x.numel() for x in inputs.values() if isinstance(x, torch.Tensor))
+        read += sum(
+            x.numel() * x.itemsize // 2 for weight in inputs.values() if isinstance(weight, Weight) for x in weight
+        )
         written = kernel.plain(**inputs)
         written = sum(x.numel() for x in written) if isinstance(written, tuple) else written.numel()
         assert numbers == pytest.approx(read + written, abs=1)  # the logit scale is not counted
