@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import torch
-from budget import DEVICE, DTYPES, check, normal
+from budget import DEVICE, check, normal
 from checkout import ROOT
 
 from miniclip.kernels import first_steps, ladder, laws, layer_norm, patch_embed, similarity
