@@ -181,6 +181,8 @@ def wgmma(instruction, kernel):
                 put(program, x)
 
     def step(program):
+        if program.mask is not None:
+            raise EmulatorError("only some threads of the program come to this product of groups of warps")
         # one descriptor for each group of 128 threads
         a_at, b_at = None if in_registers else a_of(program)[::128], b_of(program)[::128]
         use = bool(added_of(program)[0])

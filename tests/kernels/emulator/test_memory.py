@@ -148,7 +148,9 @@ def boxed(x, start, rows, width, swizzle, **options):
 @pytest.mark.parametrize("swizzle", [0, 32, 64, 128])
 @pytest.mark.parametrize("start", [(0, 0), (3, 8), (30, 40), (-2, -3)])
 def test_a_box_is_loaded_with_zeros_beyond_the_ends(start, swizzle):
-    x = np.arange(1, 37 * 48 + 1, dtype=np.uint16).reshape(37, 48)
+    sea = np.full(128 + 37 * 48, 7, np.uint16)  # what is before the tensor is not zeros
+    x = sea[128:].reshape(37, 48)
+    x[:] = np.arange(1, 37 * 48 + 1).reshape(37, 48)
     rows, width = 16, max(swizzle, 64) // 2
     padded = np.zeros((128, 256), np.uint16)
     padded[64 : 64 + 37, 64 : 64 + 48] = x
@@ -167,6 +169,10 @@ def test_a_box_that_nobody_waits_for_is_nan():
     assert np.isnan(out).all()
     run(lines, out, (x, (16, 32), 0), threads=64, late=False)
     assert (out == 1).all()
+    first = LOAD.format(expected=1024, x=0, y=0)
+    again = first.strip().splitlines()[-1]  # the order to load, once more
+    run(first + WAIT + again + TO_OUT, out, (x, (16, 32), 0), threads=64)
+    assert np.isnan(out).all()
 
 
 def test_waiting_for_more_bytes_than_come_is_an_error():
