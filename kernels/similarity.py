@@ -114,7 +114,7 @@ def _lengths_kernel(
     x = tl.load(x_ptr + offs_e, mask=offs_e < E, other=0).to(tl.float32)  # (E,)
     power = _power_of_two(tl.max(tl.abs(x), axis=0))
     squares = tl.sum(x * power * (x * power), axis=0)
-    inverse = 1 / tl.sqrt_rn(tl.where(squares == 0, 1, squares))  # zeros stay zeros
+    inverse = tl.rsqrt(tl.where(squares == 0, 1, squares))  # zeros stay zeros
     tl.store(inverses_ptr + row, inverse if SCALE else inverse * power)
     if SCALE:
         tl.store(powers_ptr + row, power)
