@@ -11,8 +11,6 @@ import re
 import types
 from functools import cache, partial
 
-from miniclip.errors import InputError
-
 REPLACED = {
     ("miniclip.kernels.tuning", "find"): (
         "def find(kernel, key, default=None):\n    return default  # no tiles have been measured on this GPU yet"
@@ -23,7 +21,7 @@ REPLACED = {
 def bundle(functions, imports=(), docstrings=True):
     """The text of a file with `functions`, of miniclip or partial ones of these, and what they use, after `imports`.
 
-    Raises InputError if two different definitions have the same name: a file can have only one of them.
+    Of two definitions that have the same name, the second is named for its module too.
     """
     bundled = _Bundle()
     bundled.imports.update(imports)
@@ -53,47 +51,47 @@ class _Bundle:
     """imports: {a line}; texts: {(module, name): source}, each after what it uses."""
 
     def __init__(self):
-        self.imports, self.texts, self.owners = set(), {}, {}
+        self.imports, self.texts, self.names = set(), {}, {}
 
     def add(self, module, name):
-        """Add the definition of a name in a module, after what it uses."""
+        """Add the definition of a name in a module, after what it uses; returns the name that it has in the file."""
         statement = _definitions(module)[name]
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            self._follow(statement, name)
-            return
+            return self._follow(statement, name)
         first = _names(statement)[0]  # a = b, c: one text for all of its names
         if (module, first) in self.texts:
-            return
+            return self.names[module, name]
         for each in _names(statement):
-            if self.owners.setdefault(each, module) != module:
-                raise InputError(f"{each} is defined in {self.owners[each]} and in {module}: one file cannot have both")
+            taken = each in self.names.values()
+            self.names[module, each] = f"{module.rpartition('.')[2].upper()}_{each}" if taken else each
         self.texts[module, first] = None  # it may use itself
         text = REPLACED.get((module, first)) or _text(module, statement)
-        tree = ast.parse(text)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id in _definitions(module) and node.id not in _names(statement):
-                inner = _module_of(_definitions(module)[node.id], node.id)
-                if inner is None:
-                    self.add(module, node.id)
-                else:
-                    text = re.sub(rf"(?<![\w.]){node.id}\.(?=\w)", "", text)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Name) and node.id in _definitions(module):
+                if _module_of(_definitions(module)[node.id], node.id) is None:
+                    text = _renamed(text, node.id, self.add(module, node.id))
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 inner = _module_of(_definitions(module).get(node.value.id), node.value.id)
                 if inner:
-                    self.add(inner, node.attr)
+                    text = _renamed(text, f"{node.value.id}.{node.attr}", self.add(inner, node.attr))
         del self.texts[module, first]  # to be the last one now
-        self.texts[module, first] = text
+        self.texts[module, first] = _renamed(text, f"def {name}", f"def {self.names[module, name]}")
+        return self.names[module, name]
 
     def _follow(self, statement, name):
-        """Add what an import brings: a line if it is not from miniclip, else the definition itself."""
+        """Add what an import brings, a line if it is not from miniclip, else the definition; returns its name."""
         (alias,) = (alias for alias in statement.names if (alias.asname or alias.name.partition(".")[0]) == name)
         written = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
-        if isinstance(statement, ast.Import):
-            self.imports.add(f"import {written}")
-        elif not _is_miniclips(statement):
-            self.imports.add(f"from {statement.module} import {written}")
-        else:
-            self.add(statement.module, alias.name)
+        if _is_miniclips(statement):
+            return self.add(statement.module, alias.name)
+        source = f"from {statement.module} " if isinstance(statement, ast.ImportFrom) else ""
+        self.imports.add(f"{source}import {written}")
+        return name
+
+
+def _renamed(text, old, new):
+    """The text with another name; names of arguments, as in f(key=1), stay as they are."""
+    return text if old == new else re.sub(rf"(?<![\w.]){re.escape(old)}\b(?!=[^=])", new, text)
 
 
 @cache
@@ -115,6 +113,7 @@ def _names(statement):
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
     targets = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [target for target in targets if isinstance(target, (ast.Name, ast.Tuple))]  # not f.versions = 2
     return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
 
 
