@@ -315,7 +315,7 @@ def kernelbench(operation, dtype):
 
 
 def _without_pass(text):
-    """The text with another word in its messages: KernelBench's static check takes any "pass" for a statement."""
+    """The text with another word in its messages: KernelBench's static check refuses any "pass"."""
     return re.sub(r"\bpass\b", "give", text)
 
 

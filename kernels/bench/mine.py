@@ -117,7 +117,7 @@ def _place(emulate):
         raise InputError("--emulate runs what is compiled, and TRITON_INTERPRET=1 compiles nothing: unset it")
     if device.INTERPRETING:
         return "interpreter"
-    return "cuda" if device.why_not() is None and not emulate else "emulator"
+    return "emulator" if emulate or device.emulating() or device.why_not() else "cuda"
 
 
 def emulating():
