@@ -14,7 +14,8 @@ from functools import cache, partial
 REPLACED = {
     ("miniclip.kernels.tuning", "find"): (
         "def find(kernel, key, default=None):\n    return default  # no tiles have been measured on this GPU yet"
-    )
+    ),
+    ("miniclip.kernels.device", "why_not"): "def why_not(device=None):\n    return None  # there is a GPU",
 }
 
 
@@ -66,10 +67,15 @@ class _Bundle:
             self.names[module, each] = f"{module.rpartition('.')[2].upper()}_{each}" if taken else each
         self.texts[module, first] = None  # it may use itself
         text = REPLACED.get((module, first)) or _text(module, statement)
-        for node in ast.walk(ast.parse(text)):
+        tree = ast.parse(text)
+        bases = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id in _definitions(module):
-                if _module_of(_definitions(module)[node.id], node.id) is None:
+                inner = _module_of(_definitions(module)[node.id], node.id)
+                if inner is None:
                     text = _renamed(text, node.id, self.add(module, node.id))
+                elif id(node) not in bases:  # a module that is a value: for file in (one, two)
+                    self._add_module(inner, node.id)
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 inner = _module_of(_definitions(module).get(node.value.id), node.value.id)
                 if inner:
@@ -77,6 +83,13 @@ class _Bundle:
         del self.texts[module, first]  # to be the last one now
         self.texts[module, first] = _renamed(text, f"def {name}", f"def {self.names[module, name]}")
         return self.names[module, name]
+
+    def _add_module(self, module, name):
+        """Add an object with the functions of a module that are for others."""
+        functions = [key for key, x in _definitions(module).items() if isinstance(x, ast.FunctionDef) and key[0] != "_"]
+        fields = [f"{key}={self.add(module, key)}" for key in functions]
+        self.imports.add("import types")
+        self.texts[module, ""] = f"{name} = types.SimpleNamespace({', '.join([*fields, f'__name__={name!r}'])})"
 
     def _follow(self, statement, name):
         """Add what an import brings, a line if it is not from miniclip, else the definition; returns its name."""

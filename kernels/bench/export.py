@@ -51,7 +51,7 @@ def _sample(kernel, shape, device="meta"):
     return kernel.inputs(partial(ladder.randn, dtype=torch.float32, device=device), **shape)
 
 
-def _records(kernel):
+def records(kernel):
     """{argument: its class} of the arguments that are neither tensors nor options, but tuples with names."""
     sample = _sample(kernel, kernel.small[0], "cpu")
     return {name: type(x) for name, x in sample.items() if isinstance(x, tuple)}
@@ -71,7 +71,7 @@ def gpumode(operation, dtype):
         "submission.py": SUBMISSION.format(
             operation=operation,
             version=__version__,
-            source=bundle([kernel.ours, *_records(kernel).values()], ["from task import input_t, output_t"]),
+            source=bundle([kernel.ours, *records(kernel).values()], ["from task import input_t, output_t"]),
             call=_call(kernel, kernel.ours),
         ),
     }
@@ -79,8 +79,8 @@ def gpumode(operation, dtype):
 
 def _call(kernel, function):
     """A call with `data`, where the runner's copy of a tuple with names has lost them."""
-    records = "".join(f', "{name}": {kind.__name__}(*data["{name}"])' for name, kind in _records(kernel).items())
-    return f"{expression(function)}(**{f'{{**data{records}}}' if records else 'data'})"
+    given = "".join(f', "{name}": {kind.__name__}(*data["{name}"])' for name, kind in records(kernel).items())
+    return f"{expression(function)}(**{f'{{**data{given}}}' if given else 'data'})"
 
 
 def _flags(kernel):
@@ -90,7 +90,7 @@ def _flags(kernel):
 
 
 def _reference(operation, kernel, dtype):
-    functions = [kernel.plain, kernel.inputs, *_records(kernel).values()]
+    functions = [kernel.plain, kernel.inputs, *records(kernel).values()]
     return REFERENCE.format(
         operation=operation,
         version=__version__,
@@ -269,9 +269,9 @@ def custom_kernel(data: input_t) -> output_t:
 def kernelbench(operation, dtype):
     """{file: text} for KernelBench: a problem for each of CLIP's shapes, and model_new.py, which solves all of them."""
     kernel = KERNELS[operation]
-    if records := _records(kernel):
+    if refused := records(kernel):
         raise InputError(
-            f"KernelBench's runner makes all inputs numbers of one dtype, also {', '.join(records)} of {operation}: "
+            f"KernelBench's runner makes all inputs numbers of one dtype, also {', '.join(refused)} of {operation}: "
             f"pass --form gpumode"
         )
     sample = _sample(kernel, _shapes(kernel)[0])
