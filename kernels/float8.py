@@ -11,7 +11,7 @@ two: e4m3 is floating, so that no other scale is more exact, and then dividing b
                               once, and no token depends on another.
     3  persistent             As in `linear.py`: one program a multiprocessor, tiles by the copy engine (TMA).
 
-Hopper sums e4m3 products with some 14 bits only (see `EXACT_EVERY`): sums are moved to float32 registers on the way.
+Hopper sums e4m3 products with some 14 bits only (see `STEP`): sums are moved to float32 registers on the way.
 
 `quantise_weight` makes a `Weight`, which `triton_ops.linear` takes instead of a tensor. `serving.float8` quantises a
 model, and keeps layers as they are if they cost too much.
@@ -36,11 +36,13 @@ from miniclip.ops import torch_ops
 
 LEAST_CAPABILITY = 89  # Ada's: the first with e4m3
 LARGEST = 448.0  # of e4m3
-# Hopper adds products of e4m3 in registers of some 14 bits. After so many, the sum is added to one in float32. A model
-# in NumPy (each step of 32 products is aligned to the largest and cut to 14 bits) says how much that is worth, as root
-# mean squares of error and result at K = 4096: 1.5e-3 to 2e-3 if all is left to the matrix units, as much as rounding
-# to bfloat16; 1.3e-4 to 1.5e-4 with 128, which is one step of the loop. Quantising errs by 3.7e-2.
-EXACT_EVERY = 128
+# Hopper adds products of e4m3 in registers of some 14 bits. So a step of the loop is left to the matrix units, and then
+# added to a sum in float32. A model in NumPy (each 32 products are aligned to the largest and cut to 14 bits) says how
+# much that is worth, as root mean squares of error and result at K = 4096: 1.5e-3 to 2e-3 if all is left to the matrix
+# units, as much as rounding to bfloat16; 1.3e-4 to 1.5e-4 with steps of 128. Quantising errs by 3.7e-2.
+# (`tl.dot(..., max_num_imprecise_acc=128)` should do the same, but Triton 3.6 and 3.7 add sums before they are
+# finished, and the assembler has to put waits between.)
+STEP = 128
 
 
 class Weight(NamedTuple):
@@ -119,7 +121,7 @@ def _quantise_kernel(
 def _tile_kernel(
     x_ptr, x_scale_ptr, weight_ptr, weight_scale_ptr, bias_ptr, out_ptr, M, N, K,
     ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr, EXACT_EVERY: tl.constexpr,
+    GROUP_M: tl.constexpr,
 ):  # fmt: skip
     pid_m, pid_n = _swizzle(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
     offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)  # (M,), (N,)
@@ -132,7 +134,7 @@ def _tile_kernel(
     for start_k in range(0, K, BLOCK_K):
         x = tl.load(x_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0.0)
         weight = tl.load(weight_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0.0)
-        acc = tl.dot(x, weight.T, acc, max_num_imprecise_acc=EXACT_EVERY)
+        acc += tl.dot(x, weight.T)  # see STEP
     out = _epilogue(acc, x_scale_ptr, weight_scale_ptr, bias_ptr, offs_m, offs_n, M, N, ACTIVATION)
     mask = (offs_m[:, None] < M) & (offs_n[None, :] < N)
     out_ptrs = out_ptr + offs_m.to(tl.int64)[:, None] * N + offs_n[None, :]
@@ -156,7 +158,7 @@ def _epilogue(acc, x_scale_ptr, weight_scale_ptr, bias_ptr, offs_m, offs_n, M, N
 def _persistent_kernel(
     x_desc, x_scale_ptr, weight_desc, weight_scale_ptr, bias_ptr, out_desc, M, N, K,
     ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr, NUM_SMS: tl.constexpr, EXACT_EVERY: tl.constexpr,
+    GROUP_M: tl.constexpr, NUM_SMS: tl.constexpr,
 ):  # fmt: skip
     for tile in tl.range(tl.program_id(0), tl.cdiv(M, BLOCK_M) * tl.cdiv(N, BLOCK_N), NUM_SMS, flatten=True):
         pid_m, pid_n = _swizzle(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
@@ -165,7 +167,7 @@ def _persistent_kernel(
         for start_k in range(0, K, BLOCK_K):
             x = x_desc.load([start_m, start_k])  # (M, K), zeros beyond the end
             weight = weight_desc.load([start_n, start_k])  # (N, K)
-            acc = tl.dot(x, weight.T, acc, max_num_imprecise_acc=EXACT_EVERY)
+            acc += tl.dot(x, weight.T)  # see STEP
         offs_m, offs_n = start_m + tl.arange(0, BLOCK_M), start_n + tl.arange(0, BLOCK_N)
         out = _epilogue(acc, x_scale_ptr, weight_scale_ptr, bias_ptr, offs_m, offs_n, M, N, ACTIVATION)
         out_desc.store([start_m, start_n], out.to(out_desc.dtype))
@@ -175,8 +177,8 @@ def _persistent_kernel(
 
 # (up to M rows): tiles, not measured yet. 128 x 128, and not 256 columns as in 16 bit: a second sum is in registers.
 TILES = {
-    64: {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 3},
-    math.inf: {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 8, "num_stages": 3},
+    64: {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": STEP, "num_warps": 4, "num_stages": 3},
+    math.inf: {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": STEP, "num_warps": 8, "num_stages": 3},
 }
 
 
@@ -201,8 +203,7 @@ def linear(x, weight, bias=None, activation=None, *, version=3, config=None):
         return out.reshape(*x.shape[:-1], N)
     values, scale = _of_tensor(flat) if version == 1 else quantise_rows(flat)
     config = dict(config or TILES[min(rows for rows in TILES if rows >= M)])
-    exact_every = min(EXACT_EVERY, config["BLOCK_K"])
-    constants = {"ACTIVATION": known(activation), "GROUP_M": 8, "EXACT_EVERY": exact_every, **config}
+    constants = {"ACTIVATION": known(activation), "GROUP_M": 8, **config}
     num_tiles = triton.cdiv(M, config["BLOCK_M"]) * triton.cdiv(N, config["BLOCK_N"])
     aligned = K % 16 == 0 and N * out.element_size() % 16 == 0 and weight.values.data_ptr() % 16 == 0
     # GeForce Blackwell (120) has the copy engine, but not the shared memory for these tiles.

@@ -6,7 +6,7 @@ that multiplies features has them in hand:
 
     1  a picture a program      Each is compared with a tile of texts, on the vector units: every text is read once per
                                 picture.
-    2  a tile of both           Products on the matrix units, once per tile; squares are summed from the same loads.
+    2  a tile of both           Products on the matrix units, once per tile; each tile sums its rows' squares before.
     3  lengths first            For 4096 pictures and texts each tile of version 2 sums the squares that 63 others sum:
                                 320 instructions a step of 64 x 64 x 64, whose products take 128 cycles. A kernel of its
                                 own writes each row's 1/length once, and a step of 128 x 256 x 64 has 84 instructions
@@ -32,6 +32,13 @@ from miniclip.ops import torch_ops
 def _power_of_two(largest):
     """The factor that brings numbers up to `largest` to about one: squares of 1e30 and of 1e-30 are not floats."""
     return tl.exp2(-tl.floor(tl.log2(tl.where(largest > 0, largest, 1))))
+
+
+@triton.jit
+def _squares(x):
+    """The sum of each row's squares, in float32: (M, N) -> (M,)."""
+    x = x.to(tl.float32)
+    return tl.sum(x * x, axis=1)
 
 
 # ----------------------------------------------------------------------------- version 1: a picture a program
@@ -69,17 +76,21 @@ def _tile_kernel(
     pid_m, pid_n = tl.program_id(0) // num_pid_n, tl.program_id(0) % num_pid_n
     offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)[:, None].to(tl.int64)  # (B, 1)
     offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)[:, None].to(tl.int64)  # (N, 1)
+    # what is found out about whole rows comes first, (B,) and (N,); the second time, features are in the cache
     image_largest, text_largest = tl.zeros([BLOCK_M], tl.float32), tl.zeros([BLOCK_N], tl.float32)
-    if SCALE:  # the largest feature of each row, (B,) and (N,), to scale by; the second time, features are in the cache
-        for start_k in range(0, E, BLOCK_K):
-            offs_k = start_k + tl.arange(0, BLOCK_K)[None, :]  # (1, E)
-            images = tl.load(images_ptr + offs_m * stride_im + offs_k, mask=(offs_m < B) & (offs_k < E), other=0)
-            texts = tl.load(texts_ptr + offs_n * stride_tn + offs_k, mask=(offs_n < N) & (offs_k < E), other=0)
+    image_squares, text_squares = tl.zeros([BLOCK_M], tl.float32), tl.zeros([BLOCK_N], tl.float32)
+    for start_k in range(0, E, BLOCK_K):
+        offs_k = start_k + tl.arange(0, BLOCK_K)[None, :]  # (1, E)
+        images = tl.load(images_ptr + offs_m * stride_im + offs_k, mask=(offs_m < B) & (offs_k < E), other=0)
+        texts = tl.load(texts_ptr + offs_n * stride_tn + offs_k, mask=(offs_n < N) & (offs_k < E), other=0)
+        if SCALE:  # the largest feature of each row, to scale by
             image_largest = tl.maximum(image_largest, tl.max(tl.abs(images), axis=1))
             text_largest = tl.maximum(text_largest, tl.max(tl.abs(texts), axis=1))
+        else:
+            image_squares += _squares(images)
+            text_squares += _squares(texts)
     image_power, text_power = _power_of_two(image_largest)[:, None], _power_of_two(text_largest)[:, None]
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    image_squares, text_squares = tl.zeros([BLOCK_M], tl.float32), tl.zeros([BLOCK_N], tl.float32)
     for start_k in range(0, E, BLOCK_K):
         # BLOCK_K features of a tile of pictures and of a tile of texts: (B, E), (N, E)
         offs_k = start_k + tl.arange(0, BLOCK_K)[None, :]  # (1, E)
@@ -87,12 +98,11 @@ def _tile_kernel(
         texts = tl.load(texts_ptr + offs_n * stride_tn + offs_k, mask=(offs_n < N) & (offs_k < E), other=0)
         if SCALE:
             images, texts = images * image_power, texts * text_power
-        # their products: (B, E) x (E, N) -> (B, N)
+            image_squares += _squares(images)
+            text_squares += _squares(texts)
+        # Their products, (B, E) x (E, N) -> (B, N). In 16 bit nothing else may use these loads: on Hopper, Triton then
+        # has one buffer too few, and loads the next features over some that are being multiplied.
         acc = tl.dot(images, texts.T, acc, input_precision=PRECISION)
-        # their squares: (B,), (N,)
-        images, texts = images.to(tl.float32), texts.to(tl.float32)
-        image_squares += tl.sum(images * images, axis=1)
-        text_squares += tl.sum(texts * texts, axis=1)
     # epilogue: divide by both lengths, whose squares' product may overflow, and scale, (B, N); zeros stay zeros
     lengths = tl.sqrt(image_squares)[:, None] * tl.sqrt(text_squares)[None, :]
     out = tl.exp(tl.load(scale_ptr).to(tl.float32)) * acc / tl.where(lengths == 0, 1, lengths)
@@ -234,16 +244,27 @@ def similarity(image_features, text_features, logit_scale, *, version=None, conf
     elif version == 2:
         _tile_kernel[(num_tiles,)](images, texts, logit_scale, out, *strides, B, N, E, **options)
     else:
-        inverses = torch.empty(B + N, dtype=torch.float32, device=images.device)
-        powers = torch.empty_like(inverses) if wide else None
-        _lengths_kernel[(B + N,)](
-            images, texts, powers, inverses, *strides, B, E, triton.next_power_of_2(E), SCALE=wide, num_warps=1
-        )
+        powers = torch.empty(B + N, dtype=torch.float32, device=images.device) if wide else None
+        inverses = inverse_lengths(images, texts, powers)
         _product_kernel[(num_tiles,)](
             images, texts, logit_scale, powers, inverses, out, *strides, B, N, E,
             WHOLE_E=E % config["BLOCK_K"] == 0, **options,
         )  # fmt: skip
     return out
+
+
+def inverse_lengths(images, texts, powers=None):
+    """1 / the length of each row of images (B, E), then of texts (N, E): (B + N,) float32; of zeros, some number.
+
+    With `powers` (B + N,), which is written, of each row times its power of two.
+    """
+    (B, E), N = images.shape, len(texts)
+    inverses = torch.empty(B + N, dtype=torch.float32, device=images.device)
+    _lengths_kernel[(B + N,)](
+        images, texts, powers, inverses, images.stride(0), texts.stride(0), B, E, triton.next_power_of_2(E),
+        SCALE=powers is not None, num_warps=1,
+    )  # fmt: skip
+    return inverses
 
 
 # ----------------------------------------------------------------------- what is tested, compiled and measured

@@ -27,7 +27,7 @@ import triton.language as tl
 
 from miniclip.errors import InputError
 from miniclip.kernels import device, ladder
-from miniclip.kernels.similarity import similarity
+from miniclip.kernels.similarity import inverse_lengths, similarity
 from miniclip.ops import torch_ops
 
 LARGEST_K = 64  # more do not fit into registers
@@ -91,19 +91,19 @@ def _row_kernel(logits_ptr, probabilities_ptr, indices_ptr, N, k, TOP: tl.conste
 
 @triton.jit
 def _labels_kernel(
-    images_ptr, texts_ptr, scale_ptr, m_ptr, l_ptr, best_ptr, stride_im, stride_tn, B, N, E, part,
+    images_ptr, texts_ptr, inverses_ptr, scale_ptr, m_ptr, l_ptr, best_ptr, stride_im, stride_tn, B, N, E, part,
     TOP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A tile of pictures with labels part · pid_s .. part · (pid_s + 1): m_i, l_i (B, S) and best (B, S, TOP)."""
     pid_m, pid_s, num_s = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M).to(tl.int64)  # (B,)
-    scale = tl.exp(tl.load(scale_ptr).to(tl.float32))
+    # exp(logit_scale) / length of each picture: (B,)
+    image_factor = tl.exp(tl.load(scale_ptr).to(tl.float32)) * tl.load(inverses_ptr + offs_m, mask=offs_m < B, other=0)
     m_i, l_i = tl.full([BLOCK_M], -float("inf"), tl.float32), tl.zeros([BLOCK_M], tl.float32)
     best = tl.full([BLOCK_M, TOP], NONE, tl.int64)
     for start_n in range(pid_s * part, tl.minimum(N, (pid_s + 1) * part), BLOCK_N):
         offs_n = start_n + tl.arange(0, BLOCK_N)  # (N,)
         acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        image_squares, text_squares = tl.zeros([BLOCK_M], tl.float32), tl.zeros([BLOCK_N], tl.float32)
         for start_k in range(0, E, BLOCK_K):
             # BLOCK_K features of the pictures and of a tile of labels: (B, E), (N, E)
             offs_k = start_k + tl.arange(0, BLOCK_K)[None, :]  # (1, E)
@@ -111,13 +111,10 @@ def _labels_kernel(
             text_ptrs = texts_ptr + offs_n[:, None].to(tl.int64) * stride_tn + offs_k
             images = tl.load(image_ptrs, mask=(offs_m[:, None] < B) & (offs_k < E), other=0)
             texts = tl.load(text_ptrs, mask=(offs_n[:, None] < N) & (offs_k < E), other=0)
-            # their products, (B, E) x (E, N) -> (B, N), and squares, (B,), (N,)
+            # their products: (B, E) x (E, N) -> (B, N)
             acc = tl.dot(images, texts.T, acc, input_precision=PRECISION)
-            images, texts = images.to(tl.float32), texts.to(tl.float32)
-            image_squares += tl.sum(images * images, axis=1)
-            text_squares += tl.sum(texts * texts, axis=1)
-        lengths = tl.sqrt(image_squares)[:, None] * tl.sqrt(text_squares)[None, :]
-        scores = scale * acc / tl.where(lengths == 0, 1, lengths)
+        text_factor = tl.load(inverses_ptr + B + offs_n, mask=offs_n < N, other=0)
+        scores = acc * image_factor[:, None] * text_factor[None, :]
         scores = tl.where(offs_n[None, :] < N, scores, -float("inf"))
         m_i, l_i, best = _update(m_i, l_i, best, scores, offs_n[None, :], TOP)
     places = offs_m * num_s + pid_s  # (B,)
@@ -180,7 +177,7 @@ def _launch(images, texts, scale, k, *, version, config):
     m, total = (torch.empty(B, parts, dtype=torch.float32, device=images.device) for _ in range(2))
     best = torch.empty(B, parts, TOP, dtype=torch.int64, device=images.device)
     _labels_kernel[(num_m, parts)](
-        images, texts, scale[0], m, total, best, images.stride(0), texts.stride(0), B, N, E, part,
+        images, texts, inverse_lengths(images, texts), scale[0], m, total, best, images.stride(0), texts.stride(0), B, N, E, part,
         TOP=TOP, PRECISION=device.dot_precision(images.dtype), **config,
     )  # fmt: skip
     _merge_kernel[(B,)](m, total, best, probabilities, indices, k, TOP=TOP, PARTS=parts)
