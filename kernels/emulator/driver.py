@@ -19,10 +19,11 @@ SWIZZLES = (0, 32, 64, 128)  # bytes, by the code that Triton gives to tensor ma
 
 
 @contextlib.contextmanager
-def emulating(capability=90, *, late=True, truncate=False, trace=None):
+def emulating(capability=90, *, late=True, truncate=False, trace=None, edit=None):
     """In the block, kernels launched on CPU tensors are compiled for a compute capability, and run by the emulator.
 
-    Yields the list of what was run so far, a `program.Launch` each. late, truncate and trace are as of `program.run`.
+    Yields the list of what was run so far, a `program.Launch` each. late, truncate and trace are as of `program.run`;
+    edit is a function of the PTX that was compiled, a text, that gives what is run instead, to see what is missed.
     Raises InputError for a capability that it does not have, and if Triton interprets.
     """
     if capability not in SHARED_MEMORY:
@@ -32,7 +33,7 @@ def emulating(capability=90, *, late=True, truncate=False, trace=None):
     if INTERPRETING:
         raise InputError("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it before Python starts")
     launches = []
-    driver = _Driver(capability, launches, {"late": late, "truncate": truncate, "trace": trace})
+    driver = _Driver(capability, launches, edit, {"late": late, "truncate": truncate, "trace": trace})
 
     def loaded(module, function, name, files, key):
         if function is not None:  # of `offline`
@@ -53,8 +54,8 @@ class _Driver:
 
     runs_on_cpu = True  # see `device.emulating`
 
-    def __init__(self, capability, launches, options):
-        self.capability, self.launches, self.options = capability, launches, options
+    def __init__(self, capability, launches, edit, options):
+        self.capability, self.launches, self.edit, self.options = capability, launches, edit, options
         self.utils = types.SimpleNamespace(
             get_device_properties=lambda device: {"max_shared_mem": SHARED_MEMORY[capability]},
             # module, function, registers, spills, most threads; the hook fills in the function's files
@@ -68,6 +69,7 @@ class _Driver:
             arguments = rest[4:]  # after metadata and hooks
             driver = triton.runtime.driver.active
             text = Path(function.files[".ptx"]).read_text()
+            text = driver.edit(text) if driver.edit else text
             driver.launches.append(
                 program.run(
                     program.parsed(text), list(_arguments(source, metadata, arguments)), (x, y, z),

@@ -8,7 +8,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from miniclip.viz import similarity_matrix, style
+from miniclip.viz import machine, similarity_matrix, style
 
 
 def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
@@ -24,6 +24,17 @@ def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
     figure.savefig(tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert min(image.size) > 200
+
+
+def test_pictures_of_a_machine_show_what_they_are_given():
+    lanes = np.arange(128).reshape(16, 8) % 32
+    for axes in machine.fragments({"A": lanes, "C": lanes}).axes:
+        assert [text.get_text() for text in axes.texts] == [str(lane) for lane in lanes.ravel()]
+    plain, moved = np.tile(np.arange(8), (8, 1)), np.arange(8) ^ np.arange(8)[:, None]
+    left, right = machine.banks({"plain": plain, "moved": moved}, read=2).axes
+    assert [ax.get_title(loc="left") for ax in (left, right)] == ["plain: 8 turns", "moved: 1 turn"]
+    (axes, _) = machine.butterfly(np.array([[1.0, 2.0, 3.0, 4.0], [4.0, 6.0, 4.0, 6.0]]), [2]).axes
+    assert [text.get_text() for text in axes.texts] == ["1.0", "4", "4.0", "2", "lane 0", "different"]
 
 
 @pytest.mark.parametrize(("script", "said"), [("03_attention.py", "03_attention.md"), ("render.py", ""), ("", "")])

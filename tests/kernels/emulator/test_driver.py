@@ -3,6 +3,8 @@
 These tests run where kernels are compiled: in a process of their own, which test_emulated.py starts.
 """
 
+import re
+
 import faulty_attention
 import pytest
 import torch
@@ -94,6 +96,16 @@ def test_a_trace_sees_every_instruction_and_its_registers():
     with emulator.emulating(90, trace=trace) as launches:
         activation.bias_activation(normal(0, 3, 5), None, "relu")
     assert seen[0] == list(range(launches[0].kernel.threads))
+
+
+def test_what_is_run_can_be_edited():
+    """Without its waits attention is NaN; the next block, with the same compiled kernel, has them again."""
+    q, k, v = normal(0, 1, 80, 3, 1, 64, dtype=torch.float16).unbind(2)
+    with emulator.emulating(90, edit=lambda text: re.sub(r"wgmma\.wait_group\S*\s+\d+;", "", text)) as launches:
+        assert attention(q, k, v, version=4).isnan().any()
+    assert not any(opcode.startswith("wgmma.wait") for opcode in launches[0].counts)
+    with emulator.emulating(90):
+        assert not attention(q, k, v, version=4).isnan().any()
 
 
 def worst(ours, q, k, v):
