@@ -73,7 +73,10 @@ def _attend_full(
         k = _rows(k_ptr, stride_kt, start_n, Tk, HEAD_DIM, BLOCK_N, False)
         v = _rows(v_ptr, stride_vt, start_n, Tk, HEAD_DIM, BLOCK_N, False)
         if TAIL_M > 0:
-            acc_tail, m_tail, l_tail = _update(acc_tail, m_tail, l_tail, q_tail, k, v, None, qk_scale, BLOCK_N)
+            # Loaded once more: a tile that anything except one wgmma reads has a buffer too few in Triton 3.6 and 3.7,
+            # and would be overwritten while it is multiplied. ".cg" keeps the compiler from making one load of two.
+            v_again = _rows(v_ptr, stride_vt, start_n, Tk, HEAD_DIM, BLOCK_N, False, ".cg")
+            acc_tail, m_tail, l_tail = _update(acc_tail, m_tail, l_tail, q_tail, k, v_again, None, qk_scale, BLOCK_N)
         acc, m_i, l_i = _update(acc, m_i, l_i, q, k, v, None, qk_scale, BLOCK_N)
     _write(out_ptr, stride_ot, acc * (1 / l_i)[:, None], start_m, Tq, HEAD_DIM, BLOCK_M, False)
     if TAIL_M > 0:
@@ -87,11 +90,14 @@ def _nothing_yet(M: tl.constexpr, HEAD_DIM: tl.constexpr):
 
 
 @triton.jit
-def _rows(ptr, stride, start, T, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr):
+def _rows(
+    ptr, stride, start, T,
+    HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr, CACHE: tl.constexpr = "",
+):  # fmt: skip
     """Tokens start .. start + ROWS of a head, (ROWS, K), with zeros from T on if MASKED."""
     offs = start + tl.arange(0, ROWS)[:, None]
     ptrs = ptr + offs * stride + tl.arange(0, HEAD_DIM)[None, :]
-    return tl.load(ptrs, mask=offs < T, other=0) if MASKED else tl.load(ptrs)
+    return tl.load(ptrs, mask=offs < T, other=0) if MASKED else tl.load(ptrs, cache_modifier=CACHE)
 
 
 @triton.jit

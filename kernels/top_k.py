@@ -176,8 +176,9 @@ def _launch(images, texts, scale, k, *, version, config):
     part = triton.cdiv(tiles_n, parts) * config["BLOCK_N"]  # labels
     m, total = (torch.empty(B, parts, dtype=torch.float32, device=images.device) for _ in range(2))
     best = torch.empty(B, parts, TOP, dtype=torch.int64, device=images.device)
+    inverses = inverse_lengths(images, texts)
     _labels_kernel[(num_m, parts)](
-        images, texts, inverse_lengths(images, texts), scale[0], m, total, best, images.stride(0), texts.stride(0), B, N, E, part,
+        images, texts, inverses, scale[0], m, total, best, images.stride(0), texts.stride(0), B, N, E, part,
         TOP=TOP, PRECISION=device.dot_precision(images.dtype), **config,
     )  # fmt: skip
     _merge_kernel[(B,)](m, total, best, probabilities, indices, k, TOP=TOP, PARTS=parts)

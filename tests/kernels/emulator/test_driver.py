@@ -3,17 +3,20 @@
 These tests run where kernels are compiled: in a process of their own, which test_emulated.py starts.
 """
 
+import itertools
 import re
 
 import faulty_attention
 import pytest
 import torch
 import triton
-from budget import EMULATED, check, normal
+from budget import EMULATED, normal
 
 from miniclip.errors import InputError
-from miniclip.kernels import activation, device, emulator, offline, similarity, triton_ops
+from miniclip.kernels import activation, device, emulator, ladder, offline, oracle, triton_ops
 from miniclip.kernels.attention import attention
+from miniclip.kernels.emulator.__main__ import shapes
+from miniclip.kernels.table import KERNELS
 from miniclip.ops import torch_ops
 
 pytestmark = pytest.mark.skipif(not EMULATED, reason="test_emulated.py runs it in a process that compiles kernels")
@@ -126,14 +129,17 @@ def test_accumulators_that_are_read_too_early_are_seen():
         assert worst(attention(*qkv), *qkv) < 2 * usual  # today's
 
 
-@pytest.mark.xfail(
-    reason="two buffers where three are needed: copies overwrite what a product still reads", strict=False
-)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_similarity_in_several_steps(dtype):
-    """Features are also squared: Triton does not see operands of wgmma alone, and makes one buffer less."""
-    x, y, scale = normal(0, 2, 512, dtype=dtype), normal(1, 64, 512, dtype=dtype), normal(2, dtype=dtype)
-    check(similarity.similarity, torch_ops.similarity, [x, y, scale])
+# What CLIP's shapes have and those of the tests have not: sums in many steps, in buffers that are used again.
+SHAPES = [(name, shape) for name, kernel in KERNELS.items() for shape in shapes(kernel)[len(kernel.small) :]]
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES, ids=[ladder.describe(*case) for case in SHAPES])
+def test_sums_in_many_steps(name, shape):
+    kernel, seeds = KERNELS[name], itertools.count()
+    inputs = kernel.inputs(lambda *sizes: normal(next(seeds), *sizes, dtype=torch.bfloat16), **shape)
+    check, _ = oracle.checker(kernel, inputs, whole=True)
+    for call in list(kernel.versions.values())[-3:]:  # the first are slow, and simple
+        check(call(**inputs))
 
 
 def test_truncating_matrix_units_are_worse_but_near():
@@ -148,7 +154,7 @@ def test_a_missing_mask_is_found():
     """A kernel that is given fewer rows than it was launched for."""
     x = normal(0, 5, 37)
     with pytest.raises(emulator.EmulatorError, match="out of bounds"):
-        activation._tile_kernel[(1,)](x, None, None, torch.empty(4, 37), 5, 37, "relu", BLOCK_M=8, BLOCK_N=64)
+        activation._tile_kernel[(1,)](x, None, None, torch.empty(4, 37), 5, 37, "relu", None, BLOCK_M=8, BLOCK_N=64)
 
 
 def test_emulating_is_refused_where_triton_interprets(monkeypatch):
