@@ -74,7 +74,7 @@ def _attend_full(
         v = _rows(v_ptr, stride_vt, start_n, Tk, HEAD_DIM, BLOCK_N, False)
         if TAIL_M > 0:
             # Loaded once more: a tile that anything except one wgmma reads has a buffer too few in Triton 3.6 and 3.7,
-            # and would be overwritten while it is multiplied. ".cg" keeps the compiler from making one load of two.
+            # and would be overwritten while it is multiplied (its issue 6691). ".cg" keeps the two loads apart.
             v_again = _rows(v_ptr, stride_vt, start_n, Tk, HEAD_DIM, BLOCK_N, False, ".cg")
             acc_tail, m_tail, l_tail = _update(acc_tail, m_tail, l_tail, q_tail, k, v_again, None, qk_scale, BLOCK_N)
         acc, m_i, l_i = _update(acc, m_i, l_i, q, k, v, None, qk_scale, BLOCK_N)

@@ -101,7 +101,7 @@ def _tile_kernel(
             image_squares += _squares(images)
             text_squares += _squares(texts)
         # Their products, (B, E) x (E, N) -> (B, N). In 16 bit nothing else may use these loads: on Hopper, Triton then
-        # has one buffer too few, and loads the next features over some that are being multiplied.
+        # has one buffer too few, and loads the next features over some that are being multiplied (its issue 6691).
         acc = tl.dot(images, texts.T, acc, input_precision=PRECISION)
     # epilogue: divide by both lengths, whose squares' product may overflow, and scale, (B, N); zeros stay zeros
     lengths = tl.sqrt(image_squares)[:, None] * tl.sqrt(text_squares)[None, :]
