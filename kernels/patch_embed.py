@@ -79,7 +79,7 @@ def _finish_kernel(x_ptr, class_ptr, position_ptr, out_ptr, T, D, BLOCK_D: tl.co
 def _patches_kernel(
     images_ptr, scale_ptr, shift_ptr, weight_ptr, class_ptr, position_ptr, out_ptr,
     stride_ib, stride_ic, stride_iy, M, Gy, Gx, D, P: tl.constexpr, K: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WAIT: tl.constexpr,
 ):  # fmt: skip
     # All tiles of the same patches run side by side, so that all except the first find their pixels in the cache.
     num_pid_n = tl.cdiv(D, BLOCK_N)
@@ -103,6 +103,10 @@ def _patches_kernel(
             weight = tl.load(weight_ptrs + offs_k, mask=offs_k < K, other=0)
         patch = _normalised(patch, scale_ptr, shift_ptr, offs_k % K // (P * P), weight.dtype)
         acc = tl.dot(patch, weight.T, acc, input_precision=PRECISION)
+        if WAIT:
+            # This changes nothing and uses the sums, so that a step waits for its product. On Hopper a product runs on,
+            # and what was normalised is in registers, which the next step would overwrite while they are multiplied.
+            acc = tl.where(start_k < K, acc, 0)
     # epilogue, half of the columns at a time, (M, N) -> 2 x (M, N/2): the position of the token that each patch
     # becomes, and where it belongs
     offs_t = 1 + offs_m % (Gy * Gx)  # (M,)
@@ -226,7 +230,8 @@ def patch_embed(images, weight, class_token, position_embedding, *, mean=None, s
         grid = (triton.cdiv(M, config["BLOCK_M"]) * triton.cdiv(D, config["BLOCK_N"]),)
         _patches_kernel[grid](
             images, scale, shift, weight, class_token, position_embedding, out, *images.stride()[:3], M, Gy, Gx, D,
-            P, K, PRECISION=device.dot_precision(weight.dtype), **config,
+            P, K, PRECISION=device.dot_precision(weight.dtype), WAIT=mean is not None and device.capability() == 90,
+            **config,
         )  # fmt: skip
     return out
 
