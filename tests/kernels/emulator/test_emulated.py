@@ -20,6 +20,7 @@ EXAMPLES = {
         "tests/kernels/emulator/test_driver.py",
         f"{KERNELS}::test_every_version_of_every_kernel",
         f"{KERNELS}::test_linear_with_the_tiles_that_ship",
+        f"{KERNELS}::test_patch_embed_normalises_bytes_as_preprocessing_does",
         f"{ATTENTION}::test_attention_at_the_lengths_of_large_pictures",
         f"{ATTENTION}::test_attention_of_one_query_after_many_keys",
         f"{MEMORY}::test_results_are_written_whole_and_nothing_beside_them",
