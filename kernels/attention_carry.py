@@ -75,7 +75,7 @@ def _attend_full(
         if TAIL_M > 0:
             # Loaded once more: a tile that anything except one wgmma reads has a buffer too few in Triton 3.6 and 3.7,
             # and would be overwritten while it is multiplied (its issue 6691). ".cg" keeps the two loads apart.
-            v_again = _rows(v_ptr, stride_vt, start_n, Tk, HEAD_DIM, BLOCK_N, False, ".cg")
+            v_again = tl.load(_pointers(v_ptr, stride_vt, start_n, HEAD_DIM, BLOCK_N), cache_modifier=".cg")
             acc_tail, m_tail, l_tail = _update(acc_tail, m_tail, l_tail, q_tail, k, v_again, None, qk_scale, BLOCK_N)
         acc, m_i, l_i = _update(acc, m_i, l_i, q, k, v, None, qk_scale, BLOCK_N)
     _write(out_ptr, stride_ot, acc * (1 / l_i)[:, None], start_m, Tq, HEAD_DIM, BLOCK_M, False)
@@ -90,22 +90,23 @@ def _nothing_yet(M: tl.constexpr, HEAD_DIM: tl.constexpr):
 
 
 @triton.jit
-def _rows(
-    ptr, stride, start, T,
-    HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr, CACHE: tl.constexpr = "",
-):  # fmt: skip
+def _pointers(ptr, stride, start, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr):
+    """Tokens start .. start + ROWS of a head: (ROWS, K)."""
+    return ptr + (start + tl.arange(0, ROWS)[:, None]) * stride + tl.arange(0, HEAD_DIM)[None, :]
+
+
+@triton.jit
+def _rows(ptr, stride, start, T, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr):
     """Tokens start .. start + ROWS of a head, (ROWS, K), with zeros from T on if MASKED."""
-    offs = start + tl.arange(0, ROWS)[:, None]
-    ptrs = ptr + offs * stride + tl.arange(0, HEAD_DIM)[None, :]
-    return tl.load(ptrs, mask=offs < T, other=0) if MASKED else tl.load(ptrs, cache_modifier=CACHE)
+    ptrs = _pointers(ptr, stride, start, HEAD_DIM, ROWS)
+    return tl.load(ptrs, mask=start + tl.arange(0, ROWS)[:, None] < T, other=0) if MASKED else tl.load(ptrs)
 
 
 @triton.jit
 def _write(ptr, stride, x, start, T, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, MASKED: tl.constexpr):
-    offs = start + tl.arange(0, ROWS)[:, None]
-    ptrs = ptr + offs * stride + tl.arange(0, HEAD_DIM)[None, :]
+    ptrs = _pointers(ptr, stride, start, HEAD_DIM, ROWS)
     if MASKED:
-        tl.store(ptrs, x.to(ptr.dtype.element_ty), mask=offs < T)
+        tl.store(ptrs, x.to(ptr.dtype.element_ty), mask=start + tl.arange(0, ROWS)[:, None] < T)
     else:
         tl.store(ptrs, x.to(ptr.dtype.element_ty))
 
