@@ -77,6 +77,8 @@ def quantise_weight(weight):
 def why_not(device_name=None):
     """The reason why a device cannot compute in e4m3, or None if it can."""
     reason = device.why_not(device_name)
+    if reason is None and device.amd():
+        return f"nobody has tried e4m3 on AMD's {device.capability()}"
     if reason is None and device.capability() < LEAST_CAPABILITY:
         return f"it has compute capability {device.capability() / 10}, float8 needs {LEAST_CAPABILITY / 10}"
     return reason
@@ -175,7 +177,7 @@ def _persistent_kernel(
 
 # ------------------------------------------------------------------------------------------- calling them
 
-# (up to M rows): tiles, not measured yet. 128 x 128, and not 256 columns as in 16 bit: a second sum is in registers.
+# (up to M rows): tiles, not measured yet. 128 x 128, and not 256 x 128 as in 16 bit: a second sum is in registers.
 TILES = {
     64: {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": STEP, "num_warps": 4, "num_stages": 3},
     math.inf: {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": STEP, "num_warps": 8, "num_stages": 3},

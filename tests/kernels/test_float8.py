@@ -135,3 +135,6 @@ def test_what_cannot_be_quantised_is_refused(model, monkeypatch):
     for call in (lambda: float8.linear(normal(1, 2, 32), weight), lambda: serving.float8(model, tokens=tokens)):
         with pytest.raises(miniclip.InputError, match=r"it has compute capability 8\.6, float8 needs 8\.9"):
             call()
+    monkeypatch.setattr(device, "capability", lambda: "gfx942")
+    with pytest.raises(miniclip.InputError, match="nobody has tried e4m3 on AMD's gfx942"):
+        float8.linear(normal(1, 2, 32), weight)
