@@ -8,9 +8,9 @@ instead of 5.
     1  a block of numbers a program      The bias of each number is looked up by its column: a remainder for each.
     2  a tile of rows and columns        The bias is read once for all rows of a tile.
     3  approximations                    No digits that a 16 bit result drops. Instructions for 16 numbers of quick_gelu
-                                         in bfloat16: 369 -> 226, one special function each, tanh, instead of exp2 and
-                                         a reciprocal with checks of their range; of gelu 659 -> 275, as erf takes 38
-                                         each. (float16: without those checks, 360 -> 232; gelu 649 -> 329.)
+                                         in bfloat16: 368 -> 225, one special function each, tanh, instead of exp2 and
+                                         a reciprocal with checks of their range; of gelu 658 -> 274, as erf takes 38
+                                         each. (float16: without those checks, 359 -> 231; gelu 648 -> 328.)
 
 Version 3 is off by up to |x| · 2^-12 in bfloat16, where |x| is the input's: as the rounding of large results is, but
 also where results are small (near -5, where quick_gelu is -0.001). In float16 it is as exact as a result of 11 digits.

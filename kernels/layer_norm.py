@@ -12,7 +12,7 @@ mean first, then the squares of the centred row, so that a large mean costs no d
     3  a warp, row after row    Weight and bias are loaded once, and stay in registers: 8 of 12 loads of a row of 768.
                                 And a row is pieces of 256 numbers, 8 for each lane; only the last may be padded. 768
                                 are 3 pieces, where version 2 has 1024 numbers and a quarter of its lanes idle.
-                                Instructions of a row, bfloat16: 478 -> 229; of add_layer_norm 546 -> 271.
+                                Instructions of a row, bfloat16: 477 -> 229; of add_layer_norm 545 -> 271.
 
 `add_layer_norm` is a kernel of its own, without versions. x + update is computed where it is normalised: 4 passes over
 memory, 2 read and 2 written, instead of the 5 that a sum and a norm take. A constant of version 3's kernel adds it.

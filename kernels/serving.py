@@ -1,6 +1,8 @@
 """Whole models with kernels that no tower calls by itself: faster ways, for callers who know that they fit.
 
 encode_text   many texts of different lengths, without padding (`packed`)
+top_labels    the most probable of many labels, without the matrix of all (`top_k`)
+float8        a model whose blocks multiply in 8 bit (`float8`)
 """
 
 import numpy as np

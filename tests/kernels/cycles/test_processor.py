@@ -192,7 +192,7 @@ def test_shares_and_what_bounds():
 
 
 def test_the_machine_code_of_a_test_is_what_nvdisasm_would_print():
-    """`code` writes fields that `sass.decode` reads: the layout is tested on a real cubin in test_sass.py."""
+    """`code` writes fields that `sass.decode` reads: the layout is tested on a real cubin in test_machine_code.py."""
     (instruction,) = code("@!P0 LDG.E R4, desc[UR4][R2.64] | stall=5 write=3 read=2 wait=0,5").instructions
     assert (instruction.guard, instruction.name, instruction.stall) == ("!P0", "LDG", 5)
     assert (instruction.write, instruction.read, instruction.wait) == (3, 2, (0, 5))
