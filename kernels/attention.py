@@ -45,6 +45,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from miniclip.errors import InputError
 from miniclip.kernels import attention_carry, attention_heads, device, ladder, tuning
+from miniclip.kernels.attention_heads import _power_of_two
 from miniclip.kernels.attention_simple import _locate, _one_pass_kernel, _one_query_kernel, _online_kernel
 from miniclip.ops import torch_ops
 
@@ -202,32 +203,15 @@ def key(Tq, Tk, K, dtype, causal, batch):
 
 def candidates():
     """The configurations that autotuning measures, for 16 bit types: of versions 4, 5 and 6."""
-    return (
-        [
-            {"BLOCK_M": M, "BLOCK_N": N, "num_warps": M // rows, "num_stages": stages}
-            for M in (64, 128)
-            for N in (32, 64, 128)
-            for rows in (16, 32)
-            for stages in (1, 2, 3)
-            if M // rows in (4, 8)
-        ]
-        + [
-            {"version": 5, "BLOCK_N": N, "num_warps": 4, "num_stages": stages, "maxnreg": 128}
-            for N in (32, 64)
-            for stages in (2, 3, 4)
-        ]
-        + [
-            {"version": 6, "num_warps": warps, "num_stages": stages, "PROGRAMS": programs}
-            for warps in (1, 2, 4)
-            for stages in (1, 2, 3)
-            for programs in (2, 3, 4, 8, 16)
-            if programs * warps in (8, 12, 16)
-        ]
-    )
-
-
-def _power_of_two(n):
-    return max(16, triton.next_power_of_2(n))  # 16: the least that the matrix units take
+    tails = [
+        {"BLOCK_M": M, "BLOCK_N": N, "num_warps": M // rows, "num_stages": stages}
+        for M in (64, 128)
+        for N in (32, 64, 128)
+        for rows in (16, 32)
+        for stages in (1, 2, 3)
+        if M // rows in (4, 8)
+    ]
+    return tails + attention_carry.candidates() + attention_heads.candidates()
 
 
 # ------------------------------------------------------------------------------------------- calling them

@@ -124,6 +124,15 @@ def _update(acc, m_i, l_i, q, k, v, left, qk_scale, N: tl.constexpr):
     return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
 
 
+def candidates():
+    """The configurations that autotuning measures."""
+    return [
+        {"version": 5, "BLOCK_N": N, "num_warps": 4, "num_stages": stages, "maxnreg": 128}
+        for N in (32, 64)
+        for stages in (2, 3, 4)
+    ]
+
+
 def find_config(q, k, v, causal, lengths):
     """The tiles of version 5 for tensors (B, T, H, K), or None if it does not take them: then version 4 does."""
     Tq, K = q.shape[1], q.shape[3]
