@@ -7,8 +7,9 @@ signature, and a function that makes an empty result of the right shape. (PyTorc
 
 import torch
 
-# Operators stay registered as long as this lives. torch.library.custom_op does the same with 25 µs more for each call.
-LIBRARY = torch.library.Library("miniclip", "FRAGMENT")
+# An operator stays registered as long as its library lives; a file that is loaded again makes it again.
+# torch.library.custom_op does the same with 25 µs more for each call.
+LIBRARIES = {}
 
 
 def register(run, name, schema, empty):
@@ -16,9 +17,11 @@ def register(run, name, schema, empty):
 
     `empty` reads sizes from `.shape`: in a recording they may be unknown, and len() would take them as fixed.
     """
-    LIBRARY.define(f"{name}{schema}", tags=torch.Tag.pt2_compliant_tag)
-    LIBRARY.impl(name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"miniclip::{name}", empty, lib=LIBRARY)
+    LIBRARIES.pop(name, None)
+    library = LIBRARIES[name] = torch.library.Library("miniclip", "FRAGMENT")
+    library.define(f"{name}{schema}", tags=torch.Tag.pt2_compliant_tag)
+    library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"miniclip::{name}", empty, lib=library)
     return getattr(torch.ops.miniclip, name).default
 
 

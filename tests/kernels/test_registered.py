@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import miniclip
-from miniclip.kernels import activation, attention, layer_norm, linear, patch_embed, similarity
+from miniclip.kernels import activation, attention, layer_norm, linear, operators, patch_embed, similarity
 from miniclip.ops import torch_ops
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, of itself
@@ -56,7 +56,7 @@ def test_fake_tensors_and_watchers_see_the_operator(name):
         torch.testing.assert_close(function(*arguments, **options), real, rtol=0, atol=0)
 
 
-def operators(graph):
+def names(graph):
     """The names of our operators in a graph."""
     return [str(node.target).split(".")[1] for node in graph.nodes if str(node.target).startswith("miniclip.")]
 
@@ -78,7 +78,7 @@ def test_a_tower_compiles_whole_and_keeps_its_kernels(model):
         for rows in (2, 3, 4):
             images = normal(rows, rows, 3, 48, 48)
             assert torch.equal(compiled(images), model.encode_image(images))
-    assert [operators(graph) for graph in graphs] == 2 * [["patch_embed", "layer_norm", *BLOCK, "layer_norm"]]
+    assert [names(graph) for graph in graphs] == 2 * [["patch_embed", "layer_norm", *BLOCK, "layer_norm"]]
 
 
 def test_a_tower_compiled_ahead_of_time_gives_the_same_features(model):
@@ -105,7 +105,7 @@ def test_a_tower_is_exported_with_its_kernels(model, strict):
     images = normal(0, 2, 3, 48, 48)
     with torch.no_grad():
         exported = torch.export.export(Pictures(model), (images,), strict=strict)
-        assert operators(exported.graph).count("attention") == 1
+        assert names(exported.graph).count("attention") == 1
         assert torch.equal(exported.module()(images), model.encode_image(images))
 
 
@@ -142,3 +142,12 @@ def test_in_place_is_a_hint_that_a_recording_ignores():
     with torch.no_grad(), FlopCounterMode(display=False):
         result = activation.bias_activation(x, None, "relu", in_place=True)
     assert torch.equal(x, before) and torch.equal(result, torch_ops.relu(before))
+
+
+def test_a_file_that_is_loaded_again_makes_its_operators_again():
+    """As importlib.reload and notebooks do, after a kernel was edited."""
+    for i in (1, 2):
+        run, empty = lambda x, i=i: x + i, lambda x: x.new_empty(x.shape)
+        operator = operators.register(run, "made_again", "(Tensor x) -> Tensor", empty)
+        assert operator(torch.zeros(1)) == torch.ops.miniclip.made_again(torch.zeros(1)) == i
+    del operators.LIBRARIES["made_again"]
