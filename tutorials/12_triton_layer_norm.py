@@ -280,19 +280,20 @@ for kernel in (library._normalise, library._rows_kernel):
 # %% [markdown]
 # The arithmetic, `_normalise`, is the same as ours, for several rows at once: hence the two axes. For a float32 row
 # it subtracts the mean twice, since the first sum was rounded. `stride_xm` is the distance between the beginnings of
-# rows, which need not be adjacent; `tl.int64` is for offsets beyond $2^{31}$. `update_ptr is not None` is decided
-# when the kernel is compiled: with an update $u$, the residual sum $x + u$ and its norm are one kernel.
+# rows, which need not be adjacent; `tl.int64` is for offsets beyond $2^{31}$.
 #
-# There are two versions. A GPU runs its threads in **warps** of 32 that execute together. Version 1 gives a row to
+# There are three versions. A GPU runs its threads in **warps** of 32 that execute together. Version 1 gives a row to
 # four warps, and they wait for each other at both sums. Version 2, this one, gives a row of up to 1024 numbers to one
-# warp, which waits for no other, and two rows at once if they are narrow.
+# warp, which waits for no other, and two rows at once if they are narrow. In version 3 a warp computes row after row,
+# and weight and bias stay in its registers. With an update $u$, that kernel computes the residual sum $x + u$ and its
+# norm at once.
 
 # %%
 for D in (1, 50, 64, 768):
     for dtype, close in ((torch.float32, 1e-5), (torch.float16, 1e-2)):  # of numbers up to 10 or so
         x, update = normal(2, 2, 5, D, mean=3).to(dtype)  # (B, T, D) each
         weight, bias = normal(2, D).to(dtype)  # (D,) each
-        for version in (1, 2):
+        for version in (1, 2, 3):
             out = library.layer_norm(x, weight, bias, eps=1e-5, version=version)  # (B, T, D)
             assert abs(out.double().numpy() - exact(x, weight, bias)).max() < close
 
