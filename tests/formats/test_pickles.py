@@ -347,7 +347,7 @@ CASES = {
 PROGRAM = """
 import json, resource, signal, sys, time
 from pathlib import Path
-import encodings.raw_unicode_escape
+import encodings.cp437, encodings.raw_unicode_escape  # which Python imports when it first reads such texts
 from miniclip import InputError
 from miniclip.checkpoints import load
 from miniclip.formats import torch_files
