@@ -18,7 +18,7 @@ demo: .venv/core
 test: .venv/test
 	$(BIN)/python -m pytest -rs -m "not slow"
 
-# Also compiles every kernel with every Triton and for every GPU: some 10 minutes more.
+# Also compiles every kernel with every Triton and for every GPU: 10 to 20 minutes more.
 test-all: .venv/test
 	$(BIN)/python -m pytest -rs
 

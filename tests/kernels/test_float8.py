@@ -84,7 +84,7 @@ def test_the_backend_takes_a_quantised_weight(name):
 
 
 def test_the_built_in_model_in_8_bit():
-    """Its features are as near to float32's as int8's must be, and its labels the same."""
+    """Its features are near to float32's, and its labels the same."""
     model, preprocess = miniclip.load("shapes", backend="triton")
     images = preprocess(["weights/example.png"])
     tokens = model.tokenize(["a red heart", "a blue circle above a green star"])
