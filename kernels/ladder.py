@@ -35,6 +35,10 @@ class Kernel(NamedTuple):
     key: Callable | None = None  # (dtype=, **shape) -> the key that a tuned configuration is recorded under
     candidates: Callable | None = None  # () -> the configurations to measure
 
+    def runs_on(self, capability):
+        """Whether it is made for a target; what needs more than the least capability, for none of AMD's."""
+        return (capability if isinstance(capability, int) else device.LEAST_CAPABILITY) >= self.capability
+
     @property
     def versions(self):
         """{name: a call of `ours`}, for each version, the fast one last; {"miniclip": ours} if there is only one."""

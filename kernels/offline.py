@@ -31,7 +31,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 
 from miniclip.kernels import triton_ops
 from miniclip.kernels.cycles import sass
-from miniclip.kernels.device import INTERPRETING, LEAST_CAPABILITY
+from miniclip.kernels.device import INTERPRETING
 from miniclip.kernels.ladder import describe
 from miniclip.kernels.table import KERNELS
 
@@ -237,17 +237,11 @@ def launches(dtype):
     }
 
 
-def runs_on(kernel, capability):
-    """Whether a `ladder.Kernel` is made for a target; what needs more than the least capability, for none of AMD's."""
-    least = capability if isinstance(capability, int) else LEAST_CAPABILITY
-    return least >= kernel.capability
-
-
 def shipped(capability, only=None):
     """Compile every kernel with the tiles that ship, or `only` those: yields (what, dtype's name, Compiled) each."""
     for name in triton_ops.DTYPES:
         for what, launch in launches(getattr(torch, name)).items():
-            if (only is None or what in only) and runs_on(KERNELS[what.split()[0]], capability):
+            if (only is None or what in only) and KERNELS[what.split()[0]].runs_on(capability):
                 with compiling(capability) as kernels:
                     launch()
                 for kernel in kernels:

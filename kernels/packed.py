@@ -117,7 +117,7 @@ def _masked_step(
     acc, m_i, l_i, q, offs_m, starts, k_ptr, v_ptr, stride_kt, stride_vt, start_n, end_n, qk_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A step of the online softmax (see `attention.py`, version 3), for keys start_n .. end_n, BLOCK_N at most."""
+    """A step of the online softmax (`attention_simple.py`, version 3), for keys start_n .. end_n, BLOCK_N at most."""
     offs_n = start_n + tl.arange(0, BLOCK_N)  # (N,)
     offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, K)
     kv_mask = (offs_n[:, None] < end_n) & (offs_d < HEAD_DIM)  # (N, K)

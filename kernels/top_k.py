@@ -2,8 +2,8 @@
 
 Zero-shot classification needs softmax(exp(logit_scale) · cosines) of B pictures with N labels, and then a few numbers
 of each row. For 256 pictures and a million labels the matrix alone has 1 GB in float32: written by the product, read
-and written by softmax, read by top-k. But the sum of exponentials can be updated as labels come (as in `attention.py`,
-version 3), and so can the list of the k best:
+and written by softmax, read by top-k. But the sum of exponentials can be updated as labels come (version 3 in
+`attention_simple.py`), and so can the list of the k best:
 
     1  the matrix, then rows  `similarity` writes the logits, and one more kernel reads each row once: 2 passes over the
                               matrix instead of 4, by softmax and top-k in one.

@@ -28,6 +28,7 @@ def run(*, only=None, quick=False, ladder=False, tune=False, tuned_path=None, se
         raise InputError("--out is for records: pass the file for tiles to --autotune itself")
     chosen = session.select(LADDERS if ladder else CASES, only, lambda case: [case.kernel])
     check_gpu()
+    chosen = [case for case in chosen if KERNELS[case.kernel].runs_on(device.capability())]
     rounds = timing.QUICK_ROUNDS if quick else timing.ROUNDS
     if tune:
         with torch.no_grad():

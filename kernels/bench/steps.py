@@ -29,7 +29,19 @@ CHECK = (
     "import sys, hypothesis, pytest; from miniclip.kernels.device import why_not; reason = why_not(); "
     "import torch; sys.exit(reason or print(torch.cuda.get_device_name(), torch.__version__))"
 )
-KERNELS = [f"tests/kernels/test_{name}.py" for name in ("kernels", "attention", "first_steps", "memory", "graphs")]
+KERNELS = [
+    "kernels",
+    "attention",
+    "memory",
+    "graphs",
+    "float8",
+    "packed",
+    "top_k",
+    "device",
+    "registered",
+    "first_steps",
+]
+KERNELS = [f"tests/kernels/test_{name}.py" for name in KERNELS]
 OPERATIONS = [f"tests/ops/test_{name}.py" for name in ("ops", "shared_space", "ops_convolutions", "backends")]
 
 

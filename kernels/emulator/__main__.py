@@ -54,7 +54,7 @@ def main():
     for name, kernel in KERNELS.items():
         for shape in shapes(kernel) if (options.only or "") in name else ():
             print(describe(name, shape))
-            for capability in options.capabilities:
+            for capability in filter(kernel.runs_on, options.capabilities):
                 for dtype in DTYPES:
                     torch.manual_seed(0)
                     inputs = kernel.inputs(lambda *size, d=dtype: torch.randn(size).to(getattr(torch, d)), **shape)

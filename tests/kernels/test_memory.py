@@ -15,7 +15,7 @@ import torch
 from budget import DEVICE, check, normal
 from checkout import ROOT
 
-from miniclip.kernels import first_steps, ladder, laws, layer_norm, patch_embed, similarity
+from miniclip.kernels import device, first_steps, ladder, laws, layer_norm, patch_embed, similarity
 from miniclip.kernels.attention import attention
 from miniclip.kernels.table import KERNELS
 from miniclip.ops import torch_ops
@@ -26,7 +26,7 @@ def launches(new):
     seeds = itertools.count()
     calls = {}
     for name, kernel in KERNELS.items():
-        for shape in kernel.small:
+        for shape in kernel.small if kernel.runs_on(device.capability()) else ():
             inputs = kernel.inputs(lambda *shape: new(next(seeds), *shape), **shape)
             for version, call in kernel.versions.items():
                 calls[f"{ladder.describe(name, shape)}, {version}"] = functools.partial(call, **inputs)

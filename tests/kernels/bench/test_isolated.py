@@ -59,7 +59,7 @@ def test_a_case_that_could_not_be_measured_has_a_record_of_why(ladder, tmp_path,
         session.run([bad, good], measure, cases.describe, tmp_path, failure=failure)
     first, second = records.read(tmp_path)
     assert first["name"] == "layer_norm" + ladder * " ladder" and first["times"] == {}
-    assert first["skipped"] == {"version 2" if ladder else "miniclip": "Lost: no result after 60 seconds"}
+    assert first["skipped"] == {"version 3" if ladder else "miniclip": "Lost: no result after 60 seconds"}
     assert second["times"]
     assert "Lost: no result after 60 seconds" in capsys.readouterr().out
 

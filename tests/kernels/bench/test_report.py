@@ -132,9 +132,9 @@ def test_targets_are_held_against_any_hopper_alone():
         in text
     )
     assert "T = 577, H = 16, K = 64 | at least 1.10x the best peer | 1.375x SDPA, Flash | yes |" in text
-    assert "| layer_norm, rows = 50,000, D = 768 | at least 90% of the limit | 89.0% | no |" in text
+    assert "| layer_norm, rows = 50,000, D = 768 | at least 95% of the limit | 89.0% | no |" in text
     compiled = "transformers, compiled | 1.060x transformers, compiled"
-    assert f"| encode_image ViT-B/32, B = 256 | at least 1.10x {compiled} | no |" in text
+    assert f"| encode_image ViT-B/32, B = 256 | at least 1.05x {compiled} | yes |" in text
     assert f"| encode_image ViT-L/14, B = 256 | at least 1.05x {compiled} | yes |" in text
     assert "| layer_norm | rows = 50,000, D = 512 | bfloat16 | failed |" in text
     one = report.section([made_up()])
