@@ -52,13 +52,16 @@ def hold(kernel, call, shape, dtype, place):
 
 
 def results_of(call, inputs):
-    """What a call gives for {argument: value}, as a tuple. Raises WrongAnswer if it is not made of tensors."""
+    """What a call gives for {argument: value}, as a tuple. Raises WrongAnswer if it is not tensors of their device."""
     with np.errstate(all="ignore"):  # the interpreter computes with padding as a GPU does, 0/0 too
         results = oracle.several(call(**inputs))
-    if results == (None,):
+    if len(results) == 1 and results[0] is None:
         raise WrongAnswer("it returns None: is a `return` missing?")
     if wrong := [type(x).__name__ for x in results if not isinstance(x, torch.Tensor)]:
         raise WrongAnswer(f"it gives {' and '.join(wrong)}, not tensors")
+    place = next(x.device for x in inputs.values() if isinstance(x, torch.Tensor))
+    if wrong := [str(x.device) for x in results if x.device != place]:
+        raise WrongAnswer(f"it gives a tensor on {' and '.join(wrong)}, not on {place}")
     return results
 
 

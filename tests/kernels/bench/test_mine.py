@@ -106,6 +106,8 @@ def squares_of_float16(x, weight, bias, *, eps):
         (lambda x, **rest: norm(x, **rest) / 0, "not all of its numbers are finite"),
         (lambda **inputs: None, "it returns None: is a `return` missing?"),
         (lambda **inputs: [norm(**inputs)], "it gives list, not tensors"),
+        (lambda **inputs: norm(**inputs).cpu().numpy(), "it gives ndarray, not tensors"),
+        (lambda **inputs: norm(**inputs).to("meta"), "it gives a tensor on meta, not on (cpu|cuda:0)"),
         (in_place, "it changes what it is given, x"),
         (never_twice, "different numbers in a second call"),
         (reads_beside, "it reads what is beside its inputs, or leaves a part of its result unwritten"),
