@@ -50,8 +50,9 @@ def top_labels(model, images, classes, k=5):
     """
     if model.backend != "triton" or type(model) is not CLIP:
         raise InputError(f"top_labels needs a CLIP on backend='triton', not {model!r}")
-    features = model.encode_image(images)  # (B, E)
     classes = inputs.features(model.ops, classes, model.config.embed_dim, device=model.device, dtype=model.dtype)
+    k = top_k.checked(k, len(classes))  # before the tower computes
+    features = model.encode_image(images)  # (B, E)
     return top_k.top_k(features, classes, model.logit_scale, k)
 
 

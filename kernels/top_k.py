@@ -21,6 +21,7 @@ its fusion with top-k. kernels/README.md says what has been measured.)
 
 import math
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -153,12 +154,19 @@ def top_k(image_features, text_features, logit_scale, k, *, version=3, config=No
     return _launch(image_features, text_features, (logit_scale,), k, version=version, config=config)
 
 
+def checked(k, labels):
+    """k as an int. Raises InputError unless it is a whole number from 1 to LARGEST_K, and to the number of labels."""
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= min(labels, LARGEST_K):
+        raise InputError(f"k is {k!r}, expected a whole number from 1 to {min(labels, LARGEST_K)}, for {labels} labels")
+    return int(k)
+
+
 @device.launches(versions=3)
 def _launch(images, texts, scale, k, *, version, config):
     (B, E), N = images.shape, len(texts)
     device.expect(text_features=(texts, (N, E)), logit_scale=(scale[0], ()))
-    if not 1 <= k <= min(N, LARGEST_K):
-        raise InputError(f"k is {k}, expected 1 to {min(N, LARGEST_K)}, for {N} labels")
+    k = checked(k, N)
     images, texts = (x if x.stride(-1) == 1 else x.contiguous() for x in (images, texts))
     probabilities = torch.empty(B, k, dtype=torch.float32, device=images.device)
     indices = torch.empty(B, k, dtype=torch.int64, device=images.device)

@@ -84,10 +84,26 @@ def test_what_cannot_be_found_is_refused():
     x, scale = normal(0, 5, 8), torch.tensor(0.0, device=DEVICE)
     find = functools.partial(top_k, x, logit_scale=scale)
     for match, call in {
-        "k is 6, expected 1 to 5, for 5 labels": lambda: find(x, k=6),
-        "k is 0, expected 1 to 5": lambda: find(x, k=0),
-        "k is 65, expected 1 to 64, for 100 labels": lambda: find(normal(0, 100, 8), k=65),
+        "k is 6, expected a whole number from 1 to 5, for 5 labels": lambda: find(x, k=6),
+        "k is 0, expected a whole number from 1 to 5": lambda: find(x, k=0),
+        "k is 2.5, expected a whole number": lambda: find(x, k=2.5),
+        "k is None, expected a whole number": lambda: find(x, k=None),
+        "k is True, expected a whole number": lambda: find(x, k=True),
+        "k is 65, expected a whole number from 1 to 64, for 100 labels": lambda: find(normal(0, 100, 8), k=65),
         r"text_features is \(5, 7\), expected \(5, 8\)": lambda: find(x[:, 1:], k=1),
     }.items():
         with pytest.raises(miniclip.InputError, match=match):
             call()
+
+
+def test_k_may_be_an_integer_of_numpy():
+    x = normal(0, 5, 8)
+    assert torch.equal(top_k(x, x, torch.tensor(0.0, device=DEVICE), np.int64(2))[1][:, 0].cpu(), torch.arange(5))
+
+
+def test_what_is_wrong_with_labels_is_said_before_pictures_are_computed(monkeypatch):
+    model, _ = miniclip.load("shapes", backend="triton")
+    monkeypatch.setattr(type(model), "encode_image", None)
+    for classes, k in ((torch.ones(3, 7), 1), (torch.ones(3, 128), 4), (torch.ones(3, 128), 1.5)):
+        with pytest.raises(miniclip.InputError, match=r"features are|k is"):
+            serving.top_labels(model, np.zeros((1, 3, 48, 48), np.float32), classes, k)
