@@ -259,6 +259,9 @@ def main():
     options = parser.parse_args()
     if INTERPRETING:
         parser.error("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it")
+    there = launches(torch.bfloat16)
+    if unknown := [what for what in options.only or () if what not in there]:
+        parser.error(f"--only: nothing that ships is {'; '.join(unknown)}; there is {'; '.join(there)}")
     for target in options.targets:
         for what, dtype, kernel in shipped(names[target], options.only):
             facts = {"what": what, "dtype": dtype, **dataclasses.asdict(kernel)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from miniclip.errors import InputError
 from miniclip.kernels import cycles, offline
 from miniclip.kernels.device import INTERPRETING
 from miniclip.kernels.ladder import describe
@@ -44,35 +45,47 @@ def rows(words, dtype):
     def new(*shape):
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    for name, kernel in KERNELS.items():
-        for shape in kernel.clip:
-            what = describe(name, shape)
-            if not all(word in what.split() for word in words):
-                continue
-            for version, call in kernel.versions.items():
-                with offline.compiling(90) as compiled:
-                    call(**kernel.inputs(new, **shape))
-                least = kernel.work(**shape)[1] * dtype.itemsize
-                for launch in compiled:
-                    yield row(what, version, launch, least)
+    for what, kernel, shape in chosen(words):
+        for version, call in kernel.versions.items():
+            with offline.compiling(90) as compiled:
+                call(**kernel.inputs(new, **shape))
+            least = kernel.work(**shape)[1] * dtype.itemsize
+            for launch in compiled:
+                yield row(what, version, launch, least)
+
+
+def chosen(words):
+    """[(description, Kernel, shape)] of the shapes that ship, those whose description has all `words`."""
+    shapes = [(describe(name, shape), kernel, shape) for name, kernel in KERNELS.items() for shape in kernel.clip]
+    return [(what, kernel, shape) for what, kernel, shape in shapes if set(words) <= set(what.split())]
 
 
 def row(what, version, launch, least):
     """A line of the table: `launch`, an `offline.Compiled`, must move `least` bytes."""
-    estimates = [cycles.estimate(launch, gpu, least) for gpu in (cycles.H100, cycles.H200)]
-    bounds = dict.fromkeys(f"{estimate.bound} {estimate.used[estimate.bound]:.0%}" for estimate in estimates)
     cells = (
         what,
         version.removeprefix("version "),
         f"{launch.instructions:,}",
         launch.registers,
         launch.programs_per_processor,
+        *_estimated(launch, least),
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _estimated(launch, least):
+    """The cells of a line that the model gives."""
+    try:
+        estimates = [cycles.estimate(launch, gpu, least) for gpu in (cycles.H100, cycles.H200)]
+    except InputError as error:  # its way depends on data, for example
+        return "", "", "", "", f"the model cannot follow it: {error}"
+    bounds = dict.fromkeys(f"{estimate.bound} {estimate.used[estimate.bound]:.0%}" for estimate in estimates)
+    return (
         f"{estimates[0].issued:,.0f}",
         ", ".join(dict.fromkeys(f"{estimate.cycles:,.0f}" for estimate in estimates)),
         *(f"{estimate.microseconds:,.0f}" for estimate in estimates),
         ", ".join(bounds),
     )
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def write():
@@ -93,6 +106,12 @@ def main():
         parser.error("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it")
     if options.write:
         return write()
+    if not chosen(options.words):
+        names = dict.fromkeys(what.split()[0] for what, *_ in chosen([]))
+        sizes = [what for what, *_ in chosen(options.words[:1])]
+        parser.error(
+            f"nothing that ships is {' '.join(options.words)}; there is {'; '.join(sizes) or ', '.join(names)}"
+        )
     print(HEADER, end="")
     for line in rows(options.words, getattr(torch, options.dtype)):
         print(line, flush=True)

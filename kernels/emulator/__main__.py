@@ -8,6 +8,7 @@ import torch
 
 from miniclip.errors import WrongAnswer
 from miniclip.kernels import oracle
+from miniclip.kernels.device import INTERPRETING
 from miniclip.kernels.emulator.driver import SHARED_MEMORY, emulating
 from miniclip.kernels.ladder import describe
 from miniclip.kernels.table import KERNELS
@@ -48,6 +49,12 @@ def main():
     )
     parser.add_argument("--only", help="kernels whose name contains this")
     options = parser.parse_args()
+    if INTERPRETING:
+        parser.error("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it")
+    if unknown := [capability for capability in options.capabilities if capability not in SHARED_MEMORY]:
+        parser.error(f"the emulator has compute capabilities {', '.join(map(str, SHARED_MEMORY))}, not {unknown[0]}")
+    if not any((options.only or "") in name for name in KERNELS):
+        parser.error(f"no kernel's name contains {options.only}; there are {', '.join(KERNELS)}")
     wrong = 0
     print("error: max |x - exact| / max |exact|, exact in float64; seconds of the CPU that a program takes")
     print(f"{'capability':<11}{'dtype':<10}{'ours':>9}{'torch':>9}{'seconds':>9}")

@@ -7,10 +7,15 @@ how many programs run at once, must not grow unnoticed.
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from compiled_kernels import CEILINGS, MAIN, QUICK, SLOW, environment
 
+from miniclip.errors import InputError
+from miniclip.kernels import cycles, offline
+from miniclip.kernels.cycles import __main__ as cycles_program
+from miniclip.kernels.emulator import __main__ as emulator_program
 from miniclip.kernels.table import KERNELS
 
 # Each generation's own instruction of the matrix units, for 64 rows: fewer rows, and float32, use the first.
@@ -150,3 +155,35 @@ def test_whole_models_compile_for_a_gpu_that_is_not_here(program, widths):
     """Everything that runs on a GPU runs here, except the arithmetic."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
     assert done.stdout.splitlines() == [f"(3, {E}) (3, {E}) 0" for E in widths], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        (cycles_program, ["nothing"], "nothing that ships is nothing; there is attention, layer_norm, "),
+        (cycles_program, ["layer_norm", "D=3"], "is layer_norm D=3; there is layer_norm rows=50000 D=768; "),
+        (offline, ["90", "--only", "attention"], "--only: nothing that ships is attention; there is attention B=256 "),
+        (emulator_program, ["77"], "the emulator has compute capabilities 80, 86, 89, 90, not 77"),
+        (emulator_program, ["90", "--only", "nothing"], "no kernel's name contains nothing; there are attention, "),
+    ],
+)
+def test_programs_say_what_they_do_not_have(program, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(program, "INTERPRETING", False)
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        program.main()
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_what_the_model_of_cycles_cannot_follow_is_a_line_too(monkeypatch):
+    def estimate(*arguments):
+        raise InputError("the branch at 0x10 depends on what is loaded")
+
+    monkeypatch.setattr(cycles, "estimate", estimate)
+    launch = SimpleNamespace(instructions=1234, registers=30, programs_per_processor=2)
+    line = cycles_program.row("top_k B=1", "version 3", launch, 0)
+    assert line == (
+        "| top_k B=1 | 3 | 1,234 | 30 | 2 |  |  |  |  | "
+        "the model cannot follow it: the branch at 0x10 depends on what is loaded |"
+    )
+    assert line.count("|") == cycles_program.HEADER.partition("\n")[0].count("|")
