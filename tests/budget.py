@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from miniclip.kernels import oracle
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-EMULATED = "MINICLIP_EMULATE" in os.environ  # on the CPU, but compiled, as on a GPU: conftest.py
+EMULATED = bool(os.environ.get("MINICLIP_EMULATE"))  # on the CPU, but compiled, as on a GPU: conftest.py
 COMPILED = DEVICE == "cuda" or EMULATED
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if COMPILED else [])]
 LENGTHS = [1, 15, 16, 17, 49, 50, 63, 64, 65, 77]

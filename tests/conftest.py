@@ -17,7 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import torch
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "0" if "MINICLIP_EMULATE" in os.environ else "1"
+    os.environ["TRITON_INTERPRET"] = "0" if os.environ.get("MINICLIP_EMULATE") else "1"
 
 import numpy as np
 import packaging.version
@@ -30,6 +30,8 @@ from miniclip.runtime import cpu
 # On a GPU torch convolves float32 in tf32 by default, and ours would be held to twice that error, 1e-3.
 torch.backends.cudnn.allow_tf32 = False
 EMULATED = os.environ.get("MINICLIP_EMULATE")
+if EMULATED and not EMULATED.isdigit():
+    raise pytest.UsageError(f"MINICLIP_EMULATE is a compute capability, such as 90, not {EMULATED!r}")
 
 # Runs are reproducible and without time limits, because they test answers, not speed. On a GPU there are fewer
 # examples, because almost every one has to be compiled.
