@@ -22,38 +22,42 @@ NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 wrongly: take float16 or
 WITHOUT = "with TRITON_INTERPRET=1, set before Python starts, kernels run on the CPU, slowly"
 
 
-def launches(versions=1, schema=None, empty=None):
+def launches(versions=1, schema=None, empty=None, name=None):
     """A decorator for functions that launch kernels: checks their tensors, and launches on the tensors' GPU.
 
     Triton launches on the current GPU and reads any address it is given, so the tensors' GPU is made the current one.
     The function has `versions` of its kernel, 1 to `versions`; the number is its attribute `versions`. With a `schema`
     it is an operator of torch as well, and that is what torch.compile and torch.export call: see `operators.register`
-    for `empty`. Inside torch.autocast it computes as without: its tensors' dtype is what counts.
+    for `empty`. Messages call it `name`, if it is given. Inside torch.autocast it computes as without: its tensors'
+    dtype is what counts.
     Raises InputError for dtypes other than float32, float16 and bfloat16, for several dtypes or devices at once, if
     gradients are wanted, if there is nothing to launch on, inside torch.func's transforms, and for a `version` beyond
     `versions`.
     """
 
     def decorate(function):
-        name = function.__name__
+        title = name or function.__name__
 
         def run(*arguments, **options):
             tensors = [x for x in (*arguments, *options.values()) if isinstance(x, torch.Tensor)]
             if options.get("version") not in (None, *range(1, versions + 1)):
-                raise InputError(f"{name} has versions 1 to {versions}, not {options['version']!r}")
-            _check(name, tensors, lambda: inspect.signature(function).bind(*arguments, **options).arguments)
+                raise InputError(f"{title} has versions 1 to {versions}, not {options['version']!r}")
+            _check(title, tensors, lambda: inspect.signature(function).bind(*arguments, **options).arguments)
             # The interpreter computes with padding as a GPU does, 0/0 too, and NumPy would warn of that.
             with torch.cuda.device_of(tensors[0]), no_autocast(tensors[0]), np.errstate(all="ignore"):
                 return function(*arguments, **options)
 
-        operator = operators.register(run, name, schema, empty) if schema else None
+        operator = operators.register(run, title, schema, empty) if schema else None
 
         @functools.wraps(function)
         def launch(*arguments, **options):
             if not operators.recording((*arguments, *options.values())):
                 return run(*arguments, **options)
             if operator is None or any(options.get(key) is not None for key in ("version", "config")):
-                raise InputError(f"{name} cannot be recorded by torch.compile or torch.export with these arguments")
+                raise InputError(
+                    f"{title} cannot be recorded by torch.compile or torch.export with these arguments: "
+                    f"call it outside, or as torch.compiler.disable({title})(...)"
+                )
             # nothing is written over x: a recording has no memory yet
             return operator(*arguments, **{key: x for key, x in options.items() if key not in OF_EAGER_CALLS})
 
@@ -77,7 +81,9 @@ def _check(name, tensors, named):
     """Refuse tensors that no kernel takes. named() gives {argument: value}, for the message."""
     if operators.transforming():
         raise InputError(f"{name} cannot run inside torch.func's transforms, such as vmap: pass a whole batch")
-    dtypes = {str(x.dtype).removeprefix("torch.") for x in tensors if x.is_floating_point()}
+    # The first one is computed with; of the others, integers may be lengths. Pictures may be bytes: `patch_embed`.
+    numbers = [x for x in tensors if x.is_floating_point() or (x is tensors[0] and x.dtype != torch.uint8)]
+    dtypes = {str(x.dtype).removeprefix("torch.") for x in numbers}
     if len(dtypes) != 1 or not dtypes <= {"float32", "float16", "bfloat16"}:
         given = sorted(dtypes) or [str(getattr(next(iter(named().values())), "dtype", "what is no tensor"))]
         raise InputError(f"kernels take float32, float16 or bfloat16, all tensors alike, not {', '.join(given)}")
@@ -109,6 +115,8 @@ def within_reach(x):
 def expect(**shapes):
     """Raise InputError unless each name=(tensor, shape) has that shape: kernels read any address they are given."""
     for name, (x, shape) in shapes.items():
+        if not isinstance(x, torch.Tensor):
+            raise InputError(f"{name} is of {type(x).__name__}, expected a tensor {tuple(shape)}")
         if tuple(x.shape) != tuple(shape):
             raise InputError(f"{name} is {tuple(x.shape)}, expected {tuple(shape)}")
 

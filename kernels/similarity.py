@@ -224,7 +224,7 @@ def similarity(image_features, text_features, logit_scale, *, version=None, conf
     """
     images, texts = (x if x.stride(-1) == 1 else x.contiguous() for x in (image_features, text_features))
     (B, E), N = images.shape, len(texts)
-    device.expect(text_features=(texts, (N, E)))
+    device.expect(text_features=(texts, (N, E)), logit_scale=(logit_scale, ()))
     out = torch.empty(B, N, dtype=images.dtype, device=images.device)
     if out.numel() == 0:
         return out

@@ -162,7 +162,7 @@ def checked(k, labels):
     return int(k)
 
 
-@device.launches(versions=3)
+@device.launches(versions=3, name="top_k")
 def _launch(images, texts, scale, k, *, version, config):
     (B, E), N = images.shape, len(texts)
     device.expect(text_features=(texts, (N, E)), logit_scale=(scale[0], ()))

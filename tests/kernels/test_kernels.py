@@ -123,6 +123,10 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
             picture, *patches[:2], patches[2][1:]
         ),
         r"text_features is \(5, 4\), expected \(5, 8\)": lambda: similarity.similarity(x[0], x[1, :, :4], D[0]),
+        r"logit_scale is \(8,\), expected \(\)": lambda: similarity.similarity(x[0], x[1], D),
+        r"logit_scale is of float, expected a tensor \(\)": lambda: similarity.similarity(x[0], x[1], 0.0),
+        r"weight is of NoneType, expected a tensor \(8,\)": lambda: layer_norm.layer_norm(x, None, D, eps=0),
+        "all tensors alike, not float32, int64": lambda: layer_norm.layer_norm(x.long(), D, D, eps=0),
     }.items():
         with pytest.raises(miniclip.InputError, match=match):
             call()

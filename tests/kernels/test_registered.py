@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import miniclip
-from miniclip.kernels import activation, attention, layer_norm, linear, operators, patch_embed, similarity
+from miniclip.kernels import activation, attention, layer_norm, linear, operators, patch_embed, similarity, top_k
 from miniclip.ops import torch_ops
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, of itself
@@ -126,6 +126,12 @@ def test_versions_and_tiles_are_for_eager_calls():
         refused = pytest.raises(miniclip.InputError, match=r"layer_norm cannot be recorded by torch.compile")
         with refused, FlopCounterMode(display=False):
             layer_norm.layer_norm(*tensors, **options, **more)
+
+
+def test_what_is_no_operator_is_refused_by_its_public_name():
+    x, scale = normal(0, 2, 8), torch.tensor(0.0, device=DEVICE)
+    with pytest.raises(miniclip.InputError, match=r"^top_k cannot .*torch.compiler.disable\(top_k\)"):
+        torch.compile(lambda x: top_k.top_k(x, x, scale, 1), backend="eager")(x)
 
 
 def test_vmap_is_refused():
