@@ -92,6 +92,8 @@ def _quantise(model, tower, sample, least):
     names = [n for n in flat if n.startswith(f"{tower}.blocks.") and n.endswith(QUANTISED)]
     quantised = {name: float8_kernels.quantise_weight(flat[name]) for name in names}
     exact = _features(model, tower, sample)
+    if not len(exact):
+        raise InputError(f"float8 needs samples of what the model will see, not 0 for the {tower} tower")
 
     def attempt(chosen):
         other = _with(model, parameter_tree.unflatten({**flat, **{name: quantised[name] for name in chosen}}))

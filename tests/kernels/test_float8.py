@@ -126,6 +126,8 @@ def test_what_cannot_be_quantised_is_refused(model, monkeypatch):
     tokens = np.array([[5, 99]])
     with pytest.raises(miniclip.InputError, match="pass images, tokens, or both"):
         serving.float8(model)
+    with pytest.raises(miniclip.InputError, match=r"needs samples .*, not 0 for the text tower"):
+        serving.float8(model, tokens=tokens[:0])
     with pytest.raises(miniclip.InputError, match="on backend='triton', not CLIP"):
         serving.float8(miniclip.load("shapes", backend="numpy")[0], tokens=tokens)
     weight = float8.quantise_weight(normal(0, 16, 32))
