@@ -82,7 +82,7 @@ def load(target):
 
 
 def _careful(function, target):
-    """The function; whatever it raises is a WrongAnswer that says where."""
+    """The function; what it raises is a WrongAnswer that says where, except what the emulator does not know."""
     path = Path(target.rpartition(":")[0])
 
     @functools.wraps(function)
@@ -98,6 +98,10 @@ def _careful(function, target):
         except WrongAnswer:
             raise
         except (Exception, SystemExit) as error:
+            if getattr(error, "may_be_right", False):  # `emulator.errors.Unknown`, which is not loaded on a GPU
+                raise InputError(
+                    f"{target} cannot be checked in the emulator: set TRITON_INTERPRET=1, or take a GPU; {error}"
+                ) from error
             raise WrongAnswer(f"it {describe(error, path)}") from error
 
     return call

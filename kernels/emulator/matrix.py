@@ -22,7 +22,7 @@ import functools
 import numpy as np
 
 from miniclip.kernels.emulator import floats
-from miniclip.kernels.emulator.errors import EmulatorError
+from miniclip.kernels.emulator.errors import EmulatorError, Unknown
 from miniclip.kernels.emulator.operands import BOOL, F32, F64, U8, U16, U32, U64, number, read, vector, write
 
 # {type: (dtype of its bits, its numbers as float32)}
@@ -80,7 +80,7 @@ def mma(instruction, kernel):
     """mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 D, A, B, C: of each warp."""
     result, kind, *_, c_kind = instruction.opcode.split(".")[-4:]
     if result != "f32" or c_kind != "f32" or kind not in FORMATS:
-        raise EmulatorError(f"the emulator has no {instruction.opcode}: add it to kernels/emulator/matrix.py")
+        raise Unknown(f"the emulator has no {instruction.opcode}: add it to kernels/emulator/matrix.py")
     puts = [write(kernel, name) for name in vector(instruction.operands[0])]
     a, b = ([read(kernel, name, U32) for name in vector(operand)] for operand in instruction.operands[1:3])
     c = [read(kernel, name, F32) for name in vector(instruction.operands[3])]
@@ -151,7 +151,7 @@ def wgmma(instruction, kernel):
     """wgmma.mma_async....m64n64k16.f32.bf16.bf16 C, A, B, whether C is added, signs of A, B, transposed A, B."""
     shape, result, kind, _ = instruction.opcode.split(".")[-4:]
     if result != "f32" or kind not in FORMATS:
-        raise EmulatorError(f"the emulator has no {instruction.opcode}: add it to kernels/emulator/matrix.py")
+        raise Unknown(f"the emulator has no {instruction.opcode}: add it to kernels/emulator/matrix.py")
     N = int(shape[shape.index("n") + 1 : shape.index("k")])
     c, a, b, added, *rest = instruction.operands
     signs, flags = [number(x) for x in rest[:2]], [number(x) for x in rest[2:]]  # only 16 bit types can be transposed

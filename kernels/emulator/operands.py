@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from miniclip.kernels.emulator.errors import EmulatorError
+from miniclip.kernels.emulator.errors import Unknown
 
 BOOL, U8, U16, U32, U64 = (np.dtype(name) for name in ("bool", "uint8", "uint16", "uint32", "uint64"))
 S8, S16, S32, S64 = (np.dtype(name) for name in ("int8", "int16", "int32", "int64"))
@@ -61,7 +61,7 @@ def _constant(kernel, operand):
         return 0
     if re.fullmatch(r"-?(0x[0-9a-fA-F]+|\d+)U?", operand):
         return number(operand) % 2**64
-    raise EmulatorError(f"the emulator cannot read the operand {operand!r}: add it to kernels/emulator/operands.py")
+    raise Unknown(f"the emulator cannot read the operand {operand!r}: add it to kernels/emulator/operands.py")
 
 
 def write(kernel, operand):

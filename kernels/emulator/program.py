@@ -14,7 +14,7 @@ import functools
 import numpy as np
 
 from miniclip.kernels.emulator import arithmetic, matrix, memory, ptx, tma
-from miniclip.kernels.emulator.errors import EmulatorError
+from miniclip.kernels.emulator.errors import EmulatorError, Unknown
 from miniclip.kernels.emulator.operands import BOOL, F32, U32, UNSIGNED, read
 
 NOWHERE = 1 << 40  # where threads are after their last instruction
@@ -219,7 +219,7 @@ def build(instruction, kernel):
             step = builder(instruction, kernel)
             return guarded(step, instruction, kernel) if instruction.guard else step
     known = "; ".join(f"{name} has {what}" for name, what in FILES.items())
-    raise EmulatorError(
+    raise Unknown(
         f"the emulator does not know the instruction {instruction.opcode!r}, in `{instruction.text}`: "
         f"add it to the table of its file in kernels/emulator ({known})"
     )

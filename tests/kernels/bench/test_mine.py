@@ -216,6 +216,13 @@ def test_files_that_cannot_be_used(source, name, message, tmp_path):
         mine.run(f"{tmp_path / 'mine.py'}:{name}", "layer_norm")
 
 
+def test_what_the_emulator_does_not_know_is_not_called_wrong(tmp_path):
+    source = "from miniclip.kernels.emulator.errors import Unknown\ndef f(**inputs): raise Unknown('no atom.add')"
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(miniclip.InputError, match=r"py:f cannot be checked in the emulator: .*; no atom.add$"):
+        mine.run(f"{tmp_path / 'mine.py'}:f", "layer_norm")
+
+
 def test_a_file_may_import_from_beside_it(tmp_path):
     (tmp_path / "beside_mine.py").write_text("from miniclip.ops.torch_ops import layer_norm")
     (tmp_path / "mine.py").write_text("from beside_mine import layer_norm as f")
