@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from miniclip.kernels.ladder import describe
-from miniclip.kernels.table import FILES
+from miniclip.kernels.table import FILES, KERNELS
 
 CEILINGS = Path(__file__).with_name("kernels") / "ceilings.json"
 OLDER = (
@@ -52,6 +52,7 @@ def environment(triton=None):
 
 INSTALLED, *OLDERS = TRITONS
 MAIN, OTHERS = (80, 90, 100), (86, 89, 103, 120, "gfx942", "gfx950", "gfx1201")
+SHIPPED = [describe(name, x) for name, kernel in KERNELS.items() for x in (*kernel.clip, *kernel.compiled)]
 CHOSEN = tuple(  # the first shape of each file's first kernel
     describe(name, kernel.clip[0]) for name, kernel in (next(iter(file.KERNELS.items())) for file in FILES)
 )
@@ -120,9 +121,7 @@ def main():
         table = tables.setdefault(job.triton, {})
         for target, what, _ in kernels:
             table.setdefault(what, {})[str(target)] = registers(kernels, target, what)
-        if not job.only:  # kernels that are no longer there
-            whats = {what for _, what, _ in kernels}
-            tables[job.triton] = {what: entry for what, entry in table.items() if what in whats}
+        tables[job.triton] = {what: table[what] for what in SHIPPED if what in table}
         write(tables)
         print(job, flush=True)
 

@@ -95,14 +95,21 @@ def test_lengths_that_leave_the_first_tile_without_keys(causal):
 # ------------------------------------------------------------------------------ version 5: carried queries
 
 
+@pytest.fixture
+def hopper():
+    """What runs kernels here is a Hopper, or does as one."""
+    if device.capability() != 90:
+        pytest.skip("versions 5 and 6 have tiles for compute capability 9.0, and 6 for later ones")
+
+
 @pytest.mark.parametrize(("Tq", "Tk"), [(65, 65), (80, 80), (197, 197), (257, 257), (129, 16), (65, 200), (66, 64)])
-def test_the_last_full_tile_carries_the_queries_after_it(Tq, Tk):
+def test_the_last_full_tile_carries_the_queries_after_it(Tq, Tk, hopper):
     q, (k, v) = normal(0, 2, Tq, 2, 32, dtype=torch.float16), normal(1, 2, Tk, 2, 2, 32, dtype=torch.float16).unbind(2)
     assert attention_carry.find_config(q, k, v, False, None)
     check(functools.partial(attention, version=5), torch_ops.attention, [q, k, v])
 
 
-def test_what_is_not_carried(monkeypatch):
+def test_what_is_not_carried(monkeypatch, hopper):
     qkv = [normal(i, 1, 129, 1, 32, dtype=torch.float16) for i in range(3)]
     find = attention_carry.find_config
     assert find(*qkv, False, None) and not find(*qkv, True, None) and not find(*qkv, False, torch.tensor([5]))
@@ -124,14 +131,14 @@ def one_processor(monkeypatch):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("T", [1, 16, 31, 50, 64, 65, 77, 81, 96, 128])
-def test_a_program_takes_several_heads(T, causal, one_processor):
+def test_a_program_takes_several_heads(T, causal, one_processor, hopper):
     qkv = normal(T, 5, T, 3, 3, 32, dtype=torch.float16).unbind(2)
     assert attention_heads.find_config(*qkv, False, None)["PROGRAMS"] < 5 * 3
     check(functools.partial(attention, causal=causal, version=6), torch_ops.attention, qkv, causal=causal)
 
 
 @pytest.mark.parametrize("T", [50, 77])
-def test_a_head_sees_nothing_of_its_neighbours(T, one_processor):
+def test_a_head_sees_nothing_of_its_neighbours(T, one_processor, hopper):
     """Tiles are larger than heads: what they have beyond one is zeros, not another sequence or head."""
     qkv = normal(T, 3, T, 3, 3, 64, dtype=torch.float16)
     before = attention(*qkv.unbind(2))
@@ -158,7 +165,7 @@ NOT_OF_VERSION_6 = {
 
 
 @pytest.mark.parametrize("case", NOT_OF_VERSION_6)
-def test_what_version_6_does_not_take_others_compute(case):
+def test_what_version_6_does_not_take_others_compute(case, hopper):
     qkv = NOT_OF_VERSION_6[case]()
     assert attention_heads.find_config(*qkv, False, None) is None
     check(functools.partial(attention, version=6), torch_ops.attention, qkv)
@@ -166,7 +173,7 @@ def test_what_version_6_does_not_take_others_compute(case):
         attention(*qkv, config={"version": 6, "num_warps": 4, "num_stages": 2, "PROGRAMS": 3})
 
 
-def test_version_6_needs_the_copy_engine_and_no_lengths(monkeypatch):
+def test_version_6_needs_the_copy_engine_and_no_lengths(monkeypatch, hopper):
     qkv = _packed(2, 50, 3, 2, 32)
     assert attention_heads.find_config(*qkv, False, None)
     assert attention_heads.find_config(*qkv, False, torch.tensor([1, 50])) is None
@@ -174,8 +181,8 @@ def test_version_6_needs_the_copy_engine_and_no_lengths(monkeypatch):
     assert attention_heads.find_config(*qkv, False, None) is None
 
 
-def test_how_many_programs_compute_changes_nothing():
+def test_how_many_programs_compute_changes_nothing(hopper):
     qkv = _packed(2, 77, 3, 2, 32)
-    first, *others = {c["PROGRAMS"]: c for c in attention_kernels.candidates() if c.get("version") == 6}.values()
-    for config in others:
-        assert torch.equal(attention(*qkv, config=config), attention(*qkv, config=first))
+    first, *others = [c for c in attention_kernels.candidates() if c.get("version") == 6]
+    for programs in {c["PROGRAMS"] for c in others}:
+        assert torch.equal(attention(*qkv, config={**first, "PROGRAMS": programs}), attention(*qkv, config=first))
