@@ -1,5 +1,7 @@
 """Shared fixtures of the tests: the official code, which ours is compared with, and the difference of two results."""
 
+import atexit
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -45,13 +47,12 @@ settings.register_profile(
 settings.load_profile("miniclip")
 
 
-@pytest.fixture(scope="session", autouse=bool(EMULATED))
-def emulated():
-    """Kernels of all tests run in the emulator."""
+if EMULATED:  # for good, and now: some modules of tests ask for the triton backend when they are imported
     from miniclip.kernels import emulator
 
-    with emulator.emulating(int(EMULATED)):
-        yield
+    EMULATION = contextlib.ExitStack()
+    EMULATION.enter_context(emulator.emulating(int(EMULATED)))
+    atexit.register(EMULATION.close)
 
 
 def official_file(name):
