@@ -51,16 +51,17 @@ _ERF_GRID = np.array([math.erf(i / _ERF_STEPS) for i in range(6 * _ERF_STEPS + 1
 
 
 def _erf(x):
-    """erf, which NumPy does not have: math.erf on a grid, and the third-order Taylor series between its points.
+    """erf, which NumPy does not have: math.erf on a grid, and the fourth-order Taylor series between its points.
 
-    erf(g + h) ≈ erf(g) + 2/√π · exp(-g²) · (h - g·h² + (2g² - 1)·h³/3), off by less than 2e-13 for |h| ≤ 1/1024.
+    erf(g + h) ≈ erf(g) + 2/√π · exp(-g²) · (h - g·h² + (2g² - 1)·h³/3 - g·(2g² - 3)·h⁴/6), off by less than 1e-15 for
+    |h| ≤ 1/1024.
     """
     size = np.fmin(np.abs(x), 6)  # NaN becomes 6, which is on the grid
     nearest = np.rint(size * _ERF_STEPS).astype(np.int32)
     g = nearest.astype(x.dtype) / _ERF_STEPS
     h = size - g
     slope = 2 / math.sqrt(math.pi) * np.exp(-g * g)
-    series = slope * (h - g * h**2 + (2 * g * g - 1) * h**3 / 3)
+    series = slope * h * (1 - h * (g - h * ((2 * g * g - 1) / 3 - h * g * (2 * g * g - 3) / 6)))
     return np.copysign(_ERF_GRID[nearest].astype(x.dtype) + series, x)
 
 

@@ -17,7 +17,7 @@ from miniclip.ops import numpy_conv, numpy_ops, select
 
 def each_dtype(name):
     """[(dtype, allowed error)] for the dtypes of a backend that are precise enough to show mistakes."""
-    errors = {"float32": 1e-5, "float64": 1e-12}
+    errors = {"float32": 1e-5, "float64": 1e-13}
     return [(dtype, error) for dtype, error in errors.items() if dtype in select(name).DTYPES]
 
 
