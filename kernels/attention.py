@@ -18,8 +18,8 @@ it must, and is faster than the one before:
                               while the program does, so the loop ends with one whose sum may not be touched yet. With
                               a tail after it the compiler waits for every product: 16 waits a step instead of 3.
     5  carried queries        257 = 4 x 64 + 1: a program for the one query reads all keys and values again. So the
-                              program of the last full tile carries up to 16 more queries through the keys and values
-                              that it has in shared memory. By the cycle model 0.7 of the time at T = 257, 0.8 at 197.
+                              program of the last full tile carries up to 16 more queries through the keys that it has
+                              in shared memory. By the cycle model 0.65 of the time at T = 257, 0.8 to 0.9 at 197.
     6  many heads a program   Up to 128 tokens a head is over before its loads are. So programs stay, and the copy
                               engine (TMA) brings the next head meanwhile. At T = 77 that is 39% fewer instructions, and
                               by the cycle model the time that memory takes on an H100, 0.6 to 0.7 of version 4's.
@@ -46,7 +46,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from miniclip.errors import InputError
 from miniclip.kernels import attention_carry, attention_heads, device, ladder, tuning
 from miniclip.kernels.attention_heads import _power_of_two
-from miniclip.kernels.attention_simple import _locate, _one_pass_kernel, _one_query_kernel, _online_kernel
+from miniclip.kernels.attention_simple import (
+    _locate,
+    _one_pass_kernel,
+    _one_query_kernel,
+    _online_kernel,
+    online_softmax,
+)
 from miniclip.ops import torch_ops
 
 LARGEST_HEAD = 128  # wider ones do not fit into the registers of these tiles
@@ -140,16 +146,9 @@ def _inner_step(
         if IS_CAUSAL:
             mask = mask & (offs_n[None, :] <= offs_m[:, None])
         qk = tl.where(mask, qk, -float("inf"))
-    # the new maximum: (M,)
-    m_ij = tl.maximum(m_i, tl.max(qk, axis=1) * qk_scale)
-    # weights of this tile: (M, N); scaling here costs nothing, it is one multiply-add
-    p = tl.exp2(qk * qk_scale - m_ij[:, None])
-    # the correction of all tiles before: (M,)
-    alpha = tl.exp2(m_i - m_ij)
-    # the output so far, corrected, and this tile's values: (M, N) x (N, K) -> (M, K). Padding is zeros: 0 · NaN is NaN
-    v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)  # (N, K)
-    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
-    return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
+    # this tile's values: (N, K). Padding is zeros: 0 · NaN is NaN
+    v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)
+    return online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION)
 
 
 # --------------------------------------------------------------------------------------- choosing tiles

@@ -2,8 +2,9 @@
 
 (`attention.py` has the ladder.) 257 tokens are 4 x 64 + 1. In version 4 the one query has a program of its own, which
 reads all keys and values again, takes as much room as the others and is all latency: by the cycle model a third of the
-whole time. Here it is a second, small product on the keys and values that the last full tile has in shared memory
-anyway. With 64 queries and 32 keys at a time, 4 programs of 128 registers a thread run at once on a multiprocessor.
+whole time. Here it is a second, small product on the keys that the last full tile has in shared memory anyway, and on
+its values, which come from the cache once more. With 64 queries and 32 keys at a time, 4 programs of 128 registers a
+thread run at once on a multiprocessor.
 """
 
 import math
@@ -12,6 +13,7 @@ import triton
 import triton.language as tl
 
 from miniclip.kernels import device
+from miniclip.kernels.attention_simple import online_softmax
 
 BLOCK_M = 64
 TAIL_M = 16  # the least that the matrix units take
@@ -113,15 +115,11 @@ def _write(ptr, stride, x, start, T, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr,
 
 @triton.jit
 def _update(acc, m_i, l_i, q, k, v, left, qk_scale, N: tl.constexpr):
-    """A step of version 3's loop for keys and values (N, K), or the first `left` of them: -> acc, m_i, l_i."""
+    """The online softmax with keys and values (N, K), or the first `left` of them: -> acc, m_i, l_i."""
     qk = tl.dot(q, k.T)
     if left is not None:
         qk = tl.where(tl.arange(0, N)[None, :] < left, qk, -float("inf"))
-    m_ij = tl.maximum(m_i, tl.max(qk, axis=1) * qk_scale)
-    p = tl.exp2(qk * qk_scale - m_ij[:, None])
-    alpha = tl.exp2(m_i - m_ij)
-    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None])
-    return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
+    return online_softmax(acc, m_i, l_i, qk, v, qk_scale, "ieee")
 
 
 def candidates():

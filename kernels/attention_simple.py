@@ -94,6 +94,28 @@ def _one_pass_kernel(
 
 
 @triton.jit
+def online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION: tl.constexpr):
+    """A tile of new scores qk (M, N), -inf where masked, and its values v (N, K): -> acc (M, K), m_i (M,), l_i (M,).
+
+    With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, new scores s' update them to
+
+        m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
+
+    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.) m is m_i, l is l_i, o is acc,
+    m' is m_ij, and exp(m - m') is alpha.
+    """
+    # the new maximum: (M,)
+    m_ij = tl.maximum(m_i, tl.max(qk, axis=1) * qk_scale)
+    # weights of this tile: (M, N); scaling here costs nothing, it is one multiply-add
+    p = tl.exp2(qk * qk_scale - m_ij[:, None])
+    # the correction of all tiles before: (M,)
+    alpha = tl.exp2(m_i - m_ij)
+    # the output so far, corrected, and this tile's values: (M, N) x (N, K) -> (M, K)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+    return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
+
+
+@triton.jit
 def _online_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lengths_ptr,
     stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
@@ -102,13 +124,6 @@ def _online_kernel(
     HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, a tile of new scores s' updates them to
-
-        m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
-
-    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.) m is m_i, l is l_i, o is acc,
-    m' is m_ij, and exp(m - m') is alpha.
-    """
     pid_m, off_h, off_b, seqlen_k = _locate(lengths_ptr, Tq, Tk, H, BLOCK_M)
     offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)  # (M,)
     offs_d = tl.arange(0, BLOCK_D)[None, :]  # (1, K)
@@ -130,18 +145,11 @@ def _online_kernel(
         mask = offs_n[None, :] < seqlen_k
         if IS_CAUSAL:
             mask = mask & (offs_n[None, :] <= offs_m[:, None])
-        qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION) * qk_scale, -float("inf"))
-        # the new maximum: (M,), finite, since every query sees key 0, which comes first
-        m_ij = tl.maximum(m_i, tl.max(qk, axis=1))
-        # weights of this tile: (M, N), and the correction of all tiles before: (M,), exp2(-inf) = 0 for the first
-        p = tl.exp2(qk - m_ij[:, None])
-        alpha = tl.exp2(m_i - m_ij)
-        # the output so far, corrected, and this tile's values: (M, K)
+        qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION), -float("inf"))
+        # its values: (N, K). m_i is finite from here on, since every query sees key 0, which comes first
         v_ptrs = v_ptr + off_b * stride_vb + offs_n[:, None] * stride_vt + off_h * stride_vh + offs_d
         v = tl.load(v_ptrs, mask=kv_mask, other=0)
-        acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
-        l_i = l_i * alpha + tl.sum(p, axis=1)
-        m_i = m_ij
+        acc, m_i, l_i = online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION)
 
     # epilogue: divide by the sum of the weights, and write (M, K)
     out_ptr += off_b * stride_ob + off_h * stride_oh

@@ -30,6 +30,7 @@ import triton.language as tl
 from miniclip.errors import InputError
 from miniclip.kernels import device, ladder
 from miniclip.kernels.attention import LARGEST_HEAD, LOG2_E, _attend
+from miniclip.kernels.attention_simple import online_softmax
 from miniclip.ops import torch_ops
 
 
@@ -125,13 +126,8 @@ def _masked_step(
     mask = (offs_n[None, :] >= starts[:, None]) & (offs_n[None, :] <= offs_m[:, None]) & (offs_n[None, :] < end_n)
     k = tl.load(k_ptr + offs_n[:, None] * stride_kt + offs_d, mask=kv_mask, other=0)  # (N, K)
     qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION), -float("inf"))
-    # the new maximum, weights, the correction of the tiles before, and the output so far: (M,), (M, N), (M,), (M, K)
-    m_ij = tl.maximum(m_i, tl.max(qk, axis=1) * qk_scale)
-    p = tl.exp2(qk * qk_scale - m_ij[:, None])
-    alpha = tl.exp2(m_i - m_ij)
     v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)  # (N, K)
-    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
-    return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
+    return online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION)
 
 
 # ------------------------------------------------------------------------------------------- calling them

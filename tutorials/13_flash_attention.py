@@ -289,10 +289,11 @@ assert np.allclose(forgotten[14], share * exact[14], rtol=0, atol=1e-12) and sha
 # [`attention.py`](../../kernels/attention.py) is a ladder of six versions. Version 1 has one query a program, and no
 # matrix units. Version 2 has a tile of queries, with all keys at once. Version 3 is the kernel above. Version 4 takes
 # any lengths on any GPU; 5 and 6 are for lengths that they fit, on an H100. Here is a step of version 4, for $N$
-# keys:
+# keys, and the update that versions 3 to 5 share:
 
 # %%
 print(inspect.getsource(library._inner_step.fn))
+print(inspect.getsource(library.online_softmax.fn))
 
 # %% [markdown]
 # It is the body of our loop with three differences. It uses powers of two instead of $e$, since the hardware has an
