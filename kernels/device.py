@@ -98,6 +98,19 @@ def _check(name, tensors, named):
         raise InputError(why_not("cpu"))
 
 
+@contextlib.contextmanager
+def replaced(driver, loaded):
+    """In the block, Triton launches through another driver, and calls loaded(...) for each kernel that it loads."""
+    active, hook = triton.runtime.driver._active, triton.knobs.runtime.kernel_load_end_hook
+    triton.runtime.driver.set_active(driver)
+    hook.add(loaded)
+    try:
+        yield
+    finally:
+        hook.remove(loaded)
+        triton.runtime.driver._active = active
+
+
 def emulating():
     """Whether kernels are run by `emulator`, on tensors of the CPU."""
     return getattr(triton.runtime.driver._active, "runs_on_cpu", False)

@@ -31,7 +31,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 
 from miniclip.kernels import triton_ops
 from miniclip.kernels.cycles import sass
-from miniclip.kernels.device import INTERPRETING
+from miniclip.kernels.device import INTERPRETING, replaced
 from miniclip.kernels.ladder import describe
 from miniclip.kernels.table import KERNELS
 
@@ -132,14 +132,8 @@ def compiling(capability):
     def loaded(module, function, name, files, key):
         kernels.append(_read(tuple(sorted(files.values())), capability))
 
-    active = triton.runtime.driver._active
-    triton.runtime.driver.set_active(_Driver(capability, kernels))
-    triton.knobs.runtime.kernel_load_end_hook.add(loaded)
-    try:
+    with replaced(_Driver(capability, kernels), loaded):
         yield kernels
-    finally:
-        triton.knobs.runtime.kernel_load_end_hook.remove(loaded)
-        triton.runtime.driver._active = active
 
 
 class _Driver:

@@ -10,6 +10,8 @@
 | operands.py, floats.py | registers, constants and addresses; formats of numbers |
 | program.py | the threads of a program, branches, and `run` |
 | arithmetic.py | instructions that compute in registers: the largest table |
+| conversions.py | from one type to another |
+| exchanges.py | between the threads of a warp |
 | memory.py | tensors with bounds, shared memory, loads, stores, cp.async, ldmatrix |
 | matrix.py | the matrix units: mma.sync and wgmma |
 | tma.py | the copy engine, and its barriers |

@@ -9,12 +9,12 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.driver import make_tensordesc_arg
 
 from miniclip.errors import InputError
-from miniclip.kernels.device import INTERPRETING
+from miniclip.kernels import offline
+from miniclip.kernels.device import INTERPRETING, replaced
 from miniclip.kernels.emulator import program
 from miniclip.kernels.emulator.errors import EmulatorError
 
-# Bytes of shared memory that a program may have, by compute capability (CUDA C++ guide, table 30).
-SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10}
+CAPABILITIES = (80, 86, 89, 90)
 SWIZZLES = (0, 32, 64, 128)  # bytes, by the code that Triton gives to tensor maps
 
 
@@ -26,10 +26,8 @@ def emulating(capability=90, *, late=True, truncate=False, trace=None, edit=None
     edit is a function of the PTX that was compiled, a text, that gives what is run instead, to see what is missed.
     Raises InputError for a capability that it does not have, and if Triton interprets.
     """
-    if capability not in SHARED_MEMORY:
-        raise InputError(
-            f"the emulator has compute capabilities {', '.join(map(str, SHARED_MEMORY))}, not {capability}"
-        )
+    if capability not in CAPABILITIES:
+        raise InputError(f"the emulator has compute capabilities {', '.join(map(str, CAPABILITIES))}, not {capability}")
     if INTERPRETING:
         raise InputError("TRITON_INTERPRET=1 is set, so nothing would be compiled: unset it before Python starts")
     launches = []
@@ -39,14 +37,8 @@ def emulating(capability=90, *, late=True, truncate=False, trace=None, edit=None
         if function is not None:  # of `offline`
             function.files.update({Path(path).suffix: str(path) for path in files.values()})
 
-    active = triton.runtime.driver._active
-    triton.runtime.driver.set_active(driver)
-    triton.knobs.runtime.kernel_load_end_hook.add(loaded)
-    try:
+    with replaced(driver, loaded):
         yield launches
-    finally:
-        triton.knobs.runtime.kernel_load_end_hook.remove(loaded)
-        triton.runtime.driver._active = active
 
 
 class _Driver:
@@ -57,7 +49,7 @@ class _Driver:
     def __init__(self, capability, launches, edit, options):
         self.capability, self.launches, self.edit, self.options = capability, launches, edit, options
         self.utils = types.SimpleNamespace(
-            get_device_properties=lambda device: {"max_shared_mem": SHARED_MEMORY[capability]},
+            get_device_properties=lambda device: {"max_shared_mem": offline.TARGETS[capability].shared << 10},
             # module, function, registers, spills, most threads; the hook fills in the function's files
             load_binary=lambda name, binary, shared, device: (1, types.SimpleNamespace(files={}), 0, 0, 1024),
         )

@@ -13,9 +13,9 @@ import functools
 
 import numpy as np
 
-from miniclip.kernels.emulator import arithmetic, matrix, memory, ptx, tma
+from miniclip.kernels.emulator import arithmetic, conversions, exchanges, matrix, memory, ptx, tma
 from miniclip.kernels.emulator.errors import EmulatorError, Unknown
-from miniclip.kernels.emulator.operands import BOOL, F32, U32, UNSIGNED, read
+from miniclip.kernels.emulator.operands import BOOL, U32, UNSIGNED, read
 
 NOWHERE = 1 << 40  # where threads are after their last instruction
 
@@ -186,9 +186,12 @@ def _garbage(widths, threads):
 
 # ------------------------------------------------------------------------------------------------- building
 
-BUILDERS = {**arithmetic.BUILDERS, **memory.BUILDERS, **matrix.BUILDERS, **tma.BUILDERS}
+ROOMS = (arithmetic, conversions, exchanges, memory, matrix, tma)
+BUILDERS = {opcode: builder for room in ROOMS for opcode, builder in room.BUILDERS.items()}
 FILES = {
     "arithmetic.py": "what computes in registers",
+    "conversions.py": "cvt",
+    "exchanges.py": "what the threads of a warp exchange",
     "memory.py": "loads, stores and cp.async",
     "matrix.py": "mma and wgmma",
     "tma.py": "cp.async.bulk and mbarrier",
@@ -285,4 +288,3 @@ CONTROL = {
     "bar.sync": barrier,
     "bar.warp.sync": lambda instruction, kernel: lambda program: None,
 }
-__all__ = ["F32", "Launch", "Program", "run"]
