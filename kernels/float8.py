@@ -31,7 +31,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from miniclip.errors import InputError
 from miniclip.kernels import device, ladder
 from miniclip.kernels.activation import activate, known
-from miniclip.kernels.linear import _swizzle
+from miniclip.kernels.linear import band_product, swizzle
 from miniclip.ops import torch_ops
 
 LEAST_CAPABILITY = 89  # Ada's: the first with e4m3
@@ -125,18 +125,9 @@ def _tile_kernel(
     ACTIVATION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ):  # fmt: skip
-    pid_m, pid_n = _swizzle(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    pid_m, pid_n = swizzle(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
     offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)  # (M,), (N,)
-    offs_k = tl.arange(0, BLOCK_K)  # (K,)
-    # Rows beyond the end are read from the beginning, which always exists, and never written.
-    x_ptrs = x_ptr + (offs_m % M).to(tl.int64)[:, None] * K + offs_k[None, :]  # (M, K)
-    weight_ptrs = weight_ptr + (offs_n % N).to(tl.int64)[:, None] * K + offs_k[None, :]  # (N, K)
-    # x @ weight.T, BLOCK_K columns at a time: (M, K) x (K, N) -> (M, N)
-    acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for start_k in range(0, K, BLOCK_K):
-        x = tl.load(x_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0.0)
-        weight = tl.load(weight_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0.0)
-        acc += tl.dot(x, weight.T)  # see STEP
+    acc = band_product(x_ptr, weight_ptr, offs_m, offs_n, M, N, K, BLOCK_M, BLOCK_N, BLOCK_K, "ieee")
     out = _epilogue(acc, x_scale_ptr, weight_scale_ptr, bias_ptr, offs_m, offs_n, M, N, ACTIVATION)
     mask = (offs_m[:, None] < M) & (offs_n[None, :] < N)
     out_ptrs = out_ptr + offs_m.to(tl.int64)[:, None] * N + offs_n[None, :]
@@ -163,7 +154,7 @@ def _persistent_kernel(
     GROUP_M: tl.constexpr, NUM_SMS: tl.constexpr,
 ):  # fmt: skip
     for tile in tl.range(tl.program_id(0), tl.cdiv(M, BLOCK_M) * tl.cdiv(N, BLOCK_N), NUM_SMS, flatten=True):
-        pid_m, pid_n = _swizzle(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
+        pid_m, pid_n = swizzle(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
         start_m, start_n = pid_m * BLOCK_M, pid_n * BLOCK_N
         acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         for start_k in range(0, K, BLOCK_K):

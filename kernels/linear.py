@@ -34,7 +34,7 @@ from miniclip.ops import torch_ops
 
 
 @triton.jit
-def _swizzle(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):
+def swizzle(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):
     """(pid_m, pid_n) of a tile: tiles go down GROUP_M rows of tiles, then on to the next column of tiles."""
     num_pid_m, num_pid_n = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
     num_pid_in_group = GROUP_M * num_pid_n
@@ -48,14 +48,11 @@ def _swizzle(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: 
 
 
 @triton.jit
-def _tile_kernel(
-    x_ptr, weight_ptr, bias_ptr, out_ptr, M, N, K,
-    ACTIVATION: tl.constexpr, APPROXIMATE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr, PRECISION: tl.constexpr,
+def band_product(
+    x_ptr, weight_ptr, offs_m, offs_n, M, N, K,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    pid_m, pid_n = _swizzle(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
-    offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)  # (M,), (N,)
+    """The tile offs_m, offs_n of x @ weight.T, in float32: a band of rows of each, (M, K) x (K, N) -> (M, N)."""
     offs_k = tl.arange(0, BLOCK_K)  # (K,)
     # Rows beyond the end are read from the beginning, which always exists, and never written.
     x_ptrs = x_ptr + (offs_m % M).to(tl.int64)[:, None] * K + offs_k[None, :]  # (M, K)
@@ -63,9 +60,25 @@ def _tile_kernel(
     # x @ weight.T, BLOCK_K columns at a time: (M, K) x (K, N) -> (M, N)
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for start_k in range(0, K, BLOCK_K):
-        x = tl.load(x_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0)
-        weight = tl.load(weight_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0)
-        acc = tl.dot(x, weight.T, acc, input_precision=PRECISION)
+        x = tl.load(x_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0.0)
+        weight = tl.load(weight_ptrs + start_k, mask=start_k + offs_k[None, :] < K, other=0.0)
+        if x.dtype.primitive_bitwidth == 8:  # a sum of its own, see STEP in `float8.py`
+            acc += tl.dot(x, weight.T)
+        else:
+            acc = tl.dot(x, weight.T, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
+def _tile_kernel(
+    x_ptr, weight_ptr, bias_ptr, out_ptr, M, N, K,
+    ACTIVATION: tl.constexpr, APPROXIMATE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    pid_m, pid_n = swizzle(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)  # (M,), (N,)
+    acc = band_product(x_ptr, weight_ptr, offs_m, offs_n, M, N, K, BLOCK_M, BLOCK_N, BLOCK_K, PRECISION)
     # epilogue: bias and activation, (M, N)
     if bias_ptr is not None:
         acc += tl.load(bias_ptr + offs_n, mask=offs_n < N, other=0).to(tl.float32)[None, :]
@@ -85,7 +98,7 @@ def _persistent_kernel(
     GROUP_M: tl.constexpr, NUM_SMS: tl.constexpr, WHOLE_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     for tile in tl.range(tl.program_id(0), tl.cdiv(M, BLOCK_M) * tl.cdiv(N, BLOCK_N), NUM_SMS, flatten=True):
-        pid_m, pid_n = _swizzle(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
+        pid_m, pid_n = swizzle(tile, M, N, BLOCK_M, BLOCK_N, GROUP_M)
         start_m, start_n = pid_m * BLOCK_M, pid_n * BLOCK_N
         # x @ weight.T, BLOCK_K columns at a time: (M, K) x (K, N) -> (M, N)
         acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
