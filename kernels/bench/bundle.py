@@ -69,8 +69,9 @@ class _Bundle:
         text = REPLACED.get((module, first)) or _text(module, statement)
         tree = ast.parse(text)
         bases = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        hidden = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}  # arguments are no modules
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id in _definitions(module):
+            if isinstance(node, ast.Name) and node.id in _definitions(module) and node.id not in hidden:
                 inner = _module_of(_definitions(module)[node.id], node.id)
                 if inner is None:
                     text = _renamed(text, node.id, self.add(module, node.id))

@@ -1,4 +1,4 @@
-"""Instructions by which the threads of a warp exchange registers, without shared memory: shfl and elect.
+"""Instructions between the threads of a warp, which read each other's registers without shared memory: shfl and elect.
 
 (PTX ISA, section 9.7.9, shfl.sync, and section 9.7.13, elect.sync.)
 """
