@@ -220,6 +220,7 @@ def candidates():
     versions=6,
     schema="(Tensor q, Tensor k, Tensor v, *, bool causal=False, Tensor? lengths=None) -> Tensor",
     empty=lambda q, k, v, **_: q.new_empty(q.shape),
+    integers=("lengths",),
 )
 def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).

@@ -22,14 +22,14 @@ NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 wrongly: take float16 or
 WITHOUT = "with TRITON_INTERPRET=1, set before Python starts, kernels run on the CPU, slowly"
 
 
-def launches(versions=1, schema=None, empty=None, name=None):
+def launches(versions=1, schema=None, empty=None, name=None, integers=()):
     """A decorator for functions that launch kernels: checks their tensors, and launches on the tensors' GPU.
 
     Triton launches on the current GPU and reads any address it is given, so the tensors' GPU is made the current one.
     The function has `versions` of its kernel, 1 to `versions`; the number is its attribute `versions`. With a `schema`
     it is an operator of torch as well, and that is what torch.compile and torch.export call: see `operators.register`
-    for `empty`. Messages call it `name`, if it is given. Inside torch.autocast it computes as without: its tensors'
-    dtype is what counts.
+    for `empty`. Messages call it `name`, if it is given. Its arguments `integers` may be tensors of integers. Inside
+    torch.autocast it computes as without: its tensors' dtype is what counts.
     Raises InputError for dtypes other than float32, float16 and bfloat16, for several dtypes or devices at once, if
     gradients are wanted, if there is nothing to launch on, inside torch.func's transforms, and for a `version` beyond
     `versions`.
@@ -42,7 +42,8 @@ def launches(versions=1, schema=None, empty=None, name=None):
             tensors = [x for x in (*arguments, *options.values()) if isinstance(x, torch.Tensor)]
             if options.get("version") not in (None, *range(1, versions + 1)):
                 raise InputError(f"{title} has versions 1 to {versions}, not {options['version']!r}")
-            _check(title, tensors, lambda: inspect.signature(function).bind(*arguments, **options).arguments)
+            named = lambda: inspect.signature(function).bind(*arguments, **options).arguments  # noqa: E731
+            _check(title, tensors, named, integers)
             # The interpreter computes with padding as a GPU does, 0/0 too, and NumPy would warn of that.
             with torch.cuda.device_of(tensors[0]), no_autocast(tensors[0]), np.errstate(all="ignore"):
                 return function(*arguments, **options)
@@ -77,12 +78,13 @@ def no_autocast(x):
     return torch.autocast(kind, enabled=False) if active else contextlib.nullcontext()
 
 
-def _check(name, tensors, named):
-    """Refuse tensors that no kernel takes. named() gives {argument: value}, for the message."""
+def _check(name, tensors, named, integers):
+    """Refuse tensors that no kernel takes. named() gives {argument: value}, and takes longer than all else here."""
     if operators.transforming():
         raise InputError(f"{name} cannot run inside torch.func's transforms, such as vmap: pass a whole batch")
-    # The first one is computed with; of the others, integers may be lengths. Pictures may be bytes: `patch_embed`.
-    numbers = [x for x in tensors if x.is_floating_point() or (x is tensors[0] and x.dtype != torch.uint8)]
+    numbers = [x for x in tensors if x.is_floating_point()]
+    if len(numbers) < len(tensors):
+        numbers = [x for key, x in named().items() if isinstance(x, torch.Tensor) and key not in integers]
     dtypes = {str(x.dtype).removeprefix("torch.") for x in numbers}
     if len(dtypes) != 1 or not dtypes <= {"float32", "float16", "bfloat16"}:
         given = sorted(dtypes) or [str(getattr(next(iter(named().values())), "dtype", "what is no tensor"))]

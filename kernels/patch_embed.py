@@ -179,6 +179,7 @@ def _scale_and_shift(mean, std, device):
     schema="(Tensor images, Tensor weight, Tensor class_token, Tensor position_embedding, *, "
     "float[]? mean=None, float[]? std=None) -> Tensor",
     empty=lambda images, weight, _, positions, mean=None, std=None: weight.new_empty(images.shape[0], *positions.shape),
+    integers=("images",),  # pictures as bytes
 )
 def patch_embed(images, weight, class_token, position_embedding, *, mean=None, std=None, version=None, config=None):
     """`numpy_ops.patch_embed`: images (B, C, height, width), weight (D, C, P, P), class_token (D,),
@@ -198,7 +199,9 @@ def patch_embed(images, weight, class_token, position_embedding, *, mean=None, s
     T, M = Gy * Gx + 1, B * Gy * Gx
     channels = (B, C, height, width)
     device.expect(images=(images, channels), class_token=(class_token, (D,)), positions=(position_embedding, (T, D)))
-    if (images.dtype == torch.uint8) != (mean is not None) or [len(x or ()) for x in (mean, std)] not in (
+    if (images.dtype == torch.uint8, images.is_floating_point()) != (mean is not None, mean is None) or [
+        len(x or ()) for x in (mean, std)
+    ] not in (
         [0, 0],
         [C, C],
     ):

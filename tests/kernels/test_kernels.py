@@ -113,6 +113,9 @@ def test_what_a_kernel_cannot_take_is_refused_by_name():
         r"residual is \(5, 8\), expected \(2, 5, 8\)": lambda: activation.bias_activation(x, D, None, residual=x[0]),
         "attention has versions 1 to 6, not 7": lambda: attention(*[heads] * 3, version=7),
         "all tensors alike, not float16, float32": lambda: attention(heads, heads.half(), heads),
+        "all tensors alike, not float32, int32": lambda: attention(heads, heads.int(), heads),
+        r"images are of torch.int64: pass torch.uint8": lambda: patch_embed.patch_embed(picture.long(), *patches),
+        "all tensors alike, not float32, uint8": lambda: layer_norm.layer_norm(x.byte(), D, D, eps=0),
         "kernels take float32, float16 or bfloat16, all tensors alike, not float64": lambda: similarity.similarity(
             x[0].double(), x[0].double(), D[0].double()
         ),
