@@ -146,9 +146,11 @@ def _inner_step(
         if IS_CAUSAL:
             mask = mask & (offs_n[None, :] <= offs_m[:, None])
         qk = tl.where(mask, qk, -float("inf"))
-    # this tile's values: (N, K). Padding is zeros: 0 · NaN is NaN
-    v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)
-    return online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION)
+    p, alpha, m_i = online_softmax(m_i, qk, qk_scale)
+    # the output so far, corrected, and this tile's values: (M, N) x (N, K) -> (M, K). Padding is zeros: 0 · NaN is NaN
+    v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)  # (N, K)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+    return acc, m_i, l_i * alpha + tl.sum(p, axis=1)
 
 
 # --------------------------------------------------------------------------------------- choosing tiles

@@ -119,7 +119,9 @@ def _update(acc, m_i, l_i, q, k, v, left, qk_scale, N: tl.constexpr):
     qk = tl.dot(q, k.T)
     if left is not None:
         qk = tl.where(tl.arange(0, N)[None, :] < left, qk, -float("inf"))
-    return online_softmax(acc, m_i, l_i, qk, v, qk_scale, "ieee")
+    p, alpha, m_i = online_softmax(m_i, qk, qk_scale)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None])
+    return acc, m_i, l_i * alpha + tl.sum(p, axis=1)
 
 
 def candidates():

@@ -94,15 +94,15 @@ def _one_pass_kernel(
 
 
 @triton.jit
-def online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION: tl.constexpr):
-    """A tile of new scores qk (M, N), -inf where masked, and its values v (N, K): -> acc (M, K), m_i (M,), l_i (M,).
+def online_softmax(m_i, qk, qk_scale):
+    """A tile of new scores qk (M, N), -inf where masked: -> its weights p (M, N), and alpha and the new m_i (M,).
 
     With m the largest score so far, l = Σ exp(s - m) and o = Σ exp(s - m) v, new scores s' update them to
 
         m' = max(m, max s'),   l' = l · exp(m - m') + Σ exp(s' - m'),   o' = o · exp(m - m') + Σ exp(s' - m') v
 
-    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.) m is m_i, l is l_i, o is acc,
-    m' is m_ij, and exp(m - m') is alpha.
+    and in the end o / l is softmax(s) v. (FlashAttention, algorithm 1, in powers of two.) m is m_i, l is l_i, m' is
+    m_ij, exp(m - m') is alpha and exp(s' - m') is p. The caller, who reads the values, updates l and o, its acc.
     """
     # the new maximum: (M,)
     m_ij = tl.maximum(m_i, tl.max(qk, axis=1) * qk_scale)
@@ -110,9 +110,7 @@ def online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION: tl.constexpr):
     p = tl.exp2(qk * qk_scale - m_ij[:, None])
     # the correction of all tiles before: (M,)
     alpha = tl.exp2(m_i - m_ij)
-    # the output so far, corrected, and this tile's values: (M, N) x (N, K) -> (M, K)
-    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
-    return acc, m_ij, l_i * alpha + tl.sum(p, axis=1)
+    return p, alpha, m_ij
 
 
 @triton.jit
@@ -146,10 +144,13 @@ def _online_kernel(
         if IS_CAUSAL:
             mask = mask & (offs_n[None, :] <= offs_m[:, None])
         qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION), -float("inf"))
-        # its values: (N, K). m_i is finite from here on, since every query sees key 0, which comes first
+        # m_i is finite from here on, since every query sees key 0, which comes first
+        p, alpha, m_i = online_softmax(m_i, qk, qk_scale)
+        # the output so far, corrected, and this tile's values: (M, N) x (N, K) -> (M, K)
         v_ptrs = v_ptr + off_b * stride_vb + offs_n[:, None] * stride_vt + off_h * stride_vh + offs_d
         v = tl.load(v_ptrs, mask=kv_mask, other=0)
-        acc, m_i, l_i = online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION)
+        acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+        l_i = l_i * alpha + tl.sum(p, axis=1)
 
     # epilogue: divide by the sum of the weights, and write (M, K)
     out_ptr += off_b * stride_ob + off_h * stride_oh

@@ -126,8 +126,10 @@ def _masked_step(
     mask = (offs_n[None, :] >= starts[:, None]) & (offs_n[None, :] <= offs_m[:, None]) & (offs_n[None, :] < end_n)
     k = tl.load(k_ptr + offs_n[:, None] * stride_kt + offs_d, mask=kv_mask, other=0)  # (N, K)
     qk = tl.where(mask, tl.dot(q, k.T, input_precision=PRECISION), -float("inf"))
+    p, alpha, m_i = online_softmax(m_i, qk, qk_scale)
     v = tl.load(v_ptr + offs_n[:, None] * stride_vt + offs_d, mask=kv_mask, other=0)  # (N, K)
-    return online_softmax(acc, m_i, l_i, qk, v, qk_scale, PRECISION)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+    return acc, m_i, l_i * alpha + tl.sum(p, axis=1)
 
 
 # ------------------------------------------------------------------------------------------- calling them
