@@ -6,6 +6,7 @@ each chunk goes through the whole tower on one core.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,24 +32,42 @@ def in_chunks(function, batch_invariant=False):
         few = max(2, cores) > B and not batch_invariant  # fewer rows than cores: each product runs on all cores instead
         if trace is not None or few or B == 0:
             return np.ascontiguousarray(function(batch, *end, trace=trace, **options))
-        lengths = end[0] + 1 if end else np.ones(B, int)  # (B,)
-        order = np.argsort(-lengths, kind="stable")  # (B,), the longest first
-        most = 1 if batch_invariant else share(int(lengths.sum()), TOKENS if end else PICTURES, cores)
-
-        def encode(chunk):
-            cpu.limit_this_thread()
-            if not end:
-                return function(batch[chunk], **options)
-            rows = order[chunk]
-            T = lengths[rows[0]]  # the longest comes first
-            options_here = {name: None if x is None else x[rows, :T] for name, x in options.items()}
-            return function(batch[rows, :T], end[0][rows], **options_here)
-
-        with cpu.one_blas_thread():
-            chunks = cpu.on_cores(encode, cut(lengths[order].tolist(), most), cores)
-        return np.concatenate(chunks)[np.argsort(order)]  # (B, E), in the order that was given
+        chunks = pieces(batch, *end, cores=cores, alone=batch_invariant, **options)
+        return joined(chunks, cpu.on_own_cores(lambda chunk: function(*chunk.batch, **chunk.options), chunks, cores))
 
     return run
+
+
+class Piece(NamedTuple):
+    """A chunk: its rows' places in the batch, and these rows of the batch (and of end) and of the options."""
+
+    rows: Any
+    batch: tuple
+    options: dict
+
+
+def pieces(batch, *end, cores, alone=False, **options):
+    """The chunks of pictures or of tokens (B, T) with their last positions, end (B,); `alone`: each row is one."""
+    lengths = end[0] + 1 if end else np.ones(len(batch), int)  # (B,)
+    order = np.argsort(-lengths, kind="stable")  # (B,), the longest first
+    most = 1 if alone else share(int(lengths.sum()), TOKENS if end else PICTURES, cores)
+    found = []
+    for chunk in cut(lengths[order].tolist(), most):
+        if end:
+            rows, T = order[chunk], lengths[order[chunk.start]]  # the longest comes first
+            here = {name: None if x is None else x[rows, :T] for name, x in options.items()}
+            found.append(Piece(rows, (batch[rows, :T], end[0][rows]), here))
+        else:
+            found.append(Piece(chunk, (batch[chunk],), options))  # a view
+    return found
+
+
+def joined(chunks, parts):
+    """The result for the whole batch, (B, E), from those of its chunks."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    for chunk, part in zip(chunks, parts):
+        whole[chunk.rows] = part
+    return whole
 
 
 def share(total, most, cores):

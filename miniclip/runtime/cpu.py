@@ -167,6 +167,17 @@ def limit_this_thread():
             library.set_num_threads(1)
 
 
+def on_own_cores(function, jobs, cores):
+    """As `on_cores`; meanwhile all matrix products of this process run on one thread each."""
+
+    def work(job):
+        limit_this_thread()
+        return function(job)
+
+    with one_blas_thread():
+        return on_cores(work, jobs, cores)
+
+
 def blas_threads():
     """How many threads a product may use, within the user's limits ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
     with one_blas_thread.lock:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniclip.learn import catalogue, laws
-from miniclip.ops import numpy_ops, select, torch_ops
+from miniclip.ops import numpy_grad, numpy_ops, select, torch_ops
 
 # ------------------------------------------------------------------------------------------- contract
 
@@ -23,18 +23,16 @@ def functions(module):
     return {
         name: f
         for name, f in inspect.getmembers(module, inspect.isfunction)
-        if not name.startswith("_") and f.__module__.endswith(("_ops", "numpy_conv", "numpy_activations"))
+        if not name.startswith("_") and f.__module__.endswith(("_ops", "_conv", "_activations", "numpy_grad"))
     }
 
 
-@pytest.mark.parametrize("backend", [name for name in HERE if name != "numpy"])
-def test_backends_export_the_same_names_with_the_same_signatures(backend):
-    ours, reference = functions(select(backend)), functions(numpy_ops)
+@pytest.mark.parametrize("ops", [*(select(name) for name in HERE), numpy_grad], ids=lambda ops: ops.NAME)
+def test_backends_export_the_same_names_with_the_same_signatures(ops):
+    ours, reference = functions(ops), functions(numpy_ops)
     assert {n: inspect.signature(f) for n, f in ours.items()} == {n: inspect.signature(f) for n, f in reference.items()}
-    assert select(backend).ACTIVATIONS.keys() == numpy_ops.ACTIVATIONS.keys()
-    constants = [
-        {name: type(x) for name, x in vars(ops).items() if name.isupper()} for ops in (select(backend), numpy_ops)
-    ]
+    assert ops.ACTIVATIONS.keys() == numpy_ops.ACTIVATIONS.keys()
+    constants = [{name: type(x) for name, x in vars(o).items() if name.isupper()} for o in (ops, numpy_ops)]
     assert constants[0].items() >= constants[1].items()
 
 

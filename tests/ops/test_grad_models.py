@@ -1,0 +1,145 @@
+"""Whole models on the tape: gradients of every parameter equal torch's in float64; chunks of a batch change nothing."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from miniclip import params
+from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.model import ALIGN
+from miniclip.loss import contrastive_loss
+from miniclip.model import CLIP
+from miniclip.ops import numpy_grad, numpy_ops, torch_ops
+from miniclip.ops.tape import Variable
+from miniclip.runtime import cpu
+
+TEXT = TextConfig(context_length=9, vocab_size=40, width=12, layers=2, heads=3, mlp_width=20)
+VIT = VisionConfig(image_size=(14, 20), patch_size=6, width=16, layers=2, heads=2, mlp_width=24, activation="gelu")
+RESNET = ResNetConfig(image_size=(32, 64), width=4, layers=(1, 2, 1, 1), heads=4)
+EFFICIENTNET = EfficientNetConfig(
+    image_size=33, resized=33, width_coefficient=0.5, depth_coefficient=0.7, depth_divisor=2, square_padding=(2,)
+)
+BERT = BertConfig(context_length=9, vocab_size=40, width=16, layers=2, heads=2, mlp_width=24, pad_token_id=0)
+MODELS = {
+    "ViT": (CLIP, CLIPConfig(VIT, TEXT, embed_dim=8)),
+    "ResNet": (CLIP, CLIPConfig(RESNET, TEXT, embed_dim=10)),
+    "ALIGN": (ALIGN, ALIGNConfig(EFFICIENTNET, BERT, embed_dim=EFFICIENTNET.width)),
+}
+ENDS = np.array([8, 2, 5, 5, 3])  # the last positions of the texts
+B = len(ENDS)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    """(kind, configuration, parameters in float64, pictures, tokens of texts of different lengths)."""
+    kind, config = MODELS[request.param]
+    rng = np.random.default_rng(0)
+
+    def draw(name, shape):
+        if shape == ():
+            return np.asarray(0.3)
+        one = 1.0 if "ln_" in name and name.endswith("weight") else 0.0
+        return one + rng.standard_normal(shape) * (1 if one else np.prod(shape[1:])) ** -0.5
+
+    flat = {name: draw(name, shape) for name, shape in params.flatten(config.shapes()).items()}
+    size = config.visual.image_size if isinstance(config.visual.image_size, tuple) else (config.visual.image_size,) * 2
+    images, tokens = rng.standard_normal((B, 3, *size)), rng.integers(1, 39, (B, 9))
+    tokens[np.arange(B), ENDS] = 39
+    tokens[np.arange(9) > ENDS[:, None]] = 0
+    return kind, config, params.unflatten(flat), images, tokens
+
+
+def loss_of(model, ops, tree, images, tokens):
+    kind, config, *_ = model
+    return contrastive_loss(kind(config, tree, ops)(images, tokens)[0], ops=ops, label_smoothing=0.1)
+
+
+def ours(model, learned=lambda name: True):
+    """(loss, {name: Variable or constant}) after backward."""
+    tree = params.unflatten({name: Variable(x) if learned(name) else x for name, x in params.flatten(model[2]).items()})
+    loss = loss_of(model, numpy_grad, tree, *model[3:])
+    loss.backward()
+    return loss, params.flatten(tree)
+
+
+@pytest.fixture(scope="module")
+def theirs(model):
+    """(loss, {name: gradient}) of torch's autograd; None: no gradient."""
+    tree = params.tree_map(lambda x: torch.tensor(x, requires_grad=True), model[2])
+    loss = loss_of(model, torch_ops, tree, *model[3:])
+    loss.backward()
+    flat = params.flatten(tree)
+    return loss.item(), {name: None if x.grad is None else x.grad.numpy() for name, x in flat.items()}
+
+
+def same(a, b, error):
+    scale = max(np.abs(x).max() for x in b.values() if x is not None)
+    for name, x in b.items():
+        if x is None:
+            assert a[name] is None, name
+        else:
+            largest = max(np.abs(x).max(), 1e-6 * scale)  # some are 0 but for rounding: biases of keys
+            np.testing.assert_allclose(a[name], x, rtol=0, atol=error * largest, err_msg=name)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_every_parameters_gradient_is_torchs(model, theirs, cores, monkeypatch):
+    monkeypatch.setattr(cpu, "blas_threads", lambda: cores)
+    loss, flat = ours(model)
+    assert float(loss) == pytest.approx(theirs[0], rel=1e-12)
+    same({name: x.gradient for name, x in flat.items()}, theirs[1], 1e-9)
+
+
+def test_the_loss_is_the_references(model):
+    assert float(ours(model)[0]) == pytest.approx(float(loss_of(model, numpy_ops, *model[2:])), rel=1e-13)
+
+
+@pytest.mark.parametrize("tower", ["visual", "text"])
+def test_chunks_change_nothing(model, tower, monkeypatch):
+    _, config, tree, images, tokens = model
+    monkeypatch.setattr(cpu, "blas_threads", lambda: 2)
+    part, batch = getattr(config, tower), (images,) if tower == "visual" else (tokens, ENDS)
+    encode = part.tower.encode_image if tower == "visual" else part.tower.encode_text
+    encode = functools.partial(encode, numpy_grad, config=part)
+    whole, chunked = (params.tree_map(Variable, tree[tower]) for _ in "ab")
+    dy = np.random.default_rng(1).standard_normal((B, config.embed_dim))
+    encode(*batch, **whole).backward(dy)  # called by itself, a tower is one chunk
+    numpy_grad.capture(encode, chunked)(*batch).backward(dy)
+    same(*({name: x.gradient for name, x in params.flatten(t).items()} for t in (chunked, whole)), 1e-12)
+
+
+def test_frozen_parameters_are_constants_and_change_no_other_gradient(model, theirs):
+    def learned(name):
+        return name.startswith("text.")
+
+    _, flat = ours(model, learned)
+    assert all(isinstance(x, Variable) == learned(name) for name, x in flat.items())
+    want = {name: x for name, x in theirs[1].items() if learned(name)}
+    same({name: flat[name].gradient for name in want}, want, 1e-9)
+
+
+def test_gradients_of_two_batches_add_up(model):
+    tree = params.tree_map(Variable, model[2])
+    loss_of(model, numpy_grad, tree, *model[3:]).backward()
+    once = {name: None if x.gradient is None else x.gradient.copy() for name, x in params.flatten(tree).items()}
+    loss_of(model, numpy_grad, tree, *model[3:]).backward()
+    twice = {name: None if x is None else 2 * x for name, x in once.items()}
+    same({name: x.gradient for name, x in params.flatten(tree).items()}, twice, 1e-12)
+
+
+def test_pixels_have_a_gradient_if_they_are_variables(model):
+    kind, config, tree, images, _ = model
+    pixels, tensor = Variable(images), torch.tensor(images, requires_grad=True)
+    (kind(config, tree, numpy_grad).encode_image(pixels)).sum().backward()
+    kind(config, tree, torch_ops).encode_image(tensor).sum().backward()
+    same({"pixels": pixels.gradient}, {"pixels": tensor.grad.numpy()}, 1e-9)
+
+
+def test_constants_alone_are_the_reference(model):
+    kind, config, tree, images, tokens = model
+    logits = kind(config, tree, numpy_grad)(images, tokens)[0]
+    assert isinstance(logits, np.ndarray)
+    np.testing.assert_allclose(logits, kind(config, tree, numpy_ops)(images, tokens)[0], rtol=1e-12)
