@@ -13,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 
-from miniclip.config import check_image_size
+from miniclip.config import check_image_size, pair
 from miniclip.errors import InputError
 from miniclip.image import Preprocess
 from miniclip.runtime import cpu, pictures
@@ -50,6 +50,7 @@ class Batches:
             raise InputError(f"seed is {seed!r}, expected an integer from 0 on")
         self.pairs, self.size, self.seed, self.augment = pairs, batch, seed, augment
         self.preprocess = on_numpy(preprocess)
+        self.colours = without_resizing(self.preprocess)
         self.broken, self.lock = set(), threading.Lock()
         # one epoch's order is kept, and one step's spares
         self.order = functools.lru_cache(1)(self.order)
@@ -85,10 +86,10 @@ class Batches:
     def batch(self, step, rank=0, world=1):
         """The rows of one process in one step's batch; each core decodes one picture at a time."""
         b = self.size // world
+        images = np.empty((b, 3, *pair(self.preprocess.image_size)), np.float32)  # (b, C, height, width)
         places = range(rank * b, (rank + 1) * b)
-        rows = cpu.on_cores(functools.partial(self._row, step), places, min(cpu.cores(), pictures.MOST))
-        images, captions = zip(*rows)
-        return np.stack(images), [*captions]
+        fill = functools.partial(self._fill, step)
+        return images, cpu.on_cores(lambda job: fill(*job), zip(places, images), min(cpu.cores(), pictures.MOST))
 
     def order(self, epoch):
         """The permutation of the pictures in an epoch, (n,)."""
@@ -102,15 +103,16 @@ class Batches:
     def _random(self, *numbers):
         return np.random.default_rng([self.seed, *numbers])
 
-    def _row(self, step, place):
-        """(image (C, height, width), caption) of one place; a broken picture is replaced by a spare one."""
+    def _fill(self, step, place, out):
+        """Write the picture of one place to `out`, return its caption; a broken picture is replaced by a spare one."""
         for failures, i in enumerate(self._candidates(step, place)):
             if i not in self.broken:
                 rng = self._random(PLACE, step, place)
                 texts = self.pairs.captions[i]
                 caption = texts[rng.integers(len(texts))]
                 try:
-                    return self._image(i, rng), caption
+                    self._prepare(i, rng, out)
+                    return caption
                 except Exception as error:  # Pillow's decoders raise many kinds; each ends as a line in `skipped`
                     self._break(i, error)
             if len(self) - len(self.broken) < self.size:
@@ -139,13 +141,14 @@ class Batches:
         others = np.setdiff1d(np.arange(len(self)), self.indices(step), assume_unique=True)
         return self._random(SPARE, step).permutation(others)
 
-    def _image(self, i, rng):
+    def _prepare(self, i, rng, out):
+        """Write picture number i to `out`, (C, height, width): into the batch itself, so that it is not copied."""
         picture, name = self.pairs.picture(i), self.pairs.names[i]
-        image = pictures.open_picture(picture, name, getattr(self.preprocess, "exif", False))
         if self.augment is None:
-            return np.asarray(self.preprocess(image), np.float32)
-        image = self.augment(image, self.preprocess.image_size, rng)
-        return np.asarray(without_resizing(self.preprocess)(image), np.float32)
+            self.preprocess._prepare(picture, name, out)
+        else:
+            image = pictures.open_picture(picture, name, self.preprocess.exif)
+            self.colours._prepare(self.augment(image, self.preprocess.image_size, rng), name, out)
 
     def _break(self, i, error):
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
