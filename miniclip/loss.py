@@ -1,8 +1,12 @@
-"""The training loss of CLIP and ALIGN, on any backend, and its gradient in NumPy."""
+"""The losses of contrastive training, from logits: on any backend, and their gradients in NumPy.
+
+CLIP and ALIGN are trained with the symmetric cross-entropy, SigLIP with the sigmoid loss. `chunked_loss` computes both
+from features, without the matrix of logits.
+"""
 
 import numpy as np
 
-from miniclip.ops import numpy_ops
+from miniclip.ops import dtype_name, numpy_ops
 
 
 def contrastive_loss(logits, *, ops=numpy_ops, label_smoothing=0.0):
@@ -33,3 +37,28 @@ def contrastive_loss_gradient(logits, *, label_smoothing=0.0):
     by_picture = numpy_ops.softmax(logits) - target  # (B, B)
     by_text = numpy_ops.softmax(logits.T) - target  # (B, B), one row per text
     return (by_picture + by_text.T) / (2 * B)
+
+
+def sigmoid_loss(logits, *, ops=numpy_ops):
+    """SigLIP's loss, where each picture and text are judged alone: do they belong together? (Zhai et al., 2023, eq. 1)
+
+    -1/B · Σ_ij log σ(z_ij · logits_ij), z = 1 on the diagonal and -1 elsewhere: divided by B, not by all B² pairs.
+
+    logits (B, B): exp(logit_scale) · cosines + logit_bias; picture i belongs to text i · returns ().
+    """
+    B = len(logits)
+    # σ(x) is the first of softmax(x, 0), and σ(-x) the second: each pair chooses between "they do" and "they do not"
+    choice = ops.asarray([1.0, 0.0], device=getattr(logits, "device", None), dtype=dtype_name(logits.dtype, ops))
+    x = ops.log_softmax(logits.reshape(B * B, 1) * choice)  # (B·B, 2)
+    right = ops.gather(x, 1 - np.eye(B, dtype=np.int64).reshape(B * B))  # (B·B,)
+    return -B * right.mean()
+
+
+def sigmoid_loss_gradient(logits):
+    """∂ sigmoid_loss / ∂ logits, derived by hand: (σ(logits) - target) / B, again a probability minus its target.
+
+    For -log σ(x) has the derivative σ(x) - 1, and -log σ(-x) has σ(x).
+    logits (B, B) ndarray · target (B, B): 1 on the diagonal, 0 elsewhere · returns (B, B).
+    """
+    B = len(logits)
+    return (numpy_ops.sigmoid(logits) - np.eye(B, dtype=logits.dtype)) / B

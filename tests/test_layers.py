@@ -12,7 +12,7 @@ PLACES = {"miniclip": ROOT / "miniclip", "miniclip.kernels": ROOT / "kernels", "
 LAYERS = [
     ["miniclip._version", "miniclip.errors"],
     ["miniclip.params", "miniclip.weights", "miniclip.runtime"],
-    ["miniclip.ops", "miniclip.kernels", "miniclip.loss"],
+    ["miniclip.ops", "miniclip.kernels", "miniclip.loss", "miniclip.chunked_loss"],
     ["miniclip.towers"],
     ["miniclip.config"],
     ["miniclip.inputs"],

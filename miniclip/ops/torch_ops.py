@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from miniclip.errors import InputError
 from miniclip.ops import refuse_batch_invariant
+from miniclip.ops.torch_gradients import with_gradients  # noqa: F401
 
 NAME = "torch"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
