@@ -39,12 +39,17 @@ class Variable:
     def backward(self, gradient=None):
         """Add ∂L/∂leaf to `gradient` of every leaf that this one was made from; L is the sum of it, often one number.
 
-        gradient  ∂L/∂value, if L is not the sum
-        Raises InputError if this tape, or a part of it, was read before: memory is freed on the way.
+        gradient  ∂L/∂value, of value's shape, if L is not the sum
+        Raises InputError for another shape, and if this tape, or a part of it, was read before: that frees memory.
         """
-        self._receive(np.ones_like(self.value) if gradient is None else gradient)
+        gradient = np.ones_like(self.value) if gradient is None else np.asarray(gradient)
+        if gradient.shape != self.shape:
+            raise InputError(f"a gradient of shape {gradient.shape} is not one of a value of shape {self.shape}")
+        self._receive(gradient)
         # From the last result to the first: then each has heard from all that used it before it sends its own gradient.
-        for result in sorted(self._made_from(), key=lambda x: x._time, reverse=True):
+        results = sorted(self._made_from(), key=lambda result: result._time)
+        while results:
+            result = results.pop()
             for source, part in zip(result._sources, result._send(result.gradient), strict=True):
                 if isinstance(source, Variable) and part is not None:
                     source._receive(part, result._place)
@@ -132,7 +137,9 @@ class Variable:
         return Variable(self.value.T, (self,), lambda dy: (dy.T,))
 
     def __getitem__(self, place):
-        """A part, named by numbers, slices and None, so that it has no element twice: the rest gets no gradient."""
+        """A part, named by numbers and slices, so that it has no element twice; the rest gets no gradient."""
+        if any(hasattr(axis, "__len__") for axis in (place if isinstance(place, tuple) else (place,))):
+            raise InputError("a Variable has no part named by an array: use `gather` or `embed` of numpy_grad")
         return Variable(self.value[place], (self,), lambda dy: (dy,), place)
 
     def __len__(self):

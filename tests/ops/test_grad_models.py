@@ -19,8 +19,9 @@ from miniclip.runtime import cpu
 TEXT = TextConfig(context_length=9, vocab_size=40, width=12, layers=2, heads=3, mlp_width=20)
 VIT = VisionConfig(image_size=(14, 20), patch_size=6, width=16, layers=2, heads=2, mlp_width=24, activation="gelu")
 RESNET = ResNetConfig(image_size=(32, 64), width=4, layers=(1, 2, 1, 1), heads=4)
+STAGES = (1, 8, 3, 1, 1), (2, 12, 3, 2, 6), (1, 20, 5, 2, 6)
 EFFICIENTNET = EfficientNetConfig(
-    image_size=33, resized=33, width_coefficient=0.5, depth_coefficient=0.7, depth_divisor=2, square_padding=(2,)
+    image_size=33, resized=33, width_coefficient=0.5, depth_coefficient=1.0, depth_divisor=2, stages=STAGES
 )
 BERT = BertConfig(context_length=9, vocab_size=40, width=16, layers=2, heads=2, mlp_width=24, pad_token_id=0)
 MODELS = {

@@ -112,6 +112,15 @@ def test_a_tape_is_read_once():
         (features * features).sum().backward()
 
 
+def test_what_would_be_silently_wrong_is_refused():
+    x = Variable(np.ones((2, 3)))
+    with pytest.raises(InputError, match=r"shape \(3,\) is not one of a value of shape \(2, 3\)"):
+        (x + 1).backward(np.ones(3))
+    for place in (np.array([0, 0]), [0, 0], (slice(None), np.array([1, 1]))):
+        with pytest.raises(InputError, match="use `gather` or `embed`"):
+            x[place]
+
+
 def test_leaves_add_up_and_results_keep_no_gradient():
     x = Variable(np.array([1.0, 2.0]))
     for _ in range(2):
