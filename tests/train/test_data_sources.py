@@ -1,8 +1,10 @@
 """What training data can be read from: folders, tables, Hugging Face's datasets; what of them is skipped, and why."""
 
 import builtins
+import errno
 import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -20,7 +22,7 @@ from miniclip.train.data import read
 HEADER_AND_ROWS = {  # a table of two pictures, in the forms that others write
     "openclip.csv": "filepath\ttitle\na.png\ta cat\nb.png\ta dog, asleep\n",
     "excel.csv": "\ufeffPath;Caption\r\na.png;a cat\r\nb.png;a dog, asleep\r\n",
-    "hf.csv": 'file_name,text\na.png,a cat\nb.png,"a dog, asleep"\n',
+    "hf.csv": '\nfile_name,text\na.png,a cat\nb.png,"a dog, asleep"\n',
     "hf.jsonl": '{"file_name": "a.png", "text": "a cat"}\n\n{"file_name": "b.png", "text": "a dog, asleep"}\n',
     "pairs.tsv": "image\tcaption\tlicence\na.png\ta cat\t\nb.png\ta dog, asleep\tfree\n",
     "lists.jsonl": '{"image": "a.png", "captions": ["a cat"]}\n{"image": "b.png", "captions": ["a dog, asleep"]}\n',
@@ -158,6 +160,28 @@ def test_a_folder_has_a_table_or_a_text_beside_each_picture(tmp_path):
         str(tmp_path / "a.txt"): "there is no picture of this name that lacks a caption",
         str(tmp_path / "README.txt"): "there is no picture of this name that lacks a caption",
     }
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
+    write(tmp_path / "elsewhere" / "captions.csv", "file_name,text\na.png,a cat\n")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
+    assert captions_of(read(tmp_path / "photos"), tmp_path) == {"photos/more/a.png": ("a cat",)}
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "closed" / "a.txt", "")
+    write(tmp_path / "captions.csv", "file_name,text\na.png,a cat\n")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert read(tmp_path).skipped == {str(tmp_path / "closed"): "cannot be read: Permission denied"}
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):

@@ -52,9 +52,7 @@ class Batches:
         self.preprocess = on_numpy(preprocess)
         self.colours = without_resizing(self.preprocess)
         self.broken, self.lock = set(), threading.Lock()
-        # one epoch's order is kept, and one step's spares
-        self.order = functools.lru_cache(1)(self.order)
-        self._spares = functools.lru_cache(1)(self._spares)
+        self.order = functools.lru_cache(1)(self.order)  # the last epoch's is kept
 
     def __len__(self):
         """The number of pictures that have a caption."""
@@ -127,19 +125,15 @@ class Batches:
                 )
 
     def _candidates(self, step, place):
-        """The number of the picture at a place, then those that may replace it: all that are not in the step's batch.
+        """The number of the picture at a place, then those that may replace it, none of them in the same batch.
 
-        Two places begin with different ones if there are enough.
+        First those at the same place of the epoch's other steps, so that no two places choose the same one.
         """
-        yield int(self.indices(step)[place])
-        spares = self._spares(step)  # (n - B,)
-        yield from spares[place :: self.size].tolist()
-        yield from np.roll(spares, -place).tolist()
-
-    def _spares(self, step):
-        """The pictures that are not in a step's batch, in random order, (n - B,)."""
-        others = np.setdiff1d(np.arange(len(self)), self.indices(step), assume_unique=True)
-        return self._random(SPARE, step).permutation(others)
+        order, own = self.order(step // self.steps_per_epoch), self.indices(step)
+        yield int(own[place])
+        yield from self._random(SPARE, step, place).permutation(order[place :: self.size]).tolist()
+        batch = {*own.tolist()}
+        yield from (i for i in np.roll(order, -place).tolist() if i not in batch)
 
     def _prepare(self, i, rng, out):
         """Write picture number i to `out`, (C, height, width): into the batch itself, so that it is not copied."""

@@ -33,7 +33,7 @@ def read_folder(folder, columns=None):
     else the lines of the .txt beside it. Names that begin with "." or "__" are left out.
     """
     folder, skipped = str(folder), {}
-    files = [*_files(folder)]
+    files = [*_files(folder, skipped)]
     captions = {}
     for path in files:
         if os.path.basename(path) in IN_FOLDER:
@@ -53,9 +53,18 @@ def read_folder(folder, columns=None):
     return pair_up(folder, ((name, captions[name], name) for name in sorted(captions)), str, skipped)
 
 
-def _files(folder):
-    """Paths of the files in a folder and its subfolders, sorted: systems list them in any order."""
-    for place, folders, files in os.walk(folder):
+def _files(folder, skipped):
+    """Paths of the files in a folder and its subfolders, sorted: systems list them in any order. Links are followed."""
+    seen = set()
+
+    def note(error):
+        skip(skipped, error.filename, f"cannot be read: {error.strerror}")
+
+    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         yield from sorted(
             os.path.normpath(os.path.join(place, name)) for name in files if not name.startswith((".", "__"))
@@ -112,13 +121,15 @@ def _csv_rows(file, path, skipped):
             cells = next(rows, None)
             if cells is None:
                 return
-            if cells and columns is None:
+            if not cells:  # an empty line
+                continue
+            if columns is None:
                 columns = cells
                 if len({*columns}) < len(columns):
                     raise InputError(f"{path}: its first line names a column twice: {', '.join(columns)}")
-            elif len(cells) == len(columns or ()):
+            elif len(cells) == len(columns):
                 yield rows.line_num, dict(zip(columns, cells))
-            elif cells:
+            else:
                 raise csv.Error(
                     f"it has {len(cells)} cells, but the first line names {len(columns)} columns: put quotation marks "
                     f"around a text that contains {separator!r}"
