@@ -12,6 +12,7 @@
 
 # %%
 import inspect
+import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -27,6 +28,9 @@ from miniclip.model import CLIP
 from miniclip.ops import numpy_ops, torch_ops
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import loop, shapes
+from miniclip.train.initialize import init_params
+from miniclip.train.recipe import Recipe
+from miniclip.train.torch_learner import Learner
 from miniclip.viz import learning as draw
 
 torch.set_num_threads(1)  # the same order of sums on any number of cores
@@ -290,8 +294,10 @@ tokenizer = Tokenizer.train(captions, vocab_size=600)
 image_tower = VisionConfig(image_size=48, patch_size=8, width=96, layers=3, heads=3, mlp_width=384)
 text_tower = TextConfig(context_length=8, vocab_size=len(tokenizer), width=96, layers=1, heads=3, mlp_width=384)
 config = CLIPConfig(visual=image_tower, text=text_tower, embed_dim=96)
-model = CLIP(config, loop.init_params(config, np.random.default_rng(0)), torch_ops, tokenizer=tokenizer)
-print(inspect.getsource(loop.fit))
+model = CLIP(config, init_params(config, np.random.default_rng(0)), torch_ops, tokenizer=tokenizer)
+recipe = Recipe(steps=1000, muon_learning_rate=0.01, warmup=50)
+learner = Learner(model, recipe)
+print(inspect.getsource(loop.fit), inspect.getsource(Learner.step), sep="\n")
 
 # %% [markdown]
 # Each step draws a batch, sends it through both towers, computes the loss, and torch computes its gradient for every
@@ -314,13 +320,12 @@ def right(model, pictures, truth):
 
 
 some = draw_pictures(shapes.PAIRS, np.random.default_rng(1))  # (80, C, 48, 48)
-recipe = loop.Recipe(steps=1000, muon_learning_rate=0.01, warmup=50)
 losses, scales, found = [], [], {}
-for step, loss in loop.fit(model, draw_batch, recipe):
+for step, loss in loop.fit(learner, map(draw_batch, itertools.count()), recipe):
     losses.append(loss)
     scales.append(math.exp(model.logit_scale.item()))
-    if step % 20 == 19:
-        found[step + 1] = right(model, some, np.arange(80)).mean(axis=1)  # (2,)
+    if step % 20 == 0:
+        found[step] = right(model, some, np.arange(80)).mean(axis=1)  # (2,)
 
 smooth = np.array([np.mean(losses[max(0, step - 24) : step + 25]) for step in range(len(losses))])  # of 49 steps
 print(*(f"step {n:4}: loss {smooth[n - 1]:.2f}, scale {scales[n - 1]:.1f}" for n in range(100, 1001, 100)), sep="\n")

@@ -126,3 +126,9 @@ def similarity(image_features, text_features, logit_scale):
     sources = image_features, text_features, logit_scale
     y = numpy_ops.similarity(*values(*sources))  # (B, N)
     return record(y, sources, lambda dy: by_hand.similarity_gradient(dy, *values(*sources)))
+
+
+def with_gradients(function, *inputs):
+    """The value of function(*inputs, gradients=True) -> (value (), a gradient of each input), on the tape."""
+    y, gradients = function(*values(*inputs), gradients=any(isinstance(x, Variable) for x in inputs))
+    return record(y, inputs, lambda dy: [None if x is None else dy * x for x in gradients])

@@ -1,6 +1,8 @@
 """Training: a run can be stopped and resumed, and a model learns."""
 
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,13 +13,17 @@ from miniclip import params
 from miniclip.cli import main
 from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
-from miniclip.train import evaluation, loop, shapes
+from miniclip.train import evaluation, loop, metrics, shapes
+from miniclip.train.builtin import train_shapes
+from miniclip.train.initialize import init_params, sine_cosine
+from miniclip.train.recipe import Recipe
+from miniclip.train.state import state_of
 
-SHORT = loop.Recipe(steps=4, warmup=2)
+SHORT = Recipe(steps=4, warmup=2)
 
 
 def test_positions_that_are_near_start_alike():
-    table = loop.sine_cosine(6, 128)
+    table = sine_cosine(6, 128)
     assert table.shape == (36, 128)
     likeness = (table @ table.T).reshape(6, 6, 6, 6)
     for x in range(5):
@@ -37,7 +43,7 @@ class Stopped(Exception):
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    loop.train_shapes(whole, SHORT)
+    train_shapes(whole, SHORT)
     batch = shapes.batch
 
     def stops(seed, step, image_size):
@@ -47,14 +53,14 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(shapes, "batch", stops)
-        loop.train_shapes(parts, SHORT, state_every=2)
+        train_shapes(parts, SHORT, state_every=2)
     state = tmp_path / "parts.safetensors.state"
     assert state.exists() and not parts.exists()
     with pytest.raises(miniclip.InputError, match="the state of an unfinished training"):
-        loop.train_shapes(parts, SHORT)
+        train_shapes(parts, SHORT)
     with pytest.raises(miniclip.InputError, match="another recipe"):
-        loop.train_shapes(parts, loop.Recipe(steps=5), resume=True)
-    loop.train_shapes(parts, SHORT, resume=True)
+        train_shapes(parts, Recipe(steps=5), resume=True)
+    train_shapes(parts, SHORT, resume=True)
     assert same_files(parts, whole)
     assert not state.exists()
 
@@ -69,7 +75,7 @@ def stop_at(step, monkeypatch):
         return batch(seed, number, image_size)
 
     monkeypatch.setattr(shapes, "batch", stops)
-    monkeypatch.setattr(loop.train_shapes, "__kwdefaults__", {"resume": False, "state_every": 2})
+    monkeypatch.setitem(loop.train.__kwdefaults__, "state_every", 2)
 
 
 def test_ctrl_c_keeps_everything_learned_so_far(tmp_path, monkeypatch, capsys):
@@ -85,10 +91,10 @@ def test_ctrl_c_keeps_everything_learned_so_far(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shapes, "batch", batch)
     command = ["train", "shapes", "--out", str(out), "--steps", "4"]
     assert main(command) == 130 and not out.exists()
-    assert f"stopped; what it has learned is in {loop.state_of(out)}: add --resume" in capsys.readouterr().err
+    assert f"stopped; what it has learned is in {state_of(out)}: add --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
     monkeypatch.setattr(shapes, "batch", real)
-    loop.train_shapes(tmp_path / "whole.safetensors", loop.Recipe(steps=4))
+    train_shapes(tmp_path / "whole.safetensors", Recipe(steps=4))
     assert same_files(out, tmp_path / "whole.safetensors")
 
 
@@ -110,7 +116,7 @@ def test_a_finished_file_is_written_over_only_if_asked(tmp_path, capsys, monkeyp
 def test_a_folder_that_cannot_be_written_is_refused_before_training(monkeypatch):
     monkeypatch.setattr(shapes, "captions", lambda seed: pytest.fail("the training has begun"))
     with pytest.raises(miniclip.InputError, match=r"/proc/m: cannot be written: "):
-        loop.train_shapes("/proc/m", SHORT)
+        train_shapes("/proc/m", SHORT)
 
 
 @pytest.mark.parametrize("every", [2, 100])  # the state does not fit, the model does not fit
@@ -120,15 +126,15 @@ def test_a_full_disk_is_one_error_and_leaves_no_half_files(tmp_path, every):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(miniclip.InputError, match=r"m(\.state)?: cannot be written: "):
-            loop.train_shapes(tmp_path / "m", SHORT, state_every=every)
+            train_shapes(tmp_path / "m", SHORT, state_every=every)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
 
 
 def test_the_seed_decides(tmp_path):
     for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        loop.train_shapes(tmp_path / name, loop.Recipe(steps=0, seed=seed))
+        train_shapes(tmp_path / name, Recipe(steps=0, seed=seed))
     assert same_files(tmp_path / "a", tmp_path / "b")
     first, other = (safetensors.read(tmp_path / name)[0]["visual.projection.weight"] for name in "ac")
     assert not np.array_equal(first, other)
@@ -141,10 +147,80 @@ def test_a_short_training_learns_something(tmp_path):
         with torch.no_grad():
             return contrastive_loss(model(images, model.tokenize(captions))[0], ops=model.ops).item()
 
-    trained = loop.train_shapes(tmp_path / "m.safetensors", loop.Recipe(steps=40, warmup=10))
-    start = params.tree_map(torch.from_numpy, loop.init_params(trained.config, np.random.default_rng(0)))
+    trained = train_shapes(tmp_path / "m.safetensors", Recipe(steps=40, warmup=10))
+    start = params.tree_map(torch.from_numpy, init_params(trained.config, np.random.default_rng(0)))
     untrained = miniclip.CLIP(trained.config, start, trained.ops, tokenizer=trained.tokenizer)
     assert loss(trained) < loss(untrained) - 0.8
     loaded, preprocess = miniclip.load(tmp_path / "m.safetensors")
     assert loaded.tokenizer.merges == trained.tokenizer.merges
     assert preprocess.image_size == 48
+
+
+def curve(path):
+    return [(line["step"], line["loss"]) for line in metrics.read(metrics.curve_of(path))]
+
+
+KILLED = """
+import os, sys
+from miniclip.train import loop
+from miniclip.train.builtin import train_shapes
+from miniclip.train.recipe import Recipe
+
+save, steps = loop.Metrics.__call__, iter(range(int(sys.argv[2])))
+def kill(self, step, **numbers):
+    save(self, step, **numbers)
+    if next(steps, None) is None:
+        os.kill(os.getpid(), 9)
+loop.Metrics.__call__ = kill
+resume = os.path.exists(sys.argv[1] + ".state")
+train_shapes(sys.argv[1], Recipe(steps=12, warmup=2), resume=resume, state_every=3)
+"""
+
+
+def test_a_training_that_is_killed_again_and_again_has_the_curve_of_one_that_is_not(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_shapes(whole, Recipe(steps=12, warmup=2))
+    for steps in (4, 1, 3, 5, 100):  # until it is killed; a state is written every third
+        run = [sys.executable, "-c", KILLED, str(killed), str(steps)]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=300)
+        assert done.returncode == (0 if steps == 100 else -9), done.stderr
+    assert curve(killed) == curve(whole) and len(curve(whole)) == 12
+    assert same_files(killed, whole)
+
+
+def test_half_a_line_of_the_curve_is_left_out(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo')
+    assert metrics.read(path) == [{"step": 1, "loss": 2.5}]
+
+
+class Scores:
+    """An evaluation with given scores, and the model's scale as it was at each."""
+
+    def __init__(self, *scores):
+        self.scores, self.seen = iter(scores), []
+
+    def __call__(self, model):
+        self.seen.append(model.logit_scale.item())
+        return {"score": next(self.scores)}
+
+
+def test_early_stopping_keeps_the_best_parameters(tmp_path):
+    measure = Scores(1.0, 3.0, 2.0, 2.5, 9.0)
+    evaluation = loop.Evaluation(measure, every=2, score="score", patience=2)
+    model = train_shapes(tmp_path / "m", Recipe(steps=20, warmup=2), evaluation=evaluation)
+    assert len(measure.seen) == 4 and len(curve(tmp_path / "m")) == 8
+    assert model.logit_scale.item() == measure.seen[1] != measure.seen[3]
+
+
+def test_early_stopping_survives_a_stop(tmp_path, monkeypatch):
+    out, real = tmp_path / "m", shapes.batch
+    recipe = Recipe(steps=20, warmup=2)
+    stop_at(6, monkeypatch)
+    measure = Scores(1.0, 3.0, 2.0, 2.5)
+    with pytest.raises(KeyboardInterrupt):
+        train_shapes(out, recipe, evaluation=loop.Evaluation(measure, every=2, score="score", patience=2))
+    monkeypatch.setattr(shapes, "batch", real)
+    evaluation = loop.Evaluation(measure, every=2, score="score", patience=2)
+    model = train_shapes(out, recipe, evaluation=evaluation, resume=True)
+    assert len(measure.seen) == 4 and model.logit_scale.item() == measure.seen[1]

@@ -1,0 +1,56 @@
+"""Random parameters at the start of a training, and the built-in model's configuration."""
+
+import math
+
+import numpy as np
+
+from miniclip import params
+from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+
+
+def shapes_config(vocab_size):
+    """The built-in model's configuration: 6 x 6 patches of 8 pixels, 4 blocks for pictures, 2 for texts."""
+    vision = VisionConfig(image_size=48, patch_size=8, width=128, layers=4, heads=4, mlp_width=512)
+    text = TextConfig(context_length=32, vocab_size=vocab_size, width=128, layers=2, heads=4, mlp_width=512)
+    return CLIPConfig(visual=vision, text=text, embed_dim=128)
+
+
+def init_params(config, rng):
+    """Random parameters at the start of training, float32 ndarrays (clip/model.py, initialize_parameters)."""
+
+    def init(name, shape, width, layers):
+        if name.endswith("bias"):
+            return np.zeros(shape)
+        if len(shape) == 1 and name.endswith("weight"):  # a layer norm's gain
+            return np.ones(shape)
+        if name == "visual.patch_embed.position_embedding":
+            return np.concatenate([np.zeros((1, width)), 0.3 * sine_cosine(config.visual.grid[0], width)])
+        std = {
+            "table": 0.02,
+            "text.position_embedding": 0.01,
+            "out.weight": (2 * layers * width) ** -0.5,  # so that the residual stream does not grow with depth
+            "proj.weight": (2 * layers * width) ** -0.5,
+            "fc.weight": (2 * width) ** -0.5,
+            "patch_embed.weight": math.prod(shape[1:]) ** -0.5,
+        }
+        return rng.normal(0, next((s for end, s in std.items() if name.endswith(end)), width**-0.5), shape)
+
+    towers = {"visual": config.visual, "text": config.text}
+    flat = {}
+    for name, shape in params.flatten(config.shapes()).items():
+        if name == "logit_scale":
+            flat[name] = np.array(math.log(1 / 0.07), np.float32)
+        else:
+            tower = towers[name.partition(".")[0]]
+            flat[name] = init(name, shape, tower.width, tower.layers).astype(np.float32)
+    return params.unflatten(flat)
+
+
+def sine_cosine(grid, width):
+    """Positions on a grid as sines and cosines of x and y, (grid², width): near positions have similar vectors.
+
+    (Better plain ViT baselines for ImageNet-1k, sec. 2.) `width` must be a multiple of 4.
+    """
+    frequency = 100.0 ** -np.linspace(0, 1, width // 4)  # (width/4,)
+    y, x = np.mgrid[:grid, :grid].reshape(2, -1, 1) * frequency  # (grid², width/4) each
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)

@@ -1,0 +1,67 @@
+"""What a training writes down while it runs: a line of JSON for each step, and TensorBoard's files."""
+
+import contextlib
+import json
+from pathlib import Path
+
+from miniclip.errors import InputError
+from miniclip.runtime.files import write_atomically
+from miniclip.runtime.installation import install
+
+
+def curve_of(path):
+    """The file with the metrics of the training that writes, or has written, `path`."""
+    return Path(f"{path}.jsonl")
+
+
+class Metrics:
+    """Appends {"step": ..., "loss": ..., ...} to the curve of a training after each step, at once.
+
+    done         finished steps: what the file has of later ones, from a training that was killed, is cut off
+    tensorboard  a folder for TensorBoard's files, None: without them; InputError if TensorBoard is not installed
+    """
+
+    def __init__(self, path, done=0, tensorboard=None):
+        self.writer = _tensorboard(tensorboard) if tensorboard else None
+        kept = [json.dumps(line) for line in read(curve_of(path)) if line["step"] <= done] if done else []
+        write_atomically(curve_of(path), "".join(f"{line}\n" for line in kept).encode())
+        self.file = curve_of(path).open("a", encoding="utf-8")
+
+    def __call__(self, step, **numbers):
+        try:
+            self.file.write(json.dumps({"step": step, **numbers}) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise InputError(f"{self.file.name}: cannot be written: {error.strerror}") from error
+        if self.writer:
+            for name, x in numbers.items():
+                self.writer.add_scalar(name, x, step)
+
+    def close(self):
+        with contextlib.suppress(OSError):  # what could not be written was an error already
+            self.file.close()
+        if self.writer:
+            self.writer.close()
+
+
+def read(path):
+    """The lines of a curve, a list of dicts; without the last one if a killed training left half of it."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def _tensorboard(folder):
+    try:
+        from tensorboard.summary import Writer
+    except ImportError as error:
+        raise InputError(f"writing for TensorBoard needs {error.name}: {install('train')}") from error
+    return Writer(str(folder))

@@ -1,0 +1,51 @@
+"""How a model is trained: the numbers of a run, which together with its data determine the result."""
+
+import math
+from dataclasses import asdict, dataclass
+
+from miniclip.errors import InputError
+
+OPTIMIZERS = ("muon", "adamw")
+LOSSES = ("softmax", "sigmoid")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a run; the defaults are those of the built-in model. InputError for values without sense."""
+
+    steps: int = 3800
+    optimizer: str = "muon"  # Muon for the blocks' matrices and AdamW for the rest, or "adamw" for all
+    learning_rate: float = 1e-3  # AdamW's
+    muon_learning_rate: float = 0.02
+    weight_decay: float = 0.1  # of matrices and tables; gains, biases and scales have none (CLIP, sec. 2.5)
+    warmup: int = 100  # steps
+    loss: str = "softmax"  # both cross-entropies (CLIP, fig. 3), or "sigmoid": SigLIP's
+    label_smoothing: float = 0.0  # of the cross-entropies
+    chunk: int | None = None  # pairs that go through the towers at once; None: the whole batch
+    precision: str = "float32"  # of the towers: "bfloat16" is mixed precision, parameters stay float32
+    checkpoint: bool = False  # compute the inside of blocks again for gradients, instead of keeping it in memory
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, known in [("optimizer", OPTIMIZERS), ("loss", LOSSES), ("precision", PRECISIONS)]:
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(known)}")
+        for name in ("steps", "warmup", "learning_rate", "muon_learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}, expected a number from 0 on")
+        if self.chunk is not None and self.chunk < 1:
+            raise InputError(f"chunk is {self.chunk}, expected at least 1 pair")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing is {self.label_smoothing}, expected a share from 0 to 1")
+
+    def changed_from_default(self):
+        """{name: value} of what differs from the built-in model's recipe."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(Recipe, name)}
+
+
+def schedule(step, recipe):
+    """The learning rate as a share of its peak: a linear rise during warm-up, then half a cosine down to 0."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    return (1 + math.cos(math.pi * (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup))) / 2

@@ -1,0 +1,137 @@
+"""A learner on torch: automatic gradients, torch.optim, chunks of a batch, mixed precision, many processes."""
+
+import contextlib
+
+import torch
+
+from miniclip import chunked_loss
+from miniclip.loss import contrastive_loss
+from miniclip.train import distributed, learners
+
+
+def leaf(x, device=None):
+    """An ndarray as a parameter, a copy."""
+    return torch.nn.Parameter(torch.tensor(x, device=device))
+
+
+class Learner(learners.Learner):
+    """See `learners.Learner`."""
+
+    def __init__(self, model, recipe, **options):
+        super().__init__(model, recipe, **options)
+        for p in self.trained.values():
+            p.requires_grad_()
+        muon, adamw = ([{**group, "params": [*group["params"].values()]} for group in side] for side in self.groups())
+        options = {"betas": learners.BETAS, "eps": learners.EPS, "fused": True}
+        self.optimizers = [torch.optim.Muon(muon)] if muon else []
+        self.optimizers += [torch.optim.AdamW(adamw, **options)] if adamw else []
+        self.towers = _Towers(self)
+        if distributed.is_started():
+            self.towers = torch.nn.parallel.DistributedDataParallel(self.towers)
+
+    def gradients(self, images, tokens):
+        """Fill the gradients of what is trained; returns the loss, a float."""
+        B, C = len(images), self.recipe.chunk or len(images)
+        for p in self.trained.values():
+            p.grad = None
+        if C >= B:
+            loss = self.loss(*self.towers(images, tokens))
+            loss.backward()
+            return distributed.mean(loss).item()
+        # GradCache (Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, sec. 3.2): the loss needs
+        # the features of the whole batch, but not what the towers computed on the way
+        chunks = [slice(start, start + C) for start in range(0, B, C)]
+        with torch.no_grad():
+            images_of, texts_of, scales = zip(*(self.features(images[chunk], tokens[chunk]) for chunk in chunks))
+        found = [x.requires_grad_() for x in (torch.cat(images_of), torch.cat(texts_of), scales[0].detach().clone())]
+        loss = self.loss(*found)
+        loss.backward()  # the gradients of all features (B, E), and of the scale
+        # each chunk goes through the towers again, and its gradients go back
+        for chunk in chunks:
+            last = chunk is chunks[-1]
+            with contextlib.nullcontext() if last else self._unsynchronised():
+                again = self.towers(images[chunk], tokens[chunk])
+                back = [x.grad[chunk] for x in found[:2]] + [found[2].grad if last else torch.zeros_like(found[2])]
+                learned = [i for i, x in enumerate(again) if x.requires_grad]
+                torch.autograd.backward([again[i] for i in learned], [back[i] for i in learned])
+        return distributed.mean(loss).item()
+
+    def _unsynchronised(self):
+        """While gradients are summed up over chunks, the processes do not exchange them."""
+        return self.towers.no_sync() if distributed.is_started() else contextlib.nullcontext()
+
+    def features(self, images, tokens):
+        """Pictures (b, C, height, width), tokens (b, T) -> features (b, E) each, and the log of the scale ()."""
+        model = self.current_model()
+        mixed = self.recipe.precision == "bfloat16"
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+            features = model.encode_image(images), model.encode_text(tokens)
+        scale = model.params["logit_scale"] if "logit_scale" in model.params else -model.params["temperature"].log()
+        return *(x.float() if mixed else x for x in features), scale
+
+    def loss(self, images, texts, scale):
+        """The loss of features (b, E) of this process's pairs; its mean over processes is that of the whole batch."""
+        ops, smoothing = self.model.ops, self.recipe.label_smoothing
+        if not distributed.is_started() and len(images) ** 2 <= chunked_loss.LOGITS:  # the whole matrix is one chunk
+            return contrastive_loss(ops.similarity(images, texts, scale), ops=ops, label_smoothing=smoothing)
+        images, texts = ops.l2_normalize(images), ops.l2_normalize(texts)  # (b, E)
+        everything = {}
+        if distributed.is_started():
+            everything = {"all_images": distributed.gather(images), "all_texts": distributed.gather(texts)}  # (B, E)
+            everything["offset"] = distributed.rank() * len(images)
+        return chunked_loss.contrastive_loss(images, texts, scale, ops=ops, label_smoothing=smoothing, **everything)
+
+    def update(self, rate):
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            optimizer.step()
+        with torch.no_grad():
+            if "logit_scale" in self.trained:
+                self.trained["logit_scale"].clamp_(max=learners.MOST_SCALE)
+
+    def measure(self, function):
+        """function(the model as it is now)."""
+        with torch.no_grad():
+            return function(self.current_model())
+
+    # ------------------------------------------------------------------------------ stopping and resuming
+
+    def parameters(self):
+        """{name: ndarray}: what is trained."""
+        return {name: p.detach().cpu().numpy() for name, p in self.trained.items()}
+
+    def set_parameters(self, arrays):
+        """Set what is trained to what `parameters` returned."""
+        with torch.no_grad():
+            for name, p in self.trained.items():
+                p.copy_(torch.from_numpy(arrays[name]))
+
+    def memory(self):
+        """{parameter's name: {key: ndarray}}: what the optimizers remember, such as exp_avg."""
+        remembered = {name: {} for name in self.trained}
+        for optimizer in self.optimizers:
+            for name, p in self.trained.items():
+                remembered[name] |= {key: x.cpu().numpy() for key, x in optimizer.state.get(p, {}).items()}
+        return remembered
+
+    def set_memory(self, remembered):
+        """Set what the optimizers remember to what `memory` returned."""
+        names = {p: name for name, p in self.trained.items()}
+        for optimizer in self.optimizers:
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                found = {key: torch.from_numpy(x).clone() for key, x in remembered[names[p]].items()}
+                # a new optimizer has the number of steps on the CPU, too
+                optimizer.state[p] = {key: x if key == "step" else x.to(p.device) for key, x in found.items()}
+
+
+class _Towers(torch.nn.Module):
+    """The learner's `features` as a module with its parameters: DistributedDataParallel wraps nothing else."""
+
+    def __init__(self, learner):
+        super().__init__()
+        self.trained = torch.nn.ParameterList(learner.trained.values())
+        self.features = learner.features
+
+    def forward(self, images, tokens):
+        return self.features(images, tokens)

@@ -1,0 +1,170 @@
+"""Learners: the same step in chunks, in mixed precision, and in several processes."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from miniclip import params
+from miniclip.tokenizer import Tokenizer
+from miniclip.train import learners, loop, lora
+from miniclip.train.initialize import init_params, shapes_config
+from miniclip.train.recipe import Recipe
+
+CAPTIONS = [f"{word} {number}" for word in ("one", "two", "three") for number in range(4)]
+TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=540)
+CONFIG = shapes_config(len(TOKENIZER))
+CONFIG = dataclasses.replace(
+    CONFIG,
+    visual=dataclasses.replace(CONFIG.visual, image_size=16, width=16, heads=2, layers=2, mlp_width=32),
+    text=dataclasses.replace(CONFIG.text, width=16, heads=2, layers=2, mlp_width=32),
+    embed_dim=8,
+)
+RECIPE = Recipe(steps=3, warmup=1)
+
+
+def batch(step, dtype="float64"):
+    rng = np.random.default_rng(step)
+    return rng.standard_normal((12, 3, 16, 16)).astype(dtype), [CAPTIONS[i] for i in rng.permutation(12)]
+
+
+def learner(recipe=RECIPE, dtype="float64", **options):
+    start = params.tree_map(lambda x: x.astype(dtype), init_params(CONFIG, np.random.default_rng(0)))
+    return learners.make(CONFIG, start, recipe, tokenizer=TOKENIZER, **options)
+
+
+def gradients(learner, dtype="float64"):
+    """The loss and the gradients of a batch: (float, {name: ndarray})."""
+    images, captions = batch(0, dtype)
+    loss = learner.gradients(images, learner.model.tokenize(captions))
+    if learner.model.backend == "numpy":
+        return loss, {name: x.gradient for name, x in learner.variables.items()}
+    return loss, {name: p.grad.numpy() for name, p in learner.trained.items()}
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 11])
+def test_a_batch_in_chunks_has_the_gradient_of_the_whole(chunk):
+    whole_loss, whole = gradients(learner())
+    loss, parts = gradients(learner(dataclasses.replace(RECIPE, chunk=chunk)))
+    assert loss == pytest.approx(whole_loss, rel=1e-12)
+    for name, gradient in whole.items():
+        np.testing.assert_allclose(parts[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_numpy_has_the_gradient_of_torch():
+    torch_loss, expected = gradients(learner())
+    loss, found = gradients(learner(backend="numpy"))
+    assert loss == pytest.approx(torch_loss, rel=1e-12)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_curve_of_numpy_follows_that_of_torch(optimizer):
+    recipe = Recipe(steps=12, warmup=4, optimizer=optimizer)
+    curves = [
+        [loss for _, loss in loop.fit(learner(recipe, backend=backend), map(batch, range(12)), recipe)]
+        for backend in ("torch", "numpy")
+    ]
+    # torch's Muon makes updates orthogonal in bfloat16
+    np.testing.assert_allclose(*curves, rtol={"adamw": 1e-6, "muon": 0.05}[optimizer])
+    assert curves[0][-1] < curves[0][0] - 0.5
+
+
+def adapter(rank=2):
+    start = init_params(CONFIG, np.random.default_rng(0))
+    return lora.init(start, rank, lora.targets(start), np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_an_adapter_learns_and_the_model_stays(backend):
+    recipe = Recipe(steps=3, warmup=1, optimizer="adamw")
+    low_rank = learner(recipe, "float32", backend=backend, adapter=adapter(), lora_scale=2.0)
+    before = params.tree_map(lambda x: low_rank.model.ops.to_numpy(x).copy(), low_rank.model.params)
+    images, captions = batch(0, "float32")
+    first = low_rank.step(images, captions, 1.0)
+    second = low_rank.step(images, captions, 1.0)
+    assert second < first
+    after = params.tree_map(low_rank.model.ops.to_numpy, low_rank.model.params)
+    assert all(np.array_equal(x, y) for x, y in zip(*(params.flatten(tree).values() for tree in (before, after))))
+    merged = low_rank.current_model().params["visual"]["projection"]["weight"]
+    assert not np.array_equal(low_rank.model.ops.to_numpy(merged), before["visual"]["projection"]["weight"])
+
+
+def test_what_is_frozen_stays_and_the_rest_learns():
+    trained = {name: name.startswith("text.") for name in learner().trained}
+    frozen = learner(dataclasses.replace(RECIPE, chunk=4), trained=trained)
+    before = {name: x.detach().numpy().copy() for name, x in frozen.model.params["visual"]["patch_embed"].items()}
+    start = {name: x.copy() for name, x in frozen.parameters().items()}
+    list(loop.fit(frozen, map(batch, range(3)), RECIPE))
+    after = frozen.model.params["visual"]["patch_embed"]
+    assert all(np.array_equal(after[name].detach().numpy(), x) for name, x in before.items())
+    assert all(not np.array_equal(x, start[name]) for name, x in frozen.parameters().items() if "weight" in name)
+
+
+def test_a_share_of_the_learning_rate():
+    name = "visual.projection.weight"
+    whole, half = learner(), learner(rates={name: 0.5})
+    for one in (whole, half):
+        before = one.parameters()[name].copy()
+        one.recipe = dataclasses.replace(RECIPE, weight_decay=0.0)
+        images, captions = batch(0)
+        one.step(images, captions, 1.0)
+        one.change = one.parameters()[name] - before
+    np.testing.assert_allclose(half.change, whole.change / 2, rtol=0.01)
+
+
+def test_mixed_precision_is_near_and_not_equal():
+    wide, _ = gradients(learner(dtype="float32"), "float32")
+    mixed, found = gradients(learner(dataclasses.replace(RECIPE, precision="bfloat16"), dtype="float32"), "float32")
+    assert mixed != wide and mixed == pytest.approx(wide, rel=0.02)
+    assert all(x.dtype == np.float32 for x in found.values())
+
+
+def test_the_scale_never_exceeds_100():
+    trained = learner()
+    with torch.no_grad():
+        trained.model.logit_scale.fill_(np.log(100) + 1)
+    images, captions = batch(0)
+    trained.step(images, captions, 0.0)
+    assert trained.model.logit_scale.item() == pytest.approx(np.log(100))
+
+
+PROCESS = """
+import json, sys
+import test_learners as t
+from miniclip.train import distributed
+import numpy as np
+
+rank, world, _ = distributed.join()
+learner = t.learner(t.dataclasses.replace(t.RECIPE, chunk=eval(sys.argv[1])))
+images, captions = t.batch(0)
+mine = slice(rank * 12 // world, (rank + 1) * 12 // world)
+loss = learner.gradients(images[mine], learner.model.tokenize(captions[mine]))
+np.savez(f"{sys.argv[2]}/{rank}.npz", loss=loss, **{name: p.grad.numpy() for name, p in learner.trained.items()})
+distributed.leave()
+"""
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_two_processes_have_the_loss_and_the_gradient_of_one(chunk, tmp_path):
+    """With gradients of gathered features that were averaged instead of summed, they would be half as large."""
+    (tmp_path / "process.py").write_text(PROCESS)
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*run, str(tmp_path / "process.py"), repr(chunk), str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loss, one = gradients(learner())
+    for rank in range(2):
+        found = dict(np.load(tmp_path / f"{rank}.npz"))
+        assert found.pop("loss") == pytest.approx(loss, rel=1e-12)
+        for name, gradient in one.items():
+            np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
