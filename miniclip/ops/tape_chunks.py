@@ -5,9 +5,13 @@ depend on each other, so that a feature's gradient goes back through its own chu
 chunks: its gradient is the sum of theirs.
 """
 
+import math
+
 from miniclip import params
 from miniclip.ops.tape import Variable, value
 from miniclip.runtime import chunks, cpu
+
+PER_CORE = 2  # chunks: with fewer, one core may wait for another; each has gradients of all parameters, to be added up
 
 
 def in_chunks(function, parameters):
@@ -22,7 +26,9 @@ def in_chunks(function, parameters):
         cores = cpu.blas_threads()
         if trace is not None or not learned or len(batch) < max(2, cores) or isinstance(batch, Variable):
             return function(batch, *end, **parameters, trace=trace, **options)
-        pieces = chunks.pieces(batch, *end, cores=cores, **options)
+        total = int(chunks.lengths_of(batch, *end).sum())
+        most = chunks.share(total, math.ceil(total / (cores * PER_CORE)), cores)
+        pieces = chunks.pieces(batch, *end, most=most, **options)
 
         def forward(piece):
             """One chunk's features, and the parameters that its tape begins with: Variables of its own."""
@@ -37,10 +43,15 @@ def in_chunks(function, parameters):
         def send(dy):
             jobs = [(tape, dy[piece.rows]) for tape, piece in zip(tapes, pieces)]
             gradients = cpu.on_own_cores(backward, jobs, cores)
-            return [None if parts[0] is None else sum(parts[1:], parts[0]) for parts in zip(*gradients)]  # over chunks
+            return cpu.on_own_cores(_total, zip(*gradients), cores)  # over the chunks
 
         tapes = cpu.on_own_cores(forward, pieces, cores)
         features = chunks.joined(pieces, [value(features) for features, _ in tapes])  # (B, E)
         return Variable(features, list(learned.values()), send)
 
     return run
+
+
+def _total(parts):
+    """The sum of a parameter's gradients; None if no chunk used it."""
+    return None if parts[0] is None else sum(parts[1:], parts[0])

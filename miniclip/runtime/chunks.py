@@ -32,7 +32,9 @@ def in_chunks(function, batch_invariant=False):
         few = max(2, cores) > B and not batch_invariant  # fewer rows than cores: each product runs on all cores instead
         if trace is not None or few or B == 0:
             return np.ascontiguousarray(function(batch, *end, trace=trace, **options))
-        chunks = pieces(batch, *end, cores=cores, alone=batch_invariant, **options)
+        total = int(lengths_of(batch, *end).sum())
+        most = 1 if batch_invariant else share(total, TOKENS if end else PICTURES, cores)
+        chunks = pieces(batch, *end, most=most, **options)
         return joined(chunks, cpu.on_own_cores(lambda chunk: function(*chunk.batch, **chunk.options), chunks, cores))
 
     return run
@@ -46,11 +48,15 @@ class Piece(NamedTuple):
     options: dict
 
 
-def pieces(batch, *end, cores, alone=False, **options):
-    """The chunks of pictures or of tokens (B, T) with their last positions, end (B,); `alone`: each row is one."""
-    lengths = end[0] + 1 if end else np.ones(len(batch), int)  # (B,)
+def lengths_of(batch, end=None):
+    """How many tokens each text has, (B,), from its last position; a picture counts as one."""
+    return np.ones(len(batch), int) if end is None else end + 1
+
+
+def pieces(batch, *end, most, **options):
+    """The chunks of pictures (B, ...) or of tokens (B, T) with end (B,), each of at most `most` pictures or tokens."""
+    lengths = lengths_of(batch, *end)  # (B,)
     order = np.argsort(-lengths, kind="stable")  # (B,), the longest first
-    most = 1 if alone else share(int(lengths.sum()), TOKENS if end else PICTURES, cores)
     found = []
     for chunk in cut(lengths[order].tolist(), most):
         if end:

@@ -109,7 +109,7 @@ def test_chunks_change_nothing(model, tower, monkeypatch):
     dy = np.random.default_rng(1).standard_normal((B, config.embed_dim))
     encode(*batch, **whole).backward(dy)  # called by itself, a tower is one chunk
     numpy_grad.capture(encode, chunked)(*batch).backward(dy)
-    same(*({name: x.gradient for name, x in params.flatten(t).items()} for t in (chunked, whole)), 1e-12)
+    same(*({name: x.gradient for name, x in params.flatten(t).items()} for t in (chunked, whole)), 1e-10)
 
 
 def test_frozen_parameters_are_constants_and_change_no_other_gradient(model, theirs):
@@ -128,7 +128,7 @@ def test_gradients_of_two_batches_add_up(model):
     once = {name: None if x.gradient is None else x.gradient.copy() for name, x in params.flatten(tree).items()}
     loss_of(model, numpy_grad, tree, *model[3:]).backward()
     twice = {name: None if x is None else 2 * x for name, x in once.items()}
-    same({name: x.gradient for name, x in params.flatten(tree).items()}, twice, 1e-12)
+    same({name: x.gradient for name, x in params.flatten(tree).items()}, twice, 1e-10)
 
 
 def test_pixels_have_a_gradient_if_they_are_variables(model):
