@@ -1,5 +1,6 @@
 """Whole models on the tape: gradients of every parameter equal torch's in float64; chunks of a batch change nothing."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -129,6 +130,35 @@ def test_gradients_of_two_batches_add_up(model):
     loss_of(model, numpy_grad, tree, *model[3:]).backward()
     twice = {name: None if x is None else 2 * x for name, x in once.items()}
     same({name: x.gradient for name, x in params.flatten(tree).items()}, twice, 1e-10)
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_looking_inside_changes_no_gradient(model, tower):
+    """With a trace all tokens go through the last block, and one is gathered after it; the stages are Variables."""
+    kind, config, tree, images, tokens = model
+    found, stages = [], {}
+    for trace in (None, stages.__setitem__):
+        mine = params.tree_map(Variable, tree)
+        encode = getattr(kind(config, mine, numpy_grad), f"encode_{tower}")
+        (encode(images if tower == "image" else tokens, trace=trace)).sum().backward()
+        found.append({name: x.gradient for name, x in params.flatten(mine).items()})
+    same(*found, 1e-10)
+    assert stages and all(isinstance(x, Variable) for x in stages.values())
+
+
+def test_types_of_tokens_have_torchs_gradient():
+    config = dataclasses.replace(MODELS["ALIGN"][1], visual=None)
+    rng = np.random.default_rng(0)
+    flat = {name: rng.standard_normal(shape) for name, shape in params.flatten(config.shapes()).items()}
+    tokens, types = rng.integers(1, 39, (B, 9)), rng.integers(0, 2, (B, 9))
+    tokens[np.arange(9) > ENDS[:, None]] = 0
+    variables = {name: Variable(x) for name, x in flat.items()}
+    ALIGN(config, params.unflatten(variables), numpy_grad).encode_text(tokens, token_types=types).sum().backward()
+    tensors = {name: torch.tensor(x, requires_grad=True) for name, x in flat.items()}
+    ALIGN(config, params.unflatten(tensors), torch_ops).encode_text(tokens, token_types=types).sum().backward()
+    want = {name: None if x.grad is None else x.grad.numpy() for name, x in tensors.items()}
+    same({name: x.gradient for name, x in variables.items()}, want, 1e-9)
+    assert [name for name, x in want.items() if x is None] == ["text.pooler.weight", "text.pooler.bias"]
 
 
 def test_pixels_have_a_gradient_if_they_are_variables(model):
