@@ -112,7 +112,8 @@ class Variable:
         return -self + other
 
     def __rtruediv__(self, other):
-        return Variable(other) / self
+        y = other / self.value
+        return Variable(y, (self,), lambda dy: (fitted(-dy * y / self.value, self),))
 
     def __rmatmul__(self, other):
         return Variable(other) @ self

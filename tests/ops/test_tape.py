@@ -47,6 +47,14 @@ def compare(function, arrays):
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
+def test_float32_stays_float32(name):
+    variables = [Variable(x.astype(np.float32)) for x in arrays_of(0, [(3, 4), (3, 4)])]
+    y = EXPRESSIONS[name](*variables)
+    y.backward()
+    assert {x.dtype.name for x in [y, *(x.gradient for x in variables)]} == {"float32"}
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
 @given(seed=seeds)
 def test_expressions_have_torchs_gradients(name, seed):
     compare(EXPRESSIONS[name], arrays_of(seed, [(3, 4), (3, 4)]))
