@@ -42,7 +42,7 @@ class Variable:
         gradient  ∂L/∂value, of value's shape, if L is not the sum
         Raises InputError for another shape, and if this tape, or a part of it, was read before: that frees memory.
         """
-        gradient = np.ones_like(self.value) if gradient is None else np.asarray(gradient)
+        gradient = np.ones_like(self.value) if gradient is None else np.asarray(gradient, self.dtype)
         if gradient.shape != self.shape:
             raise InputError(f"a gradient of shape {gradient.shape} is not one of a value of shape {self.shape}")
         self._receive(gradient)
