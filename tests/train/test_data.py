@@ -161,6 +161,12 @@ def test_broken_pictures_are_named_counted_and_replaced(damaged, caplog):
     assert same(batches[4], together(halves))
 
 
+def test_a_replacement_is_not_in_the_batch_already(damaged):
+    folder, _ = damaged
+    loaded = load(folder, batch=40)  # for some places, no other step of the epoch has a picture
+    assert all(len({*loaded.batch(step)[1]}) == 40 for step in range(6))
+
+
 def test_a_picture_that_is_too_large_is_skipped(tmp_path, monkeypatch):
     write_folder(tmp_path)
     Image.new("RGB", (90, 90)).save(tmp_path / "005.png")
@@ -208,6 +214,8 @@ def test_arguments_that_cannot_work_are_refused(folder, tmp_path):
         load(folder).batches(-1)
     with pytest.raises(InputError, match=r"expected what miniclip\.load returns"):
         data.load(folder, np.asarray, batch=4)
+    with pytest.raises(InputError, match=r"augment is True, expected data\.Augment\(\) or None"):
+        load(folder, augment=True)
     with pytest.raises(InputError, match="no fixed size"):
         data.load(folder, SettingsPreprocess(None, settings=own_settings(4)), batch=4)
 

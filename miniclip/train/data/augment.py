@@ -29,10 +29,11 @@ class Augment:
     flip: bool = False
 
     def __post_init__(self):
-        for name, (least, most) in (("scale", self.scale), ("ratio", self.ratio)):
-            if not 0 < least <= most < math.inf or (name == "scale" and most > 1):
-                limits = "0 < least <= most" + " <= 1" * (name == "scale")
-                raise InputError(f"{name} is {(least, most)}, expected (least, most) with {limits}")
+        for name, most in (("scale", 1), ("ratio", math.inf)):
+            limits = getattr(self, name)
+            pair_given = isinstance(limits, (tuple, list)) and len(limits) == 2
+            if not (pair_given and 0 < limits[0] <= limits[1] <= most and limits[1] < math.inf):
+                raise InputError(f"{name} is {limits!r}, expected (least, most) with 0 < least <= most <= {most}")
 
     def __call__(self, image, size, rng):
         """A PIL image -> one of `size` = (height, width), of the same mode; `rng` decides (numpy.random.Generator).

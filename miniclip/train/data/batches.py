@@ -32,7 +32,8 @@ class Batches:
     pairs       a `Pairs`
     preprocess  what `miniclip.load` returns, or the size of the pictures, for CLIP's own preprocessing
     batch       B, how many pictures a step has, in all processes together
-    augment     an `Augment`, or None: then pictures are prepared as for a trained model
+    augment     an `Augment`, or a function like it (PIL image, (height, width), random generator) -> PIL image of that
+                size; None: pictures are prepared as for a trained model
 
     Each epoch is a new permutation of the pictures. It has len(self) // B steps; what is left over is another part in
     each epoch. So a batch never has a picture twice. Raises InputError if there are fewer than B pictures.
@@ -48,6 +49,8 @@ class Batches:
             )
         if type(seed) is not int or seed < 0:
             raise InputError(f"seed is {seed!r}, expected an integer from 0 on")
+        if not (augment is None or callable(augment)):
+            raise InputError(f"augment is {augment!r}, expected data.Augment() or None")
         self.pairs, self.size, self.seed, self.augment = pairs, batch, seed, augment
         self.preprocess = on_numpy(preprocess)
         self.colours = without_resizing(self.preprocess)
@@ -75,8 +78,8 @@ class Batches:
     def batches(self, start=0, rank=0, world=1):
         """An iterator over the batches from step `start` on: (images (b, C, height, width) float32, b captions).
 
-        Process `rank` of `world` gets b = B / world consecutive rows. A background thread prepares two batches ahead.
-        Raises InputError if too many pictures are broken to fill a batch.
+        Process `rank` of `world` gets b = B / world consecutive rows. A background thread prepares two batches ahead;
+        it ends when the iterator is closed or forgotten. Raises InputError if too many pictures are broken.
         """
         check_share(self.size, start, rank, world)
         return ahead(self.batch(step, rank, world) for step in itertools.count(start))
@@ -132,8 +135,8 @@ class Batches:
         order, own = self.order(step // self.steps_per_epoch), self.indices(step)
         yield int(own[place])
         yield from self._random(SPARE, step, place).permutation(order[place :: self.size]).tolist()
-        batch = {*own.tolist()}
-        yield from (i for i in np.roll(order, -place).tolist() if i not in batch)
+        others = order[~np.isin(order, own)]  # (n - B,)
+        yield from np.roll(others, -place).tolist()
 
     def _prepare(self, i, rng, out):
         """Write picture number i to `out`, (C, height, width): into the batch itself, so that it is not copied."""

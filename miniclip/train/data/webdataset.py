@@ -130,7 +130,7 @@ def _members(shard, skipped):
             if (block := file.read(BLOCK)) != bytes(BLOCK):  # Python's tarfile says nothing about either
                 what = f"is damaged at byte {tar.offset:,}" if block else "has no end mark, so it may be cut off"
                 note(shard, f"{what}: what would come after it is lost")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # of sizes that damage made up
         note(shard, f"cannot be read as a tar (unpack it if it is compressed): {error}")
     except OSError as error:
         note(shard, f"cannot be read: {error.strerror or error}")
