@@ -37,6 +37,8 @@ def load(source, preprocess, *, batch=None, seed=0, augment=None, columns=None):
 
 def read(source, columns=None):
     """The `Pairs` of a source, by its kind. Raises InputError if it is of none."""
+    if columns is not None and (isinstance(columns, str) or len(columns) != 2):
+        raise InputError(f'columns is {columns!r}, expected two names: columns=("path", "caption")')
     if hugging_face.is_dataset(source):
         return hugging_face.read(source, columns)
     if isinstance(source, (list, tuple)):

@@ -35,5 +35,6 @@ def ahead(values, depth=2):
     finally:
         closed.set()
         room.release()
-        if not sys.is_finalizing():  # when Python ends, its threads no longer run
+        # when Python ends, its threads no longer run; the garbage collector may close this from the thread itself
+        if not sys.is_finalizing() and threading.current_thread() is not thread:
             thread.join()

@@ -4,7 +4,6 @@ All of it depends on (seed, step, place) alone: not on where a training was resu
 on which thread was faster.
 """
 
-import dataclasses
 import functools
 import itertools
 import re
@@ -52,7 +51,7 @@ class Batches:
         if not (augment is None or callable(augment)):
             raise InputError(f"augment is {augment!r}, expected data.Augment() or None")
         self.pairs, self.size, self.seed, self.augment = pairs, batch, seed, augment
-        self.preprocess = on_numpy(preprocess)
+        self.preprocess = preprocess_of(preprocess)
         self.colours = without_resizing(self.preprocess)
         self.broken, self.lock = set(), threading.Lock()
         self.order = functools.lru_cache(1)(self.order)  # the last epoch's is kept
@@ -192,8 +191,11 @@ def check_share(batch, start, rank, world):
         raise InputError(f"rank is {rank!r}, expected 0 to {world - 1}")
 
 
-def on_numpy(preprocess):
-    """The preprocessing with arrays of NumPy. Raises InputError if pictures would not all have one size."""
+def preprocess_of(preprocess):
+    """A `Preprocess`: the given one, or CLIP's own for pictures of the given size.
+
+    Raises InputError if pictures would not all have one size.
+    """
     if isinstance(preprocess, (int, tuple)):
         check_image_size(preprocess, "preprocess")
         return Preprocess(preprocess)
@@ -203,4 +205,4 @@ def on_numpy(preprocess):
         )
     if preprocess.image_size is None:
         raise InputError("this model's pictures have no fixed size: pass one, preprocess=224")
-    return dataclasses.replace(preprocess, asarray=np.asarray)
+    return preprocess

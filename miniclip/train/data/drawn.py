@@ -5,7 +5,7 @@ import itertools
 from miniclip.errors import InputError
 from miniclip.train import shapes
 from miniclip.train.data.ahead import ahead
-from miniclip.train.data.batches import check_share, on_numpy
+from miniclip.train.data.batches import check_share, preprocess_of
 
 
 class Shapes:
@@ -17,7 +17,7 @@ class Shapes:
     def __init__(self, preprocess, *, batch=None, seed=0):
         if batch not in (None, self.size):
             raise InputError(f"batch is {batch}, but a batch of the built-in shapes has {self.size} pictures")
-        self.image_size, self.seed, self.skipped = on_numpy(preprocess).image_size, seed, {}
+        self.image_size, self.seed, self.skipped = preprocess_of(preprocess).image_size, seed, {}
 
     @property
     def captions(self):

@@ -91,8 +91,6 @@ def choose_columns(source, seen, columns, likely=None):
     """
     listed = ", ".join(map(repr, seen))
     if columns is not None:
-        if isinstance(columns, str) or len(columns) != 2:
-            raise InputError(f'columns is {columns!r}, expected two names: columns=("path", "caption")')
         missing = [name for name in columns if name not in seen]
         if missing:
             raise InputError(f"{source}: has no column {missing[0]!r}; its columns are {listed}")

@@ -66,7 +66,8 @@ def _samples(shard, columns, skipped):
         return True
 
     pictures = PICTURES if columns is None else columns[:1]
-    for sample in group_by_keys(_members(shard, skipped), handler=note):
+    texts = {"txt", "json"} if columns is None else {columns[1], "json"}
+    for sample in group_by_keys(_members(shard, texts, skipped), handler=note):
         name = f"{shard}: {sample['__key__']}"
         fields = [field for field in sample if not field.startswith("__")]
         try:
@@ -74,7 +75,7 @@ def _samples(shard, columns, skipped):
             if field is None:
                 raise InputError(f"has no picture, .{' or .'.join(pictures)}, but only {_listed(fields)}")
             yield name, _captions(sample, columns and columns[1], fields), sample[field]
-        except (InputError, OSError) as error:
+        except InputError as error:
             skip(skipped, name, str(error))
 
 
@@ -83,12 +84,12 @@ def _listed(fields):
 
 
 def _captions(sample, chosen, fields):
-    """The captions of a sample: its .txt, or what its .json has under a usual key, or both by the `chosen` name."""
+    """The captions of a sample: its .txt, else what its .json has under a usual key; or what is `chosen` of either."""
     field = chosen if chosen in sample else "txt" if chosen is None and "txt" in sample else "json"
     if field not in sample:
         raise InputError(f"has no caption, .{chosen or 'txt'} or .json, but only {_listed(fields)}")
     try:
-        text = _read(sample[field]).decode("utf-8-sig")
+        text = sample[field].decode("utf-8-sig")
         if field != "json":
             return [text]
         values = json.loads(text)
@@ -102,10 +103,10 @@ def _captions(sample, chosen, fields):
     return texts_of(values[keys[0]])
 
 
-def _members(shard, skipped):
-    """What webdataset groups: {fname, data, __url__} of each file in a shard; `data` is (path, from, bytes).
+def _members(shard, texts, skipped):
+    """What webdataset groups: {fname, data, __url__} of each file in a shard; `data` is its place, (path, from, bytes).
 
-    Where a shard is damaged, what comes before is used.
+    Of files with an ending in `texts` it is the content. If a shard is damaged, what comes before is used.
     """
     from webdataset.tariterators import base_plus_ext
 
@@ -120,10 +121,15 @@ def _members(shard, skipped):
                 if member.offset_data + member.size > size:
                     note(shard, f"is cut off inside {member.name}: what would come after it is lost")
                     return
-                if base_plus_ext(member.name)[0] is None:
+                key, ending = base_plus_ext(member.name)
+                if key is None:
                     note(f"{shard}: {member.name}", "has no name of the form KEY.ENDING")
                     continue
-                yield {"fname": member.name, "data": (shard, member.offset_data, member.size), "__url__": shard}
+                content = (shard, member.offset_data, member.size)
+                if ending.lower() in texts:
+                    file.seek(member.offset_data)
+                    content = file.read(member.size)
+                yield {"fname": member.name, "data": content, "__url__": shard}
             if tar.offset == 0:
                 note(shard, "is empty")
             file.seek(tar.offset)
