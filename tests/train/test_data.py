@@ -259,9 +259,9 @@ def test_values_are_prepared_ahead_and_never_more_than_there_is_room_for():
 
     ready = ahead(values(), depth=3)
     assert next(ready) == 0
-    for _ in range(3):
+    for _ in range(4):
         assert let.acquire(timeout=10)
-    assert not let.acquire(timeout=0.1) and begun == [0, 1, 2]  # the caller still holds the first
+    assert not let.acquire(timeout=0.1) and begun == [0, 1, 2, 3]  # the caller has the first
     assert [next(ready) for _ in range(5)] == [1, 2, 3, 4, 5]
     assert [*ready] == [*range(6, 100)]
 

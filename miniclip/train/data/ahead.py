@@ -6,7 +6,7 @@ import threading
 
 
 def ahead(values, depth=2):
-    """Yield what the iterator `values` yields, in its order; at most `depth` values are ready or in work.
+    """Yield what the iterator `values` yields, in its order; the next `depth` values are ready or in work meanwhile.
 
     An error in it is raised here, at the place of the value. When this generator is closed or forgotten, the thread
     finishes the value that it is computing and ends.
@@ -29,9 +29,9 @@ def ahead(values, depth=2):
                 return
             if error is not None:
                 raise error
+            room.release()
             yield value
             del value  # the caller may have let it go
-            room.release()
     finally:
         closed.set()
         room.release()
