@@ -293,6 +293,24 @@ def test_an_error_reaches_the_caller_at_its_place():
     assert data_threads() == []
 
 
+def test_a_thread_that_no_longer_runs_is_not_waited_for(monkeypatch):
+    go = threading.Event()
+
+    def values():
+        yield 1
+        go.wait()
+        yield 2
+
+    ready = ahead(values())
+    assert next(ready) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "is_finalizing", lambda: True)
+        ready.close()
+    (thread,) = data_threads()
+    go.set()
+    thread.join()
+
+
 def test_python_ends_while_batches_are_prepared():
     code = "from miniclip.train import data\nbatches = data.load('shapes', 16).batches()\nprint(len(next(batches)[1]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
