@@ -27,6 +27,7 @@ def load(
     dtype: Any = None,
     download_root: str | os.PathLike | None = None,
     *,
+    adapter: str | os.PathLike | None = None,
     tower: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
@@ -38,7 +39,8 @@ def load(
     """Load a model: returns (model, preprocess).
 
     name      one of `available_models()`, the path of a weights file (.safetensors, OpenAI's .pt, another .pt or .bin),
-              the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub
+              the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub;
+              also that of an adapter of PEFT, which names its model
     backend   "numpy", "torch", "triton", "jax", or "auto": "triton" if there is a GPU for it, "torch" if `device` is
               any other device than the CPU, else "numpy"
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
@@ -46,6 +48,7 @@ def load(
     dtype     of parameters and features: "float32" (default); numpy and torch also take "float64", all backends
               except numpy also "float16" and "bfloat16"
     download_root  the directory for downloaded models; None: miniclip's cache
+    adapter   the directory of a LoRA adapter of PEFT, or its id on the hub: it is added to the weights
     tower     "visual" or "text" to load one tower alone; None: all towers in the file
     image_size  in pixels, one number for a square or (height, width): use the model with pictures of this size instead
               of the size it was trained with; its position embeddings are interpolated
@@ -63,13 +66,15 @@ def load(
     """
     backend_ops = ops.select(backend, device)
     dtype = ops.dtype_name(dtype, backend_ops)
+    path, adapter = hub.find_adapted(name, adapter, download_root)
     config, tree, tokenizer = checkpoints.load(
-        hub.find(name, download_root),
+        path,
         dtype=dtype if dtype in ("float32", "float64") else None,  # the backend converts to 16 bits, on its device
         image_size=image_size,
         activation=activation,
         as_openai=as_openai,
         mmap=mmap,
+        adapter=adapter,
     )
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from miniclip import families, params
-from miniclip.checkpoints import huggingface, open_clip, openai, recognise
+from miniclip.checkpoints import huggingface, open_clip, openai, peft, recognise
 from miniclip.checkpoints.infer import check_heads, infer_config
 from miniclip.config import ModelConfig
 from miniclip.errors import InputError
@@ -36,6 +36,7 @@ def load(
     activation: str | None = None,
     as_openai: bool = False,
     mmap: bool = False,
+    adapter: str | os.PathLike | None = None,
 ) -> tuple[ModelConfig, dict, Tokenizer | None]:
     """A weights file, or a Hugging Face or OpenCLIP directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
@@ -46,6 +47,7 @@ def load(
     as_openai   what a file does not state is as in OpenAI's code (clip/model.py, build_model): quick_gelu, heads of 64
     mmap        arrays that need no conversion are memory-mapped: they take no memory until they are touched, but
                 change if another program writes to the file, and must not be used after it has become shorter
+    adapter     the directory of a LoRA adapter of PEFT, which is added to the weights
 
     A model without a tokenizer uses the official vocabulary. Raises InputError that names the file and all its faults.
     """
@@ -67,6 +69,8 @@ def load(
             raise InputError(f"{path}: {name} is {x.dtype}, expected floats: are the weights quantized?")
     if tokenizer and config.text and len(tokenizer) != config.text.vocab_size:
         raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, but its model has {config.text.vocab_size}")
+    if adapter is not None:
+        flat = peft.merge(flat, config, adapter)
     if config.scale in flat:
         flat[config.scale] = flat[config.scale].astype(np.float32)
     tree = params.unflatten(flat)
@@ -82,10 +86,10 @@ def _read(path, *, dtype, mapped, part=False):
 
 
 def _load_directory(path, read_file):
-    if (path / huggingface.ADAPTER).exists():
+    if peft.is_adapter(path):
         raise InputError(
-            f"{path}: has an adapter of PEFT ({huggingface.ADAPTER}), which must be added to the weights first: save "
-            f"what PEFT's merge_and_unload() returns; to use the model without it, give the path of its weights file"
+            f"{path}: has an adapter of PEFT ({peft.CONFIG}): load the model that it belongs to, with "
+            f"adapter='{path}'; to use a model beside it without it, give the path of the weights file"
         )
     weights = open_clip.find(path)
     if weights is not None:

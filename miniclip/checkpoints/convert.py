@@ -19,6 +19,7 @@ def convert(
     dtype: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
+    adapter: str | os.PathLike | None = None,
     official: Callable[[], Tokenizer | None] = lambda: None,
     overwrite: bool = False,
 ) -> str | None:
@@ -26,19 +27,30 @@ def convert(
 
     to        a key of `checkpoints.WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory,
               completely or not at all
-    dtype     the floating type to store, None to keep the arrays' own; `image_size` and `activation` as in `load`
+    dtype     the floating type to store, None to keep the arrays' own; `image_size`, `activation` and `adapter` as in
+              `load`
     official  returns the official Tokenizer, or None if it is not on this machine: Hugging Face directories have a copy
     overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
     `logit_scale` and `temperature` are stored as float32. Raises InputError if the source cannot be read, if the form
     cannot express the model, or if `destination` exists, or is a file's name and the form a directory.
     """
+    check(destination, to, dtype, overwrite)
+    model = checkpoints.load(source, image_size=image_size, activation=activation, adapter=adapter)
+    return write(destination, to, *model, source=source, dtype=dtype, official=official)
+
+
+def check(destination, to, dtype=None, overwrite=False):
+    """Raise InputError if a model cannot be written to `destination` with these arguments of `convert`."""
     if to not in checkpoints.WRITERS:
         raise InputError(f"the form is {to!r}, expected one of {', '.join(checkpoints.WRITERS)}")
     if dtype not in (None, *checkpoints.WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     _check_destination(Path(destination), to, overwrite)
-    config, tree, tokenizer = checkpoints.load(source, image_size=image_size, activation=activation)
+
+
+def write(destination, to, config, tree, tokenizer, *, source, dtype=None, official=lambda: None):
+    """Write a model as `convert` does, and return the same; `source` is the name of the model, for messages."""
     lacking, official_size = None, families.of(config).official_vocabulary
     if config.text and tokenizer is None and to == "hf":
         if official_size is None:

@@ -12,7 +12,6 @@ from miniclip.runtime.files import atomic_directory, write_json
 
 MODEL_TYPES = {kind: family.huggingface for family in FAMILIES for kind in family.huggingface.MODEL_TYPES}
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # until transformers 4, and since 5
-ADAPTER = "adapter_config.json"  # beside weights that PEFT has trained, which are added to a model's
 
 
 def load(directory, read_file, files=None):

@@ -50,8 +50,8 @@ def model_in(path, names):
     """
     if any(ADAPTER in name for name in names):
         raise InputError(
-            f"{path}: has adapters of PEFT, which must be added to the weights first: save what PEFT's "
-            f"merge_and_unload() returns"
+            f"{path}: has an adapter of PEFT, not a model: load the model that it belongs to, and give the adapter's "
+            f"directory, as in adapter='{path.parent}'"
         )
     counts = Counter(prefix for name in names for prefix in _prefixes(name))
     if not counts:

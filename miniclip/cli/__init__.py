@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("train the built-in model again", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),
+    "interpolate": ("mix a model with its fine-tuned version (WiSE-FT)", "miniclip.cli.interpolate"),
     "download": ("download models in advance, and print their paths", "miniclip.cli.download"),
     "doctor": ("show what this machine has: versions, BLAS, GPU, caches, vocabulary", "miniclip.cli.doctor"),
     "learn": ("write CLIP's functions yourself, and have them checked", "miniclip.learn.commands"),

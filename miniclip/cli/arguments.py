@@ -11,6 +11,10 @@ def add_activation(command):
     command.add_argument("--activation", choices=ACTIVATIONS, help="for weights files that do not say it")
 
 
+def add_adapter(command):
+    command.add_argument("--adapter", metavar="DIR", help="a LoRA adapter of PEFT, which is added to the weights")
+
+
 def add_json(command):
     command.add_argument("--json", action="store_true", help="print JSON")
 

@@ -8,7 +8,7 @@ import sys
 from PIL import Image
 
 from miniclip import api, weights, zero_shot
-from miniclip.cli.arguments import MODEL, add_activation, add_json, natural
+from miniclip.cli.arguments import MODEL, add_activation, add_adapter, add_json, natural
 from miniclip.errors import InputError
 from miniclip.ops import BACKENDS
 from miniclip.runtime.pictures import is_turned
@@ -25,6 +25,7 @@ def add_arguments(command):
     command.add_argument("--labels", nargs="+", required=True, metavar="TEXT", help="the texts to choose from")
     command.add_argument("--model", default="shapes", metavar="M", help=f"{MODEL} (default: shapes)")
     add_activation(command)
+    add_adapter(command)
     command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")
     command.add_argument(
         "--template", action="append", metavar="TEXT",
@@ -40,14 +41,14 @@ def classify(options):
         options.refuse(
             "no PICTURE is given. --labels takes all words that follow it: write the pictures before --labels"
         )
-    how = {"backend": options.backend, "activation": options.activation, "exif": options.exif}
+    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
     model, preprocess = api.load(options.model, mmap=True, **how)  # this process ends before a file could change
     if preprocess is None:
         raise InputError(f"{options.model} has no image tower: choose a model that has one")
     if model.config.text and model.tokenizer is None:
         raise InputError(f"{options.model} has no vocabulary, which labels need: give a directory that has it as well")
     classes = zero_shot.class_embeddings(model, options.labels, options.template or ["{}"])  # (n, E)
-    for hint in _about_labels(options.labels, options.model):
+    for hint in _about_labels(options):
         _say(hint)
     results = []
     for start in range(0, len(options.pictures), BATCH):
@@ -100,8 +101,14 @@ def _prepare(preprocess, pictures):
 # ------------------------------------------------------------------------ what a user should know about the answer
 
 
-def _about_labels(labels, model):
+def _is_built_in(options):
+    """Whether the answer is that of the built-in model, whose pictures and words we know."""
+    return options.model == "shapes" and options.adapter is None
+
+
+def _about_labels(options):
     """Sentences about labels that cannot be meant so."""
+    labels = options.labels
     if len(labels) == 1:
         yield f"{labels[0]!r} is the only label, so it always gets 100%: name at least two"
     if any("," in label[-1:] or (len(labels) == 1 and "," in label) for label in labels):
@@ -109,7 +116,7 @@ def _about_labels(labels, model):
     for label in labels:
         if label.endswith(tuple(Image.registered_extensions())) and os.path.isfile(label):
             yield f"{label!r} is used as a label, but it is a file: write pictures before --labels"
-    if model == "shapes" and (unknown := sorted(set().union(*map(_words, labels)) - shapes.words())):
+    if _is_built_in(options) and (unknown := sorted(set().union(*map(_words, labels)) - shapes.words())):
         megabytes = weights.manifest()["models"]["ViT-B/32"]["bytes"] / 1e6
         yield (
             f"the built-in model knows drawn shapes: {len(shapes.COLOURS)} colours and {len(shapes.SHAPES)} shapes. It "
@@ -123,7 +130,7 @@ def _notes(picture, found, options):
     notes = []
     if not options.exif and is_turned(picture):
         notes.append("The file says that this picture is to be turned (EXIF). It was used as it is stored: see --exif.")
-    if options.model == "shapes" and _names_a_pair(found[0]["label"]):  # other labels have other cosines
+    if _is_built_in(options) and _names_a_pair(found[0]["label"]):  # other labels have other cosines
         least = weights.manifest()["models"]["shapes"]["right_answers"]["cosine"]
         if found[0]["cosine"] < least:
             notes.append(f"Probably none of these: right answers reach a cosine of {least}.")

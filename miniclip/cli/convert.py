@@ -4,7 +4,7 @@ import sys
 
 from miniclip import checkpoints
 from miniclip.checkpoints.convert import convert
-from miniclip.cli.arguments import MODEL, add_activation, natural
+from miniclip.cli.arguments import MODEL, add_activation, add_adapter, natural
 from miniclip.fetch import hub, vocabulary
 
 
@@ -22,17 +22,20 @@ def add_arguments(command):
     )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace the file DST if it exists")
     add_activation(command)
+    add_adapter(command)
 
 
 def convert_model(options):
     size = options.image_size
+    source, adapter = hub.find_adapted(options.source, options.adapter)
     lacking = convert(
-        hub.find(options.source),
+        source,
         options.destination,
         options.to,
         dtype=options.dtype,
         image_size=size and (size[0] if len(size) == 1 else tuple(size)),
         activation=options.activation,
+        adapter=adapter,
         official=vocabulary.official_tokenizer_here,
         overwrite=options.overwrite,
     )

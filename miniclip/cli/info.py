@@ -21,7 +21,8 @@ def _config(name, activation):
     entry = weights.manifest()["models"].get(name, {})
     if activation is None and "configuration" in entry:
         return PRESETS[entry["configuration"]]
-    return checkpoints.load(hub.find(name), activation=activation)[0]
+    path, adapter = hub.find_adapted(name)
+    return checkpoints.load(path, activation=activation, adapter=adapter)[0]
 
 
 def info(options):

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from miniclip.checkpoints import peft
 from miniclip.checkpoints.convert import FILES
 from miniclip.errors import InputError
 from miniclip.fetch.repository import find_snapshot, snapshot
@@ -60,6 +61,26 @@ def find(
             f"{error}; {str(name)!r} was looked up on Hugging Face's hub, because it is neither a path here nor one of "
             f"{names}"
         ) from error
+
+
+def find_adapted(
+    name: str | os.PathLike, adapter: str | os.PathLike | None = None, root: str | os.PathLike | None = None
+) -> tuple[Path, Path | None]:
+    """(the path of a model, that of its adapter or None): `find` for a name that may be an adapter's own.
+
+    An adapter of PEFT names its model in its adapter_config.json; `adapter` is for another model. Raises InputError.
+    """
+    path = find(name, root)
+    if not peft.is_adapter(path):
+        return path, None if adapter is None else find(adapter, root)
+    if adapter is not None:
+        raise InputError(f"{path}: is an adapter itself, and adapter is {str(adapter)!r}: give a model, or one adapter")
+    base = peft.base_of(path)
+    try:
+        return find(base, root), path
+    except InputError as error:
+        remedy = f"load that model from where it is, with adapter='{path}'"
+        raise InputError(f"{path}: belongs to the model {base!r}: {error}; {remedy}") from error
 
 
 def _check_readable(path):

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from miniclip.checkpoints import huggingface, open_clip
+from miniclip.checkpoints import huggingface, open_clip, peft
 from miniclip.errors import InputError
 from miniclip.families import tokenizer_settings
 from miniclip.runtime import caches
@@ -18,7 +18,7 @@ from miniclip.runtime.files import write_atomically, write_json
 
 VOCABULARIES = ("merges.txt", "vocab.txt", "tokenizer.json")
 # Fetched besides weights and configuration, in this order.
-_OTHERS = ("vocab.json", *tokenizer_settings.FILES, *huggingface.PREPROCESSORS, huggingface.ADAPTER)
+_OTHERS = ("vocab.json", *tokenizer_settings.FILES, *huggingface.PREPROCESSORS, peft.CONFIG)
 COMPANIONS = tuple(dict.fromkeys((*VOCABULARIES, *_OTHERS)))
 
 

@@ -110,12 +110,12 @@ def test_a_refusal_shows_the_names_of_the_file_and_those_that_were_looked_for(su
         checkpoints.load(tmp_path / f"m{suffix}")
 
 
-def test_adapters_are_refused_with_the_way_to_merge_them(expected, tmp_path):
+def test_the_file_of_an_adapter_is_refused_with_the_way_to_load_it(expected, tmp_path):
     state, _ = expected
     lora = {f"base_model.model.{name}.lora_A.weight": x for name, x in state.items()}
     save(lora, tmp_path / "adapter_model.safetensors")
     with pytest.raises(
-        miniclip.InputError, match=r"adapter_model\.safetensors: has adapters of PEFT.*merge_and_unload"
+        miniclip.InputError, match=r"adapter_model\.safetensors: has an adapter of PEFT, .*as in adapter='.*'"
     ):
         checkpoints.load(tmp_path / "adapter_model.safetensors")
 

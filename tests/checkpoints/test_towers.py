@@ -11,7 +11,7 @@ from transformers import CLIPConfig
 
 import miniclip
 from miniclip import hf
-from miniclip.checkpoints import huggingface
+from miniclip.checkpoints import peft
 from miniclip.checkpoints.convert import convert
 from miniclip.formats import safetensors
 
@@ -121,10 +121,10 @@ def test_a_projection_that_the_class_has_must_be_in_the_weights(tmp_path):
         miniclip.load(directory)
 
 
-def test_an_adapter_beside_a_model_is_refused(tmp_path):
-    """transformers adds it to the weights, if PEFT is installed."""
+def test_an_adapter_beside_a_model_is_not_ignored(tmp_path):
+    """transformers adds it to the weights of the model that the adapter names, if PEFT is installed."""
     directory, _ = saved("CLIPModel", tmp_path / "m")
-    (directory / huggingface.ADAPTER).write_text("{}")
-    with pytest.raises(miniclip.InputError, match=r"m: has an adapter of PEFT .*merge_and_unload\(\) returns"):
+    (directory / peft.CONFIG).write_text("{}")
+    with pytest.raises(miniclip.InputError, match=r"m/adapter_config\.json: does not say which model it belongs to"):
         miniclip.load(directory)
     assert miniclip.load(directory / "model.safetensors", backend="numpy")[0].config.text
