@@ -1,11 +1,12 @@
-"""Tensors of ours made of several tensors: joined ones, and convolutions with a folded BatchNorm.
+"""Tensors of ours made of several tensors: joined ones, convolutions with a folded BatchNorm, weights with an adapter.
 
-For `torch_modules`. Each can be made with gradients, or without a copy.
+For `torch_modules`. Each can be made with gradients, the first two also without a copy.
 """
 
 import torch
 from torch import nn
 
+from miniclip.errors import InputError
 from miniclip.families import batch_norm
 
 
@@ -91,3 +92,51 @@ def fold(tensors, conv, norm, eps):
         return
     tensors[f"{conv}.weight"] = (x * scale[:, None, None, None]).to(x.dtype)
     tensors[f"{conv}.bias"] = (addend - scale * mean).to(x.dtype)
+
+
+# ------------------------------------------------------------------------------------------ what PEFT puts around
+
+
+def inside(module):
+    """(the `_modules`, the name in it) of what PEFT has put `module` around and computes with, or None.
+
+    PEFT puts a layer around a module for LoRA, and another one to keep a copy that is trained (`modules_to_save`).
+    """
+    parts = getattr(module, "_modules", {})
+    if "lora_A" in parts:
+        return parts, "base_layer"
+    if "modules_to_save" in parts:
+        active = [name for name in module.active_adapters if name in module.modules_to_save]
+        return (module.modules_to_save._modules, active[0]) if active and not module.disable_adapters else (
+            parts, "original_module"
+        )  # fmt: skip
+    return None
+
+
+class Adapted:
+    """The tensors of a layer that PEFT has put a LoRA layer around: W + scale · B A of the active adapters for W."""
+
+    def __init__(self, layer, path):
+        self.layer, self.path = layer, path
+
+    def __getattr__(self, leaf):
+        layer = self.layer
+        x = getattr(layer.base_layer, leaf)
+        if leaf != "weight":
+            return x
+        if layer.disable_adapters:
+            if layer.merged:  # as in its own forward
+                layer.unmerge()
+            return layer.base_layer.weight
+        for name in layer.active_adapters:
+            if name not in layer.merged_adapters and (name in layer.lora_A or name in layer.lora_embedding_A):
+                self._check(name)
+                x = x + layer.get_delta_weight(name).to(x.dtype)
+        return x
+
+    def _check(self, name):
+        layer = self.layer
+        if layer.training and not isinstance(layer.lora_dropout[name], nn.Identity):
+            raise InputError(f"{self.path} has dropout in its adapter {name}, which miniclip lacks: set lora_dropout=0")
+        if name in layer.lora_variant or layer.lora_bias[name]:
+            raise InputError(f"{self.path} has another adapter than plain LoRA ({name}), which miniclip does not have")

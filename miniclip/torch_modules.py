@@ -13,7 +13,7 @@ Our convolutions have BatchNorms folded into them (`families.batch_norm`). Here 
 folds them with the statistics that are stored: in training, too, BatchNorms stay as they are (frozen).
 
 The submodules only keep Parameters: the towers do not call them. A submodule that would change the result if it was
-called, one of another type or with a hook, is an error.
+called, one of another type or with a hook, is an error; except what PEFT puts around one for LoRA, which is added.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ class Slots(NamedTuple):
 
     root: nn.Module
     links: list[tuple[dict, str, nn.Module, tuple]]  # the `_modules` of a parent, a child's name, the child, _signature
-    places: list[tuple[dict, str, nn.Module]]  # a module's `_parameters` or `_buffers`, a tensor's name, the module
+    places: list[tuple[dict, str, Any]]  # a module's `_parameters` or `_buffers`, a tensor's name, the module
 
 
 class Container(nn.Module):
@@ -228,7 +228,7 @@ class TorchModel(nn.Module):
         slots = self.__dict__.get("_slots")
         if slots is None or slots.root is not self or not all(_as_before(*link) for link in slots.links):
             slots = self.__dict__["_slots"] = self._find()
-        # A parametrization, or a copy by torch.nn.DataParallel, has tensors elsewhere than in `_parameters`.
+        # A parametrization, a copy by torch.nn.DataParallel or an adapter has tensors elsewhere than in `_parameters`.
         values = [
             x if (x := place.get(leaf)) is not None else getattr(owner, leaf) for place, leaf, owner in slots.places
         ]
@@ -239,32 +239,41 @@ class TorchModel(nn.Module):
 
     def _find(self):
         modules: dict[str, nn.Module] = {"": self}
-        links, places = [], []
+        adapted: dict[str, torch_arrays.Adapted] = {}
+        links: list[tuple[dict, str, nn.Module, tuple]] = []
+        places: list[tuple[dict, str, Any]] = []
         for path, kind in self._kinds.items():
             above, _, key = path.rpartition(".")
             parent = modules[above]
-            child: Any = parent._modules.get(key)
+            place: dict = parent._modules
+            child: Any = place.get(key)
+            while inner := torch_arrays.inside(child):  # PEFT has put something around it
+                _check_hooks(path, child)
+                links.append((place, key, child, _signature(child)))
+                if inner[1] == "base_layer":
+                    adapted[path] = torch_arrays.Adapted(child, path)
+                place, key = inner
+                child = place[key]
             if not _is_one(child, kind):
                 raise InputError(
                     f"{path} is now a {type(child).__name__}, which miniclip does not call: its towers only read the "
                     f"parameters of a {kind.__name__} there. Leave the module as it is, and change its parameters"
                 )
-            if _has_hooks(child):
-                raise InputError(
-                    f"{path} has a hook, which miniclip does not call: remove it, and use "
-                    f"output_hidden_states=True or a hook of the whole model"
-                )
+            _check_hooks(path, child)
             if _signature(child) != self._signatures[path] and not is_parametrized(child):
                 raise InputError(
                     f"{path} has another submodule, parameter, forward or setting than at first, which miniclip does "
                     f"not see: its towers only read the parameters that were there. Undo this change"
                 )
             modules[path] = child
-            links.append((parent._modules, key, child, _signature(child)))
+            links.append((place, key, child, _signature(child)))
         for name in self._names:
             path, _, leaf = name.rpartition(".")
             owner = modules[path]
-            places.append((owner._buffers if leaf in owner._buffers else owner._parameters, leaf, owner))
+            if path in adapted:
+                places.append(({}, leaf, adapted[path]))
+            else:
+                places.append((owner._buffers if leaf in owner._buffers else owner._parameters, leaf, owner))
         return Slots(self, links, places)
 
 
@@ -276,8 +285,17 @@ def _signature(child):
     """What of a submodule, besides the values of its parameters, would change what it computes if it was called."""
     values = vars(child)
     parameters = sum(x is not None for x in child._parameters.values())
-    settings = "forward" in values, values.get("eps"), values.get("max_norm")
+    peft = str(values.get("_active_adapter")), values.get("_disable_adapters")  # which module is `inside`
+    settings = "forward" in values, values.get("eps"), values.get("max_norm"), *peft
     return len(child._modules), parameters, _has_hooks(child), *settings
+
+
+def _check_hooks(path, child):
+    if _has_hooks(child):
+        raise InputError(
+            f"{path} has a hook, which miniclip does not call: remove it, and use output_hidden_states=True or a hook "
+            f"of the whole model"
+        )
 
 
 def _has_hooks(child):
