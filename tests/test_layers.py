@@ -25,7 +25,7 @@ LAYERS = [
     ["miniclip.fetch"],
     ["miniclip.api", "miniclip.clip", "miniclip.doctor", "miniclip"],
     ["miniclip.hf", "miniclip.train", "miniclip.learn", "miniclip.bench", "miniclip.kernels.bench", "miniclip.viz"],
-    ["miniclip.cli", "miniclip.__main__"],
+    ["miniclip.cli", "miniclip.__main__", "miniclip.train.__main__"],
 ]
 RANKS = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 

@@ -1,46 +1,146 @@
-"""`miniclip train`: train the built-in model again."""
+"""`miniclip train`: train on your own pictures, fine-tune a model, or train the built-in model again."""
 
+import argparse
 import dataclasses
+import logging
 import os
 import sys
 
 from miniclip import api
-from miniclip.cli.arguments import natural
+from miniclip.cli.arguments import MODEL, natural
 from miniclip.errors import InputError
-from miniclip.train import evaluation
-from miniclip.train.builtin import train_shapes
-from miniclip.train.learners import LEARNERS
-from miniclip.train.recipe import Recipe
+from miniclip.train import data, evaluation, learners, run
+from miniclip.train.loop import Evaluation
+from miniclip.train.recipe import LOSSES, OPTIMIZERS, PRECISIONS, Recipe
 from miniclip.train.state import state_of
+from miniclip.train.validation import Retrieval, ZeroShot
+
+EXAMPLES = """examples:
+  miniclip train photos/ --steps 200 --batch 20 --out mine.safetensors              a new small CLIP
+  miniclip train photos/ --init ViT-B/32 --freeze visual --out tuned.safetensors    fine-tune the text tower
+  miniclip train photos/ --init ViT-B/32 --lora 8 --out adapter                     LoRA, in PEFT's format
+  miniclip train shapes                                                             the built-in model again
+  torchrun --nproc-per-node 8 -m miniclip.train photos/ --init ViT-B/32 --out ...   on eight GPUs
+"""
+TUNING = {"optimizer": "adamw", "learning_rate": 1e-5, "steps": 1000}  # other defaults with --init
 
 
 def add_arguments(command):
     command.set_defaults(command=train)
-    command.add_argument("name", choices=["shapes"], help="the model to train")
-    command.add_argument("--out", default="shapes.safetensors", metavar="FILE", help="(default: %(default)s)")
+    command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     command.add_argument(
-        "--steps",
-        type=natural,
-        help="training steps, fewer for a short test (default: as many as the built-in model had)",
-    )
-    command.add_argument("--seed", type=natural, default=0, help="(default: %(default)s)")
-    command.add_argument("--backend", choices=LEARNERS, default="torch", help="(default: %(default)s)")
+        "data", metavar="DATA",
+        help="a folder of pictures with captions, a table (.csv, .tsv, .jsonl) of paths and captions, tar shards, a "
+        'folder saved by datasets, or "shapes": see docs/training-data.md',
+    )  # fmt: skip
+    command.add_argument("--out", metavar="FILE", help="the model's file, or with --lora a new folder")
     command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     command.add_argument("--force", action="store_true", help="write over FILE if it exists")
+    command.add_argument("--backend", choices=learners.LEARNERS, default="torch", help="(default: %(default)s)")
+    command.add_argument("--device", metavar="D", help="in torch's notation (default: cuda if there is a GPU)")
+
+    group = command.add_argument_group("data")
+    group.add_argument("--batch", type=natural, metavar="N", help="pairs in a step (default: 64)")
+    group.add_argument("--columns", nargs=2, metavar=("PICTURES", "CAPTIONS"), help="names of a table's columns")
+    group.add_argument("--no-augment", action="store_true", help="pictures whole, without random crops")
+    measured = group.add_mutually_exclusive_group()
+    measured.add_argument("--validation", metavar="DATA", help="other pairs, as DATA: their recall is measured")
+    measured.add_argument("--classes", metavar="DIR", help="a folder of pictures for each class: accuracy is measured")
+    group.add_argument("--template", default="{}", metavar="TEXT", help='for the classes, such as "a photo of a {}"')
+    group.add_argument("--every", type=natural, default=100, metavar="N", help="steps between (default: %(default)s)")
+    group.add_argument("--patience", type=natural, metavar="N", help="end after N measurements without a better one")
+
+    group = command.add_argument_group("recipe")
+    default = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    for name, kind, text in [
+        ("steps", natural, "training steps"),
+        ("warmup", natural, "steps in which the learning rate rises"),
+        ("learning-rate", float, "the largest one, of AdamW"),
+        ("muon-learning-rate", float, "the largest one, of Muon"),
+        ("weight-decay", float, "of matrices and tables"),
+        ("label-smoothing", float, "share of a target that is spread over all pairs"),
+        ("chunk", natural, "pairs that go through the towers at once; the loss is that of the batch"),
+        ("seed", natural, "decides everything that is random"),
+    ]:
+        key = name.replace("-", "_")
+        tuned = f", with --init {TUNING[key]}" if key in TUNING else ""
+        shown = f" (default: {'the whole batch' if default[key] is None else default[key]}{tuned})"
+        group.add_argument(f"--{name}", type=kind, metavar="N", help=text + shown)
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help="(default: muon, with --init adamw)")
+    group.add_argument("--loss", choices=LOSSES, help="CLIP's or SigLIP's (default: softmax)")
+    group.add_argument("--precision", choices=PRECISIONS, help="of the towers (default: float32)")
+    group.add_argument("--tensorboard", metavar="DIR", help="write TensorBoard's files, too")
+
+    group = command.add_argument_group("fine-tuning")
+    group.add_argument("--init", metavar="MODEL", help=f"start from {MODEL} (default: a new small CLIP)")
+    group.add_argument("--freeze", nargs="+", default=[], metavar="PART", help="as visual, embeddings, text.blocks.0")
+    group.add_argument(
+        "--unlock", nargs="+", default=[], type=_tower_and_number, metavar="TOWER=N",
+        help="freeze a tower except its N upper layers: visual=2",
+    )  # fmt: skip
+    group.add_argument(
+        "--decay", type=float, default=1.0, metavar="X",
+        help="a layer's learning rate divided by that of the next upper one (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--lora", type=natural, default=0, metavar="RANK", help="train LoRA's matrices instead")
+    group.add_argument("--lora-alpha", type=float, metavar="X", help="their scale is X / RANK (default: RANK)")
+    group.add_argument(
+        "--lora-targets", nargs="+", default=["all-linear"], metavar="PART", help="(default: all-linear)"
+    )
+
+
+def _tower_and_number(text):
+    tower, _, number = text.partition("=")
+    if tower not in ("visual", "text") or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not visual=N or text=N")
+    return tower, int(number)
 
 
 def train(options):
-    if os.path.isfile(options.out) and not (options.force or options.resume):
-        raise InputError(f"{options.out}: exists already: pass --force to write over it, or another --out")
-    recipe = Recipe(seed=options.seed)
-    if options.steps is not None:
-        recipe = dataclasses.replace(recipe, steps=options.steps)
+    logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
+    is_built_in = options.data == "shapes" and not options.init
+    out = options.out or ("shapes.safetensors" if is_built_in else "trained.safetensors")
+    if os.path.exists(out) and not (options.force or options.resume):
+        raise InputError(f"{out}: exists already: pass --force to write over it, or another --out")
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    recipe = Recipe(**{**(TUNING if options.init else {}), **given})
+    how = {"backend": options.backend, "resume": options.resume, "tensorboard": options.tensorboard}
     try:
-        train_shapes(options.out, recipe, backend=options.backend, resume=options.resume)
+        if is_built_in:
+            run.train_shapes(out, recipe, **how)
+        else:
+            _train(options, out, recipe, how)
     except KeyboardInterrupt:
-        state = state_of(options.out)
+        state = state_of(out)
         kept = f"what it has learned is in {state}: add --resume to continue"
         print(f"miniclip: stopped; {kept if state.exists() else 'nothing is kept yet'}", file=sys.stderr)
         raise
-    print(f"written to {options.out}\n")
-    print(evaluation.table(evaluation.evaluate(*api.load(options.out))))
+    print(f"written to {out}")
+    if is_built_in:
+        print(evaluation.table(evaluation.evaluate(*api.load(out))))
+
+
+def _train(options, out, recipe, how):
+    learned = run.Learned(
+        tuple(options.freeze), dict(options.unlock), options.decay,
+        options.lora, options.lora_alpha, tuple(options.lora_targets),
+    )  # fmt: skip
+    with learners.processes(options.backend) as (world, device):
+        start = run.existing(options.init) if options.init else None
+        preprocess = start.preprocess if start else run.SIDE
+        augment = None if options.no_augment else data.Augment()
+        source = {"augment": augment, "columns": options.columns} if options.data != "shapes" else {}
+        pairs = data.load(options.data, preprocess, batch=options.batch or 64, seed=recipe.seed, **source)
+        start = start or run.new(pairs.captions, recipe)
+        measure = None
+        if options.validation:
+            measure = Retrieval(data.read(options.validation, options.columns), start.preprocess)
+        if options.classes:
+            measure = ZeroShot(options.classes, start.preprocess, options.template)
+        if options.patience and not measure:
+            raise InputError("patience needs something to measure: pass --validation or --classes")
+        run.train(
+            out, start, pairs, recipe, learned=learned, device=options.device or device, world=world,
+            evaluation=measure and Evaluation(measure, options.every, measure.SCORE, options.patience), **how,
+        )  # fmt: skip

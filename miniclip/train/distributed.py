@@ -11,14 +11,14 @@ import torch.distributed as dist
 
 
 def join():
-    """Join the processes that torchrun started: (rank, number of processes, this one's device, None: the default)."""
+    """Join the processes that torchrun started: (their number, this one's device, None: the CPU)."""
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else None
     if "RANK" not in os.environ:
-        return 0, 1, None
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else None
+        return 1, device
     if device:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device else "gloo")
-    return dist.get_rank(), dist.get_world_size(), device
+    return dist.get_world_size(), device
 
 
 def leave():
@@ -48,6 +48,15 @@ def mean(x):
         dist.all_reduce(x)
         x /= dist.get_world_size()
     return x
+
+
+def same(function):
+    """What function() returns in the first process, in all of them."""
+    if not is_started():
+        return function()
+    found = [function() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(found)
+    return found[0]
 
 
 class _Gather(torch.autograd.Function):

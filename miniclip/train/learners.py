@@ -3,11 +3,16 @@
 `torch_learner` and `numpy_learner` fill in how gradients are computed and how parameters are updated.
 """
 
+import contextlib
 import importlib
 import math
+import os
 
-from miniclip import families
+import numpy as np
+
+from miniclip import chunked_loss, families
 from miniclip.errors import InputError
+from miniclip.loss import contrastive_loss
 from miniclip.params import flatten, tree_map
 from miniclip.runtime.installation import install
 from miniclip.train import lora
@@ -18,6 +23,7 @@ LEARNERS = {
     "numpy": ("miniclip.ops.numpy_ops", "miniclip.train.numpy_learner"),
 }
 BETAS, EPS = (0.9, 0.98), 1e-6  # AdamW's (CLIP, table 18)
+FIRST_BIAS = -10.0  # nearly all pairs do not belong together (SigLIP, sec. 3.2)
 MOST_SCALE = math.log(100)  # of the logits, so that training stays stable (CLIP, sec. 2.5)
 
 
@@ -36,9 +42,30 @@ def make(config, params, recipe, *, backend="torch", device=None, tokenizer=None
         raise InputError(f"training on {backend} needs {error.name}: {install('train')}") from error
     leaves = tree_map(lambda x: module.leaf(x, device), params)
     model = families.of(config).model(config, leaves, ops, tokenizer=tokenizer)
+    if recipe.loss == "sigmoid":
+        options["bias"] = module.leaf(np.array(FIRST_BIAS, next(iter(flatten(params).values())).dtype), device)
     if adapter:
         options["adapter"] = {name: tuple(module.leaf(x, device) for x in pair) for name, pair in adapter.items()}
     return module.Learner(model, recipe, **options)
+
+
+@contextlib.contextmanager
+def processes(backend):
+    """Join the processes that torchrun has started: yields (their number, this one's device); (1, None) without it.
+
+    The device is None for the CPU. Without torchrun it is a GPU if there is one. Raises InputError for NumPy's.
+    """
+    if backend == "numpy":
+        if "RANK" in os.environ:
+            raise InputError("the numpy backend trains in one process: start it without torchrun")
+        yield 1, None
+        return
+    from miniclip.train import distributed
+
+    try:
+        yield distributed.join()
+    finally:
+        distributed.leave()
 
 
 class Learner:
@@ -46,17 +73,22 @@ class Learner:
 
     trained     {flat name: whether it is trained}, None: all
     rates       {flat name: the share of the learning rate that it gets}, where it is not 1
+    bias        of the logits, for SigLIP's loss: it is trained, too, but is no part of the model. None: for CLIP's
     adapter     LoRA's {flat name: (A, B)}, which are trained instead of the model: W + lora_scale · B A is used for a
                 weight W. None: without
     """
 
-    def __init__(self, model, recipe, *, trained=None, rates=None, adapter=None, lora_scale=1.0):
+    rank = 0  # of this process among several
+
+    def __init__(self, model, recipe, *, trained=None, rates=None, bias=None, adapter=None, lora_scale=1.0):
         self.model, self.recipe, self.rates = model, recipe, rates or {}
         self.adapter, self.lora_scale = adapter, lora_scale
         if adapter:
             self.trained = {f"{name}.lora_{side}": x for name, pair in adapter.items() for side, x in zip("AB", pair)}
         else:
             self.trained = {name: p for name, p in flatten(model.params).items() if trained is None or trained[name]}
+        if bias is not None:
+            self.trained["logit_bias"] = bias
 
     def step(self, images, captions, rate):
         """One step with a batch: images (B, C, height, width), B captions, `rate` the share of the peak learning rate.
@@ -66,6 +98,17 @@ class Learner:
         loss = self.gradients(images, self.model.tokenize(captions, truncate=True))
         self.update(rate)
         return loss
+
+    def loss(self, ops, images, texts, scale, bias=None, **everything):
+        """The loss of features (b, E), with the log of the scale (); `everything`: see `chunked_loss`, returns ()."""
+        smoothing = self.recipe.label_smoothing
+        if self.recipe.loss == "softmax" and not everything and len(images) ** 2 <= chunked_loss.LOGITS:
+            # the whole matrix would be one chunk
+            return contrastive_loss(ops.similarity(images, texts, scale), ops=ops, label_smoothing=smoothing)
+        images, texts = ops.l2_normalize(images), ops.l2_normalize(texts)  # (b, E)
+        if self.recipe.loss == "sigmoid":
+            return chunked_loss.sigmoid_loss(images, texts, scale, bias, ops=ops, **everything)
+        return chunked_loss.contrastive_loss(images, texts, scale, ops=ops, label_smoothing=smoothing, **everything)
 
     def current_model(self):
         """The model as it is now: with an adapter, a new one that has it merged."""

@@ -61,7 +61,7 @@ class Evaluation:
 
 
 def train(path, learner, batches, recipe, *, write, resume=False, state_every=20, evaluation=None, tensorboard=None):
-    """Train, and write the model to `path` by calling write(path, model).
+    """Train, and write the model to `path` by calling write(path, learner).
 
     batches      a function: number of finished steps -> an iterable of batches, as `fit` takes them
     state_every  steps between two states in `path` + ".state", from which `resume` continues. There is one after Ctrl-C
@@ -76,9 +76,11 @@ def train(path, learner, batches, recipe, *, write, resume=False, state_every=20
     if kept.exists() and not resume:
         raise InputError(f"{kept}: is the state of an unfinished training; pass --resume to continue it, or delete it")
     done = state.load(kept, recipe, learner, evaluation) if resume else 0
+    writes = learner.rank == 0  # of several processes, the first one
+    progress = {"initial": done, "unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not writes}
     with (
-        contextlib.closing(Metrics(path, done, tensorboard)) as metrics,
-        tqdm(total=recipe.steps, initial=done, unit="step", dynamic_ncols=True, mininterval=1) as progress,
+        contextlib.closing(Metrics(path if writes else None, done, tensorboard)) as metrics,
+        tqdm(total=recipe.steps, **progress) as progress,
         _after_the_step() as interrupted,
     ):
         # a training that was stopped between its last step and its file may be over already
@@ -91,7 +93,8 @@ def train(path, learner, batches, recipe, *, write, resume=False, state_every=20
                 numbers |= evaluation(learner)
             metrics(step, **numbers)
             over = step == recipe.steps or bool(evaluation and evaluation.is_over())
-            if over or interrupted or step % state_every == 0:  # at the end, too: the file may not fit on the disk
+            # at the end, too: the file may not fit on the disk
+            if writes and (over or interrupted or step % state_every == 0):
                 state.save(kept, step, recipe, learner, evaluation)
             if interrupted:
                 raise KeyboardInterrupt
@@ -99,8 +102,9 @@ def train(path, learner, batches, recipe, *, write, resume=False, state_every=20
                 break
     if evaluation and evaluation.best:
         learner.set_parameters(evaluation.best)
-    write(path, learner.model)
-    kept.unlink(missing_ok=True)
+    if writes:
+        write(path, learner)
+        kept.unlink(missing_ok=True)
 
 
 def check_writable(path):

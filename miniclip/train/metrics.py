@@ -17,17 +17,23 @@ def curve_of(path):
 class Metrics:
     """Appends {"step": ..., "loss": ..., ...} to the curve of a training after each step, at once.
 
+    path         of the model that is trained, None: nothing is written
     done         finished steps: what the file has of later ones, from a training that was killed, is cut off
     tensorboard  a folder for TensorBoard's files, None: without them; InputError if TensorBoard is not installed
     """
 
     def __init__(self, path, done=0, tensorboard=None):
+        self.file = self.writer = None
+        if path is None:
+            return
         self.writer = _tensorboard(tensorboard) if tensorboard else None
         kept = [json.dumps(line) for line in read(curve_of(path)) if line["step"] <= done] if done else []
         write_atomically(curve_of(path), "".join(f"{line}\n" for line in kept).encode())
         self.file = curve_of(path).open("a", encoding="utf-8")
 
     def __call__(self, step, **numbers):
+        if self.file is None:
+            return
         try:
             self.file.write(json.dumps({"step": step, **numbers}) + "\n")
             self.file.flush()
@@ -38,8 +44,9 @@ class Metrics:
                 self.writer.add_scalar(name, x, step)
 
     def close(self):
-        with contextlib.suppress(OSError):  # what could not be written was an error already
-            self.file.close()
+        if self.file:
+            with contextlib.suppress(OSError):  # what could not be written was an error already
+                self.file.close()
         if self.writer:
             self.writer.close()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from miniclip import chunked_loss, params
+from miniclip import params
 from miniclip.errors import InputError
 from miniclip.ops import numpy_grad
 from miniclip.ops.tape import Variable
@@ -22,8 +22,8 @@ class Learner(learners.Learner):
 
     def __init__(self, model, recipe, **options):
         super().__init__(model, recipe, **options)
-        if recipe.precision != "float32" or recipe.checkpoint:
-            raise InputError("the numpy backend has no mixed precision and no checkpoints: pass backend='torch'")
+        if recipe.precision != "float32" or recipe.chunk:
+            raise InputError("the numpy backend has no mixed precision, and no chunks: pass backend='torch'")
         muon, adamw = self.groups()
         self.optimizers = [Muon(muon)] if muon else []
         self.optimizers += [AdamW(adamw, betas=learners.BETAS, eps=learners.EPS)] if adamw else []
@@ -39,12 +39,8 @@ class Learner(learners.Learner):
         else:
             tree = params.unflatten(params.flatten(self.model.params) | self.variables)
         model = self.with_params(tree, numpy_grad)
-        images = numpy_grad.l2_normalize(model.encode_image(images))  # (B, E)
-        texts = numpy_grad.l2_normalize(model.encode_text(tokens))  # (B, E)
-        scale = tree["logit_scale"]
-        loss = chunked_loss.contrastive_loss(
-            images, texts, scale, ops=numpy_grad, label_smoothing=self.recipe.label_smoothing
-        )
+        images, texts = model.encode_image(images), model.encode_text(tokens)  # (B, E), (B, E)
+        loss = self.loss(numpy_grad, images, texts, tree["logit_scale"], self.variables.get("logit_bias"))
         loss.backward()
         return float(loss)
 

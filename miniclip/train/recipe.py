@@ -1,7 +1,7 @@
 """How a model is trained: the numbers of a run, which together with its data determine the result."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from miniclip.errors import InputError
 
@@ -24,7 +24,6 @@ class Recipe:
     label_smoothing: float = 0.0  # of the cross-entropies
     chunk: int | None = None  # pairs that go through the towers at once; None: the whole batch
     precision: str = "float32"  # of the towers: "bfloat16" is mixed precision, parameters stay float32
-    checkpoint: bool = False  # compute the inside of blocks again for gradients, instead of keeping it in memory
     seed: int = 0
 
     def __post_init__(self):
@@ -38,10 +37,6 @@ class Recipe:
             raise InputError(f"chunk is {self.chunk}, expected at least 1 pair")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing is {self.label_smoothing}, expected a share from 0 to 1")
-
-    def changed_from_default(self):
-        """{name: value} of what differs from the built-in model's recipe."""
-        return {name: value for name, value in asdict(self).items() if value != getattr(Recipe, name)}
 
 
 def schedule(step, recipe):

@@ -4,8 +4,6 @@ import contextlib
 
 import torch
 
-from miniclip import chunked_loss
-from miniclip.loss import contrastive_loss
 from miniclip.train import distributed, learners
 
 
@@ -25,7 +23,7 @@ class Learner(learners.Learner):
         options = {"betas": learners.BETAS, "eps": learners.EPS, "fused": True}
         self.optimizers = [torch.optim.Muon(muon)] if muon else []
         self.optimizers += [torch.optim.AdamW(adamw, **options)] if adamw else []
-        self.towers = _Towers(self)
+        self.towers, self.rank = _Towers(self), distributed.rank()
         if distributed.is_started():
             self.towers = torch.nn.parallel.DistributedDataParallel(self.towers)
 
@@ -35,23 +33,25 @@ class Learner(learners.Learner):
         for p in self.trained.values():
             p.grad = None
         if C >= B:
-            loss = self.loss(*self.towers(images, tokens))
+            loss = self.loss_of_all(*self.towers(images, tokens))
             loss.backward()
             return distributed.mean(loss).item()
         # GradCache (Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, sec. 3.2): the loss needs
         # the features of the whole batch, but not what the towers computed on the way
         chunks = [slice(start, start + C) for start in range(0, B, C)]
         with torch.no_grad():
-            images_of, texts_of, scales = zip(*(self.features(images[chunk], tokens[chunk]) for chunk in chunks))
-        found = [x.requires_grad_() for x in (torch.cat(images_of), torch.cat(texts_of), scales[0].detach().clone())]
-        loss = self.loss(*found)
-        loss.backward()  # the gradients of all features (B, E), and of the scale
+            images_of, texts_of, *scalars = zip(*(self.features(images[chunk], tokens[chunk]) for chunk in chunks))
+        found = [torch.cat(images_of), torch.cat(texts_of), *(x[0].detach().clone() for x in scalars)]
+        for x in found:
+            x.requires_grad_()
+        loss = self.loss_of_all(*found)
+        loss.backward()  # the gradients of all features (B, E), of the scale and the bias
         # each chunk goes through the towers again, and its gradients go back
         for chunk in chunks:
             last = chunk is chunks[-1]
             with contextlib.nullcontext() if last else self._unsynchronised():
                 again = self.towers(images[chunk], tokens[chunk])
-                back = [x.grad[chunk] for x in found[:2]] + [found[2].grad if last else torch.zeros_like(found[2])]
+                back = [x.grad[chunk] for x in found[:2]] + [x.grad * last for x in found[2:]]
                 learned = [i for i, x in enumerate(again) if x.requires_grad]
                 torch.autograd.backward([again[i] for i in learned], [back[i] for i in learned])
         return distributed.mean(loss).item()
@@ -61,25 +61,24 @@ class Learner(learners.Learner):
         return self.towers.no_sync() if distributed.is_started() else contextlib.nullcontext()
 
     def features(self, images, tokens):
-        """Pictures (b, C, height, width), tokens (b, T) -> features (b, E) each, and the log of the scale ()."""
+        """Pictures (b, C, height, width), tokens (b, T) -> features (b, E), (b, E), log of the scale (), perhaps bias."""
         model = self.current_model()
         mixed = self.recipe.precision == "bfloat16"
         with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
             features = model.encode_image(images), model.encode_text(tokens)
         scale = model.params["logit_scale"] if "logit_scale" in model.params else -model.params["temperature"].log()
-        return *(x.float() if mixed else x for x in features), scale
+        bias = [self.trained["logit_bias"]] if "logit_bias" in self.trained else []
+        # * 1: DistributedDataParallel takes no parameter as a result
+        return *(x.float() if mixed else x for x in features), *(x * 1 for x in (scale, *bias))
 
-    def loss(self, images, texts, scale):
+    def loss_of_all(self, images, texts, *scalars):
         """The loss of features (b, E) of this process's pairs; its mean over processes is that of the whole batch."""
-        ops, smoothing = self.model.ops, self.recipe.label_smoothing
-        if not distributed.is_started() and len(images) ** 2 <= chunked_loss.LOGITS:  # the whole matrix is one chunk
-            return contrastive_loss(ops.similarity(images, texts, scale), ops=ops, label_smoothing=smoothing)
-        images, texts = ops.l2_normalize(images), ops.l2_normalize(texts)  # (b, E)
-        everything = {}
+        ops, everything = self.model.ops, {}
         if distributed.is_started():
-            everything = {"all_images": distributed.gather(images), "all_texts": distributed.gather(texts)}  # (B, E)
-            everything["offset"] = distributed.rank() * len(images)
-        return chunked_loss.contrastive_loss(images, texts, scale, ops=ops, label_smoothing=smoothing, **everything)
+            everything = {"all_texts": distributed.gather(ops.l2_normalize(texts)), "offset": self.rank * len(images)}
+            if self.recipe.loss == "softmax":  # SigLIP's needs every pair once
+                everything["all_images"] = distributed.gather(ops.l2_normalize(images))  # (B, E)
+        return self.loss(ops, images, texts, *scalars, **everything)
 
     def update(self, rate):
         for optimizer in self.optimizers:
@@ -91,9 +90,9 @@ class Learner(learners.Learner):
                 self.trained["logit_scale"].clamp_(max=learners.MOST_SCALE)
 
     def measure(self, function):
-        """function(the model as it is now)."""
+        """function(the model as it is now), computed by one process for all."""
         with torch.no_grad():
-            return function(self.current_model())
+            return distributed.same(lambda: function(self.current_model()))
 
     # ------------------------------------------------------------------------------ stopping and resuming
 

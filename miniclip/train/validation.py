@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from miniclip.errors import InputError
+from miniclip.train.data import Batches
 from miniclip.zero_shot import class_embeddings
 
 BATCH = 64  # pictures or texts encoded at a time
@@ -14,13 +15,16 @@ BATCH = 64  # pictures or texts encoded at a time
 class Retrieval:
     """Recall on pairs: the share of pictures whose nearest caption is theirs, and of captions whose nearest picture is.
 
-    images (n, C, height, width) · captions: n texts. Equal captions count as one: any of their pictures is right.
+    pairs  a `data.Pairs`, of which up to 1000 are used · preprocess  what `miniclip.load` returns
+
+    Equal captions count as one: any of their pictures is right.
     """
 
     SCORE = "recall"
 
-    def __init__(self, images, captions):
-        self.images, self.captions = images, captions
+    def __init__(self, pairs, preprocess):
+        n = min(len(pairs), 1000)
+        self.images, self.captions = Batches(pairs, preprocess, batch=n).batch(0)  # (n, C, height, width), n texts
 
     def __call__(self, model):
         texts, index = np.unique(np.array(self.captions, dtype=object), return_inverse=True)  # (N,), (n,)

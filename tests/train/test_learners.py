@@ -14,7 +14,7 @@ from miniclip import params
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import learners, loop, lora
 from miniclip.train.initialize import init_params, shapes_config
-from miniclip.train.recipe import Recipe
+from miniclip.train.recipe import LOSSES, Recipe
 
 CAPTIONS = [f"{word} {number}" for word in ("one", "two", "three") for number in range(4)]
 TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=540)
@@ -47,18 +47,22 @@ def gradients(learner, dtype="float64"):
     return loss, {name: p.grad.numpy() for name, p in learner.trained.items()}
 
 
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("chunk", [1, 5, 11])
-def test_a_batch_in_chunks_has_the_gradient_of_the_whole(chunk):
-    whole_loss, whole = gradients(learner())
-    loss, parts = gradients(learner(dataclasses.replace(RECIPE, chunk=chunk)))
+def test_a_batch_in_chunks_has_the_gradient_of_the_whole(chunk, loss):
+    recipe = dataclasses.replace(RECIPE, loss=loss)
+    whole_loss, whole = gradients(learner(recipe))
+    loss, parts = gradients(learner(dataclasses.replace(recipe, chunk=chunk)))
     assert loss == pytest.approx(whole_loss, rel=1e-12)
     for name, gradient in whole.items():
         np.testing.assert_allclose(parts[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_numpy_has_the_gradient_of_torch():
-    torch_loss, expected = gradients(learner())
-    loss, found = gradients(learner(backend="numpy"))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_numpy_has_the_gradient_of_torch(loss):
+    recipe = dataclasses.replace(RECIPE, loss=loss)
+    torch_loss, expected = gradients(learner(recipe))
+    loss, found = gradients(learner(recipe, backend="numpy"))
     assert loss == pytest.approx(torch_loss, rel=1e-12)
     for name, gradient in expected.items():
         np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
@@ -141,8 +145,9 @@ import test_learners as t
 from miniclip.train import distributed
 import numpy as np
 
-rank, world, _ = distributed.join()
-learner = t.learner(t.dataclasses.replace(t.RECIPE, chunk=eval(sys.argv[1])))
+world, _ = distributed.join()
+rank = distributed.rank()
+learner = t.learner(t.dataclasses.replace(t.RECIPE, chunk=eval(sys.argv[1]), loss=sys.argv[3]))
 images, captions = t.batch(0)
 mine = slice(rank * 12 // world, (rank + 1) * 12 // world)
 loss = learner.gradients(images[mine], learner.model.tokenize(captions[mine]))
@@ -151,18 +156,18 @@ distributed.leave()
 """
 
 
-@pytest.mark.parametrize("chunk", [None, 4])
-def test_two_processes_have_the_loss_and_the_gradient_of_one(chunk, tmp_path):
+@pytest.mark.parametrize(("chunk", "kind"), [(None, "softmax"), (4, "softmax"), (4, "sigmoid")])
+def test_two_processes_have_the_loss_and_the_gradient_of_one(chunk, kind, tmp_path):
     """With gradients of gathered features that were averaged instead of summed, they would be half as large."""
     (tmp_path / "process.py").write_text(PROCESS)
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*run, str(tmp_path / "process.py"), repr(chunk), str(tmp_path)],
+        [*run, str(tmp_path / "process.py"), repr(chunk), str(tmp_path), kind],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    loss, one = gradients(learner())
+    loss, one = gradients(learner(dataclasses.replace(RECIPE, loss=kind)))
     for rank in range(2):
         found = dict(np.load(tmp_path / f"{rank}.npz"))
         assert found.pop("loss") == pytest.approx(loss, rel=1e-12)

@@ -14,9 +14,9 @@ from miniclip.cli import main
 from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
 from miniclip.train import evaluation, loop, metrics, shapes
-from miniclip.train.builtin import train_shapes
 from miniclip.train.initialize import init_params, sine_cosine
 from miniclip.train.recipe import Recipe
+from miniclip.train.run import train_shapes
 from miniclip.train.state import state_of
 
 SHORT = Recipe(steps=4, warmup=2)
@@ -163,7 +163,7 @@ def curve(path):
 KILLED = """
 import os, sys
 from miniclip.train import loop
-from miniclip.train.builtin import train_shapes
+from miniclip.train.run import train_shapes
 from miniclip.train.recipe import Recipe
 
 save, steps = loop.Metrics.__call__, iter(range(int(sys.argv[2])))

@@ -4,7 +4,6 @@ import itertools
 
 from miniclip.errors import InputError
 from miniclip.train import shapes
-from miniclip.train.data.ahead import ahead
 from miniclip.train.data.batches import check_share, preprocess_of
 
 
@@ -27,7 +26,8 @@ class Shapes:
     def batches(self, start=0, rank=0, world=1):
         """As in `Batches`; each process draws the whole batch and keeps its rows."""
         check_share(self.size, start, rank, world)
-        return ahead(self.batch(step, rank, world) for step in itertools.count(start))
+        # not ahead: drawing is Python code, and a thread that runs it would make the training wait for Python's lock
+        return (self.batch(step, rank, world) for step in itertools.count(start))
 
     def batch(self, step, rank=0, world=1):
         images, captions = shapes.batch(self.seed, step, self.image_size)

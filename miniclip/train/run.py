@@ -1,0 +1,143 @@
+"""Training on a user's pictures and captions: a new small CLIP, or the fine-tuning of a model that exists.
+
+Puts the rooms together: a start, data, what of the model learns, validation, the loop, and the file that is written.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from miniclip import checkpoints, families, params
+from miniclip.checkpoints import peft
+from miniclip.config import ModelConfig
+from miniclip.errors import InputError
+from miniclip.fetch import hub, vocabulary
+from miniclip.image import Preprocess
+from miniclip.tokenizer import Tokenizer
+from miniclip.train import data, learners, loop, lora, parameters
+from miniclip.train.initialize import init_params, shapes_config
+from miniclip.train.metrics import curve_of
+from miniclip.train.recipe import Recipe
+from miniclip.train.sheet import sheet
+
+SIDE = 48  # of a new model's pictures, in pixels
+logger = logging.getLogger("miniclip.train")
+BUILT_IN = Recipe()
+
+
+class Start(NamedTuple):
+    """The model that a training begins with; `tokenizer` may be a function that finds it."""
+
+    config: ModelConfig
+    params: dict
+    tokenizer: object
+    name: str  # of the model that it is, "" for a new one
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return families.preprocess_of(self.config)
+
+
+def new(captions: Iterable[str], recipe: Recipe) -> Start:
+    """A small CLIP with random parameters, of the built-in model's size, whose vocabulary is made of the captions."""
+    tokenizer = Tokenizer.train(captions, vocab_size=1024)
+    config = shapes_config(len(tokenizer))
+    tree = init_params(config, np.random.default_rng(recipe.seed))
+    if recipe.loss == "sigmoid":
+        tree["logit_scale"] = np.array(math.log(10), np.float32)  # SigLIP, sec. 3.2
+    return Start(config, tree, tokenizer, "")
+
+
+def existing(name: str) -> Start:
+    """A model by its name, path or id. Raises InputError if it has not both towers."""
+    config, tree, tokenizer = checkpoints.load(hub.find(name), dtype="float32")
+    if not (config.visual and config.text):
+        raise InputError(f"{name}: has one tower alone, and contrastive training needs both")
+    return Start(config, tree, tokenizer or vocabulary.official_tokenizer, name)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What of a model learns, see `parameters`: all of it, all except some, or LoRA's matrices instead."""
+
+    freeze: tuple[str, ...] = ()
+    unlocked: Mapping[str, int] | None = None
+    decay: float = 1.0  # of the learning rate from layer to layer, from the top down
+    rank: int = 0  # of LoRA's matrices; 0: without
+    alpha: float | None = None  # LoRA's: its scale is alpha / rank; None: 1
+    targets: tuple[str, ...] = (lora.ALL_LINEAR,)
+
+    def options(self, tree, seed):
+        """The options of a Learner for a model with these parameters."""
+        names = list(params.flatten(tree))
+        if self.rank:
+            if self.freeze or self.unlocked or self.decay != 1:
+                raise InputError("with LoRA the model is frozen: leave out freeze, unlocked and decay")
+            adapter = lora.init(tree, self.rank, lora.targets(tree, self.targets), np.random.default_rng(seed))
+            return {"adapter": adapter, "lora_scale": (self.alpha or self.rank) / self.rank}
+        trained = parameters.trained(names, self.freeze, self.unlocked)
+        return {"trained": trained, "rates": parameters.learning_rates(names, self.decay)}
+
+
+ALL = Learned()
+
+
+def train(
+    out,
+    start,
+    pairs,
+    recipe,
+    *,
+    learned=ALL,
+    backend="torch",
+    device=None,
+    world=1,
+    dtype=None,
+    resume=False,
+    **options,
+):
+    """Train a Start on `pairs`, which have batches, and write it to `out`: a model's file, or with LoRA PEFT's folder.
+
+    world  the number of processes that do the same · dtype  of the file, None: float32 · `resume` and `options` are
+    those of `loop.train`, which also says what is raised
+
+    A sheet of the first pictures, as they are after augmentation, is in `out` + ".png". Returns the model.
+    """
+    loop.check_writable(out)
+    config, tree, tokenizer, name = start
+    if recipe.optimizer == "muon" and learned.rank:
+        raise InputError("Muon is for whole matrices, not for LoRA's thin ones: pass optimizer='adamw'")
+    learner = learners.make(
+        config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learned.options(tree, recipe.seed)
+    )
+
+    def write(path, learner):
+        if learned.rank:
+            adapter = {name: tuple(map(learner.model.ops.to_numpy, pair)) for name, pair in learner.adapter.items()}
+            peft.save(path, config, adapter, learned.alpha or learned.rank, base=name)
+            return
+        tree = params.tree_map(learner.model.ops.to_numpy, learner.model.params)
+        given = learner.model.tokenizer if isinstance(tokenizer, Tokenizer) else None
+        checkpoints.save(path, config, tree, tokenizer=given, dtype=dtype)
+
+    if learner.rank == 0 and not resume:
+        sheet(*pairs.batch(0)).save(f"{out}.png")
+        count = sum(math.prod(p.shape) for p in learner.trained.values())
+        logger.info("%s parameters learn; samples are in %s.png, the curve is in %s", f"{count:,}", out, curve_of(out))
+
+    def batches(done):
+        return pairs.batches(done, learner.rank, world)
+
+    loop.train(out, learner, batches, recipe, write=write, resume=resume, **options)
+    return learner.current_model()
+
+
+def train_shapes(out, recipe=BUILT_IN, **options):
+    """Train the built-in model, and write it in float16 with its vocabulary; `options` are those of `train`."""
+    loop.check_writable(out)
+    pairs = data.load("shapes", SIDE, seed=recipe.seed)
+    return train(out, new(pairs.captions, recipe), pairs, recipe, dtype="float16", **options)
