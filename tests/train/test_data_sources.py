@@ -195,14 +195,15 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         read(tmp_path)
 
 
-def test_a_text_that_is_not_utf8_is_skipped(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded(pictures(1)["000.png"]))
+def test_a_text_that_is_not_utf8_is_skipped_and_named_once(tmp_path, caplog):
+    for name in ("a.gif", "a.png", "b.png"):
+        (tmp_path / name).write_bytes(encoded(pictures(1)["000.png"]))
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
-    (tmp_path / "b.png").write_bytes(encoded(pictures(1)["000.png"]))
     write(tmp_path / "b.txt", "fine")
     pairs = read(tmp_path)
     assert pairs.names == [str(tmp_path / "b.png")]
     assert "cannot be read as UTF-8 text" in pairs.skipped[str(tmp_path / "a.txt")]
+    assert caplog.text.count("cannot be read as UTF-8 text") == 1
 
 
 # ------------------------------------------------------------------------------------- Hugging Face's datasets
