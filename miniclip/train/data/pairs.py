@@ -48,7 +48,7 @@ def skip(skipped, name, reason):
 def pair_up(source, found, read, skipped):
     """Pairs of what a reader has found; raises InputError if there are none.
 
-    found  iterable of (name, captions, place): of a picture; those without a caption are skipped
+    found  (name, captions, place) of each picture; those without a caption are skipped
     read   place -> a path or bytes
     """
     names, captions, places = [], [], []
