@@ -167,6 +167,11 @@ BREAKS = {
         4,
         "is damaged at byte {at:,}: what would come after it is lost",
     ),
+    "a block of zeros": (
+        lambda x, at: x[: at[4]] + bytes(512) + x[at[4] + 512 :],
+        4,
+        "has more after an end mark at byte {at:,}, as if tars were joined: it is lost",
+    ),
     "no tar at all": (lambda x, at: b"no tar" * 500, 0, "cannot be read as a tar (unpack it if it is compressed)"),
     "nothing": (lambda x, at: b"", 0, "cannot be read as a tar"),
 }

@@ -18,7 +18,8 @@ from miniclip.train.data.pairs import CAPTIONS, pair_up, skip, texts_of
 
 PICTURES = ("jpg", "png", "jpeg", "webp")  # the fields that OpenCLIP looks for, in its order
 META = re.compile(r"__[^/]*__($|/)")  # names that webdataset leaves out: notes about the shard
-BLOCK = 512  # bytes: all parts of a tar begin at a multiple of it
+BLOCK = 512  # bytes: all parts of a tar begin at a multiple of it; one of zeros marks the end
+REST = 1 << 16  # bytes that are looked at after the end; programs pad a tar with zeros to a multiple of 10,240
 
 
 def shards_of(source):
@@ -133,9 +134,13 @@ def _members(shard, texts, skipped):
             if tar.offset == 0:
                 note(shard, "is empty")
             file.seek(tar.offset)
-            if (block := file.read(BLOCK)) != bytes(BLOCK):  # Python's tarfile says nothing about either
-                what = f"is damaged at byte {tar.offset:,}" if block else "has no end mark, so it may be cut off"
-                note(shard, f"{what}: what would come after it is lost")
+            rest = file.read(REST)  # zeros, but Python's tarfile says nothing about anything else
+            if not rest:
+                note(shard, "has no end mark, so it may be cut off: what would come after it is lost")
+            elif any(rest[:BLOCK]):
+                note(shard, f"is damaged at byte {tar.offset:,}: what would come after it is lost")
+            elif any(rest):
+                note(shard, f"has more after an end mark at byte {tar.offset:,}, as if tars were joined: it is lost")
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # of sizes that damage made up
         note(shard, f"cannot be read as a tar (unpack it if it is compressed): {error}")
     except OSError as error:
