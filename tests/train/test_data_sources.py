@@ -224,7 +224,8 @@ def check(loaded):
 
 
 def test_a_dataset_is_read_whatever_its_format(dataset):
-    for given in (dataset, dataset.shuffle(seed=0), dataset.with_format("numpy"), dataset.with_format("torch")):
+    formats = [dataset.with_format(name) for name in ("numpy", "torch", "pandas", "arrow")]
+    for given in (dataset, dataset.shuffle(seed=0), *formats):
         check(data.load(given, 16, batch=16))
 
 
