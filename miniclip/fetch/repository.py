@@ -1,4 +1,4 @@
-"""A repository on Hugging Face's hub: which of its files a CLIP is loaded from, and the directory that has them.
+"""A repository on Hugging Face's hub: which files a CLIP or an adapter is loaded from, and the directory that has them.
 
 `download` fetches files that are not on this machine. It is imported only then, so that `import miniclip` stays fast.
 """
@@ -50,7 +50,8 @@ def snapshot(repo_id, root=None, *, weights=True, local_files_only=False, subfol
     if not names:
         raise InputError(
             f"{'/'.join(filter(None, (download.without_credentials(endpoint), repo_id, subfolder)))} has no CLIP in a "
-            f"format that miniclip reads: expected weights, and transformers' config.json or an {open_clip.CONFIG}"
+            f"format that miniclip reads: expected weights, and transformers' config.json, an {open_clip.CONFIG} or an "
+            f"{peft.CONFIG}"
         )
     place = _place(caches.cache_directory() if root is None else Path(root), repo_id)
     for name in names:
@@ -95,8 +96,9 @@ def _listed_files(place, commit, here, subfolder):
         return json.loads(_list(place, commit).read_bytes())["files"].keys()
     except FileNotFoundError:
         absent = {path.name for path in (place / ".no_exist" / commit / inside).glob("*")}
-        # OpenCLIP's configuration says everything; the others need a file of each kind, or to know that there is none.
-        kinds = () if open_clip.CONFIG in here else (VOCABULARIES, huggingface.PREPROCESSORS)
+        # These configurations say everything; the others need a file of each kind, or to know that there is none.
+        whole = not here.isdisjoint((open_clip.CONFIG, peft.CONFIG))
+        kinds = () if whole else (VOCABULARIES, huggingface.PREPROCESSORS)
         unknown = {kind[0] for kind in kinds if here.isdisjoint(kind) and not absent.issuperset(kind)}
         return {inside + name for name in here | unknown}
 
@@ -186,21 +188,22 @@ def _expected(entry):
 
 
 def _chosen(names, weights=True, subfolder=None):
-    """The files of a repository that a CLIP is loaded from, in one format, or [].
+    """The files of a repository that a CLIP or an adapter is loaded from, in one format, or [].
 
-    Formats have the same order as in `checkpoints.load`. The configuration is the last file. Without weights, both
+    Formats have the same order as in `checkpoints.load`. The configuration is the last file. Without weights, all
     formats' configurations are chosen.
     """
     inside = f"{subfolder}/" if subfolder else ""
     names = {name.removeprefix(inside) for name in names if name.startswith(inside)}
     companions = [name for name in COMPANIONS if name in names]
-    configs = {open_clip.CONFIG: open_clip.WEIGHTS, "config.json": huggingface.WEIGHTS}
+    configs = {peft.CONFIG: peft.WEIGHTS, open_clip.CONFIG: open_clip.WEIGHTS, "config.json": huggingface.WEIGHTS}
     if not weights:
-        return [inside + name for name in (*companions, *(config for config in configs if config in names))]
+        return [inside + name for name in dict.fromkeys((*companions, *(each for each in configs if each in names)))]
     for config, formats in configs.items():
         files = next(filter(None, (_weights(names, name) for name in formats)), None)
         if config in names and files:
-            return [inside + name for name in (*files, *companions, config)]
+            others = [name for name in companions if name != config]
+            return [inside + name for name in (*files, *others, config)]
     return []
 
 

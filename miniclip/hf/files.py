@@ -39,3 +39,13 @@ def find(name: Any, options: dict[str, Any], *, weights: bool = True) -> Path:
         )
     except InputError as error:
         raise NotFoundError(str(error)) from error
+
+
+def find_adapted(name: Any, options: dict[str, Any]) -> tuple[Path, Path | None]:
+    """(the path of a model's files, that of its adapter or None), as `find` and `hub.find_adapted`."""
+    root = options.get("cache_dir")
+    path = find(name, options)
+    try:
+        return hub.find_adapted(path, root=root)
+    except InputError as error:
+        raise NotFoundError(str(error)) from error

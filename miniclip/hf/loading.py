@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from miniclip import api, ops
 from miniclip.errors import InputError
-from miniclip.hf.files import WHERE, find
+from miniclip.hf.files import WHERE, find_adapted
 from miniclip.hf.modules import one_tower
 from miniclip.hf.outputs import check_options
 from miniclip.model import CLIP
@@ -49,6 +49,7 @@ class Request(NamedTuple):
     """What `from_pretrained` was asked for."""
 
     path: Path | None
+    adapter: Path | None  # of PEFT, which is added to the weights
     config: Any
     backend: str
     device: Any
@@ -60,7 +61,7 @@ class Request(NamedTuple):
         dtype, older = dtype, options.pop("torch_dtype", None)
         dtype, device = (older if dtype is None else dtype), _device(device, options.pop("device_map", None))
         variant, where = options.pop("variant", None), {key: options.pop(key, None) for key in WHERE}
-        path = None if name is None else find(name, dict(where))
+        path, adapter = (None, None) if name is None else find_adapted(name, dict(where))
         config = kind.config_class.from_pretrained(path) if config is None else _config(kind, config)
         arguments = {key: options.pop(key) for key in _parameters(kind) & options.keys()}
         for key in options.keys() & {*vars(config), "output_hidden_states", "output_attentions", "return_dict"}:
@@ -70,14 +71,14 @@ class Request(NamedTuple):
             path = path / f"model.{variant}.safetensors"
             if not path.exists():
                 raise InputError(f"{path}: no such file: variant is {variant!r}, a part of a weights file's name")
-        return cls(path, config, backend, device, None if dtype == "auto" else dtype, arguments)
+        return cls(path, adapter, config, backend, device, None if dtype == "auto" else dtype, arguments)
 
     def model(self, kind: Any) -> CLIP | None:
         """The model for objects of this class; None: a random one."""
         if self.path is None:
             return None
         backend = select(self.backend, self.device).NAME
-        model, _ = api.load(self.path, backend, self.device, self.dtype, tower=kind.tower)
+        model, _ = api.load(self.path, backend, self.device, self.dtype, adapter=self.adapter, tower=kind.tower)
         if str(model.device) == "meta" and str(self.device) != "meta":
             raise InputError(
                 f"{self.path}: tensors on the meta device have no values: load it outside torch.device('meta')"

@@ -14,6 +14,7 @@ from miniclip import InputError
 from miniclip.fetch import hub, repository
 
 OPEN_CLIP = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"weights"}
+ADAPTER = {"adapter_config.json": b'{"base_model_name_or_path": "there"}', "adapter_model.safetensors": b"pairs"}
 ONLY_MODEL = {name: HF[name] for name in ("config.json", "model.safetensors")}
 
 
@@ -44,11 +45,26 @@ def cached(home, files, *, listed=None, absent=()):
         (ONLY_MODEL | {"merges.txt": b""}, {"absent": repository.huggingface.PREPROCESSORS}, True),
         (ONLY_MODEL | {"merges.txt": b""}, {"absent": repository.huggingface.PREPROCESSORS[:1]}, False),
         (OPEN_CLIP, {}, True),  # its configuration has the settings of its pictures
+        (ADAPTER, {}, True),
+        (ADAPTER, {"listed": [*ADAPTER, "tokenizer.json"]}, False),
     ],
 )
 def test_a_directory_of_the_cache_is_whole_if_nothing_of_the_repository_is_missing(home, server, files, known, whole):
     directory = cached(home, files, **known)
     assert repository.find_snapshot("owner/name") == (directory if whole else None)
+
+
+def test_a_repository_may_have_an_adapter_instead_of_a_model(home, server, monkeypatch):
+    publish(server, ADAPTER | {"README.md": b"#", "optimizer.pt": b"x"})
+    (home / "there").mkdir()
+    monkeypatch.chdir(home)
+    base, adapter = hub.find_adapted("owner/name")
+    assert str(base) == "there" and set(files_in(adapter)) == set(ADAPTER)
+    assert server.asked[-1].endswith("adapter_config.json")  # the directory is whole when it has its configuration
+    publish(server, HF | ADAPTER, repo_id="owner/both")  # as in transformers, the adapter counts
+    base, adapter = hub.find_adapted("owner/both")
+    assert str(base) == "there" and not (adapter / "model.safetensors").exists()
+    assert hub.find_adapted("there", "owner/name")[1].name == COMMIT
 
 
 def test_what_is_missing_is_fetched_and_the_weights_are_used_from_the_cache(home, server):

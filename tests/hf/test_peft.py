@@ -157,3 +157,20 @@ def test_a_hook_of_an_adapter_is_refused(tmp_path):
     layer.register_forward_hook(lambda *_: None)
     with pytest.raises(InputError, match="q_proj has a hook, which miniclip does not call"):
         outputs(model)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_an_adapter_s_directory_is_loaded_with_its_base(backend, tmp_path):
+    model = adapted(clip(tmp_path), target_modules=["q_proj", "fc1"])
+    model.save_pretrained(tmp_path / "a")
+    loaded = hf.CLIPModel.from_pretrained(tmp_path / "a", backend=backend)
+    inputs = batch(model.get_base_model().config)
+    with torch.no_grad():
+        check([torch.as_tensor(loaded(**inputs).logits_per_image)], outputs(model)[:1])
+    tower = hf.CLIPVisionModelWithProjection.from_pretrained(tmp_path / "a", backend=backend)
+    with torch.no_grad():
+        wanted = torch.nn.functional.normalize(torch.as_tensor(tower(inputs["pixel_values"]).image_embeds))
+        check([wanted], outputs(model)[1:2])
+    (tmp_path / "a" / "adapter_config.json").write_text('{"base_model_name_or_path": null}')
+    with pytest.raises(OSError, match="does not say which model it belongs to"):
+        hf.CLIPModel.from_pretrained(tmp_path / "a")
