@@ -27,6 +27,7 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."
 PAIR = regex.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B)")
 HEAD = "classifier."  # of CLIPForImageClassification, which is loaded without it
+MOST = 1 << 24  # a rank or an alpha that is larger is a mistake
 MERGE = "merge it with PEFT (merge_and_unload), and save that model"
 
 READ = {"peft_type", "r", "lora_alpha", "use_rslora", "init_lora_weights"}
@@ -182,7 +183,7 @@ def _rank_and_scale(path, settings, module):
         fits = (value for end, value in special.items() if _matches(path, rf"(.*\.)?({end})", module))
         values.append(next(fits, settings.get(key)))
     rank, alpha = values
-    if type(rank) is not int or rank < 1 or type(alpha) not in (int, float):
+    if type(rank) is not int or not 1 <= rank <= MOST or type(alpha) not in (int, float) or not abs(alpha) <= MOST:
         raise InputError(f"{path}: {module} has rank {rank!r} and alpha {alpha!r}, expected 1 or more, and a number")
     return rank, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 

@@ -70,8 +70,7 @@ def merge(params: dict, adapter: Mapping[str, tuple[Array, Array]], scale: float
     """The parameter tree with W + scale · B A for every weight of the adapter; the others are the same arrays."""
     flat = parameter_tree.flatten(params)
     for name, (A, B) in adapter.items():
-        # the update is first: if it has gradients and W is an ndarray, W + update would be NumPy's sum, not theirs
-        flat[name] = (B @ A).reshape(flat[name].shape) * scale + flat[name]
+        flat[name] = flat[name] + scale * (B @ A).reshape(flat[name].shape)
     return parameter_tree.unflatten(flat)
 
 

@@ -1,6 +1,7 @@
 """PEFT's adapters: merged by us they give the features that PEFT gives, and PEFT loads those that we write."""
 
 import json
+import random
 import warnings
 
 import numpy as np
@@ -305,6 +306,8 @@ def without(*ends):
         (setting(r=5), r"safetensors: .*lora_A\.weight is \(4, \d+\), expected \(5, \d+\)"),
         (setting(r=0), "has rank 0 and alpha 8, expected"),
         (setting(lora_alpha="8"), "has rank 4 and alpha '8', expected"),
+        (setting(lora_alpha=float("nan")), "has rank 4 and alpha nan, expected"),
+        (setting(lora_alpha=10**400), "has rank 4 and alpha 1000"),
         (setting(rank_pattern={"q_proj": 2}), r"q_proj\.lora_A\.weight is \(4, 48\), expected \(2, 48\)"),
         (setting(rank_pattern=[2]), r"rank_pattern is \[2\]: not the settings of an adapter"),
         (setting(target_modules=7), "target_modules is 7: not the settings of an adapter"),
@@ -338,6 +341,38 @@ def test_adapters_that_do_not_fit_are_refused(change, message, small, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         checkpoints.load(small[0], adapter=adapter)
     assert str(error.value).startswith(str(adapter))
+
+
+VALUES = [None, True, 0, -1, 2.5, 10**30, float("inf"), "", "(", "*", ".*", "all-linear", "q_proj", "\0"]
+VALUES += [
+    [],
+    [1],
+    [None],
+    ["q_proj"],
+    ["("],
+    [["a"]],
+    {},
+    {"fc1": 2},
+    {"(": 1},
+    {"fc1": None},
+    {"base_model_class": 3},
+]
+
+
+def test_any_settings_are_used_or_refused_in_one_sentence(small, tmp_path):
+    config, tree, _ = checkpoints.load(small[0])
+    adapter, draw = changed(small[1], tmp_path / "a", setting()), random.Random(0)
+    path, refused = adapter / adapters.CONFIG, 0
+    settings = json.loads(path.read_text())
+    for _ in range(300):
+        wrong = {draw.choice(list(settings)): draw.choice(VALUES) for _ in range(draw.choice([1, 1, 2]))}
+        path.write_text(json.dumps(settings | wrong))
+        try:
+            adapters.merge(params.flatten(tree), config, adapter)
+        except InputError as error:
+            assert str(error).startswith(str(adapter)), wrong
+            refused += 1
+    assert 100 < refused < 300
 
 
 def test_files_of_an_adapter_that_are_missing_or_damaged_are_named(small, tmp_path):

@@ -45,6 +45,9 @@ def test_an_adapter_is_used_by_every_command_that_loads_a_model(adapter, tmp_pat
         assert main(["classify", picture, *labels, *model]) == 0
         found.append({x["label"]: x["cosine"] for x in json.loads(capsys.readouterr().out)[0]["labels"]})
     assert found[0] == found[1] != found[2]
+    for model, hints in (["--adapter", str(directory)], 0), ([], 1):  # what the built-in model knows, others may not
+        assert main(["classify", picture, "--labels", "a dog", "a cat", *model]) == 0
+        assert capsys.readouterr().err.count("the built-in model knows drawn shapes") == hints
     assert main(["convert", "shapes", str(tmp_path / "a"), "--to", "miniclip", "--adapter", str(directory)]) == 0
     assert main(["convert", str(directory), str(tmp_path / "b"), "--to", "hf", "--dtype", "float32"]) == 0
     same(tmp_path / "a", wanted, 1e-2)  # stored in float16, as the built-in model is
