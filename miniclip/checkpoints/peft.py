@@ -4,10 +4,11 @@
 
 Their names are those of transformers' modules, for which the families have tables. After "base_model.model.":
 
-    MODULE.lora_A.weight (r, in), MODULE.lora_B.weight (out, r)       a linear layer
-    MODULE.lora_A.weight (r, C, P, P), MODULE.lora_B.weight (out, r, 1, 1)  a convolution
-    MODULE.lora_embedding_A (r, rows), MODULE.lora_embedding_B (width, r)   a table of embeddings
-    MODULE.weight, MODULE.base_layer.bias, ...  a parameter that replaces the model's (`modules_to_save`, `bias`)
+    a linear layer         MODULE.lora_A.weight (r, in)          MODULE.lora_B.weight (out, r)
+    a convolution          MODULE.lora_A.weight (r, C, P, P)     MODULE.lora_B.weight (out, r, 1, 1)
+    a table of embeddings  MODULE.lora_embedding_A (r, rows)     MODULE.lora_embedding_B (width, r)
+
+and MODULE.weight, MODULE.base_layer.bias, ... are parameters that replace the model's (`modules_to_save`, `bias`).
 """
 
 import math
@@ -44,7 +45,7 @@ WITHOUT_EFFECT = {
     *("lora_dropout", "megatron_core", "qalora_group_size", "loftq_config", "eva_config", "runtime_config"),
     "ensure_weight_tying",
 }
-# Others change the base's weights before training, so that the pairs belong to another base.
+# Of `init_lora_weights`. Others change the base's weights before training, so that the pairs belong to another base.
 INITIAL = (True, False, "gaussian", "eva", "orthogonal")
 
 
@@ -75,12 +76,15 @@ def merge(flat, config, directory):
     family = families.of(config).huggingface
     theirs = names.restore(flat, family.NAMES)  # views, except for names that transformers does not have
     tower = _tower(config, settings, [*pairs, *whole])
+    folded = {conv for conv, _ in batch_norm.pairs(theirs, getattr(family, "BATCH_NORMS", ()))}
     for name in (*whole, *(f"{module}.weight" for module in pairs)):
         if tower + name not in theirs:
             raise InputError(
                 f"{file}: changes {name}, which this model does not have: load the model that base_model_name_or_path "
                 f"names in {CONFIG}"
             )
+        if (tower + name).rpartition(".")[0] in folded:
+            raise InputError(f"{file}: changes {name}, whose BatchNorm is a part of it in miniclip: {MERGE}")
     linear = {
         name.removeprefix(tower).removesuffix(".weight"): not _is_table(name, x)
         for name, x in theirs.items()
@@ -90,10 +94,7 @@ def merge(flat, config, directory):
     for name, x in whole.items():
         _check_shape(file, name, x, theirs[tower + name].shape)
         theirs[tower + name] = x.astype(theirs[tower + name].dtype)
-    folded = {conv for conv, _ in batch_norm.pairs(theirs, getattr(family, "BATCH_NORMS", ()))}
     for module, pair in pairs.items():
-        if tower + module in folded:
-            raise InputError(f"{file}: changes {module}, whose BatchNorm is a part of it in miniclip: {MERGE}")
         name = f"{tower}{module}.weight"
         theirs[name] = _added(file, module, theirs[name], pair, *_rank_and_scale(path, settings, module))
     return flat | names.rename(theirs, family.NAMES)

@@ -399,9 +399,18 @@ def test_an_old_file_of_torch_is_read_too(small, tmp_path):
     check(ours(miniclip.load(base, backend="numpy", adapter=adapter)[0], inputs), merged, 2e-6)
 
 
-def test_convolutions_with_a_batchnorm_are_refused(tmp_path):
-    base, adapter, *_ = made(tmp_path, "Align", target_modules=["expand_conv"])
-    with pytest.raises(InputError, match=r"expand_conv, whose BatchNorm is a part of it in miniclip: merge it with"):
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"target_modules": ["expand_conv"]}, "expand_conv"),
+        ({"target_modules": ["query"], "modules_to_save": ["convolution"]}, r"embeddings\.convolution"),
+    ],
+)
+def test_convolutions_with_a_batchnorm_are_refused(settings, name, tmp_path):
+    base, adapter, *_ = made(tmp_path, "Align", **settings)
+    with pytest.raises(
+        InputError, match=rf"{name}\.weight, whose BatchNorm is a part of it in miniclip: merge it with"
+    ):
         miniclip.load(base, adapter=adapter)
 
 
