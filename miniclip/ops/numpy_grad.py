@@ -14,8 +14,8 @@ Arrays are Variables, to be differentiated, or ndarrays, which are constants: to
 is made of constants alone is an ndarray. `numpy_ops` documents the operations. This is no backend that `load` knows.
 
 A captured tower runs in chunks, one on each core (`tape_chunks`). A step is up to a fifth faster in the context
-`runtime.cpu.one_blas_thread`: after a product on all cores, such as the small one for the logits, BLAS' threads are busy
-waiting for the next one, on cores that the chunks need.
+`runtime.cpu.one_blas_thread`: after a product on all cores, such as the small one for the logits, BLAS' threads are
+busy waiting for the next one, on cores that the chunks need.
 """
 
 import numpy as np
