@@ -161,10 +161,12 @@ def test_types_of_tokens_have_torchs_gradient():
     assert [name for name, x in want.items() if x is None] == ["text.pooler.weight", "text.pooler.bias"]
 
 
-def test_pixels_have_a_gradient_if_they_are_variables(model):
+def test_pixels_have_a_gradient_if_they_are_variables(model, monkeypatch):
+    """They are one chunk: several threads must not add to one gradient."""
     kind, config, tree, images, _ = model
     pixels, tensor = Variable(images), torch.tensor(images, requires_grad=True)
-    (kind(config, tree, numpy_grad).encode_image(pixels)).sum().backward()
+    monkeypatch.setattr(cpu, "on_own_cores", lambda *jobs: pytest.fail("pixels were cut into chunks"))
+    kind(config, params.tree_map(Variable, tree), numpy_grad).encode_image(pixels).sum().backward()
     kind(config, tree, torch_ops).encode_image(tensor).sum().backward()
     same({"pixels": pixels.gradient}, {"pixels": tensor.grad.numpy()}, 1e-9)
 
