@@ -70,9 +70,11 @@ def _tails_kernel(
     Tq, Tk, H, qk_scale,
     HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_FULL_BLOCKS: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr, TAIL_M: tl.constexpr, BLOCK_N: tl.constexpr, TAIL_N: tl.constexpr,
-    NUM_TAILS: tl.constexpr, PRECISION: tl.constexpr,
+    NUM_TAILS: tl.constexpr, PRECISION: tl.constexpr, lse_ptr=None,
 ):  # fmt: skip
     pid_m, off_h, off_b, seqlen_k = _locate(lengths_ptr, Tq, Tk, H, BLOCK_M)
+    if lse_ptr is not None:
+        lse_ptr += (off_b * H + off_h) * Tq
     q_ptr += off_b * stride_qb + off_h * stride_qh
     k_ptr += off_b * stride_kb + off_h * stride_kh
     v_ptr += off_b * stride_vb + off_h * stride_vh
@@ -81,11 +83,11 @@ def _tails_kernel(
     if TAIL_M == BLOCK_M or pid_m < tl.cdiv(Tq, BLOCK_M) - 1:
         _attend(q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M, Tq,
                 seqlen_k, qk_scale, HEAD_DIM, IS_CAUSAL, HAS_FULL_BLOCKS, BLOCK_D, BLOCK_M, BLOCK_N, TAIL_N,
-                NUM_TAILS, PRECISION)  # fmt: skip
+                NUM_TAILS, PRECISION, lse_ptr)  # fmt: skip
     else:
         _attend(q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M, Tq,
                 seqlen_k, qk_scale, HEAD_DIM, IS_CAUSAL, HAS_FULL_BLOCKS, BLOCK_D, TAIL_M, BLOCK_N, TAIL_N,
-                NUM_TAILS, PRECISION)  # fmt: skip
+                NUM_TAILS, PRECISION, lse_ptr)  # fmt: skip
 
 
 @triton.jit
@@ -93,7 +95,7 @@ def _attend(
     q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, start_m, Tq, seqlen_k, qk_scale,
     HEAD_DIM: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_FULL_BLOCKS: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, TAIL_N: tl.constexpr, NUM_TAILS: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, lse_ptr=None,
 ):  # fmt: skip
     """Queries start_m .. start_m + BLOCK_M of a head with its keys 0 .. seqlen_k: version 3, its loop in two parts."""
     offs_m = start_m + tl.arange(0, BLOCK_M)  # (M,)
@@ -124,6 +126,8 @@ def _attend(
     # epilogue: divide by the sum of the weights, and write (M, K)
     acc = acc * (1 / l_i)[:, None]  # one division a query, not K
     tl.store(out_ptr + offs_m[:, None] * stride_ot + offs_d, acc.to(out_ptr.dtype.element_ty), mask=q_mask)
+    if lse_ptr is not None:
+        tl.store(lse_ptr + offs_m, m_i + tl.log2(l_i), mask=offs_m < Tq)
 
 
 @triton.jit
@@ -174,7 +178,7 @@ WIDE_TILES = {  # for heads wider than 64
 }
 FLOAT32_TILES = {"BLOCK_M": 32, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}  # three times the operands in registers
 WIDE_FLOAT32_TILES = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}
-TAILS = ("TAIL_M", "TAIL_N", "NUM_TAILS", "HAS_FULL_BLOCKS")  # what version 4 has beyond version 3
+TAILS = ("TAIL_M", "TAIL_N", "NUM_TAILS", "HAS_FULL_BLOCKS", "lse_ptr")  # what version 4 has beyond version 3
 
 
 def tiles(Tq, Tk, K, dtype, causal, has_lengths, batch=1, config=None):
@@ -223,17 +227,17 @@ def candidates():
     schema="(Tensor q, Tensor k, Tensor v, *, bool causal=False, Tensor? lengths=None) -> Tensor",
     empty=lambda q, k, v, **_: q.new_empty(q.shape),
     integers=("lengths",),
+    statistics=("lse",),
 )
-def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None):
+def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None, lse=None):
     """`numpy_ops.attention` by one of the versions above: q (B, Tq, H, K), k and v (B, Tk, H, K) -> (B, Tq, H, K).
 
     float16, bfloat16 or float32, all three alike, K up to 128. Strides may be any: views of one packed product are read
     without a copy. The result is contiguous, so that its heads are side by side. float32 is computed in three products
     of tf32, about as exact as float32 itself. `version` None: the fastest that takes these tensors. What 5 and 6
     do not take, the version before computes. `config` has the tiles of versions 3 and 4, or a "version", 5 or 6, and
-    how that is launched.
-    Raises InputError for a wider head, for shapes that do not fit each other, and for a config of version 5 or 6 that
-    does not take the tensors.
+    how that is launched. `lse` (B, H, Tq) float32 is written, by version 4 or 5: log2 of each query's Σ exp(scores).
+    Raises InputError for a wider head, shapes that do not fit, and a config of version 5 or 6 that does not take these.
     """
     B, Tq, H, K = q.shape
     Tk = k.shape[1]
@@ -250,11 +254,13 @@ def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None)
     qk_scale = LOG2_E / math.sqrt(K)
     chosen = config or tuning.find("attention", key(Tq, Tk, K, q.dtype, causal, B), {})
     version = version or chosen.get("version", 4 if chosen else 6)
+    version = version if lse is None else min(5, max(4, version))
     for number, file in ((6, attention_heads), (5, attention_carry)):
         if version == number:
             default = file.find_config(q, k, v, causal, lengths)
             if default is not None:
-                file.launch(q, k, v, out, causal, qk_scale, chosen if chosen.get("version") == number else default)
+                default = chosen if chosen.get("version") == number else default
+                file.launch(q, k, v, out, lse, causal, qk_scale, default)
                 return out
             if config and config.get("version") == number:
                 raise InputError(f"version {number} of attention does not take these tensors: see {file.__name__}")
@@ -275,9 +281,9 @@ def attention(q, k, v, *, causal=False, lengths=None, version=None, config=None)
     else:
         config = tiles(Tq, Tk, K, q.dtype, causal, lengths is not None, B, config)
         grid = (triton.cdiv(Tq, config["BLOCK_M"]) * H * B,)
+        kernel, config["lse_ptr"] = _tails_kernel, lse
         if version == 3:
-            config = {name: value for name, value in config.items() if name not in TAILS}
-        kernel = _online_kernel if version == 3 else _tails_kernel
+            kernel, config = _online_kernel, {name: x for name, x in config.items() if name not in TAILS}
         kernel[grid](*arguments, BLOCK_D=BLOCK_D, PRECISION=precision, **config)
     return out
 

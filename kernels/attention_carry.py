@@ -28,7 +28,7 @@ TILES = {
 
 @triton.jit
 def _carry_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr,
+    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr,
     stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
     stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
     Tq, Tk, H, qk_scale,
@@ -41,17 +41,19 @@ def _carry_kernel(
     k_ptr += off_b * stride_kb + off_h * stride_kh
     v_ptr += off_b * stride_vb + off_h * stride_vh
     out_ptr += off_b * stride_ob + off_h * stride_oh
+    if lse_ptr is not None:
+        lse_ptr += (off_b * H + off_h) * Tq
     if pid_m < num_pid_m - 1:
-        _attend_full(q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M, Tq, Tk,
-                     qk_scale, HEAD_DIM, BLOCK_M, 0, BLOCK_N, TAIL_N)  # fmt: skip
+        _attend_full(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M,
+                     Tq, Tk, qk_scale, HEAD_DIM, BLOCK_M, 0, BLOCK_N, TAIL_N)  # fmt: skip
     else:
-        _attend_full(q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M, Tq, Tk,
-                     qk_scale, HEAD_DIM, BLOCK_M, TAIL_M, BLOCK_N, TAIL_N)  # fmt: skip
+        _attend_full(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, stride_qt, stride_kt, stride_vt, stride_ot, pid_m * BLOCK_M,
+                     Tq, Tk, qk_scale, HEAD_DIM, BLOCK_M, TAIL_M, BLOCK_N, TAIL_N)  # fmt: skip
 
 
 @triton.jit
 def _attend_full(
-    q_ptr, k_ptr, v_ptr, out_ptr, stride_qt, stride_kt, stride_vt, stride_ot, start_m, Tq, Tk, qk_scale,
+    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, stride_qt, stride_kt, stride_vt, stride_ot, start_m, Tq, Tk, qk_scale,
     HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TAIL_M: tl.constexpr, BLOCK_N: tl.constexpr, TAIL_N: tl.constexpr,
 ):  # fmt: skip
     """Queries start_m .. start_m + BLOCK_M of a head, and with TAIL_M > 0 those after them, with all keys."""
@@ -83,6 +85,11 @@ def _attend_full(
     _write(out_ptr, stride_ot, acc * (1 / l_i)[:, None], start_m, Tq, HEAD_DIM, BLOCK_M, False)
     if TAIL_M > 0:
         _write(out_ptr, stride_ot, acc_tail * (1 / l_tail)[:, None], start_m + BLOCK_M, Tq, HEAD_DIM, M, True)
+    if lse_ptr is not None:
+        tl.store(lse_ptr + start_m + tl.arange(0, BLOCK_M), m_i + tl.log2(l_i))
+        if TAIL_M > 0:
+            offs_m = start_m + BLOCK_M + tl.arange(0, M)  # (M,)
+            tl.store(lse_ptr + offs_m, m_tail + tl.log2(l_tail), mask=offs_m < Tq)
 
 
 @triton.jit
@@ -147,13 +154,13 @@ def find_config(q, k, v, causal, lengths):
     return device.choose(TILES, k.shape[1]) if fits else None
 
 
-def launch(q, k, v, out, causal, qk_scale, config):
-    """Compute attention of q (B, Tq, H, K), k and v (B, Tk, H, K) into out, not causal."""
+def launch(q, k, v, out, lse, causal, qk_scale, config):
+    """Compute attention of q (B, Tq, H, K), k and v (B, Tk, H, K) into out, not causal; and lse, if given."""
     B, Tq, H, K = q.shape
     Tk = k.shape[1]
     options = {name: value for name, value in config.items() if name != "version"}
     last = Tk % config["BLOCK_N"]
     _carry_kernel[(Tq // BLOCK_M * H * B,)](
-        q, k, v, out, *(step for x in (q, k, v, out) for step in x.stride()[:3]), Tq, Tk, H, qk_scale, K,
+        q, k, v, out, lse, *(step for x in (q, k, v, out) for step in x.stride()[:3]), Tq, Tk, H, qk_scale, K,
         BLOCK_M, TAIL_M, TAIL_N=max(16, triton.next_power_of_2(last)) if last else 0, **options,
     )  # fmt: skip

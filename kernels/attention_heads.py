@@ -126,8 +126,8 @@ def _copied_by_tiles(x):
     )
 
 
-def launch(q, k, v, out, causal, qk_scale, config):
-    """Compute attention of q, k, v (B, T, H, K) into out, contiguous."""
+def launch(q, k, v, out, lse, causal, qk_scale, config):
+    """Compute attention of q, k, v (B, T, H, K) into out, contiguous. It has no lse, which is None."""
     B, T, H, K = q.shape
     block, tail = min(BLOCK, _power_of_two(T)), _power_of_two(T - BLOCK) if T > BLOCK else 0
     views = [x.flatten(2) for x in (q, k, v, out)]  # (B, T, H·K)

@@ -22,14 +22,14 @@ NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 wrongly: take float16 or
 WITHOUT = "with TRITON_INTERPRET=1, set before Python starts, kernels run on the CPU, slowly"
 
 
-def launches(versions=1, schema=None, empty=None, name=None, integers=()):
+def launches(versions=1, schema=None, empty=None, name=None, integers=(), statistics=()):
     """A decorator for functions that launch kernels: checks their tensors, and launches on the tensors' GPU.
 
     Triton launches on the current GPU and reads any address it is given, so the tensors' GPU is made the current one.
     The function has `versions` of its kernel, 1 to `versions`; the number is its attribute `versions`. With a `schema`
     it is an operator of torch as well, and that is what torch.compile and torch.export call: see `operators.register`
-    for `empty`. Messages call it `name`, if it is given. Its arguments `integers` may be tensors of integers. Inside
-    torch.autocast it computes as without: its tensors' dtype is what counts.
+    for `empty`. Messages call it `name`, if it is given. Its arguments `integers` may be tensors of integers, and its
+    `statistics` are float32. Inside torch.autocast it computes as without: its tensors' dtype is what counts.
     Raises InputError for dtypes other than float32, float16 and bfloat16, for several dtypes or devices at once, if
     gradients are wanted, if there is nothing to launch on, inside torch.func's transforms, and for a `version` beyond
     `versions`.
@@ -43,7 +43,7 @@ def launches(versions=1, schema=None, empty=None, name=None, integers=()):
             if options.get("version") not in (None, *range(1, versions + 1)):
                 raise InputError(f"{title} has versions 1 to {versions}, not {options['version']!r}")
             named = lambda: inspect.signature(function).bind(*arguments, **options).arguments  # noqa: E731
-            _check(title, tensors, named, integers)
+            _check(title, tensors, named, integers, statistics)
             # The interpreter computes with padding as a GPU does, 0/0 too, and NumPy would warn of that.
             with torch.cuda.device_of(tensors[0]), no_autocast(tensors[0]), np.errstate(all="ignore"):
                 return function(*arguments, **options)
@@ -54,7 +54,7 @@ def launches(versions=1, schema=None, empty=None, name=None, integers=()):
         def launch(*arguments, **options):
             if not operators.recording((*arguments, *options.values())):
                 return run(*arguments, **options)
-            if operator is None or any(options.get(key) is not None for key in ("version", "config")):
+            if operator is None or any(options.get(key) is not None for key in ("version", "config", "lse")):
                 raise InputError(
                     f"{title} cannot be recorded by torch.compile or torch.export with these arguments: "
                     f"call it outside, or as torch.compiler.disable({title})(...)"
@@ -68,7 +68,7 @@ def launches(versions=1, schema=None, empty=None, name=None, integers=()):
     return decorate
 
 
-OF_EAGER_CALLS = ("version", "config", "in_place")
+OF_EAGER_CALLS = ("version", "config", "in_place", "lse")
 
 
 def no_autocast(x):
@@ -78,21 +78,22 @@ def no_autocast(x):
     return torch.autocast(kind, enabled=False) if active else contextlib.nullcontext()
 
 
-def _check(name, tensors, named, integers):
+def _check(name, tensors, named, integers, statistics):
     """Refuse tensors that no kernel takes. named() gives {argument: value}, and takes longer than all else here."""
     if operators.transforming():
         raise InputError(f"{name} cannot run inside torch.func's transforms, such as vmap: pass a whole batch")
     numbers = [x for x in tensors if x.is_floating_point()]
-    if len(numbers) < len(tensors):
-        numbers = [x for key, x in named().items() if isinstance(x, torch.Tensor) and key not in integers]
+    others = (*statistics, *(integers if len(numbers) < len(tensors) else ()))
+    if len(numbers) < len(tensors) or (statistics and len({x.dtype for x in numbers}) > 1):
+        numbers = [x for key, x in named().items() if isinstance(x, torch.Tensor) and key not in others]
     dtypes = {str(x.dtype).removeprefix("torch.") for x in numbers}
     if len(dtypes) != 1 or not dtypes <= {"float32", "float16", "bfloat16"}:
         given = sorted(dtypes) or [str(getattr(next(iter(named().values())), "dtype", "what is no tensor"))]
         raise InputError(f"kernels take float32, float16 or bfloat16, all tensors alike, not {', '.join(given)}")
     if INTERPRETING and "bfloat16" in dtypes:
         raise InputError(NO_BFLOAT16)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        raise InputError("the triton backend computes no gradients: use the torch backend, or torch.no_grad()")
+    if operators.differentiating(tensors):
+        raise InputError(f"{name} computes no gradients: take miniclip.kernels.gradients, or torch.no_grad()")
     if any(x.device != tensors[0].device for x in tensors):
         places = ", ".join(f"{key} on {x.device}" for key, x in named().items() if isinstance(x, torch.Tensor))
         raise InputError(f"{name} takes tensors of one device, not {places}")

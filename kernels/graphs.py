@@ -13,6 +13,7 @@ import threading
 import torch
 
 from miniclip.kernels.device import no_autocast
+from miniclip.kernels.operators import differentiating
 
 MOST_ROWS = 64  # of a batch that is recorded: computing a larger one mostly takes longer than launching it
 MOST_GRAPHS = 64  # kept for each function: as many as texts have sizes and lengths
@@ -27,14 +28,16 @@ def bucket(rows):
 class Runner:
     """Calls a function of batches, (B, ...) each -> (B, ...), as a recording if the batches are small and on a GPU.
 
-    Each row of the result must depend only on the same row of the batches, and nothing else may change between calls.
+    A recording has no gradients: where one is wanted, of a batch or of a parameter, the function itself is called. Each
+    row of the result must depend only on the same row of the batches, and nothing else may change between calls.
     Results belong to the caller, and torch.autocast changes none. Recordings share one pool of memory for what they
     compute; when there are more than MOST_GRAPHS, all are dropped. Calls from several threads and on several streams
     take turns.
     """
 
-    def __init__(self, function, recorder=None):
+    def __init__(self, function, recorder=None, parameters=()):
         self.function = function
+        self.parameters = parameters  # the tensors that it reads beside batches
         self.recorder = recorder or CudaRecorder()
         self.recordings = {}  # shapes, dtypes and devices: (static inputs, replay, static output)
         self.lock = threading.Lock()
@@ -47,7 +50,9 @@ class Runner:
                 return self.function(*batches, **options)
         rows = len(batches[0])
         with torch.cuda.device_of(batches[0]), no_autocast(batches[0]):  # where Triton launches
-            if options or not 1 <= rows <= MOST_ROWS or not self.recorder.can_record(batches):
+            if options or not 1 <= rows <= MOST_ROWS or differentiating((*batches, *self.parameters)):
+                return self.function(*batches, **options)
+            if not self.recorder.can_record(batches):
                 return self.function(*batches, **options)
             with self.lock:
                 return self._replay(batches, rows)

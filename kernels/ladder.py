@@ -24,7 +24,7 @@ class Kernel(NamedTuple):
     # (new, **shape) -> {argument: tensor or option}. new(*shape) makes a tensor of normal numbers, in guarded memory or
     # on a GPU; inputs of another size change them in place, as new(D).mul_(0.1) does.
     inputs: Callable
-    rows: tuple  # the arguments that have one row for each row of the result
+    rows: tuple  # the arguments that have one row for each row of the results; (): results may be sums over rows
     work: Callable  # (**shape) -> (FLOPs of matrix products, numbers read and written at least)
     small: tuple  # shapes that the interpreter computes in a second and that fill no tile: tested
     clip: tuple = ()  # shapes that CLIP has: compiled and measured

@@ -34,6 +34,11 @@ def recording(arguments):
     )
 
 
+def differentiating(tensors):
+    """Whether gradients are enabled, and wanted for one of these; what is no tensor, such as None, wants none."""
+    return torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in tensors)
+
+
 def transforming():
     """Whether torch.func.vmap or another of torch.func's transforms is under way."""
     return torch._C._functorch.peek_interpreter_stack() is not None

@@ -23,17 +23,15 @@ def allowed(usual, dtype, slack=SLACK, exponent=0.0):
 def checker(kernel, inputs, *, whole=False):
     """(check, torch's own error) for a Kernel on some inputs; check(result, slack=SLACK) -> the error of a result.
 
-    The exact answer is computed in float64, for the first and the last rows, or with `whole` for all. An error is
-    max |x - exact| / max |exact|. check raises WrongAnswer if the error is more than is allowed, and if shapes, dtypes
-    or numbers are wrong.
+    The exact answer is computed in float64, for the first and the last rows, or with `whole`, or if no argument has
+    rows of its own, for all. An error is max |x - exact| / max |exact|. check raises WrongAnswer if the error is more
+    than is allowed, and if shapes, dtypes or numbers are wrong.
     """
-    first = inputs[kernel.rows[0]]
-    edge = len(first) if whole else 2 if first.ndim > 2 else EDGE
-    ends = sorted({*range(len(first))[:edge], *range(len(first))[-edge:]})
+    ends = slice(None) if whole or not kernel.rows else _ends(inputs[kernel.rows[0]])
     few = {name: x[ends] if name in kernel.rows else x for name, x in inputs.items()}
     exact, torchs = several(kernel.plain(**_doubled(few))), several(kernel.plain(**few))
     dtypes = [x.dtype for x in torchs]
-    shapes = [(len(first), *x.shape[1:]) for x in exact]
+    shapes = [(*([len(inputs[kernel.rows[0]])] if kernel.rows else x.shape[:1]), *x.shape[1:]) for x in exact]
 
     def error(results):
         return max(((x.double() - e).abs().max() / e.abs().max()).item() for x, e in zip(results, exact))
@@ -54,6 +52,12 @@ def checker(kernel, inputs, *, whole=False):
         return found
 
     return check, usual
+
+
+def _ends(x):
+    """The indices of the rows of x that are compared."""
+    edge, rows = 2 if x.ndim > 2 else EDGE, range(len(x))
+    return sorted({*rows[:edge], *rows[-edge:]})
 
 
 def _doubled(inputs):

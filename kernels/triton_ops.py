@@ -1,7 +1,7 @@
 """The operations of `numpy_ops` on a GPU: same names, same signatures; Triton where it pays, torch elsewhere.
 
-float32, float16 or bfloat16, forward only: to differentiate, take the torch backend. Matrix products are the library's
-unless something can be fused into them. `numpy_ops` says what each operation computes.
+float32, float16 or bfloat16. Matrix products are the library's unless something can be fused into them. All operations
+are differentiable (`gradients`). `numpy_ops` says what each operation computes.
 """
 
 import functools
@@ -11,15 +11,11 @@ import torch.nn.functional as F
 
 from miniclip.errors import InputError
 from miniclip.kernels import activation as activation_kernels
-from miniclip.kernels import attention as attention_kernels
 from miniclip.kernels import float8 as float8_kernels
-from miniclip.kernels import graphs
-from miniclip.kernels import layer_norm as layer_norm_kernels
-from miniclip.kernels import linear as linear_kernels
-from miniclip.kernels import patch_embed as patch_embed_kernels
-from miniclip.kernels import similarity as similarity_kernels
+from miniclip.kernels import gradients, graphs
 from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, emulating, no_autocast, why_not
 from miniclip.ops import refuse_batch_invariant, torch_ops
+from miniclip.params import flatten
 
 NAME = "triton"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -33,16 +29,11 @@ ANY_DEVICE = False
 def asarray(x, *, device=None, dtype=None):
     """x as a tensor of this backend: of `dtype` (a name; None: x's own) on `device`.
 
-    device None is the GPU that `x` is on, else the current one. Raises InputError if the kernels cannot run, and if
-    gradients are wanted.
+    device None is the GPU that `x` is on, else the current one. Raises InputError if the kernels cannot run.
     """
     if isinstance(x, float8_kernels.Weight):  # quantised where it is
         return x
     x = torch_ops.asarray(x)
-    if x.requires_grad and torch.is_grad_enabled():
-        raise InputError(
-            "the triton backend computes no gradients: pass backend='torch', or call it in torch.no_grad()"
-        )
     if x.device.type == "cpu" or (device is not None and torch.device(device) != x.device):
         reason = why_not(device)
         if reason:
@@ -60,16 +51,13 @@ to_numpy, peak = torch_ops.to_numpy, torch_ops.peak
 
 def capture(function, parameters, *, batch_invariant=False):
     refuse_batch_invariant(batch_invariant, NAME)
-    return graphs.Runner(functools.partial(function, **parameters))
+    return graphs.Runner(functools.partial(function, **parameters), parameters=list(flatten(parameters).values()))
 
 
 # ----------------------------------------------------------------------------------- pixels and tokens
 
 
-def patch_embed(images, weight, class_token, position_embedding):
-    return patch_embed_kernels.patch_embed(images, weight, class_token, position_embedding)
-
-
+patch_embed = gradients.patch_embed
 embed, gather = torch_ops.embed, torch_ops.gather
 
 
@@ -79,23 +67,23 @@ softmax, log_softmax = torch_ops.softmax, torch_ops.log_softmax
 
 
 def quick_gelu(x):
-    return activation_kernels.bias_activation(x, None, "quick_gelu")
+    return gradients.bias_activation(x, None, "quick_gelu")
 
 
 def gelu(x):
-    return activation_kernels.bias_activation(x, None, "gelu")
+    return gradients.bias_activation(x, None, "gelu")
 
 
 def relu(x):
-    return activation_kernels.bias_activation(x, None, "relu")
+    return gradients.bias_activation(x, None, "relu")
 
 
 def sigmoid(x):
-    return activation_kernels.bias_activation(x, None, "sigmoid")
+    return gradients.bias_activation(x, None, "sigmoid")
 
 
 def silu(x):
-    return activation_kernels.bias_activation(x, None, "silu")
+    return gradients.bias_activation(x, None, "silu")
 
 
 tanh = torch_ops.tanh  # of one row a text: not worth a kernel
@@ -117,22 +105,12 @@ def linear(x, weight, bias=None, *, activation=None):
         with no_autocast(x):
             x = F.linear(x, weight, bias)  # (..., out); the library adds the bias in its epilogue
         return x if activation is None else ACTIVATIONS[activation](x)
-    return linear_kernels.linear_activation(x, weight, bias, activation)
+    return gradients.linear_activation(x, weight, bias, activation)
 
 
-def layer_norm(x, weight, bias, *, eps):
-    return layer_norm_kernels.layer_norm(x, weight, bias, eps=eps)
-
-
-def add_layer_norm(x, update, weight, bias, *, eps):
-    return layer_norm_kernels.add_layer_norm(x, update, weight, bias, eps=eps)
-
-
+layer_norm, add_layer_norm = gradients.layer_norm, gradients.add_layer_norm
 attention_weights = torch_ops.attention_weights  # for looking inside: the kernel never has them all
-
-
-def attention(q, k, v, *, causal=False, lengths=None):
-    return attention_kernels.attention(q, k, v, causal=causal, lengths=lengths)
+attention = gradients.attention
 
 
 # --------------------------------------------------------------------- what a convolutional tower is made of
@@ -144,7 +122,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
     x = _convolve(x, weight, stride, padding, groups)  # (B, O, Gy, Gx)
     rows, residual = (None if t is None else t.permute(0, 2, 3, 1) for t in (x, residual))  # the order in memory
     fused = activation if activation in activation_kernels.NAMES else None
-    rows = activation_kernels.bias_activation(rows, bias, fused, residual=residual, in_place=True)
+    rows = gradients.bias_activation(rows, bias, fused, residual=residual, in_place=True)
     x = rows.permute(0, 3, 1, 2)  # (B, O, Gy, Gx)
     return x if activation == fused else ACTIVATIONS[activation](x)
 
@@ -166,8 +144,4 @@ avg_pool2d, global_avg_pool2d, grid_tokens = torch_ops.avg_pool2d, torch_ops.glo
 
 # ------------------------------------------------------------------------------------- the shared space
 
-l2_normalize = torch_ops.l2_normalize
-
-
-def similarity(image_features, text_features, logit_scale):
-    return similarity_kernels.similarity(image_features, text_features, logit_scale)
+l2_normalize, similarity = torch_ops.l2_normalize, gradients.similarity

@@ -148,7 +148,7 @@ REFERENCE = '''\
 
 DTYPE = torch.{dtype}
 FLAGS = {flags}  # sizes that are yes or no: a line of a test has 1 or 0
-ROWS = {rows}  # the inputs that have one row for each row of the result
+ROWS = {rows}  # the inputs that have one row for each row of the results; if none, results may be sums over rows
 PARTS = 16  # what is right is computed in so many parts, to save memory
 
 
@@ -168,14 +168,14 @@ def ref_kernel(data: input_t) -> output_t:
 def check_implementation(data: input_t, output: output_t) -> tuple[bool, str]:
     """Right is at most {slack} times as far from float64 as torch's own result, beyond the rounding of a result."""
     outputs = output if isinstance(output, tuple) else (output,)
-    indices = torch.arange(len(data[ROWS[0]]), device=data[ROWS[0]].device)
+    rows = [len(data[ROWS[0]])] if ROWS else []
     worst = None
-    for part in indices.split(-(-len(indices) // PARTS)):
+    for part in torch.arange(*rows, device=data[ROWS[0]].device).chunk(PARTS) if ROWS else [slice(None)]:
         few = {{name: x[part] if name in ROWS else x for name, x in data.items()}}
         wide = {{name: x.double() if _is_float(x) else x for name, x in few.items()}}
         exact, usual = ref_kernel(wide), ref_kernel(few)
         exact, usual = (x if isinstance(x, tuple) else (x,) for x in (exact, usual))
-        shapes = [(len(indices), *x.shape[1:]) for x in exact]
+        shapes = [(*(rows or x.shape[:1]), *x.shape[1:]) for x in exact]
         if [tuple(x.shape) for x in outputs] != shapes:
             return False, f"its shapes are {{[tuple(x.shape) for x in outputs]}}, not {{shapes}}"
         if [x.dtype for x in outputs] != [x.dtype for x in usual]:
@@ -287,7 +287,7 @@ def kernelbench(operation, dtype):
             parameters="".join(f", {option}" for option in options),
             fields="".join(f"        self.{option} = {option}\n" for option in options),
             tensors=", ".join(tensors),
-            call=f"torch.stack({call})" if several else call,
+            call=f"torch.cat([x.flatten() for x in {call}])" if several else call,
         )
 
     files = {}

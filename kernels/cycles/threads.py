@@ -23,6 +23,7 @@ from miniclip.kernels.cycles.integers import LANES, OPERATIONS, PREDICATE, WORD,
 
 GRID = (0xC, 0x10, 0x14)  # where its sizes are in constant memory,
 PARAMETERS = 0x210  # and where the arguments begin, for compute capability 9.0
+FEW = 4  # instructions that some threads of a program may skip: a tile smaller than the program is stored by some
 SECTOR = 32  # bytes that the cache delivers at least
 GLOBAL = ("LDG", "LDGSTS", "STG", "RED", "ATOMG")
 ORDERS = ("SYNCS", "UTMALDG", "UTMASTG")  # to the copy engine, which one thread gives
@@ -79,7 +80,7 @@ def follow(code, warps, arguments, programs):
             elif instruction.target is None:
                 threads.execute(instruction, mask)
             elif instruction.target not in spins[0] and n - 1 not in spins[1]:  # else the barrier's phase is complete
-                taken = _taken(instruction, threads, mask)
+                taken = _taken(instruction, threads, mask, skipped=instruction.target - n)
                 if taken.any() and not taken.all():
                     others = [path for path, takes in zip(going, taken) if not takes]
                     together.append((n, threads.some(~taken), others))
@@ -88,8 +89,11 @@ def follow(code, warps, arguments, programs):
     return paths
 
 
-def _taken(instruction, threads, mask):
-    """Which programs take a branch. Raises InputError if it is unknown, or if threads of one go different ways."""
+def _taken(instruction, threads, mask, skipped):
+    """Which programs take a branch that skips so many instructions. Raises InputError if it is unknown.
+
+    If threads of one go different ways, all go the longer one where a FEW are skipped; else that is an error, too.
+    """
     if instruction.opcode.startswith("BRA.DIV"):  # to a slow path that nothing needs
         return np.zeros(threads.programs, bool)
     if len(instruction.operands) > 1:  # BRA.U UP0, x
@@ -98,9 +102,10 @@ def _taken(instruction, threads, mask):
     if mask is None:
         raise InputError(f"the branch at {instruction.address:#x} depends on what is loaded, which is not known here")
     some = threads.each(mask).any(axis=1)
-    if not (some == threads.each(mask | ~threads.alive).all(axis=1)).all():
+    every = threads.each(mask | ~threads.alive).all(axis=1)
+    if not (some == every).all() and not 0 <= skipped <= FEW:
         raise InputError(f"threads of one program take different ways at {instruction.address:#x}")
-    return some
+    return some & every
 
 
 def constants(ptx, values, grid):

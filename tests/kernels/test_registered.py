@@ -7,7 +7,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import miniclip
-from miniclip.kernels import activation, attention, layer_norm, linear, operators, patch_embed, similarity, top_k
+from miniclip.kernels import (
+    activation,
+    activation_backward,
+    attention,
+    attention_backward,
+    layer_norm,
+    layer_norm_backward,
+    linear,
+    operators,
+    patch_embed,
+    similarity,
+    top_k,
+)
 from miniclip.ops import torch_ops
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, of itself
@@ -30,6 +42,24 @@ def calls():
         "linear_activation": (linear.linear_activation, (x, normal(7, 8, 24), normal(8, 8), "quick_gelu"), {}),
         "patch_embed": (patch_embed.patch_embed, (pixels, patches, weight, positions), {}),
         "similarity": (similarity.similarity, (x[0], x[1], torch.tensor(2.0, device=DEVICE)), {}),
+        **backward(x, weight, bias, q, k, v, lengths),
+    }
+
+
+def backward(x, weight, bias, q, k, v, lengths):
+    """Those of `calls` that gradients need."""
+    attend, norms, bend = attention_backward, layer_norm_backward, activation_backward.bias_activation_backward
+    lse, half = normal(9, 2, 2, 7), [t.half() for t in (q, k, v)]
+    other, wide = {"residual": x}, x[:1].expand(2, -1, -1)
+    return {
+        "attention_forward": (attend.attention_forward, (q, k, v), {"causal": True}),
+        "attention_forward, short": (attend.attention_forward, half, {}),
+        "attention_backward": (attend.attention_backward, (q, q, k, v, q, lse), {"lengths": lengths}),
+        "attention_backward, short": (attend.attention_backward, (half[0], *half, half[0], lse[:0]), {}),
+        "layer_norm_backward": (norms.layer_norm_backward, (x, x, weight), {"eps": 1e-5}),
+        "add_layer_norm_backward": (norms.add_layer_norm_backward, (x, wide, x, weight), {"eps": 1e-5}),
+        "bias_activation_backward": (bend, (x, x, bias, "gelu"), {}),
+        "bias_activation_backward, residual": (bend, (wide, x, None, None), other),
     }
 
 
