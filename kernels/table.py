@@ -5,6 +5,7 @@ from miniclip.kernels import (
     activation_backward,
     attention,
     attention_backward,
+    contrastive,
     float8,
     layer_norm,
     layer_norm_backward,
@@ -17,7 +18,7 @@ from miniclip.kernels import (
 
 # In this order they are measured.
 FILES = (
-    *(attention, layer_norm, activation, linear, float8, patch_embed, similarity, top_k, packed),
+    *(attention, layer_norm, activation, linear, float8, patch_embed, similarity, top_k, packed, contrastive),
     *(attention_backward, layer_norm_backward, activation_backward),
 )
 KERNELS = {name: kernel for file in FILES for name, kernel in file.KERNELS.items()}

@@ -81,25 +81,29 @@ def contrastive_loss_and_gradients(
     xp = _library(images)
     scale = xp.exp(xp.asarray(logit_scale, dtype=images.dtype))
     options = {"label_smoothing": label_smoothing, "chunk": chunk, "gradients": gradients}
+    cross_entropy = functools.partial(_cross_entropy, xp, scale, **options)
+    return in_both_directions(cross_entropy, images, texts, all_images, all_texts, offset)
+
+
+def in_both_directions(cross_entropy, images, texts, all_images, all_texts, offset):
+    """(loss, gradients of the five inputs) from cross_entropy(features, partners, offset=, both=), see there."""
     if all_images is None and all_texts is None:
-        _check(images, texts, None, chunk)
-        loss, found = _cross_entropy(xp, images, texts, scale, both=True, **options)
+        loss, found = cross_entropy(images, texts, both=True)
         return loss, (*found, None, None)
     # two strips of the matrix: its own pictures with all texts, and its own texts with all pictures
-    for own, everything in ((images, all_texts), (texts, all_images)):
-        _check(own, everything, offset, chunk)
-    by_image, (d_images, d_all_texts, d_scale) = _cross_entropy(xp, images, all_texts, scale, offset=offset, **options)
-    by_text, (d_texts, d_all_images, d_more) = _cross_entropy(xp, texts, all_images, scale, offset=offset, **options)
-    d_scale = d_scale + d_more if gradients else None
+    by_image, (d_images, d_all_texts, d_scale) = cross_entropy(images, all_texts, offset=offset)
+    by_text, (d_texts, d_all_images, d_more) = cross_entropy(texts, all_images, offset=offset)
+    d_scale = None if d_scale is None else d_scale + d_more
     return by_image + by_text, (d_images, d_texts, d_scale, d_all_images, d_all_texts)
 
 
-def _cross_entropy(xp, features, partners, scale, *, label_smoothing, chunk, gradients, offset=0, both=False):
+def _cross_entropy(xp, scale, features, partners, *, label_smoothing, chunk, gradients, offset=0, both=False):
     """Half the mean cross-entropy of the rows of x = scale · features · partnersᵀ; `both`: and half its columns'.
 
     features (n, E) · partners (N, E), row i belongs to row offset + i · returns (loss, (∂ features, ∂ partners,
     ∂ logit_scale)).
     """
+    check(features, partners, None if both else offset, chunk)
     n, N, sides = len(features), len(partners), 1 + both
     scaled = scale * features
     if both:
@@ -163,7 +167,7 @@ def sigmoid_loss_and_gradients(
     xp = _library(images)
     scale, bias = (xp.asarray(x, dtype=images.dtype) for x in (logit_scale, logit_bias))
     partners, offset = (texts, None) if all_texts is None else (all_texts, offset)
-    _check(images, partners, offset, chunk)
+    check(images, partners, offset, chunk)
     scaled = xp.exp(scale) * images
     loss = d_bias = 0 * scale
     d_images, d_partners = (xp.zeros_like(a) if gradients else None for a in (images, partners))
@@ -212,7 +216,7 @@ def _library(x):
     return importlib.import_module(name)
 
 
-def _check(features, partners, offset, chunk):
+def check(features, partners, offset, chunk):
     """Refuse shapes that do not fit: features (n, E), partners (N, E), theirs from row `offset` on; None: n is N."""
     shapes = " and ".join(str(None if x is None else tuple(x.shape)) for x in (features, partners))
     if partners is None or not features.ndim == partners.ndim == 2 or features.shape[1] != partners.shape[1]:

@@ -6,20 +6,33 @@ import torch
 def with_gradients(function, *inputs):
     """The value of function(*inputs, gradients=True) -> (value (), a gradient of each input), differentiable.
 
-    inputs are tensors or None. A gradient is None if it is zero; gradients=False: if none is wanted. The function runs
-    without autograd, outside of torch.autocast, and with float32 for tensors of 16 bit. Its gradients are only
-    multiplied by the one that arrives later, and cannot be differentiated again.
+    inputs are tensors or None; a gradient is None if it is zero; gradients=False: none is wanted. The function gets
+    float32 for tensors of 16 bit.
     """
-    return _WithGradients.apply(function, *inputs)
+
+    def in_float32(*inputs, gradients):
+        wide = (None if x is None else x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs)
+        return function(*wide, gradients=gradients)
+
+    return differentiable(in_float32, *inputs)
 
 
-class _WithGradients(torch.autograd.Function):
+def differentiable(function, *inputs):
+    """`with_gradients` for a function that takes any dtypes; each gradient is returned in its input's.
+
+    The function runs without autograd and outside of torch.autocast. Its gradients are only multiplied by the one that
+    arrives later, and cannot be differentiated again.
+    """
+    return _Differentiable.apply(function, *inputs)
+
+
+class _Differentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx, function, *inputs):
         ctx.dtypes = [None if x is None else x.dtype for x in inputs]
-        wide = [None if x is None else x.detach().to(torch.promote_types(x.dtype, torch.float32)) for x in inputs]
+        inputs = [None if x is None else x.detach() for x in inputs]
         with torch.autocast(inputs[0].device.type, enabled=False):
-            value, gradients = function(*wide, gradients=any(ctx.needs_input_grad))
+            value, gradients = function(*inputs, gradients=any(ctx.needs_input_grad))
         ctx.save_for_backward(*gradients)
         return value
 
