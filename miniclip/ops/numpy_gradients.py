@@ -35,13 +35,12 @@ def patch_embed_gradient(dy, images, weight):
     Gy, Gx = height // P, width // P
     x = images[:, :, : Gy * P, : Gx * P].reshape(B, C, Gy, P, Gx, P)
     x = x.transpose(0, 2, 4, 1, 3, 5).reshape(B, Gy * Gx, C * P * P)
-    dposition = dy.sum(axis=0)  # (T, D)
     dx, dweight, _ = linear_gradient(dy[:, 1:], x, weight.reshape(D, -1))  # (B, Gy·Gx, C·P·P), (D, C·P·P)
     # the patches back to where they were cut from
     dx = dx.reshape(B, Gy, Gx, C, P, P).transpose(0, 3, 1, 4, 2, 5)  # (B, C, Gy, P, Gx, P)
     dimages = np.zeros_like(images)
     dimages[:, :, : Gy * P, : Gx * P] = dx.reshape(B, C, Gy * P, Gx * P)
-    return dimages, dweight.reshape(weight.shape), dposition[0], dposition
+    return dimages, dweight.reshape(weight.shape), dy[:, 0].sum(axis=0), dy.sum(axis=0)
 
 
 def embed_gradient(dy, tokens, table):
@@ -123,7 +122,7 @@ def _normalised(x, eps):
 
 
 def attention_weights_gradient(dweights, q, k, weights):
-    """The gradient of weights = softmax(s), s = q kᵀ / √K, for each head: ds by softmax, then two products.
+    """The gradient of weights = softmax(q kᵀ / √K), for each head, through the scores s = q kᵀ / √K.
 
         ds = softmax_gradient(dweights, weights), dq = ds @ k / √K, dk = dsᵀ @ q / √K
 

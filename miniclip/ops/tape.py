@@ -22,7 +22,8 @@ class Variable:
     """An array, and how it was made.
 
     value     an ndarray of floats
-    gradient  ∂L/∂value after `L.backward()`, if this was made from nothing: a parameter, say. None before
+    gradient  ∂L/∂value after `L.backward()`, if this is a leaf, made from nothing: a parameter, say. None before;
+              another Variable may have the same array, so replace it, but do not write to it
     """
 
     __array_ufunc__ = None  # so that ndarray + Variable asks the Variable, and is not an array of objects
