@@ -54,7 +54,7 @@ def add_arguments(command):
     default = {field.name: field.default for field in dataclasses.fields(Recipe)}
     for name, kind, text in [
         ("steps", natural, "training steps"),
-        ("warmup", natural, "steps in which the learning rate rises"),
+        ("warmup", natural, "steps until the learning rate is at its largest"),
         ("learning-rate", float, "the largest one, of AdamW"),
         ("muon-learning-rate", float, "the largest one, of Muon"),
         ("weight-decay", float, "of matrices and tables"),

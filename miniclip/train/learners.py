@@ -1,4 +1,4 @@
-"""What a learner is on every backend: a model, what of it is trained, and optimizers.
+"""What a learner is on every backend: a model, the parameters that learn, and optimizers.
 
 `torch_learner` and `numpy_learner` fill in how gradients are computed and how parameters are updated.
 """

@@ -1,6 +1,6 @@
 """Training on a user's pictures and captions: a new small CLIP, or the fine-tuning of a model that exists.
 
-Puts the rooms together: a start, data, what of the model learns, validation, the loop, and the file that is written.
+Puts the rooms together: a start, data, the parameters that learn, validation, the loop, and the file that is written.
 """
 
 import logging

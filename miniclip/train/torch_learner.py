@@ -61,7 +61,7 @@ class Learner(learners.Learner):
         return self.towers.no_sync() if distributed.is_started() else contextlib.nullcontext()
 
     def features(self, images, tokens):
-        """Pictures (b, C, height, width), tokens (b, T) -> features (b, E), (b, E), log of the scale (), perhaps bias."""
+        """Pictures (b, C, height, width), tokens (b, T) -> (b, E), (b, E), the scale's logarithm (), a bias ()."""
         model = self.current_model()
         mixed = self.recipe.precision == "bfloat16"
         with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
