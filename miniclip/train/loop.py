@@ -64,7 +64,7 @@ def train(path, learner, batches, recipe, *, write, resume=False, state_every=20
     """Train, and write the model to `path` by calling write(path, learner).
 
     batches      a function: number of finished steps -> an iterable of batches, as `fit` takes them
-    state_every  steps between two states in `path` + ".state", from which `resume` continues. There is one after Ctrl-C
+    state_every  steps between two states in `path` + ".state", where `resume` continues. There is one after Ctrl-C
     evaluation   an Evaluation, None: without
     tensorboard  a folder for TensorBoard's files, None: without
 

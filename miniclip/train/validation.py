@@ -15,7 +15,7 @@ BATCH = 64  # pictures or texts encoded at a time
 class Retrieval:
     """Recall on pairs: the share of pictures whose nearest caption is theirs, and of captions whose nearest picture is.
 
-    pairs  a `data.Pairs`, of which up to 1000 are used · preprocess  what `miniclip.load` returns
+    pairs  a `data.Pairs`; up to 1000 pairs are used · preprocess  what `miniclip.load` returns
 
     Equal captions count as one: any of their pictures is right.
     """
