@@ -23,8 +23,9 @@ class Retrieval:
     SCORE = "recall"
 
     def __init__(self, pairs, preprocess):
-        n = min(len(pairs), 1000)
-        self.images, self.captions = Batches(pairs, preprocess, batch=n).batch(0)  # (n, C, height, width), n texts
+        self.images, self.captions = Batches(pairs, preprocess, batch=1).first(1000)  # (n, C, height, width), n texts
+        if not self.captions:
+            raise InputError(f"{pairs.source}: none of its pictures can be read")
 
     def __call__(self, model):
         texts, index = np.unique(np.array(self.captions, dtype=object), return_inverse=True)  # (N,), (n,)

@@ -91,6 +91,18 @@ class Batches:
         fill = functools.partial(self._fill, step)
         return images, cpu.on_cores(lambda job: fill(*job), zip(places, images), min(cpu.cores(), pictures.MOST))
 
+    def first(self, most):
+        """The first `most` pictures (n, C, height, width) with their first captions, without those that are broken."""
+        images = np.empty((min(most, len(self)), 3, *pair(self.preprocess.image_size)), np.float32)
+        usable = []
+        for i, out in enumerate(images):
+            try:
+                self._prepare(i, self._random(PLACE, i), out)
+                usable.append(i)
+            except Exception as error:  # as in `_fill`
+                self._break(i, error)
+        return images[usable], [self.pairs.captions[i][0] for i in usable]
+
     def order(self, epoch):
         """The permutation of the pictures in an epoch, (n,)."""
         return self._random(ORDER, epoch).permutation(len(self))

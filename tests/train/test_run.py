@@ -1,0 +1,181 @@
+"""Training on a folder of pictures: the command, what it writes, and what is refused."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import miniclip
+from miniclip.cli import main
+from miniclip.formats import safetensors
+from miniclip.train import data, loop, metrics, shapes, validation
+from miniclip.train.sheet import COLUMNS, SIDE, sheet
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 180, 40), "blue": (30, 60, 220), "black": (0, 0, 0)}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with 12 pictures of plain colours, captions.csv, and a broken picture."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(12):
+        name = [*COLOURS][i % 4]
+        pixels = np.clip(np.array(COLOURS[name]) + rng.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        rows.append((f"{i}.png", f"a {name} picture"))
+    (folder / "broken.png").write_bytes(b"no picture")
+    with open(folder / "captions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file_name", "caption"), *rows, ("broken.png", "a broken picture")])
+    return folder
+
+
+def train(*arguments):
+    return main(["train", *map(str, arguments), "--batch", "4", "--warmup", "2"])
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_a_new_model_learns_a_folder_of_pictures(photos, tmp_path, backend, caplog):
+    out = tmp_path / "m.safetensors"
+    assert train(photos, "--out", out, "--steps", 25, "--backend", backend, "--validation", photos, "--every", 9) == 0
+    assert "broken.png" in caplog.text
+    lines = metrics.read(metrics.curve_of(out))
+    assert [line["step"] for line in lines] == list(range(1, 26)) and lines[-1]["recall"] == 1
+    model, preprocess = miniclip.load(out)
+    labels = [f"a {name} picture" for name in COLOURS]
+    picture = Image.new("RGB", (64, 64), COLOURS["blue"])
+    assert miniclip.zero_shot.classify(model, preprocess([picture]), labels).argmax() == labels.index("a blue picture")
+    with Image.open(f"{out}.png") as page:
+        assert page.width == COLUMNS * (SIDE + 8)
+    assert not (tmp_path / "m.safetensors.state").exists()
+
+
+def test_fine_tuning_with_a_frozen_tower_and_a_learning_rate_for_each_layer(photos, tmp_path):
+    out = tmp_path / "tuned.safetensors"
+    options = ["--init", "shapes", "--freeze", "visual", "--decay", 0.5, "--learning-rate", 1e-3, "--steps", 3]
+    assert train(photos, "--out", out, *options) == 0
+    before, after = (miniclip.load(name)[0].params for name in ("shapes", out))
+    assert np.array_equal(before["visual"]["projection"]["weight"], after["visual"]["projection"]["weight"])
+    changes = [
+        np.abs(
+            before["text"]["blocks"][i]["mlp"]["fc"]["weight"] - after["text"]["blocks"][i]["mlp"]["fc"]["weight"]
+        ).max()
+        for i in range(2)
+    ]
+    assert 0 < changes[0] < 0.7 * changes[1]
+
+
+def test_lora_writes_an_adapter_that_load_reads(photos, tmp_path):
+    out = tmp_path / "adapter"
+    options = ["--init", "shapes", "--lora", 2, "--lora-targets", "text", "--learning-rate", 1e-2, "--steps", 3]
+    assert train(photos, "--out", out, *options) == 0
+    assert json.loads((out / "adapter_config.json").read_text())["r"] == 2
+    base, _ = miniclip.load("shapes")
+    adapted, _ = miniclip.load("shapes", adapter=out)
+    tokens = base.tokenize(["a red picture"])
+    assert not np.allclose(base.encode_text(tokens), adapted.encode_text(tokens), atol=1e-3)
+
+
+def test_a_stopped_fine_tuning_is_resumed(photos, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = ["--init", "shapes", "--learning-rate", 1e-3, "--steps", 6]
+    assert train(photos, "--out", whole, *options) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(loop.train.__kwdefaults__, "state_every", 2)
+        patch.setattr(metrics.Metrics, "__call__", lambda self, step, **numbers: 1 / (5 - step))
+        with pytest.raises(ZeroDivisionError):  # in step 5
+            train(photos, "--out", parts, *options)
+    assert train(photos, "--out", parts, *options) == 1  # there is a state
+    assert train(photos, "--out", parts, *options, "--resume") == 0
+    assert all(np.array_equal(x, y) for x, y in zip(*(safetensors.read(path)[0].values() for path in (whole, parts))))
+
+
+def test_accuracy_on_folders_of_classes(photos, tmp_path):
+    for name in ("red_square", "blue_heart"):
+        (tmp_path / name).mkdir()
+        rng = np.random.default_rng(3)
+        for i in range(3):
+            scene = shapes.one_object(rng, tuple(name.split("_")), 0.3)
+            shapes.draw(scene, rng).save(tmp_path / name / f"{i}.png")
+    model, preprocess = miniclip.load("shapes")
+    measure = validation.ZeroShot(tmp_path, preprocess, "a {}")
+    assert measure.labels == ["blue heart", "red square"] and measure(model) == {"accuracy": 1.0}
+    with pytest.raises(miniclip.InputError, match="expected a folder with a folder of pictures"):
+        validation.ZeroShot(photos, preprocess)
+
+
+def test_recall_counts_equal_captions_as_one(photos):
+    _, preprocess = miniclip.load("shapes")
+    pairs = data.read(photos, None)
+    measure = validation.Retrieval(pairs, preprocess)
+    order = {caption: i for i, caption in enumerate(sorted(set(measure.captions)))}
+
+    class Perfect:
+        ops = miniclip.ops.numpy_ops
+
+        def tokenize(self, texts, truncate):
+            return np.array([order[text] for text in texts])
+
+        def encode_text(self, tokens, normalize):
+            return np.eye(len(order))[tokens]
+
+        def encode_image(self, images, normalize):
+            start = next(i for i in range(len(measure.images)) if np.array_equal(measure.images[i], images[0]))
+            return np.eye(len(order))[[order[text] for text in measure.captions[start : start + len(images)]]]
+
+    assert measure(Perfect()) == {"recall": 1.0}
+
+
+def test_a_sheet_has_all_pictures_and_captions():
+    images = np.random.default_rng(0).standard_normal((7, 3, 8, 8))
+    page = sheet(images, ["a very long caption " * 20] * 7)
+    assert page.height > 2 * SIDE and page.width == COLUMNS * (SIDE + 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "40"], "too few for a batch of 40"),
+        (["--freeze", "nose", "--init", "shapes"], "no parameter is named by 'nose'"),
+        (["--lora", "2", "--optimizer", "muon"], "Muon is for whole matrices"),
+        (["--lora", "2", "--freeze", "visual", "--init", "shapes"], "with LoRA the model is frozen"),
+        (["--patience", "2"], "patience needs something to measure"),
+        (["--backend", "numpy", "--precision", "bfloat16"], "the numpy backend has no mixed precision"),
+        (["--init", "no-such-model"], "no-such-model"),
+        (["--label-smoothing", "1.5"], "label_smoothing is 1.5"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(photos, tmp_path, capsys, options, message):
+    assert main(["train", str(photos), "--out", str(tmp_path / "m"), "--steps", "2", "--batch", "4", *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "m").exists()
+
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, Refuse())
+from miniclip.cli import main
+sys.exit(main(["train", "shapes", "--backend", "numpy", "--steps", "2", "--out", sys.argv[1]]))
+"""
+
+
+def test_the_built_in_model_is_trained_without_torch(tmp_path, monkeypatch):
+    out = tmp_path / "m.safetensors"
+    run = [
+        sys.executable,
+        "-c",
+        "from miniclip.train import evaluation; evaluation.evaluate = lambda *_: {}" + WITHOUT_TORCH,
+    ]
+    done = subprocess.run([*run, str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(safetensors.read(out)[0]) > 50
