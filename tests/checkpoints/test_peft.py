@@ -13,6 +13,8 @@ import miniclip
 from miniclip import InputError, checkpoints, params
 from miniclip.checkpoints import peft as adapters
 from miniclip.checkpoints.convert import convert
+from miniclip.config import CLIPConfig, ResNetConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.formats import safetensors
 from miniclip.train import lora
 
@@ -244,12 +246,16 @@ def test_what_peft_s_files_cannot_have_is_refused(small, tmp_path):
     for pairs in ({}, adapter | lora.init(tree, 3, ["visual.projection.weight"], rng)):
         with pytest.raises(InputError, match=r"has pairs of one rank, these have (none|\[2, 3\])"):
             adapters.save(tmp_path / "a", config, pairs, 2)
-    resnet = miniclip.config.CLIPConfig(
-        miniclip.config.ResNetConfig(image_size=64, width=8, layers=(1, 1, 1, 1), heads=4), config.text, embed_dim=24
-    )
-    tree = params.tree_map(lambda shape: np.ones(shape, np.float32), resnet.shapes())
-    with pytest.raises(InputError, match=r"visual\.attention_pool\.q\.weight: PEFT's files cannot have a pair for it"):
-        adapters.save(tmp_path / "a", resnet, lora.init(tree, 2, ["visual.attention_pool.q.weight"], rng), 2)
+    resnet = ResNetConfig(image_size=64, width=8, layers=(1, 1, 1, 1), heads=4)
+    stages = ((1, 16, 3, 2, 1), (1, 24, 3, 2, 6))
+    bert = BertConfig(16, 6, width=8, layers=1, heads=2, mlp_width=16)
+    for other, name in (
+        (CLIPConfig(resnet, config.text, embed_dim=24), "visual.attention_pool.q.weight"),
+        (ALIGNConfig(EfficientNetConfig(33, 40, 1.0, 1.0, stages=stages), bert, embed_dim=24), "visual.stem.weight"),
+    ):
+        tree = params.tree_map(lambda shape: np.ones(shape, np.float32), other.shapes())
+        with pytest.raises(InputError, match=f"{name}: PEFT's files cannot have a pair for it"):
+            adapters.save(tmp_path / "a", other, lora.init(tree, 2, [name], rng), 2)
     assert not (tmp_path / "a").exists()
 
 
