@@ -69,6 +69,7 @@ def add_arguments(command):
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="(default: muon, with --init adamw)")
     group.add_argument("--loss", choices=LOSSES, help="CLIP's or SigLIP's (default: softmax)")
     group.add_argument("--precision", choices=PRECISIONS, help="of the towers (default: float32)")
+    group.add_argument("--checkpoint", action="store_true", default=None, help="less memory, a third more time")
     group.add_argument("--tensorboard", metavar="DIR", help="write TensorBoard's files, too")
 
     group = command.add_argument_group("fine-tuning")

@@ -16,10 +16,11 @@ def transformer(ops, x, blocks, *, config, causal=False, lengths=None, keep=None
     trace    is called as trace(name, value) with x (B, T, D) after each half of block i, "blocks.i.attention" and
              "blocks.i.mlp", and with "blocks.i.attention_weights" (B, H, T, T) unless `trace.attentions` is False
     """
+    step = tracing.checkpointed(ops, block)  # block, unless a training must save memory
     for i, p in enumerate(blocks):
         inside = trace and tracing.within(f"blocks.{i}", trace)
         only = keep if i == len(blocks) - 1 else None
-        x = block(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=only, trace=inside)  # (B, T or 1, D)
+        x = step(ops, x, **p, config=config, causal=causal, lengths=lengths, keep=only, trace=inside)  # (B, T or 1, D)
     return x if keep is None else x[:, 0]  # (B, D)
 
 

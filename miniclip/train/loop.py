@@ -57,7 +57,9 @@ class Evaluation:
 
     def is_over(self):
         """Whether the best score is `patience` evaluations old."""
-        return self.patience is not None and len(self.scores) - 1 - int(np.argmax(self.scores)) >= self.patience
+        if self.patience is None or not self.scores:
+            return False
+        return len(self.scores) - 1 - int(np.argmax(self.scores)) >= self.patience
 
 
 def train(path, learner, batches, recipe, *, write, resume=False, state_every=20, evaluation=None, tensorboard=None):

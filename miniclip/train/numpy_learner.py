@@ -22,8 +22,8 @@ class Learner(learners.Learner):
 
     def __init__(self, model, recipe, **options):
         super().__init__(model, recipe, **options)
-        if recipe.precision != "float32" or recipe.chunk:
-            raise InputError("the numpy backend has no mixed precision, and no chunks: pass backend='torch'")
+        if recipe.precision != "float32" or recipe.chunk or recipe.checkpoint:
+            raise InputError("the numpy backend has no mixed precision, chunks and checkpoints: pass backend='torch'")
         muon, adamw = self.groups()
         self.optimizers = [Muon(muon)] if muon else []
         self.optimizers += [AdamW(adamw, betas=learners.BETAS, eps=learners.EPS)] if adamw else []

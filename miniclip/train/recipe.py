@@ -24,6 +24,7 @@ class Recipe:
     label_smoothing: float = 0.0  # of the cross-entropies
     chunk: int | None = None  # pairs that go through the towers at once; None: the whole batch
     precision: str = "float32"  # of the towers: "bfloat16" is mixed precision, parameters stay float32
+    checkpoint: bool = False  # compute the inside of a transformer's blocks twice, instead of keeping it in memory
     seed: int = 0
 
     def __post_init__(self):

@@ -17,6 +17,7 @@ from miniclip.config import ModelConfig
 from miniclip.errors import InputError
 from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
+from miniclip.runtime.files import atomic
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import data, learners, loop, lora, parameters
 from miniclip.train.initialize import init_params, shapes_config
@@ -125,7 +126,8 @@ def train(
         checkpoints.save(path, config, tree, tokenizer=given, dtype=dtype)
 
     if learner.rank == 0 and not resume:
-        sheet(*pairs.batch(0)).save(f"{out}.png")
+        with atomic(f"{out}.png") as temporary:
+            sheet(*pairs.batch(0)).save(temporary, "PNG")
         count = sum(math.prod(p.shape) for p in learner.trained.values())
         logger.info("%s parameters learn; samples are in %s.png, the curve is in %s", f"{count:,}", out, curve_of(out))
 

@@ -1,8 +1,11 @@
 """A learner on torch: automatic gradients, torch.optim, chunks of a batch, mixed precision, many processes."""
 
 import contextlib
+import functools
+from types import SimpleNamespace
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from miniclip.train import distributed, learners
 
@@ -63,6 +66,8 @@ class Learner(learners.Learner):
     def features(self, images, tokens):
         """Pictures (b, C, height, width), tokens (b, T) -> (b, E), (b, E), the scale's logarithm (), a bias ()."""
         model = self.current_model()
+        if self.recipe.checkpoint:
+            model = self.with_params(model.params, _with_checkpoints(model.ops))
         mixed = self.recipe.precision == "bfloat16"
         with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
             features = model.encode_image(images), model.encode_text(tokens)
@@ -122,6 +127,12 @@ class Learner(learners.Learner):
                 found = {key: torch.from_numpy(x).clone() for key, x in remembered[names[p]].items()}
                 # a new optimizer has the number of steps on the CPU, too
                 optimizer.state[p] = {key: x if key == "step" else x.to(p.device) for key, x in found.items()}
+
+
+def _with_checkpoints(ops):
+    """The operations, and `checkpoint`: see `towers.tracing`."""
+    again = functools.partial(functools.partial, checkpoint, use_reentrant=False)  # function -> checkpoint(function, ·)
+    return SimpleNamespace(**vars(ops) | {"checkpoint": again})
 
 
 class _Towers(torch.nn.Module):

@@ -58,6 +58,22 @@ def test_a_batch_in_chunks_has_the_gradient_of_the_whole(chunk, loss):
         np.testing.assert_allclose(parts[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_checkpoints_change_no_gradient_and_keep_less(chunk):
+    loss, plain = gradients(learner())
+    kept = {}
+    for checkpoint in (False, True):
+        saved = []
+        one = learner(dataclasses.replace(RECIPE, checkpoint=checkpoint, chunk=chunk))
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x):
+            again, found = gradients(one)
+        kept[checkpoint] = sum(saved)
+        assert again == pytest.approx(loss, rel=1e-12)
+        for name, gradient in plain.items():
+            np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert kept[True] < kept[False] / 2
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_numpy_has_the_gradient_of_torch(loss):
     recipe = dataclasses.replace(RECIPE, loss=loss)

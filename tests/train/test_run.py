@@ -146,6 +146,7 @@ def test_a_sheet_has_all_pictures_and_captions():
         (["--lora", "2", "--freeze", "visual", "--init", "shapes"], "with LoRA the model is frozen"),
         (["--patience", "2"], "patience needs something to measure"),
         (["--backend", "numpy", "--precision", "bfloat16"], "the numpy backend has no mixed precision"),
+        (["--backend", "numpy", "--checkpoint"], "the numpy backend has no mixed precision, chunks and checkpoints"),
         (["--init", "no-such-model"], "no-such-model"),
         (["--label-smoothing", "1.5"], "label_smoothing is 1.5"),
     ],
