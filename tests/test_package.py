@@ -188,7 +188,7 @@ def test_a_wheel_does_not_send_anyone_into_a_checkout(wheel_folder, tmp_path):
     environment = {**os.environ, "MINICLIP_CACHE": "/cache"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.stdout.splitlines() == [str(tmp_path / "miniclip/cli/__init__.py"), "/cache/bench/miniclip"]
-    assert done.stderr == "miniclip: training on torch needs torch: pip install 'miniclip[train]'\n"
+    assert done.stderr == "miniclip: the torch backend needs torch: pip install 'miniclip[train]'\n"
 
 
 def test_the_sdist_holds_the_whole_checkout(source, sdist):

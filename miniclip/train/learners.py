@@ -10,17 +10,17 @@ import os
 
 import numpy as np
 
-from miniclip import chunked_loss, families
+from miniclip import chunked_loss, families, ops
 from miniclip.errors import InputError
 from miniclip.loss import contrastive_loss
 from miniclip.params import flatten, tree_map
-from miniclip.runtime.installation import install
 from miniclip.train import lora
 
-# backend: (the operations of the model, the module of the learner)
+# backend: the module of its learner
 LEARNERS = {
-    "torch": ("miniclip.ops.torch_ops", "miniclip.train.torch_learner"),
-    "numpy": ("miniclip.ops.numpy_ops", "miniclip.train.numpy_learner"),
+    "torch": "miniclip.train.torch_learner",
+    "triton": "miniclip.train.torch_learner",
+    "numpy": "miniclip.train.numpy_learner",
 }
 BETAS, EPS = (0.9, 0.98), 1e-6  # AdamW's (CLIP, table 18)
 FIRST_BIAS = -10.0  # nearly all pairs do not belong together (SigLIP, sec. 3.2)
@@ -32,16 +32,13 @@ def make(config, params, recipe, *, backend="torch", device=None, tokenizer=None
 
     adapter  LoRA's {flat name: (A, B)}, ndarrays, None: without · `options` are the other ones of `Learner`
 
-    Raises InputError for an unknown backend, and if its packages are not installed.
+    Raises InputError for an unknown backend or device, and if a backend's packages are not installed.
     """
     if backend not in LEARNERS:
         raise InputError(f"there is no training on the backend {backend!r}; choose one of {', '.join(LEARNERS)}")
-    try:
-        ops, module = map(importlib.import_module, LEARNERS[backend])
-    except ImportError as error:
-        raise InputError(f"training on {backend} needs {error.name}: {install('train')}") from error
+    backend_ops, module = ops.select(backend, device), importlib.import_module(LEARNERS[backend])
     leaves = tree_map(lambda x: module.leaf(x, device), params)
-    model = families.of(config).model(config, leaves, ops, tokenizer=tokenizer)
+    model = families.of(config).model(config, leaves, backend_ops, tokenizer=tokenizer)
     if recipe.loss == "sigmoid":
         options["bias"] = module.leaf(np.array(FIRST_BIAS, next(iter(flatten(params).values())).dtype), device)
     if adapter:

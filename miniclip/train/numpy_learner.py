@@ -5,7 +5,7 @@ import numpy as np
 from miniclip import params
 from miniclip.errors import InputError
 from miniclip.ops import numpy_grad
-from miniclip.ops.tape import Variable
+from miniclip.ops.tape import Variable, record, value
 from miniclip.train import learners, lora
 from miniclip.train.numpy_optimizers import AdamW, Muon
 
@@ -15,6 +15,14 @@ def leaf(x, device=None):
     if device not in (None, "cpu"):
         raise InputError(f"the numpy backend trains on the CPU, not on {device}: pass backend='torch'")
     return np.array(x)
+
+
+def _log_scale(tree):
+    """The logarithm of the logits' scale (), also of a model that keeps a temperature instead."""
+    if "logit_scale" in tree:
+        return tree["logit_scale"]
+    temperature = tree["temperature"]
+    return record(-np.log(value(temperature)), (temperature,), lambda dy: (-dy / value(temperature),))
 
 
 class Learner(learners.Learner):
@@ -37,10 +45,11 @@ class Learner(learners.Learner):
             pairs = {name: tuple(self.variables[f"{name}.lora_{side}"] for side in "AB") for name in self.adapter}
             tree = lora.merge(self.model.params, pairs, self.lora_scale)
         else:
-            tree = params.unflatten(params.flatten(self.model.params) | self.variables)
+            flat = params.flatten(self.model.params)
+            tree = params.unflatten({name: self.variables.get(name, p) for name, p in flat.items()})
         model = self.with_params(tree, numpy_grad)
         images, texts = model.encode_image(images), model.encode_text(tokens)  # (B, E), (B, E)
-        loss = self.loss(numpy_grad, images, texts, tree["logit_scale"], self.variables.get("logit_bias"))
+        loss = self.loss(numpy_grad, images, texts, _log_scale(tree), self.variables.get("logit_bias"))
         loss.backward()
         return float(loss)
 

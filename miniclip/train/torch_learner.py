@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from miniclip.errors import InputError
 from miniclip.train import distributed, learners
 
 
@@ -20,6 +21,8 @@ class Learner(learners.Learner):
 
     def __init__(self, model, recipe, **options):
         super().__init__(model, recipe, **options)
+        if model.backend == "triton" and recipe.precision != "float32":
+            raise InputError("the triton backend has no mixed precision, its kernels ignore it: pass backend='torch'")
         for p in self.trained.values():
             p.requires_grad_()
         muon, adamw = ([{**group, "params": [*group["params"].values()]} for group in side] for side in self.groups())

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from miniclip import params
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import learners, loop, lora
 from miniclip.train.initialize import init_params, shapes_config
@@ -82,6 +83,32 @@ def test_numpy_has_the_gradient_of_torch(loss):
     assert loss == pytest.approx(torch_loss, rel=1e-12)
     for name, gradient in expected.items():
         np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_align_learns_with_its_temperature():
+    """ALIGN divides cosines by a temperature instead of multiplying them by a scale."""
+    stages = (1, 8, 3, 1, 1), (1, 12, 3, 2, 6)
+    visual = EfficientNetConfig(
+        image_size=33, resized=33, width_coefficient=0.5, depth_coefficient=1.0, depth_divisor=2, stages=stages
+    )
+    text = BertConfig(context_length=9, vocab_size=40, width=16, layers=2, heads=2, mlp_width=24, pad_token_id=0)
+    config = ALIGNConfig(visual, text, embed_dim=visual.width)
+    rng = np.random.default_rng(0)
+    start = params.tree_map(lambda shape: rng.standard_normal(shape) * 0.3 + 0.4 * (shape == ()), config.shapes())
+    images, tokens = rng.standard_normal((5, 3, 33, 33)), rng.integers(1, 40, (5, 9))
+    recipe = Recipe(steps=1, label_smoothing=0.1)
+    both = [learners.make(config, start, recipe, backend=backend) for backend in ("torch", "numpy")]
+    losses = [one.gradients(images, tokens) for one in both]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    for name, p in both[0].trained.items():
+        if p.grad is not None:
+            np.testing.assert_allclose(both[1].variables[name].gradient, p.grad.numpy(), rtol=1e-8, atol=1e-11)
+    assert both[0].trained["temperature"].grad.item() != 0
+    for one in both:
+        one.update(1.0)
+    ends = [one.parameters()["temperature"] for one in both]
+    np.testing.assert_allclose(*ends, rtol=1e-12)
+    assert not np.array_equal(ends[0], start["temperature"])
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
