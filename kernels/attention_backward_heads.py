@@ -1,4 +1,4 @@
-"""Attention's gradients, version 3: one program computes all of a head, up to 128 tokens.
+"""Attention's gradients, version 3: one program computes all of a head, up to 80 tokens on Hopper.
 
 (`attention_backward.py` has the ladder.) q, k, v and dout of a head are 4 x 77 x 64 numbers, 39 KB: they fit into a
 program, and so the weights p and their gradient dp are computed once, for dq, dk and dv. Each tensor is read or written
@@ -14,11 +14,16 @@ from miniclip.kernels import device
 from miniclip.kernels.attention_backward_simple import _put, _rows
 from miniclip.kernels.attention_heads import BLOCK, _power_of_two
 
-# (least capability, up to T tokens): launched so. Chosen by counted cycles, not measured yet.
+# (least capability, up to T tokens): launched so; None: version 2 is. More tokens do not fit into registers, except on
+# B200, where products have a memory of their own. Chosen by compiled resources and counted cycles, not measured yet.
 CONFIGS = {
     (80, 16): {"num_warps": 1},
     (80, 32): {"num_warps": 2},
-    (80, 128): {"num_warps": 4},
+    (80, 64): {"num_warps": 4},
+    (80, 128): None,
+    (90, 80): {"num_warps": 4},
+    (100, 128): {"num_warps": 4},
+    **dict.fromkeys(((120, 80), (120, 128))),
 }
 
 

@@ -54,7 +54,7 @@ def launches(versions=1, schema=None, empty=None, name=None, integers=(), statis
         def launch(*arguments, **options):
             if not operators.recording((*arguments, *options.values())):
                 return run(*arguments, **options)
-            if operator is None or any(options.get(key) is not None for key in ("version", "config", "lse")):
+            if operator is None or any(options.get(key) is not None for key in ("version", "config", "lse", "into")):
                 raise InputError(
                     f"{title} cannot be recorded by torch.compile or torch.export with these arguments: "
                     f"call it outside, or as torch.compiler.disable({title})(...)"
@@ -68,7 +68,7 @@ def launches(versions=1, schema=None, empty=None, name=None, integers=(), statis
     return decorate
 
 
-OF_EAGER_CALLS = ("version", "config", "in_place", "lse")
+OF_EAGER_CALLS = ("version", "config", "in_place", "lse", "into")
 
 
 def no_autocast(x):

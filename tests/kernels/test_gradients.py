@@ -93,7 +93,8 @@ def test_which_sequences_fit_into_one_program():
         q, k = (torch.empty(2, n, 3, K, dtype=dtype) for n in (Tq or T, T))
         return attention_backward_heads.find_config(q, k, k, lengths) is not None
 
-    assert fits(1) and fits(50) and fits(128, K=33)
+    assert fits(1) and fits(50) and fits(64, K=33)
+    assert fits(80) is (device.capability() == 90)
     assert not (fits(129) or fits(50, K=80) or fits(50, dtype=torch.float32) or fits(50, Tq=1))
     assert not fits(50, lengths=torch.tensor([1, 50]))
 
@@ -226,6 +227,43 @@ def test_every_operation_is_differentiable(what):
     for x, e, t in zip(ours, exact, torchs, strict=True):
         within_budget(x, e, t) if e.numel() else None
         assert x.shape == e.shape
+
+
+def packed_gradients(change, T=7, dtype=torch.float16):
+    """(the gradient of a product that q, k and v are parts of, the same by float64, the name of what computed it)."""
+    x, weights = normal(0, 2, T, 3 * 2 * 16, dtype=dtype), normal(1, 2, T, 2, 16, dtype=dtype)
+    results = []
+    for ops, kind in ((triton_ops, dtype), (torch_ops, torch.float64)):
+        leaf = x.to(kind).requires_grad_()
+        packed = (leaf * 1).reshape(2, T, 3, 2, 16)
+        out = ops.attention(*change(packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]), causal=True)
+        results.append(torch.autograd.grad(out, leaf, weights[:, : out.shape[1]].to(kind))[0])
+        results.append(out.grad_fn.name())
+    return results[0], results[2], results[1]
+
+
+@pytest.mark.parametrize(("T", "dtype"), [(7, torch.float16), (7, torch.float32), (130, torch.float16)])
+def test_the_gradient_of_a_packed_product_is_written_at_once(T, dtype):
+    ours, exact, name = packed_gradients(lambda *qkv: qkv, T, dtype)
+    assert "_PackedAttention" in name
+    within_budget(ours, exact, exact.to(dtype))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda q, k, v: (k, q, v),
+        lambda q, k, v: (q.detach(), k, v),
+        lambda q, k, v: (q.detach().requires_grad_(), k, v),
+        lambda q, k, v: (q[:, :1], k, v),
+        lambda q, k, v: (q.flip(1), k, v),
+        lambda q, k, v: (q, k, k),
+    ],
+)
+def test_what_is_not_packed_has_the_same_gradients(change):
+    ours, exact, name = packed_gradients(change)
+    assert "_PackedAttention" not in name
+    within_budget(ours, exact, exact.half())
 
 
 def test_only_what_is_asked_for():
