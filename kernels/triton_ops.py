@@ -13,6 +13,7 @@ from miniclip.errors import InputError
 from miniclip.kernels import activation as activation_kernels
 from miniclip.kernels import float8 as float8_kernels
 from miniclip.kernels import gradients, graphs
+from miniclip.kernels.contrastive import contrastive_loss, sigmoid_loss  # noqa: F401  for chunked_loss
 from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, emulating, no_autocast, why_not
 from miniclip.ops import refuse_batch_invariant, torch_ops
 from miniclip.params import flatten

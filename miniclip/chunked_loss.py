@@ -41,10 +41,14 @@ def contrastive_loss(
     partners to choose from, so that the mean over processes is the loss of the whole batch. all_images and all_texts
     get gradients too.
 
-    Differentiable on torch. Features of 16 bit are multiplied in float32. Raises InputError for shapes that do not fit.
+    Differentiable on torch, where features of 16 bit are multiplied in float32, and on triton, where they are not: it
+    has kernels (`kernels.contrastive`). Raises InputError for shapes that do not fit.
     """
-    inputs = image_features, text_features, logit_scale, all_images, all_texts
     options = {"label_smoothing": label_smoothing, "chunk": chunk, "offset": offset}
+    if hasattr(ops, "contrastive_loss"):  # of its own: kernels
+        everything = {"all_images": all_images, "all_texts": all_texts}
+        return ops.contrastive_loss(image_features, text_features, logit_scale, **everything, **options)
+    inputs = image_features, text_features, logit_scale, all_images, all_texts
     return _call(ops, functools.partial(contrastive_loss_and_gradients, **options), *inputs)
 
 
@@ -56,8 +60,11 @@ def sigmoid_loss(
     As `contrastive_loss`, logit_bias (). Every pair counts once, for its picture: of the other processes' features only
     all_texts (B, E) are needed, and the rows of text_features are expected among them.
     """
-    inputs = image_features, text_features, logit_scale, logit_bias, all_texts
-    return _call(ops, functools.partial(sigmoid_loss_and_gradients, chunk=chunk, offset=offset), *inputs)
+    inputs = image_features, text_features, logit_scale, logit_bias
+    options = {"chunk": chunk, "offset": offset}
+    if hasattr(ops, "sigmoid_loss"):
+        return ops.sigmoid_loss(*inputs, all_texts=all_texts, **options)
+    return _call(ops, functools.partial(sigmoid_loss_and_gradients, **options), *inputs, all_texts)
 
 
 def _call(ops, function, *inputs):

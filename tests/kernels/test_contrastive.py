@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import miniclip
-from miniclip.kernels import contrastive
+from miniclip import chunked_loss
+from miniclip.kernels import contrastive, triton_ops
 
 OURS = {"contrastive": contrastive.contrastive_loss, "sigmoid": contrastive.sigmoid_loss}
 kinds = pytest.mark.parametrize("kind", OURS)
@@ -99,6 +100,17 @@ def test_every_call_gives_the_same_numbers_and_without_gradients_the_same_loss(k
     assert all(map(torch.equal, once, again))
     with torch.no_grad():
         assert OURS[kind](*inputs, chunk=60) == once[-1]
+
+
+@kinds
+def test_the_triton_backend_has_them_for_chunked_loss(kind):
+    inputs = inputs_of(kind, 5, 6, 8, torch.float32)
+    ours = functools.partial(getattr(chunked_loss, f"{kind}_loss"), ops=triton_ops)
+    assert all(map(torch.equal, step(ours, inputs), step(OURS[kind], inputs)))
+    own = [x[2:4] if x.ndim else x for x in inputs]
+    options = {"all_texts": inputs[1], "offset": 2, "chunk": 1}
+    options |= {"all_images": inputs[0]} if kind == "contrastive" else {}
+    assert ours(*own, **options) == OURS[kind](*own, **options)
 
 
 @kinds
