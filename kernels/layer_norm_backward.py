@@ -261,10 +261,20 @@ def add_layer_norm_gradients(dsum, dout, x, update, weight, bias, *, eps):
 
 
 def _plain(dout, x, weight, bias, *, eps):
+    return _step(partial(torch_ops.layer_norm, eps=eps), dout, x, weight, bias)
+
+
+def _liger(dout, x, weight, bias, *, eps):
+    from liger_kernel.ops.layer_norm import LigerLayerNormFunction  # if it is there: pip install liger-kernel
+
+    return _step(lambda *tensors: LigerLayerNormFunction.apply(*tensors, eps), dout, x, weight, bias)
+
+
+def _step(norm, dout, *tensors):
     with torch.enable_grad():
-        x, weight, bias = (t.detach().requires_grad_() for t in (x, weight, bias))
-        y = torch_ops.layer_norm(x, weight, bias, eps=eps)
-        return y.detach(), *torch.autograd.grad(y, (x, weight, bias), dout)
+        tensors = [x.detach().requires_grad_() for x in tensors]
+        y = norm(*tensors)
+        return y.detach(), *torch.autograd.grad(y, tensors, dout)
 
 
 def _plain_sum(dsum, dout, x, update, weight, bias, *, eps):
@@ -292,6 +302,7 @@ KERNELS = {
         plain=_plain,
         inputs=_inputs,
         work=lambda rows, D: (0, 4 * rows * D + 4 * D),
+        peers={"Liger": _liger},
         **_SHARED,
     ),
     "add_layer_norm_gradients": ladder.Kernel(
