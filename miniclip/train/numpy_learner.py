@@ -6,6 +6,7 @@ from miniclip import params
 from miniclip.errors import InputError
 from miniclip.ops import numpy_grad
 from miniclip.ops.tape import Variable, record, value
+from miniclip.runtime import cpu
 from miniclip.train import learners, lora
 from miniclip.train.numpy_optimizers import AdamW, Muon
 
@@ -37,6 +38,7 @@ class Learner(learners.Learner):
         self.optimizers += [AdamW(adamw, betas=learners.BETAS, eps=learners.EPS)] if adamw else []
         self.variables = {name: Variable(p) for name, p in self.trained.items()}
 
+    @cpu.one_blas_thread()  # the cores are for chunks of the batch, see `numpy_grad`
     def gradients(self, images, tokens):
         """Fill the gradients of what is trained; returns the loss, a float."""
         for variable in self.variables.values():
