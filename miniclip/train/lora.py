@@ -74,6 +74,6 @@ def merge(params: dict, adapter: Mapping[str, tuple[Array, Array]], scale: float
     return parameter_tree.unflatten(flat)
 
 
-def size(adapter: Mapping[str, tuple[Any, Any]]) -> int:
+def trained_parameters(adapter: Mapping[str, tuple[Any, Any]]) -> int:
     """The number of trained parameters."""
     return sum(math.prod(x.shape) for pair in adapter.values() for x in pair)

@@ -71,7 +71,7 @@ def test_the_update_of_a_packed_weight_is_that_of_its_three_parts(tree):
     for i, (A, B) in enumerate(zip(*adapter[name])):
         rows = slice(64 * i, 64 * (i + 1))
         assert merged[rows] == pytest.approx(before[rows] + 0.5 * B @ A, abs=1e-6)
-    assert lora.size(adapter) == 2 * 3 * 4 * 64
+    assert lora.trained_parameters(adapter) == 2 * 3 * 4 * 64
 
 
 def test_gradients_reach_the_pairs_and_nothing_else(tree):
