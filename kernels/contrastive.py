@@ -26,7 +26,6 @@ import triton
 import triton.language as tl
 
 from miniclip import chunked_loss
-from miniclip.errors import InputError
 from miniclip.kernels import device, ladder
 from miniclip.ops.torch_gradients import differentiable
 
@@ -341,10 +340,7 @@ def _pairs(scalars, features, partners, *, chunk, offset, gradients):
 
 def _prepared(features, partners, scalars):
     """Features whose rows are whole in memory, and the constants of their kernels."""
-    for name, x in zip(("logit_scale", "logit_bias"), scalars):
-        device.expect(**{name: (x, ())})
-        if x.device != features.device:
-            raise InputError(f"{name} is on {x.device}, expected {features.device}, as the features")
+    device.expect_scalars(features, **dict(zip(("logit_scale", "logit_bias"), scalars)))
     features, partners = (x if x.stride(-1) == 1 else x.contiguous() for x in (features, partners))
     config = device.count_warps(FLOAT32_TILES if features.dtype == torch.float32 else device.choose(TILES, math.inf))
     whole = features.shape[1] % config["BLOCK_K"] == 0

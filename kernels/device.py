@@ -137,6 +137,14 @@ def expect(**shapes):
             raise InputError(f"{name} is {tuple(x.shape)}, expected {tuple(shape)}")
 
 
+def expect_scalars(features, **scalars):
+    """Raise InputError unless each name=tensor is one number on the device of the features. It may be of any dtype."""
+    for name, x in scalars.items():
+        expect(**{name: (x, ())})
+        if x.device != features.device:
+            raise InputError(f"{name} is on {x.device}, expected {features.device}, as the features")
+
+
 def why_not(device=None):
     """The reason why kernels cannot run on a device (torch's name; None: the current GPU), or None if they can."""
     try:

@@ -165,7 +165,8 @@ def checked(k, labels):
 @device.launches(versions=3, name="top_k")
 def _launch(images, texts, scale, k, *, version, config):
     (B, E), N = images.shape, len(texts)
-    device.expect(text_features=(texts, (N, E)), logit_scale=(scale[0], ()))
+    device.expect(text_features=(texts, (N, E)))
+    device.expect_scalars(images, logit_scale=scale[0])
     k = checked(k, N)
     images, texts = (x if x.stride(-1) == 1 else x.contiguous() for x in (images, texts))
     probabilities = torch.empty(B, k, dtype=torch.float32, device=images.device)

@@ -91,6 +91,7 @@ def test_what_cannot_be_found_is_refused():
         "k is True, expected a whole number": lambda: find(x, k=True),
         "k is 65, expected a whole number from 1 to 64, for 100 labels": lambda: find(normal(0, 100, 8), k=65),
         r"text_features is \(5, 7\), expected \(5, 8\)": lambda: find(x[:, 1:], k=1),
+        r"logit_scale is on meta, expected (cpu|cuda)": lambda: top_k(x, x, scale.to("meta"), 1),
     }.items():
         with pytest.raises(miniclip.InputError, match=match):
             call()
