@@ -162,12 +162,12 @@ def bias_activation_backward(dout, x, bias, activation, *, residual=None, versio
     config = tiles(N)
     strips = triton.cdiv(N, config["BLOCK_N"])
     num_parts = min(triton.cdiv(M, config["BLOCK_M"]), triton.cdiv(PROGRAMS * device.processors(x), strips))
-    parts = None if bias is None else torch.empty(1, num_parts, N, dtype=torch.float32, device=x.device)
+    parts = None if bias is None else torch.empty(num_parts, N, dtype=torch.float32, device=x.device)
     approximate = approximation(x.dtype) if version == 3 else None
     _strip_kernel[(strips * num_parts,)](
         dout, x, bias, residual, dx, parts, M, N, num_parts, activation, approximate, **config
     )
-    return dx, x.new_empty(0) if bias is None else add_parts(parts, x.dtype)[0]
+    return dx, x.new_empty(0) if bias is None else add_parts(parts, x.dtype)
 
 
 def _size(x, bias):

@@ -233,7 +233,7 @@ KERNELS = {
         work=_work,
         small=(
             {"B": 2, "T": 21, "H": 2, "K": 24, "causal": True},
-            {"B": 3, "T": 37, "H": 1, "K": 80},
+            {"B": 3, "T": 37, "H": 1, "K": 40},
             {"B": 2, "T": 67, "H": 1, "K": 16, "causal": True},
         ),
         clip=(_heads(50, 12), _heads(77, 8, causal=True), _heads(197, 12), _heads(257, 16), _heads(577, 16)),

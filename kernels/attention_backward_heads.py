@@ -85,7 +85,7 @@ def _gradients_kernel(
 def _weights(q, dout, k, v, k_all, v_all, start_n, T, qk_scale, IS_CAUSAL: tl.constexpr):
     """The weights p of queries q (M, K) for a tile of keys k (N, K) and, unless it is None, for k_all, and their ds.
 
-    -> p (M, N), ds (M, N), and both for k_all, in q's dtype. The keys k are tokens start_n .. T; causal, they are those
+    -> p (M, N), ds (M, N), and both for k_all (or again), in q's dtype. The keys k are tokens start_n .. T; causal, they are those
     of q, and each sees those up to itself. Queries see all of k_all. Queries beyond the last are zeros, and add
     nothing.
     """
@@ -101,7 +101,6 @@ def _weights(q, dout, k, v, k_all, v_all, start_n, T, qk_scale, IS_CAUSAL: tl.co
     l_i = tl.sum(p, axis=1)
     dp = tl.dot(dout, v.T)
     delta = tl.sum(p * dp, axis=1)  # (M,), times l_i
-    p_all, ds_all = None, None
     if k_all is not None:
         p_all = tl.exp2(qk_all * qk_scale - m_i[:, None])
         l_i += tl.sum(p_all, axis=1)
@@ -111,11 +110,12 @@ def _weights(q, dout, k, v, k_all, v_all, start_n, T, qk_scale, IS_CAUSAL: tl.co
     delta = delta[:, None] * inverse
     p *= inverse
     ds = (p * (dp - delta)).to(q.dtype)
-    if k_all is not None:
-        p_all *= inverse
-        ds_all = (p_all * (dp_all - delta)).to(q.dtype)
-        p_all = p_all.to(q.dtype)
-    return p.to(q.dtype), ds, p_all, ds_all
+    p = p.to(q.dtype)
+    if k_all is None:
+        return p, ds, p, ds
+    p_all *= inverse
+    ds_all = (p_all * (dp_all - delta)).to(q.dtype)
+    return p, ds, p_all.to(q.dtype), ds_all
 
 
 def find_config(q, k, v, lengths):

@@ -146,25 +146,24 @@ def _rows_kernel(
 
 
 @triton.jit
-def _sum_kernel(parts_ptr, first_ptr, second_ptr, P, N, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr):
-    """The sums over P of parts (1 or 2, P, N): first (N,) by programs (.., 0), and second (N,) by programs (.., 1)."""
-    off_i, offs_n = tl.program_id(1), tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]  # (1, N)
+def _sum_kernel(parts_ptr, out_ptr, P, N, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The sums over P of parts (P, N): out (N,)."""
+    offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]  # (1, N)
     acc = tl.zeros([BLOCK_P, BLOCK_N], tl.float32)
     for start_p in range(0, P, BLOCK_P):
         offs_p = start_p + tl.arange(0, BLOCK_P)[:, None]  # (P, 1)
-        acc += tl.load(parts_ptr + (off_i * P + offs_p) * N + offs_n, mask=(offs_p < P) & (offs_n < N), other=0)
+        acc += tl.load(parts_ptr + offs_p * N + offs_n, mask=(offs_p < P) & (offs_n < N), other=0)
     total = tl.sum(acc, axis=0, keep_dims=True)  # (1, N)
-    out_ptrs = (first_ptr if off_i == 0 else second_ptr) + offs_n
-    tl.store(out_ptrs, total.to(first_ptr.dtype.element_ty), mask=offs_n < N)
+    tl.store(out_ptr + offs_n, total.to(out_ptr.dtype.element_ty), mask=offs_n < N)
 
 
 def add_parts(parts, dtype):
-    """The sums over P of parts (1 or 2, P, N) float32, always in the same order: a tuple of (N,) of a dtype."""
-    count, P, N = parts.shape
-    sums = tuple(torch.empty(N, dtype=dtype, device=parts.device) for _ in range(count))
+    """The sums over P of parts (P, N) float32, always in the same order: (N,) of a dtype."""
+    P, N = parts.shape
+    out = torch.empty(N, dtype=dtype, device=parts.device)
     BLOCK_N = 32  # few columns a program, so that programs are many: all of this is waiting for memory
-    _sum_kernel[(triton.cdiv(N, BLOCK_N), count)](parts, sums[0], sums[-1], P, N, BLOCK_P=64, BLOCK_N=BLOCK_N)
-    return sums
+    _sum_kernel[(triton.cdiv(N, BLOCK_N),)](parts, out, P, N, BLOCK_P=64, BLOCK_N=BLOCK_N)
+    return out
 
 
 # ------------------------------------------------------------------------------------------- calling them
@@ -194,7 +193,7 @@ def _launch(dout, x, dsum, weight, eps):
         dout.stride(0), x.stride(0), 0 if dsum is None else dsum.stride(0), M, D, eps,
         PIECES=triton.cdiv(D, BLOCK_D), BLOCK_M=BLOCK_M, BLOCK_D=BLOCK_D, **config,
     )  # fmt: skip
-    return dx, *add_parts(parts, x.dtype)
+    return dx, add_parts(parts[0], x.dtype), add_parts(parts[1], x.dtype)
 
 
 @device.launches(
