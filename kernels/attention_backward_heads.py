@@ -85,9 +85,9 @@ def _gradients_kernel(
 def _weights(q, dout, k, v, k_all, v_all, start_n, T, qk_scale, IS_CAUSAL: tl.constexpr):
     """The weights p of queries q (M, K) for a tile of keys k (N, K) and, unless it is None, for k_all, and their ds.
 
-    -> p (M, N), ds (M, N), and both for k_all (or again), in q's dtype. The keys k are tokens start_n .. T; causal, they are those
-    of q, and each sees those up to itself. Queries see all of k_all. Queries beyond the last are zeros, and add
-    nothing.
+    -> p (M, N), ds (M, N), and both for k_all (or again), in q's dtype. The keys k are tokens start_n .. T; causal,
+    they are those of q, and each sees those up to itself. Queries see all of k_all. Those beyond the last are zeros, and
+    add nothing.
     """
     offs_m, offs_n = tl.arange(0, q.shape[0])[:, None], tl.arange(0, k.shape[0])[None, :]
     mask = (offs_n <= offs_m) if IS_CAUSAL else (offs_n < T - start_n)
@@ -111,11 +111,11 @@ def _weights(q, dout, k, v, k_all, v_all, start_n, T, qk_scale, IS_CAUSAL: tl.co
     p *= inverse
     ds = (p * (dp - delta)).to(q.dtype)
     p = p.to(q.dtype)
-    if k_all is None:
-        return p, ds, p, ds
-    p_all *= inverse
-    ds_all = (p_all * (dp_all - delta)).to(q.dtype)
-    return p, ds, p_all.to(q.dtype), ds_all
+    p_all_q, ds_all = p, ds
+    if k_all is not None:
+        p_all *= inverse
+        p_all_q, ds_all = p_all.to(q.dtype), (p_all * (dp_all - delta)).to(q.dtype)
+    return p, ds, p_all_q, ds_all
 
 
 def find_config(q, k, v, lengths):
