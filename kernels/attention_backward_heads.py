@@ -86,7 +86,7 @@ def _weights(q, dout, k, v, k_all, v_all, start_n, T, qk_scale, IS_CAUSAL: tl.co
     """The weights p of queries q (M, K) for a tile of keys k (N, K) and, unless it is None, for k_all, and their ds.
 
     -> p (M, N), ds (M, N), and both for k_all (or again), in q's dtype. The keys k are tokens start_n .. T; causal,
-    they are those of q, and each sees those up to itself. Queries see all of k_all. Those beyond the last are zeros, and
+    they are those of q, and each sees those up to itself. Queries see all of k_all. Those beyond the end are zeros and
     add nothing.
     """
     offs_m, offs_n = tl.arange(0, q.shape[0])[:, None], tl.arange(0, k.shape[0])[None, :]
