@@ -91,9 +91,10 @@ plain_empty = torch.empty
 
 
 def guarded_empty(new, *shape, dtype, device):
-    """torch.empty, guarded if the numbers are float32: integers and e4m3 are of other sizes."""
+    """torch.empty, guarded if there are numbers, of float32: integers and e4m3 are of other sizes."""
     shape = shape if isinstance(shape[0], int) else shape[0]
-    return new(0, *shape) if dtype == torch.float32 else plain_empty(shape, dtype=dtype, device=device)
+    guard = dtype == torch.float32 and math.prod(shape)
+    return new(0, *shape) if guard else plain_empty(shape, dtype=dtype, device=device)
 
 
 def touch_no_guard():
