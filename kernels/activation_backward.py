@@ -125,9 +125,10 @@ PROGRAMS = 6  # on a multiprocessor. Chosen by counted cycles, not measured yet.
 
 
 def tiles(N):
-    """16 numbers a thread, two loads of 16 bytes from each tensor if numbers have two bytes."""
+    """16 numbers a thread, two loads of 16 bytes from each tensor if they have two bytes; 8 on B200, or some spill."""
     columns = min(512, triton.next_power_of_2(N))
-    return device.count_warps({"BLOCK_M": 2048 // columns, "BLOCK_N": columns, "num_warps": 4})
+    numbers = 1024 if device.capability() in (100, 103) else 2048
+    return device.count_warps({"BLOCK_M": numbers // columns, "BLOCK_N": columns, "num_warps": 4})
 
 
 @device.launches(
