@@ -611,4 +611,5 @@ plt.show()
 # **Now you.** Take a kernel of yours from [12](12_triton_layer_norm.md) or [13](13_flash_attention.md), compile it
 # for 80 as well as for 90, and count: which of its lines becomes the most instructions? Then make `BLOCK` twice as
 # large: do the registers grow, too? `miniclip bench kernels --mine` counts it beside the library's: see
-# [`kernels/README.md`](../../kernels/README.md).
+# [`kernels/README.md`](../../kernels/README.md). Next: [16](16_backpropagation_by_hand.md) goes through the model
+# backwards, in NumPy.

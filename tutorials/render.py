@@ -39,7 +39,7 @@ exercises with a grader, which applies the same laws as the library's tests, see
 make demo                                     # an environment with miniclip itself
 . .venv/bin/activate
 pip install -c constraints.txt matplotlib     # enough for most of them
-pip install -c constraints.txt -e ".[gpu]"    # for 06, 12, 13 and 15: torch, and Triton
+pip install -c constraints.txt -e ".[gpu]"    # for 06, 12, 13, 15 and 16: torch, and Triton
 python tutorials/03_attention.py              # runs one, and shows its pictures if there is a screen
 make test-tutorials                           # runs all, and prints how long each took
 make tutorials                                # runs all, and makes the pages and the notebooks again

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, styled
+from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, level_line, styled
 
 
 @styled
@@ -52,7 +52,7 @@ def loss_by_scale(scales, curves, knows_nothing):
         lowest = int(np.argmin(losses))
         if losses[-1] > losses[lowest] + 0.01:  # it rises again
             ax.plot(scales[lowest], losses[lowest], "o", color=colour, markersize=9)
-    _level(ax, knows_nothing, "ln N")
+    level_line(ax, knows_nothing, "ln N")
     ax.set(xscale="log", xlim=(scales[0], scales[-1]), xlabel="scale", ylabel="loss", ylim=(0, 2 * knows_nothing))
     ax.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     ax.legend(loc="upper left")
@@ -69,7 +69,7 @@ def course(losses, smooth, levels, found, scales):
     above.plot(losses, color=GREY, alpha=0.45, linewidth=0.8, label="each batch")
     above.plot(smooth, color=BLUE, linewidth=2.5, label="running mean")
     for name, level in levels.items():
-        _level(above, level, name)
+        level_line(above, level, name)
     above.set(ylim=(0, 1.03 * max(losses)), xlim=(0, len(losses)), ylabel="loss")
     above.legend(loc="lower left")
     for name, shares, colour in zip(("colour", "shape"), zip(*found.values()), (GREEN, PURPLE)):
@@ -80,15 +80,6 @@ def course(losses, smooth, levels, found, scales):
     below.set(xlabel="step", ylabel="scale")
     figure.align_ylabels()
     return figure
-
-
-def _level(ax, level, name):
-    """Draw a dashed line at a loss that is known beforehand."""
-    ax.axhline(level, color="black", linewidth=1.3, linestyle="--")
-    ax.annotate(
-        name, (1, level), (-4, 4), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
-        ha="right", va="bottom", fontsize=12,
-    )  # fmt: skip
 
 
 @styled

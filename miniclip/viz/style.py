@@ -44,6 +44,15 @@ def styled(draw):
     return drawn
 
 
+def level_line(ax, level, name, *, under=False):
+    """Draw a dashed line at a level of y that is known beforehand, with its name over or under it."""
+    ax.axhline(level, color="black", linewidth=1.3, linestyle="--")
+    ax.annotate(
+        name, (1, level), (-4, -4 if under else 4), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+        ha="right", va="top" if under else "bottom", fontsize=12,
+    )  # fmt: skip
+
+
 def _say_where_pictures_are(script):
     """Print where a tutorial's page is, if its script runs without a screen: there one sees only what it prints."""
     page = Path(script).parent / "rendered" / f"{Path(script).stem}.md"

@@ -8,7 +8,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from miniclip.viz import machine, similarity_matrix, style
+from miniclip.viz import gradients, machine, similarity_matrix, style
 
 
 def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
@@ -35,6 +35,31 @@ def test_pictures_of_a_machine_show_what_they_are_given():
     assert [ax.get_title(loc="left") for ax in (left, right)] == ["plain: 8 turns", "moved: 1 turn"]
     (axes, _) = machine.butterfly(np.array([[1.0, 2.0, 3.0, 4.0], [4.0, 6.0, 4.0, 6.0]]), [2]).axes
     assert [text.get_text() for text in axes.texts] == ["1.0", "4", "4.0", "2", "lane 0", "different"]
+
+
+def test_pictures_of_gradients_show_what_they_are_given():
+    curves = {"ours": [3.0, 2.0, 1.5], "theirs": [3.0, 2.5, 1.25]}
+    above, below = gradients.same_training(curves, {"ln 6": 1.8}).axes
+    assert [list(line.get_ydata()) for line in above.lines] == [*curves.values(), [1.8, 1.8]]
+    assert above.texts[0].get_text() == "ln 6"
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), [np.nan, 0.5, 0.25])  # no point where they are equal
+
+    x_hat, down = (
+        np.sqrt(1.5) * np.array([[1.0, -1, 0], [-1, 1, 0], [1, 0, -1], [-1, 0, 1]]),
+        np.tile([1.0, 1, 1], (4, 1)),
+    )
+    left = np.tile([1.0, 1, -2], (4, 1)) / np.sqrt(6)
+    side, above = gradients.what_a_norm_removes(x_hat, down, left).axes
+    before, after = side.collections
+    np.testing.assert_allclose(before.V, np.sqrt([3, 3]))  # all of it is along (1, 1, 1)
+    np.testing.assert_allclose([after.U, after.V], np.zeros((2, 2)), atol=1e-15)
+    before, after = above.collections
+    np.testing.assert_allclose([before.U, before.V], np.zeros((2, 4)), atol=1e-15)
+    np.testing.assert_allclose([after.U, after.V], [np.zeros(4), np.ones(4)], atol=1e-15)
+
+    (axes,) = gradients.gradient_check(np.array([0.1, 1, 10]), {"float64": np.array([3, 1, 2])}, limit=0.5).axes
+    curve, lowest, level = axes.lines
+    assert [list(line.get_ydata()) for line in (curve, lowest, level)] == [[3, 1, 2], [1], [0.5, 0.5]]
 
 
 @pytest.mark.parametrize(("script", "said"), [("03_attention.py", "03_attention.md"), ("render.py", ""), ("", "")])
