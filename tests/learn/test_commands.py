@@ -283,6 +283,7 @@ def test_the_payoff_runs_every_function_that_has_a_part_in_naming_pictures(tmp_p
     parts = payoff.inference(EXERCISES.values())
     assert {e.id for e in EXERCISES.values() if e.track == "numpy"} - {e.id for e in parts} == {
         "bpe_train", "causal_mask", "contrastive_loss", "contrastive_gradient",
+        "softmax_gradient", "layer_norm_gradient", "attention_weights_gradient", "attention_gradient",
     }  # fmt: skip
     marks = types.ModuleType("marks")
     marks.seen = set()

@@ -75,10 +75,10 @@ def test_the_pages_count_right():
         wanted = sum(EXERCISES[id].minutes for id in chosen) / 60
         assert float(hours.strip().replace("½", ".5")) == pytest.approx(wanted, abs=0.5), row
     numpy, triton = (sum(e.track == track for e in EXERCISES.values()) for track in catalogue.TRACKS)
-    assert (numpy, triton) == (16, 5)
-    assert "Sixteen exercises in NumPy and five in Triton" in (COURSE / "README.md").read_text()
+    assert (numpy, triton) == (20, 5)
+    assert "Twenty exercises in NumPy and five in Triton" in (COURSE / "README.md").read_text()
     for page in ("README.md", "docs/course.md"):
-        assert "sixteen in NumPy and five in Triton" in (ROOT / page).read_text(), page
+        assert "twenty in NumPy and five in Triton" in (ROOT / page).read_text(), page
 
 
 def test_the_course_works_without_torch(tmp_path):

@@ -11,7 +11,10 @@ import importlib
 import numpy as np
 
 TOLERANCE = 1e-5
-MODULES = {"numpy": ("tokenizer", "operations", "attention", "towers", "objective"), "triton": ("kernels",)}
+MODULES = {
+    "numpy": ("tokenizer", "operations", "attention", "towers", "objective", "gradients"),
+    "triton": ("kernels",),
+}
 _laws = {}  # exercise -> its laws, in order
 
 
@@ -37,6 +40,17 @@ def of(exercise):
 def normal(rng, *shape, scale=1.0):
     """Normally distributed numbers, float32."""
     return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+def slopes(function, x, step=1e-5):
+    """The slope of a number, function(x), in each number of an array: central differences, float64."""
+    found = np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        up, down = x.astype(np.float64), x.astype(np.float64)
+        up[at] += step
+        down[at] -= step
+        found[at] = (function(up) - function(down)) / (2 * step)
+    return found
 
 
 def raised(function, *arguments):
