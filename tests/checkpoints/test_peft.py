@@ -229,7 +229,9 @@ def test_peft_loads_what_we_write(family, tmp_path):
     inputs = batch(loaded.config)
     model = miniclip.families.of(config).model(config, lora.merge(tree, adapter, 6 / 3), miniclip.ops.numpy_ops)
     check(ours(model, inputs), features(loaded, inputs), 1e-5)
-    assert sum(x.numel() for name, x in loaded.named_parameters() if "lora_" in name) == lora.trained_parameters(adapter)
+    assert sum(x.numel() for name, x in loaded.named_parameters() if "lora_" in name) == lora.trained_parameters(
+        adapter
+    )
     # and so do we, by the name of the base
     again = params.flatten(miniclip.load(tmp_path / "adapter", backend="numpy")[0].params)
     for name, x in params.flatten(model.params).items():
