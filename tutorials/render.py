@@ -36,16 +36,16 @@ exercises with a grader, which applies the same laws as the library's tests, see
 [the course](../miniclip/learn/README.md).
 
 ```
-make demo                                     # an environment with miniclip itself
+make demo                                         # an environment with miniclip itself
 . .venv/bin/activate
-pip install -c constraints.txt matplotlib     # enough for most of them
-pip install -c constraints.txt -e ".[gpu]"    # for 06, 12, 13, 15 and 16: torch, and Triton
-python tutorials/03_attention.py              # runs one, and shows its pictures if there is a screen
-make test-tutorials                           # runs all, and prints how long each took
-make tutorials                                # runs all, and makes the pages and the notebooks again
+pip install -c constraints.txt matplotlib         # enough for most of them
+pip install -c constraints.txt -e ".[gpu,probe]"  # for 06, 09, 12, 13, 15, 16: torch, Triton, scikit-learn
+python tutorials/03_attention.py                  # runs one, and shows its pictures if there is a screen
+make test-tutorials                               # runs all, and prints how long each took
+make tutorials                                    # runs all, and makes the pages and the notebooks again
 ```
 
-Numbers 08 to 10 do not exist yet: retrieval, probe and fine-tune, explain."""
+Numbers 08 and 10 do not exist yet: retrieval, explain."""
 
 
 @dataclass(frozen=True)
