@@ -60,8 +60,8 @@ captions = [tuple(text.format(n=n, word=word) for text in PHRASINGS) for n, word
 scans = Pairs(
     "digits", [f"scan {i}" for i in train], [captions[truth[i]] for i in train], lambda i: pictures[train[i]], {}
 )
-shown = train[:10]
-draw.scans(pictures[shown], [captions[truth[i]][place % 6] for place, i in enumerate(shown)])
+shown = [train[truth[train] == n][0] for n in range(10)]  # one of each
+draw.scans(pictures[shown], [captions[n][n % 6] for n in range(10)])
 plt.show()
 
 # %% [markdown]
@@ -287,6 +287,9 @@ print(inspect.getsource(interpolate))
 alphas = np.linspace(0, 1, 9)
 curves = {"digits, held-out scans": [], "shapes, 80 labels": []}
 before, after = built_in[:3], (built_in.config, tuned, built_in.tokenizer)
+half = interpolate(before, after, 0.5)[1]["text"]["projection"]
+assert np.allclose(half, (built_in.params["text"]["projection"] + tuned["text"]["projection"]) / 2, atol=1e-6)
+
 for alpha in alphas:
     _, tree, _ = interpolate(before, after, alpha)
     model = CLIP(built_in.config, tree, numpy_ops, tokenizer=built_in.tokenizer)
@@ -308,7 +311,7 @@ assert on_digits[both.argmax()] < on_digits[-1] and on_shapes[both.argmax()] < o
 # %% [markdown]
 # The model has forgotten most of its shapes; nothing in its training asked it to keep them. And nothing promises that
 # the mean of two networks is a good network. Here it is one: at a quarter of the way nearly all shapes are still
-# there, and some digits already. But where both tasks are equally good, each is far below its specialist. In the
+# there, and some digits already. But where the worse of both tasks is best, both are below their specialists. In the
 # paper the mean keeps most of what was gained, and is often better than both elsewhere: there a large model is
 # changed little. Ours is small, its task is another one, and it had to learn new words.
 #
@@ -319,9 +322,9 @@ assert on_digits[both.argmax()] < on_digits[-1] and on_shapes[both.argmax()] < o
 # are such: scans with **grain**, random noise on every pixel. Zero-shot needs no labels for them; a probe gets 1, 2,
 # 4, 8 or 16 labelled scans of each digit, ten times at random.
 #
-# There is also a probe in between. Zero-shot *is* a linear classifier ([07](07_zero_shot.md)): take $e^s f / \lVert f
-# \rVert$ as features, and its weights are those that the text tower writes. So start the probe there instead of at
-# zero, $W_0 = $ the text embeddings. Without a training step it must give the same probabilities as zero-shot. The
+# There is also a probe in between. Zero-shot *is* a linear classifier ([07](07_zero_shot.md)): its features are
+# $e^s f / \lVert f \rVert$, its weights are those that the text tower writes. So start the probe there instead of at
+# zero: $W_0$ are the text embeddings. Without a training step it must give the same probabilities as zero-shot. The
 # penalty then holds it near what the texts say.
 
 # %%
@@ -336,49 +339,56 @@ prompts = [f"a handwritten {word}" for word in WORDS]
 assert np.allclose(p, zero_shot.classify(tuned_model, images[held_out], prompts), atol=1e-5)
 level = share_right(unit[held_out], start)
 print(f"zero-shot on grainy scans: {level:.1%}; without grain {results['zero-shot, fine-tuned']:.1%}")
-draw.scans(grainy[shown[:5]], truth[shown[:5]])
+draw.scans(grainy[shown[5:]], range(5, 10))
 plt.show()
 
 # %%
-shots = [1, 2, 4, 8, 16]
+shots, rng = [1, 2, 4, 8, 16], np.random.default_rng(2)
+samples = {
+    n: [np.concatenate([rng.choice(train[truth[train] == c], n, replace=False) for c in range(10)]) for _ in range(10)]
+    for n in shots
+}
 
 
-def from_zero(f, rows):
-    """A probe from zero on features (n, E) of all scans, trained with the scans `rows` -> its accuracy."""
-    probe = LogisticRegression(C=0.1, max_iter=1000).fit(f[rows], truth[rows])
-    return probe.score(f[held_out], truth[held_out])
+def from_text(f, classes, C):
+    return naive_probe(f, classes, start, C)
 
 
-def from_text(rows):
-    """The same on the fine-tuned model's features, from the text embeddings."""
-    return share_right(unit[held_out], naive_probe(unit[rows], truth[rows], start, C=0.01))
+def from_zero(f, classes, C):
+    return LogisticRegression(C=C, max_iter=1000, fit_intercept=False).fit(f, classes).coef_
 
 
-rng = np.random.default_rng(2)
-found = {"probe from the text embeddings": [], "probe from zero": [], "pixels, from zero": []}
-grainy_features, grainy_pixels = features_of(tuned_model, images), 1 - grainy.reshape(1797, 64) / 255
-for n in shots:
-    samples = [np.concatenate([rng.choice(train[truth[train] == c], n, False) for c in range(10)]) for _ in range(10)]
-    found["probe from the text embeddings"].append([from_text(rows) for rows in samples])
-    found["probe from zero"].append([from_zero(grainy_features, rows) for rows in samples])
-    found["pixels, from zero"].append([from_zero(grainy_pixels, rows) for rows in samples])
+def few_shot_curve(f, fit):
+    """features (n, E) of all scans, a way to fit -> C, and for each of `shots` the mean accuracy and its spread."""
 
-curves = {name: (np.mean(tried, axis=1), np.std(tried, axis=1)) for name, tried in found.items()}
-for name, (mean, _) in curves.items():
-    crossing = next((f"as good as zero-shot from {n} on" for n, m in zip(shots, mean) if m >= level), "below zero-shot")
-    print(f"{name:<31}", *(f"{n}: {m:.1%} " for n, m in zip(shots, mean)), crossing)
+    def right(C, n, part):
+        return [share_right(f[part], fit(f[rows], truth[rows], C), part) for rows in samples[n]]
+
+    C = max((0.001, 0.01, 0.1, 1), key=lambda C: np.mean(right(C, 4, validation)))  # chosen once
+    tried = [right(C, n, held_out) for n in shots]
+    return C, np.mean(tried, axis=1), np.std(tried, axis=1)
+
+
+found = {
+    "probe from the texts": few_shot_curve(unit, from_text),
+    "probe from zero": few_shot_curve(unit, from_zero),
+    "pixels, from zero": few_shot_curve(1 - grainy.reshape(1797, 64) / 255, from_zero),
+}
+curves = {name: (mean, spread) for name, (_, mean, spread) in found.items()}
+for name, (C, mean, _) in found.items():
+    crossing = next((f"zero-shot is reached with {n}" for n, m in zip(shots, mean) if m >= level), "below zero-shot")
+    print(f"{name:<20} (C = {C:5}):", *(f"{m:.1%}" for m in mean), f"  {crossing}")
 text_mean, zero_mean, pixel_mean = (mean for mean, _ in curves.values())
-assert zero_mean[0] < level - 0.05 and level < text_mean[0] + 0.02 and pixel_mean[0] < level < pixel_mean[-1]
-assert (np.diff(text_mean) > -0.01).all() and text_mean[0] > zero_mean[0] + 0.1
+assert zero_mean[0] < min(level - 0.05, text_mean[0] - 0.1) and pixel_mean[0] < level < pixel_mean[-1]
+assert level - 0.02 < text_mean[0] < text_mean[-1]
 draw.few_shot(shots, curves, {"zero-shot": level})
 plt.show()
 
 # %% [markdown]
-# Where a curve crosses the dashed line, labelled scans are worth more than the prompts. (Settings are fixed here, $C$
-# is 0.1 from zero and 0.01 from the texts: with so few labels there is nothing to choose it with.) From zero, one
-# scan of each digit is far below the ten prompts. Started from the texts, the probe begins where zero-shot is, and
-# uses each scan to get further. And again the pixels overtake zero-shot, without any model; they only need a few more
-# scans.
+# Where a curve crosses the dashed line, labelled scans are worth more than the prompts. From zero, one scan of each
+# digit is far below the ten prompts. Started from the texts, the probe begins where zero-shot is, and gains with more
+# scans. And again the pixels overtake zero-shot, without any model. (The comparison is kind to the probes: $C$ was
+# chosen with the 297 labels of the validation scans, more than they learn from.)
 #
 # So, with pictures of your own: measure zero-shot first, since it costs nothing. Probe the features *and* something
 # simpler, on the same held-out pictures. Start a probe with few labels from the texts. When you fine-tune, also
