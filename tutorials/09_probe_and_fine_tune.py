@@ -287,8 +287,9 @@ print(inspect.getsource(interpolate))
 alphas = np.linspace(0, 1, 9)
 curves = {"digits, held-out scans": [], "shapes, 80 labels": []}
 before, after = built_in[:3], (built_in.config, tuned, built_in.tokenizer)
-half = interpolate(before, after, 0.5)[1]["text"]["projection"]
-assert np.allclose(half, (built_in.params["text"]["projection"] + tuned["text"]["projection"]) / 2, atol=1e-6)
+half = interpolate(before, after, 0.5)[1]["text"]["projection"]["weight"]
+ends = [tree["text"]["projection"]["weight"] for tree in (built_in.params, tuned)]
+assert np.allclose(half, (ends[0] + ends[1]) / 2, atol=1e-6)
 
 for alpha in alphas:
     _, tree, _ = interpolate(before, after, alpha)
