@@ -9,6 +9,7 @@ from PIL import Image
 matplotlib.use("Agg")
 
 from miniclip.viz import gradients, machine, similarity_matrix, style
+from miniclip.viz import machine, probes, similarity_matrix, style
 
 
 def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
@@ -60,6 +61,21 @@ def test_pictures_of_gradients_show_what_they_are_given():
     (axes,) = gradients.gradient_check(np.array([0.1, 1, 10]), {"float64": np.array([3, 1, 2])}, limit=0.5).axes
     curve, lowest, level = axes.lines
     assert [list(line.get_ydata()) for line in (curve, lowest, level)] == [[3, 1, 2], [1], [0.5, 0.5]]
+def test_a_confusion_matrix_shows_counts_and_the_pictures_that_were_wrong():
+    pictures = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8)
+    table, *beside = probes.confusion(["a", "b"], np.array([[5, 2], [0, 7]]), pictures, ["0, named 1"] * 2).axes
+    assert [text.get_text() for text in table.texts] == ["5", "2", "7"]
+    np.testing.assert_array_equal(table.images[0].get_array(), [[0, 2], [0, 0]])
+    assert [len(ax.images) for ax in beside] == [1, 1, 0, 0, 0, 0] and beside[1].get_title() == "0, named 1"
+    np.testing.assert_array_equal(beside[1].images[0].get_array(), pictures[1])
+
+
+def test_curves_of_probes_hold_percent():
+    (axes,) = probes.few_shot([1, 2], {"probe": ([0.5, 0.75], [0.1, 0.05])}, {"zero-shot": 0.625}).axes
+    curve, level = axes.lines
+    assert curve.get_ydata().tolist() == [50, 75] and set(level.get_ydata()) == {62.5}
+    (axes,) = probes.between([0, 1], {"old": [1, 0.5], "new": [0, 1]}, ("before", "after")).axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[100, 50], [0, 100]]
 
 
 @pytest.mark.parametrize(("script", "said"), [("03_attention.py", "03_attention.md"), ("render.py", ""), ("", "")])
