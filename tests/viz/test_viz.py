@@ -8,8 +8,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from miniclip.viz import gradients, machine, similarity_matrix, style
-from miniclip.viz import machine, probes, similarity_matrix, style
+from miniclip.viz import gradients, machine, probes, similarity_matrix, style
 
 
 def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
@@ -61,6 +60,8 @@ def test_pictures_of_gradients_show_what_they_are_given():
     (axes,) = gradients.gradient_check(np.array([0.1, 1, 10]), {"float64": np.array([3, 1, 2])}, limit=0.5).axes
     curve, lowest, level = axes.lines
     assert [list(line.get_ydata()) for line in (curve, lowest, level)] == [[3, 1, 2], [1], [0.5, 0.5]]
+
+
 def test_a_confusion_matrix_shows_counts_and_the_pictures_that_were_wrong():
     pictures = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8)
     table, *beside = probes.confusion(["a", "b"], np.array([[5, 2], [0, 7]]), pictures, ["0, named 1"] * 2).axes
