@@ -164,7 +164,7 @@ def test_a_tutorial_needs_what_it_says(tutorial):
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     roots = {name.partition(".")[0] for i in imports for name in [getattr(i, "module", None) or i.names[0].name]}
     beyond = roots - sys.stdlib_module_names - {"miniclip", "numpy", "matplotlib"}
-    packages = {"torch": "torch", "triton": "triton", "sklearn": "scikit-learn"}
+    packages = {"torch": "torch", "triton": "triton", "sklearn": "scikit-learn", "threadpoolctl": "scikit-learn"}
     said = {name for name, package in packages.items() if package in tutorial.needs}
     assert beyond <= said
     assert "NumPy" in tutorial.needs and "matplotlib" in tutorial.needs

@@ -21,6 +21,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from miniclip import params, zero_shot
 from miniclip.checkpoints.interpolate import interpolate
@@ -36,6 +37,7 @@ from miniclip.train.recipe import Recipe
 from miniclip.viz import probes as draw
 
 torch.set_num_threads(1)  # the same order of sums on any number of cores
+threadpool_limits(1)  # L-BFGS multiplies small matrices: threads that wait for each other make it slower by far
 warnings.simplefilter("ignore", ConvergenceWarning)  # as CLIP, we end L-BFGS after 1,000 iterations
 
 # %% [markdown]
