@@ -22,8 +22,9 @@ def join():
 
 
 def leave():
-    """The counterpart of `join`."""
+    """The counterpart of `join`: waits for the others, which may still be sending."""
     if is_started():
+        dist.barrier()
         dist.destroy_process_group()
 
 

@@ -59,10 +59,8 @@ def processes(backend):
         return
     from miniclip.train import distributed
 
-    try:
-        yield distributed.join()
-    finally:
-        distributed.leave()
+    yield distributed.join()
+    distributed.leave()  # not after an error: torchrun ends the other processes
 
 
 class Learner:
