@@ -80,6 +80,10 @@ def add_arguments(command):
         help="freeze a tower except its N upper layers: visual=2",
     )  # fmt: skip
     group.add_argument(
+        "--rate", nargs="+", default=[], type=_part_and_share, metavar="PART=X",
+        help="a part's share of the learning rate: visual=0.1",
+    )  # fmt: skip
+    group.add_argument(
         "--decay", type=float, default=1.0, metavar="X",
         help="a layer's learning rate divided by that of the next upper one (default: %(default)s)",
     )  # fmt: skip
@@ -95,6 +99,14 @@ def _tower_and_number(text):
     if tower not in ("visual", "text") or not number.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not visual=N or text=N")
     return tower, int(number)
+
+
+def _part_and_share(text):
+    part, _, share = text.partition("=")
+    try:
+        return part, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PART=X with a number X") from None
 
 
 def train(options):
@@ -124,7 +136,7 @@ def train(options):
 
 def _train(options, out, recipe, how):
     learned = run.Learned(
-        tuple(options.freeze), dict(options.unlock), options.decay,
+        tuple(options.freeze), dict(options.unlock), dict(options.rate), options.decay,
         options.lora, options.lora_alpha, tuple(options.lora_targets),
     )  # fmt: skip
     with learners.processes(options.backend) as (world, device):

@@ -62,13 +62,17 @@ class Evaluation:
         return len(self.scores) - 1 - int(np.argmax(self.scores)) >= self.patience
 
 
-def train(path, learner, batches, recipe, *, write, resume=False, state_every=20, evaluation=None, tensorboard=None):
+def train(
+    path, learner, batches, recipe, *, write, resume=False, state_every=20, evaluation=None, tensorboard=None,
+    progress=True,
+):  # fmt: skip
     """Train, and write the model to `path` by calling write(path, learner).
 
     batches      a function: number of finished steps -> an iterable of batches, as `fit` takes them
     state_every  steps between two states in `path` + ".state", where `resume` continues. There is one after Ctrl-C
     evaluation   an Evaluation, None: without
     tensorboard  a folder for TensorBoard's files, None: without
+    progress     whether a bar is shown
 
     `path` + ".jsonl" gets a line for each step. Raises KeyboardInterrupt after Ctrl-C, and InputError if `path` cannot
     be written, if there is a state without `resume`, and for `resume` without a state.
@@ -79,17 +83,17 @@ def train(path, learner, batches, recipe, *, write, resume=False, state_every=20
         raise InputError(f"{kept}: is the state of an unfinished training; pass --resume to continue it, or delete it")
     done = state.load(kept, recipe, learner, evaluation) if resume else 0
     writes = learner.rank == 0  # of several processes, the first one
-    progress = {"initial": done, "unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not writes}
+    shown = {"unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not (progress and writes)}
     with (
         contextlib.closing(Metrics(path if writes else None, done, tensorboard)) as metrics,
-        tqdm(total=recipe.steps, **progress) as progress,
+        tqdm(total=recipe.steps, initial=done, **shown) as bar,
         _after_the_step() as interrupted,
     ):
         # a training that was stopped between its last step and its file may be over already
         for step, loss in [] if evaluation and evaluation.is_over() else fit(learner, batches(done), recipe, done=done):
-            progress.update()
+            bar.update()
             if step % 10 == 0:
-                progress.set_postfix(loss=f"{loss:.3f}")
+                bar.set_postfix(loss=f"{loss:.3f}")
             numbers = {"loss": loss, "learning_rate": recipe.learning_rate * schedule(step - 1, recipe)}
             if evaluation and (step % evaluation.every == 0 or step == recipe.steps):
                 numbers |= evaluation(learner)

@@ -6,7 +6,7 @@ Puts the rooms together: a start, data, the parameters that learn, validation, t
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +67,7 @@ class Learned:
 
     freeze: tuple[str, ...] = ()
     unlocked: Mapping[str, int] | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)  # {part: the share of the learning rate that it gets}
     decay: float = 1.0  # of the learning rate from layer to layer, from the top down
     rank: int = 0  # of LoRA's matrices; 0: without
     alpha: float | None = None  # LoRA's: its scale is alpha / rank; None: 1
@@ -76,12 +77,14 @@ class Learned:
         """The options of a Learner for a model with these parameters."""
         names = list(params.flatten(tree))
         if self.rank:
-            if self.freeze or self.unlocked or self.decay != 1:
-                raise InputError("with LoRA the model is frozen: leave out freeze, unlocked and decay")
+            if self.freeze or self.unlocked or self.rates or self.decay != 1:
+                raise InputError("with LoRA the model is frozen: leave out freeze, unlocked, rates and decay")
             adapter = lora.init(tree, self.rank, lora.targets(tree, self.targets), np.random.default_rng(seed))
             return {"adapter": adapter, "lora_scale": (self.alpha or self.rank) / self.rank}
-        trained = parameters.trained(names, self.freeze, self.unlocked)
-        return {"trained": trained, "rates": parameters.learning_rates(names, self.decay)}
+        rates = parameters.learning_rates(names, self.decay)
+        for part, share in self.rates.items():
+            rates |= {name: rates[name] * share for name in parameters.select(names, [part])}
+        return {"trained": parameters.trained(names, self.freeze, self.unlocked), "rates": rates}
 
 
 ALL = Learned()

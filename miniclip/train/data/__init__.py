@@ -8,8 +8,9 @@ from miniclip.train.data import captions, hugging_face, webdataset
 from miniclip.train.data.augment import Augment
 from miniclip.train.data.batches import Batches
 from miniclip.train.data.drawn import Shapes
+from miniclip.train.data.pairs import Pairs
 
-__all__ = ["Augment", "Batches", "Shapes", "load"]
+__all__ = ["Augment", "Batches", "Pairs", "Shapes", "load", "read"]
 
 KINDS = (
     'expected a folder of pictures, a .csv, .tsv or .jsonl table, tar shards ("data/{00..99}.tar" or a list), a folder '
