@@ -44,7 +44,7 @@ def test_the_index_links_to_every_page():
 def test_the_site_has_every_page():
     """docs/hooks.py adds the tutorials' pages to the navigation."""
     navigation = re.findall(r"^ +- (?:\w+: )?(\S+\.md)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    rooms = ("findings", "kernels", "miniclip/learn", "tutorials")
+    rooms = ("findings", "kernels", "miniclip/learn", "tutorials", "weights")
     others = [*(f"{room}/README.md" for room in rooms), "miniclip/learn/INSTRUCTORS.md"]
     assert sorted(navigation) == sorted([*(page.relative_to(ROOT).as_posix() for page in PAGES), *others])
 
