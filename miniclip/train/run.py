@@ -135,7 +135,8 @@ def train(
         logger.info("%s parameters learn; samples are in %s.png, the curve is in %s", f"{count:,}", out, curve_of(out))
 
     def batches(done):
-        return pairs.batches(done, learner.rank, world)
+        on_gpu = str(learner.model.device) != "cpu"
+        return pairs.batches(done, learner.rank, world, background=on_gpu)
 
     loop.train(out, learner, batches, recipe, write=write, resume=resume, **options)
     return learner.current_model()

@@ -271,12 +271,13 @@ def data_threads():
 
 
 def test_the_thread_ends_with_the_iterator(folder):
-    batches = load(folder).batches()
+    batches = load(folder).batches(background=True)
     next(batches)
     assert len(data_threads()) == 1
+    assert same(next(batches), load(folder).batch(1))
     batches.close()
     assert data_threads() == []
-    next(load(folder).batches())  # forgotten at once
+    next(load(folder).batches(background=True))  # forgotten at once
     assert data_threads() == []
 
 
@@ -311,10 +312,11 @@ def test_a_thread_that_no_longer_runs_is_not_waited_for(monkeypatch):
     thread.join()
 
 
-def test_python_ends_while_batches_are_prepared():
-    code = "from miniclip.train import data\nbatches = data.load('shapes', 16).batches()\nprint(len(next(batches)[1]))"
+def test_python_ends_while_batches_are_prepared(folder):
+    batches = f"data.load({str(folder)!r}, 16, batch=2).batches(background=True)"
+    code = f"from miniclip.train import data\nbatches = {batches}\nprint(len(next(batches)[1]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "76\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
 # ------------------------------------------------------------------------------------------ the drawn shapes

@@ -74,14 +74,16 @@ class Batches:
         """{name: reason} of everything that could not be used so far."""
         return self.pairs.skipped
 
-    def batches(self, start=0, rank=0, world=1):
+    def batches(self, start=0, rank=0, world=1, *, background=False):
         """An iterator over the batches from step `start` on: (images (b, C, height, width) float32, b captions).
 
-        Process `rank` of `world` gets b = B / world consecutive rows. A background thread prepares two batches ahead;
-        it ends when the iterator is closed or forgotten. Raises InputError if too many pictures are broken.
+        Process `rank` of `world` gets b = B / world consecutive rows. With `background` a thread prepares two batches
+        ahead, while a GPU computes; it ends when the iterator is closed or forgotten. A CPU that trains has no core to
+        spare for it. Raises InputError if too many pictures are broken.
         """
         check_share(self.size, start, rank, world)
-        return ahead(self.batch(step, rank, world) for step in itertools.count(start))
+        found = (self.batch(step, rank, world) for step in itertools.count(start))
+        return ahead(found) if background else found
 
     def batch(self, step, rank=0, world=1):
         """The rows of one process in one step's batch; each core decodes one picture at a time."""

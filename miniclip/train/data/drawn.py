@@ -23,10 +23,12 @@ class Shapes:
         """Captions to train a tokenizer on."""
         return shapes.captions(self.seed)
 
-    def batches(self, start=0, rank=0, world=1):
-        """As in `Batches`; each process draws the whole batch and keeps its rows."""
+    def batches(self, start=0, rank=0, world=1, *, background=False):
+        """As in `Batches`; each process draws the whole batch and keeps its rows, never in the background.
+
+        Drawing is Python code, and a thread that runs it would make the training wait for Python's lock.
+        """
         check_share(self.size, start, rank, world)
-        # not ahead: drawing is Python code, and a thread that runs it would make the training wait for Python's lock
         return (self.batch(step, rank, world) for step in itertools.count(start))
 
     def batch(self, step, rank=0, world=1):
