@@ -47,23 +47,31 @@ from miniclip.ops import torch_ops
 
 # Tiles of versions 1 and 2: BLOCK rows that a program keeps, and STEP rows that it goes through at a time. (least
 # capability, any size): for dq, and for dk and dv. Chosen by counted cycles, not measured yet.
-DQ_TILES = {(80, math.inf): {"BLOCK": 64, "STEP": 64, "num_warps": 4, "num_stages": 2}}
+DQ_TILES = {
+    (80, math.inf): {"BLOCK": 64, "STEP": 64, "num_warps": 4, "num_stages": 2},
+    ("gfx1201", math.inf): {"BLOCK": 32, "STEP": 32, "num_warps": 4, "num_stages": 2},
+}
 DKV_TILES = {
     (80, math.inf): {"BLOCK": 32, "STEP": 32, "num_warps": 4, "num_stages": 3},
     (90, math.inf): {"BLOCK": 64, "STEP": 32, "num_warps": 4, "num_stages": 3},
     (120, math.inf): {"BLOCK": 32, "STEP": 32, "num_warps": 4, "num_stages": 3},
+    ("gfx1201", math.inf): {"BLOCK": 32, "STEP": 32, "num_warps": 4, "num_stages": 2},
 }
 # For heads wider than 64:
 AMPERE = {"BLOCK": 32, "STEP": 32, "num_warps": 4, "num_stages": 2}
+RADEON = {"BLOCK": 32, "STEP": 16, "num_warps": 4, "num_stages": 1}
 WIDE_DQ_TILES = {
     (80, math.inf): AMPERE,
     (90, math.inf): {"BLOCK": 64, "STEP": 32, "num_warps": 4, "num_stages": 2},
     (120, math.inf): AMPERE,
+    ("gfx1201", math.inf): RADEON,
 }
 WIDE_DKV_TILES = {
-    (80, math.inf): AMPERE,
+    (80, math.inf): {**AMPERE, "STEP": 16},
     (90, math.inf): {"BLOCK": 64, "STEP": 16, "num_warps": 4, "num_stages": 2},
-    (120, math.inf): AMPERE,
+    (100, math.inf): {"BLOCK": 64, "STEP": 32, "num_warps": 4, "num_stages": 2},
+    (120, math.inf): {**AMPERE, "STEP": 16},
+    ("gfx1201", math.inf): RADEON,
 }
 # Three times the operands in registers. BLOCK rows of q and dout, or of k and v, stay there: too many of wider heads.
 FLOAT32_TILES = {"BLOCK": 16, "STEP": 32, "num_warps": 8, "num_stages": 1}

@@ -30,9 +30,12 @@ MATRIX = {
 WIDE = ("K=80", "K=80 causal=True", "K=128")
 
 
-def spills(target, what, dtype):
+def spills(triton, target, what, dtype):
     """Whether a kernel is known to spill."""
-    return (target, dtype) == ("gfx1201", "float32") and (what.endswith(WIDE) or what.startswith("attention_gradients"))
+    gradients = what.startswith("attention_gradients")
+    if (triton, target, dtype == "float32") == ("3.6", 90, False):  # 24 bytes; no CLIP has such heads
+        return gradients and what.endswith("K=128 causal=True")
+    return (target, dtype) == ("gfx1201", "float32") and (what.endswith(WIDE) or gradients)
 
 
 def multiplies(what):
@@ -41,9 +44,9 @@ def multiplies(what):
     return kernel.work(**kernel.small[-1])[0] > 0 and "P=14" not in what
 
 
-def wrong(target, what, dtype, kernel, ceiling):
+def wrong(triton, target, what, dtype, kernel, ceiling):
     """What is not as it must be with a compiled kernel: yields a line each."""
-    if kernel["local"] and not spills(target, what, dtype):
+    if kernel["local"] and not spills(triton, target, what, dtype):
         yield f"spills {kernel['local']} bytes to local memory"
     if kernel["registers"] > ceiling:
         yield f"takes {kernel['registers']} registers, {ceiling} are recorded"
@@ -71,7 +74,7 @@ def test_compiled_kernels(compiled, job):
         f"{what} {dtype}: {complaint}"
         for (target, what, dtype), kernels in compiled.items()
         for kernel in kernels
-        for complaint in wrong(target, what, dtype, kernel, ceilings[what][str(target)][dtype == "float32"])
+        for complaint in wrong(job.triton, target, what, dtype, kernel, ceilings[what][str(target)][dtype == "float32"])
     ]
     idle = [case for case, kernels in compiled.items() if not multiplied(*case, kernels)]
     found += [f"{case}: no instruction of the matrix units" for case in idle]
