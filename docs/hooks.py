@@ -16,7 +16,15 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "build" / "package" / "miniclip"  # mkdocs.yml names it
-PAGES = ["*.md", "docs/**/*.md", "kernels/*.md", "miniclip/**/*.md", "tutorials/**/*.md", "findings/*.md", "weights/*.md"]
+PAGES = [
+    "*.md",
+    "docs/**/*.md",
+    "kernels/*.md",
+    "miniclip/**/*.md",
+    "tutorials/**/*.md",
+    "findings/*.md",
+    "weights/*.md",
+]
 CODE = {".py": "python", ".toml": "toml", ".json": "json"}  # files that are shown, by the language of their code block
 ELSEWHERE = re.compile(r"<(?:script|link|img|iframe|source|video)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 LINK = re.compile(r"(?<=\]\()(?!https?:)([^)#\s]+)")
