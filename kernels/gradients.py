@@ -1,7 +1,6 @@
 """The differentiable operations of the triton backend: kernels forward, kernels backward, joined for torch's autograd.
 
-`triton_ops` calls these. Where no gradient is wanted they are the forward kernels and nothing else. Where one is
-wanted,
+`triton_ops` calls these. Where no gradient is wanted they are the forward kernels and nothing else. Otherwise:
 
 - attention, layer_norm, add_layer_norm and bias_activation are functions whose backward pass is a kernel, too;
 - linear is the library's product, which torch differentiates, and then bias_activation. (The product with an activation

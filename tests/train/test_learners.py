@@ -204,7 +204,8 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(chunk, kind, tmp_pa
     """With gradients of gathered features that were averaged instead of summed, they would be half as large."""
     (tmp_path / "process.py").write_text(PROCESS)
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*run, str(tmp_path / "process.py"), repr(chunk), str(tmp_path), kind],
         env=environment, capture_output=True, text=True, timeout=300,
