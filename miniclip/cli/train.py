@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 
-from miniclip import api
+from miniclip import api, families
 from miniclip.cli.arguments import MODEL, natural
 from miniclip.errors import InputError
 from miniclip.train import data, evaluation, learners, run
+from miniclip.train.initialize import CONFIGS
 from miniclip.train.loop import Evaluation
 from miniclip.train.recipe import LOSSES, OPTIMIZERS, PRECISIONS, Recipe
 from miniclip.train.state import state_of
@@ -17,6 +18,7 @@ from miniclip.train.validation import Retrieval, ZeroShot
 
 EXAMPLES = """examples:
   miniclip train photos/ --steps 200 --batch 20 --out mine.safetensors              a new small CLIP
+  miniclip train photos/ --new ViT-B/32 --out mine.safetensors                      a new CLIP of that size
   miniclip train photos/ --init ViT-B/32 --freeze visual --out tuned.safetensors    fine-tune the text tower
   miniclip train photos/ --init ViT-B/32 --lora 8 --out adapter                     LoRA, in PEFT's format
   miniclip train shapes                                                             the built-in model again
@@ -46,7 +48,10 @@ def add_arguments(command):
     measured = group.add_mutually_exclusive_group()
     measured.add_argument("--validation", metavar="DATA", help="other pairs, as DATA: their recall is measured")
     measured.add_argument("--classes", metavar="DIR", help="a folder of pictures for each class: accuracy is measured")
-    group.add_argument("--template", default="{}", metavar="TEXT", help='for the classes, such as "a photo of a {}"')
+    group.add_argument(
+        "--template", action="append", metavar="TEXT",
+        help='for the classes, such as "a photo of a {}" (default: {}); given several times, the mean of all',
+    )  # fmt: skip
     group.add_argument("--every", type=natural, default=100, metavar="N", help="steps between (default: %(default)s)")
     group.add_argument("--patience", type=natural, metavar="N", help="end after N measurements without a better one")
 
@@ -72,8 +77,17 @@ def add_arguments(command):
     group.add_argument("--checkpoint", action="store_true", default=None, help="less memory, a third more time")
     group.add_argument("--tensorboard", metavar="DIR", help="write TensorBoard's files, too")
 
+    group = command.add_argument_group("start")
+    start = group.add_mutually_exclusive_group()
+    start.add_argument("--init", metavar="MODEL", help=f"fine-tune {MODEL}; an adapter is merged first")
+    start.add_argument(
+        "--new", choices=CONFIGS,
+        help="a new model of this configuration, without its weights; small has a vocabulary made of the captions "
+        "(default: small)",
+    )  # fmt: skip
+    group.add_argument("--image-size", type=natural, metavar="N", help="pixels of a side (default: the model's)")
+
     group = command.add_argument_group("fine-tuning")
-    group.add_argument("--init", metavar="MODEL", help=f"start from {MODEL} (default: a new small CLIP)")
     group.add_argument("--freeze", nargs="+", default=[], metavar="PART", help="as visual, embeddings, text.blocks.0")
     group.add_argument(
         "--unlock", nargs="+", default=[], type=_tower_and_number, metavar="TOWER=N",
@@ -119,11 +133,9 @@ def train(options):
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     recipe = Recipe(**{**(TUNING if options.init else {}), **given})
     how = {"backend": options.backend, "resume": options.resume, "tensorboard": options.tensorboard}
+    how |= {"dtype": "float16"} if is_built_in else {}
     try:
-        if is_built_in:
-            run.train_shapes(out, recipe, **how)
-        else:
-            _train(options, out, recipe, how)
+        _train(options, out, recipe, **how)
     except KeyboardInterrupt:
         state = state_of(out)
         kept = f"what it has learned is in {state}: add --resume to continue"
@@ -134,23 +146,31 @@ def train(options):
         print(evaluation.table(evaluation.evaluate(*api.load(out))))
 
 
-def _train(options, out, recipe, how):
+def _train(options, out, recipe, **how):
     learned = run.Learned(
         tuple(options.freeze), dict(options.unlock), dict(options.rate), options.decay,
         options.lora, options.lora_alpha, tuple(options.lora_targets),
     )  # fmt: skip
     with learners.processes(options.backend) as (world, device):
-        start = run.existing(options.init) if options.init else None
-        preprocess = start.preprocess if start else run.SIDE
+        start, config = None, CONFIGS[options.new or "small"]
+        if options.init:
+            start = run.existing(options.init, options.image_size)
+            config = start.config
+        elif options.image_size:
+            visual = dataclasses.replace(config.visual, image_size=options.image_size)
+            config = dataclasses.replace(config, visual=visual)
+        preprocess = families.preprocess_of(config)
         augment = None if options.no_augment else data.Augment()
-        source = {"augment": augment, "columns": options.columns} if options.data != "shapes" else {}
-        pairs = data.load(options.data, preprocess, batch=options.batch or 64, seed=recipe.seed, **source)
-        start = start or run.new(pairs.captions, recipe)
+        source = {"augment": augment, "columns": options.columns, "batch": options.batch or 64}
+        if options.data == "shapes":
+            source = {"batch": options.batch, "columns": options.columns}
+        pairs = data.load(options.data, preprocess, seed=recipe.seed, **source)
+        start = start or run.new(pairs.captions, recipe, config)
         measure = None
         if options.validation:
             measure = Retrieval(data.read(options.validation, options.columns), start.preprocess)
         if options.classes:
-            measure = ZeroShot(options.classes, start.preprocess, options.template)
+            measure = ZeroShot(options.classes, start.preprocess, options.template or ["{}"])
         if options.patience and not measure:
             raise InputError("patience needs something to measure: pass --validation or --classes")
         run.train(

@@ -1,4 +1,4 @@
-"""Random parameters at the start of a training, and the built-in model's configuration."""
+"""Random parameters at the start of a training, and the configurations that a new model may have."""
 
 import math
 
@@ -6,6 +6,8 @@ import numpy as np
 
 from miniclip import params
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
+from miniclip.errors import InputError
+from miniclip.families.clip.presets import PRESETS
 
 
 def shapes_config(vocab_size):
@@ -15,8 +17,28 @@ def shapes_config(vocab_size):
     return CLIPConfig(visual=vision, text=text, embed_dim=128)
 
 
+# name: the configuration of a new model; "small" is of the built-in model's size
+CONFIGS = {"small": shapes_config(1024)}
+CONFIGS |= {name: config for name, config in PRESETS.items() if isinstance(config.visual, VisionConfig)}
+
+
+def check_new(config):
+    """Raise InputError unless a model with this configuration can start with random parameters.
+
+    Our convolutions have their BatchNorms folded into them, and without these they do not learn from the beginning.
+    """
+    if not (isinstance(config.visual, VisionConfig) and isinstance(config.text, TextConfig)):
+        raise InputError("only a CLIP with a Vision Transformer and a text tower can start with random parameters")
+    if config.visual.width % 4:
+        raise InputError(f"the image tower's width is {config.visual.width}, expected a multiple of 4 for a new model")
+
+
 def init_params(config, rng):
-    """Random parameters at the start of training, float32 ndarrays (clip/model.py, initialize_parameters)."""
+    """Random parameters at the start of training, float32 ndarrays (clip/model.py, initialize_parameters).
+
+    Raises InputError for a model that cannot start so: see `check_new`.
+    """
+    check_new(config)
 
     def init(name, shape, width, layers):
         if name.endswith("bias"):
@@ -24,7 +46,7 @@ def init_params(config, rng):
         if len(shape) == 1 and name.endswith("weight"):  # a layer norm's gain
             return np.ones(shape)
         if name == "visual.patch_embed.position_embedding":
-            return np.concatenate([np.zeros((1, width)), 0.3 * sine_cosine(config.visual.grid[0], width)])
+            return np.concatenate([np.zeros((1, width)), 0.3 * sine_cosine(config.visual.grid, width)])
         std = {
             "table": 0.02,
             "text.position_embedding": 0.01,
@@ -47,10 +69,11 @@ def init_params(config, rng):
 
 
 def sine_cosine(grid, width):
-    """Positions on a grid as sines and cosines of x and y, (grid², width): near positions have similar vectors.
+    """Positions on a grid (down, across) as sines and cosines of x and y: near positions have similar vectors.
 
-    (Better plain ViT baselines for ImageNet-1k, sec. 2.) `width` must be a multiple of 4.
+    (Better plain ViT baselines for ImageNet-1k, sec. 2.) Returns (down · across, width); `width` is a multiple of 4.
     """
+    down, across = grid
     frequency = 100.0 ** -np.linspace(0, 1, width // 4)  # (width/4,)
-    y, x = np.mgrid[:grid, :grid].reshape(2, -1, 1) * frequency  # (grid², width/4) each
+    y, x = np.mgrid[:down, :across].reshape(2, -1, 1) * frequency  # (down · across, width/4) each
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)

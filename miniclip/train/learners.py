@@ -57,8 +57,11 @@ def processes(backend):
             raise InputError("the numpy backend trains in one process: start it without torchrun")
         yield 1, None
         return
-    from miniclip.train import distributed
-
+    try:
+        from miniclip.train import distributed
+    except ImportError:
+        ops.select(backend)  # says what to install
+        raise
     yield distributed.join()
     distributed.leave()  # not after an error: torchrun ends the other processes
 
@@ -110,6 +113,10 @@ class Learner:
         if not self.adapter:
             return self.model
         return self.with_params(lora.merge(self.model.params, self.adapter, self.lora_scale))
+
+    def finished_model(self):
+        """The model as it is now, for use."""
+        return self.current_model()
 
     def with_params(self, params, ops=None):
         """The same model with other parameters, and perhaps other operations."""

@@ -6,26 +6,25 @@ Puts the rooms together: a start, data, the parameters that learn, validation, t
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from miniclip import checkpoints, families, params
 from miniclip.checkpoints import peft
-from miniclip.config import ModelConfig
+from miniclip.config import CLIPConfig, ModelConfig
 from miniclip.errors import InputError
 from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
 from miniclip.runtime.files import atomic
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import data, learners, loop, lora, parameters
-from miniclip.train.initialize import init_params, shapes_config
+from miniclip.train.initialize import CONFIGS, check_new, init_params
 from miniclip.train.metrics import curve_of
 from miniclip.train.recipe import Recipe
 from miniclip.train.sheet import sheet
 
-SIDE = 48  # of a new model's pictures, in pixels
 logger = logging.getLogger("miniclip.train")
 BUILT_IN = Recipe()
 
@@ -36,29 +35,40 @@ class Start(NamedTuple):
     config: ModelConfig
     params: dict
     tokenizer: object
-    name: str  # of the model that it is, "" for a new one
+    name: str  # of the model that it is; "" for a new one, and for one with an adapter merged
 
     @property
     def preprocess(self) -> Preprocess:
         return families.preprocess_of(self.config)
 
 
-def new(captions: Iterable[str], recipe: Recipe) -> Start:
-    """A small CLIP with random parameters, of the built-in model's size, whose vocabulary is made of the captions."""
-    tokenizer = Tokenizer.train(captions, vocab_size=1024)
-    config = shapes_config(len(tokenizer))
+def new(captions: Iterable[str], recipe: Recipe, config: CLIPConfig = CONFIGS["small"]) -> Start:
+    """A CLIP with random parameters; other configurations are in `initialize.CONFIGS`, or your own.
+
+    A vocabulary of 49,408 ids is the official one; any other number is the most ids of one made of the captions.
+    Raises InputError unless the configuration has a Vision Transformer and a text tower.
+    """
+    check_new(config)
+    tokenizer: Any = vocabulary.official_tokenizer
+    if config.text.vocab_size != families.of(config).official_vocabulary:
+        tokenizer = Tokenizer.train(captions, config.text.vocab_size)
+        config = replace(config, text=replace(config.text, vocab_size=len(tokenizer)))
     tree = init_params(config, np.random.default_rng(recipe.seed))
     if recipe.loss == "sigmoid":
         tree["logit_scale"] = np.array(math.log(10), np.float32)  # SigLIP, sec. 3.2
     return Start(config, tree, tokenizer, "")
 
 
-def existing(name: str) -> Start:
-    """A model by its name, path or id. Raises InputError if it has not both towers."""
-    config, tree, tokenizer = checkpoints.load(hub.find(name), dtype="float32")
+def existing(name: str, image_size: int | tuple[int, int] | None = None) -> Start:
+    """A model by its name, path or id; an adapter's is merged with it. `image_size` is another size of the pictures.
+
+    Raises InputError if it has not both towers.
+    """
+    path, adapter = hub.find_adapted(name)
+    config, tree, tokenizer = checkpoints.load(path, dtype="float32", image_size=image_size, adapter=adapter)
     if not (config.visual and config.text):
         raise InputError(f"{name}: has one tower alone, and contrastive training needs both")
-    return Start(config, tree, tokenizer or vocabulary.official_tokenizer, name)
+    return Start(config, tree, tokenizer or vocabulary.official_tokenizer, "" if adapter else name)
 
 
 @dataclass(frozen=True)
@@ -109,12 +119,18 @@ def train(
     world  the number of processes that do the same · dtype  of the file, None: float32 · `resume` and `options` are
     those of `loop.train`, which also says what is raised
 
-    A sheet of the first pictures, as they are after augmentation, is in `out` + ".png". Returns the model.
+    A sheet of the first pictures, as they are after augmentation, is in `out` + ".png". Returns the model for use: it
+    computes no gradients.
     """
     loop.check_writable(out)
     config, tree, tokenizer, name = start
     if recipe.optimizer == "muon" and learned.rank:
         raise InputError("Muon is for whole matrices, not for LoRA's thin ones: pass optimizer='adamw'")
+    if learned.rank and not name:
+        raise InputError(
+            "LoRA's matrices belong to a model in a file or with a name, and this one is new, or merged with an "
+            "adapter: write it first (miniclip convert ADAPTER merged.safetensors --to miniclip), and begin with that"
+        )
     learner = learners.make(
         config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learned.options(tree, recipe.seed)
     )
@@ -132,6 +148,8 @@ def train(
         with atomic(f"{out}.png") as temporary:
             sheet(*pairs.batch(0)).save(temporary, "PNG")
         count = sum(math.prod(p.shape) for p in learner.trained.values())
+        for line in pairs.report(learner.model.tokenizer, config.text.context_length):
+            logger.info("%s", line)
         logger.info("%s parameters learn; samples are in %s.png, the curve is in %s", f"{count:,}", out, curve_of(out))
 
     def batches(done):
@@ -139,11 +157,11 @@ def train(
         return pairs.batches(done, learner.rank, world, background=on_gpu)
 
     loop.train(out, learner, batches, recipe, write=write, resume=resume, **options)
-    return learner.current_model()
+    return learner.finished_model()
 
 
 def train_shapes(out, recipe=BUILT_IN, **options):
     """Train the built-in model, and write it in float16 with its vocabulary; `options` are those of `train`."""
     loop.check_writable(out)
-    pairs = data.load("shapes", SIDE, seed=recipe.seed)
+    pairs = data.load("shapes", families.preprocess_of(CONFIGS["small"]), seed=recipe.seed)
     return train(out, new(pairs.captions, recipe), pairs, recipe, dtype="float16", **options)

@@ -8,12 +8,13 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from miniclip.errors import InputError
+from miniclip.params import tree_map
 from miniclip.train import distributed, learners
 
 
 def leaf(x, device=None):
-    """An ndarray as a parameter, a copy."""
-    return torch.nn.Parameter(torch.tensor(x, device=device))
+    """An ndarray as a parameter, a copy. It is frozen until a Learner trains it."""
+    return torch.nn.Parameter(torch.tensor(x, device=device), requires_grad=False)
 
 
 class Learner(learners.Learner):
@@ -101,6 +102,10 @@ class Learner(learners.Learner):
         """function(the model as it is now), computed by one process for all."""
         with torch.no_grad():
             return distributed.same(lambda: function(self.current_model()))
+
+    def finished_model(self):
+        """The model as it is now, for use: it computes no gradients."""
+        return self.with_params(tree_map(torch.Tensor.detach, self.current_model().params))
 
     # ------------------------------------------------------------------------------ stopping and resuming
 

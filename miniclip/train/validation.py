@@ -38,28 +38,47 @@ class Retrieval:
 
 
 class ZeroShot:
-    """Zero-shot accuracy on a folder with one folder for each class, whose names are the labels; "_" is read as " ".
+    """Zero-shot accuracy on labelled pictures.
 
-    preprocess  what `miniclip.load` returns · template  a text with {} for the label
+    source      a list of (picture, label), or a folder with a folder of pictures for each class: its name is the label,
+                with "_" read as " "
+    preprocess  what `miniclip.load` returns
+    templates   texts with {} for the label; with several, a label is the mean of its texts
 
-    Raises InputError if there are not at least two classes with pictures.
+    Raises InputError for fewer than two classes, for labels that are no texts, and for a template without {}.
     """
 
     SCORE = "accuracy"
 
-    def __init__(self, folder, preprocess, template="{}"):
-        folders = sorted(path for path in Path(folder).iterdir() if path.is_dir()) if os.path.isdir(folder) else []
-        found = {path.name.replace("_", " "): sorted(x for x in path.rglob("*") if x.is_file()) for path in folders}
-        if sum(map(bool, found.values())) < 2:
-            raise InputError(f"{folder}: expected a folder with a folder of pictures for each of at least two classes")
-        self.labels, self.template = list(found), template
-        self.truth = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])  # (n,)
-        self.images = preprocess([path for paths in found.values() for path in paths])  # (n, C, height, width)
+    def __init__(self, source, preprocess, templates=("{}",)):
+        where = source if isinstance(source, (str, os.PathLike)) else "the list"
+        pairs = _in_folders(source) if where is source else [*source]  # n
+        self.labels, self.templates = sorted({label for _, label in pairs}, key=str), [*templates]
+        if len(self.labels) < 2:
+            raise InputError(f"{where}: expected pictures of at least two classes, in a folder for each of them")
+        for label in self.labels:
+            if not isinstance(label, str):
+                raise InputError(f"the label {label!r} is not a text: give the words that name the class")
+        for template in self.templates:  # now, not after the first steps
+            if "{}" not in template:
+                raise InputError(f"the template {template!r} has no {{}} where the label goes")
+        self.truth = np.array([self.labels.index(label) for _, label in pairs])  # (n,)
+        self.images = preprocess([picture for picture, _ in pairs])  # (n, C, height, width)
 
     def __call__(self, model):
-        classes = model.ops.to_numpy(class_embeddings(model, self.labels, [self.template]))  # (N, E)
+        classes = model.ops.to_numpy(class_embeddings(model, self.labels, self.templates))  # (N, E)
         nearest = (_encode(model, model.encode_image, self.images) @ classes.T).argmax(axis=1)  # (n,)
         return {"accuracy": float((nearest == self.truth).mean())}
+
+
+def _in_folders(folder):
+    """[(picture, label)] of a folder with a folder of pictures for each class. Hidden files are left out."""
+    return [
+        (path, name.replace("_", " "))
+        for path in sorted(Path(folder).rglob("*"))
+        for name, *inside in [path.relative_to(folder).parts]
+        if inside and path.is_file() and not any(part.startswith(".") for part in (name, *inside))
+    ]
 
 
 def _encode(model, encode, rows):

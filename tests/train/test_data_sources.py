@@ -40,6 +40,36 @@ def write(path, text):
     return path
 
 
+# -------------------------------------------------------------------------------------------------- in memory
+
+
+def test_a_list_of_pictures_and_captions(tmp_path):
+    grey, red = np.full((8, 8), 90, np.uint8), Image.new("RGB", (8, 8), "red")
+    red.save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    rows = [(grey, np.str_("grey")), (red, ("red", "a red one")), [path, ["file"]], (red, "again"), (path, "same")]
+    rows += [(grey.copy(), 7)]
+    pairs = read(rows)
+    assert captions_of(pairs) == {"row 0": ("grey",), "row 1": ("red", "a red one", "again"), path: ("file", "same")}
+    assert pairs.skipped == {"row 5": "its caption is 7, expected a text"}
+    batches = data.load(rows, 8, batch=3)
+    images, captions = batches.batch(0)
+    expected = dict(zip(pairs.names, Preprocess(8)([grey, red, path])))
+    for image, caption in zip(images, captions):
+        name = next(name for name, texts in captions_of(pairs).items() if caption in texts)
+        np.testing.assert_array_equal(image, expected[name])
+
+
+def test_a_list_of_pairs_is_whole():
+    pair = (np.zeros((8, 8), np.uint8), "black")
+    with pytest.raises(InputError, match=r"row 1 is 'x.png', expected \(picture, caption\)"):
+        read([pair, "x.png"])
+    with pytest.raises(InputError, match="has no columns: leave them out"):
+        read([pair], ("a", "b"))
+    with pytest.raises(InputError, match="the list: no picture with a caption is there"):
+        read([(pair[0], "")])
+
+
 # ----------------------------------------------------------------------------------------------------- tables
 
 

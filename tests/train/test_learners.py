@@ -128,6 +128,19 @@ def adapter(rank=2):
     return lora.init(start, rank, lora.targets(start), np.random.default_rng(1))
 
 
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_a_finished_model_computes_no_gradients(low_rank):
+    trained = learner(dtype="float32", adapter=adapter() if low_rank else None)
+    images, captions = batch(0, "float32")
+    trained.step(images, captions, 1.0)
+    if low_rank:
+        assert all(p.grad is None for p in params.flatten(trained.model.params).values())
+    expected = trained.current_model().encode_image(images).detach().numpy()
+    model = trained.finished_model()
+    np.testing.assert_array_equal(np.asarray(model.encode_image(images)), expected)
+    assert np.asarray(model.encode_text(model.tokenize(captions))).shape == (12, 8)
+
+
 @pytest.mark.parametrize("backend", ["torch", "numpy"])
 def test_an_adapter_learns_and_the_model_stays(backend):
     recipe = Recipe(steps=3, warmup=1, optimizer="adamw")
@@ -151,6 +164,7 @@ def test_what_is_frozen_stays_and_the_rest_learns():
     list(loop.fit(frozen, map(batch, range(3)), RECIPE))
     after = frozen.model.params["visual"]["patch_embed"]
     assert all(np.array_equal(after[name].detach().numpy(), x) for name, x in before.items())
+    assert {name for name, p in params.flatten(frozen.model.params).items() if p.grad is not None} == set(start)
     assert all(not np.array_equal(x, start[name]) for name, x in frozen.parameters().items() if "weight" in name)
 
 

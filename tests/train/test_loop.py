@@ -23,7 +23,7 @@ SHORT = Recipe(steps=4, warmup=2)
 
 
 def test_positions_that_are_near_start_alike():
-    table = sine_cosine(6, 128)
+    table = sine_cosine((6, 6), 128)
     assert table.shape == (36, 128)
     likeness = (table @ table.T).reshape(6, 6, 6, 6)
     for x in range(5):

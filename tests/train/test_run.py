@@ -1,6 +1,7 @@
 """Training on a folder of pictures: the command, what it writes, and what is refused."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,9 +11,13 @@ import pytest
 from PIL import Image
 
 import miniclip
+from miniclip import params
 from miniclip.cli import main
+from miniclip.families.clip.presets import PRESETS
+from miniclip.fetch import vocabulary
 from miniclip.formats import safetensors
-from miniclip.train import data, loop, metrics, shapes, validation
+from miniclip.train import data, initialize, loop, metrics, run, shapes, validation
+from miniclip.train.recipe import Recipe
 from miniclip.train.sheet import COLUMNS, SIDE, sheet
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 180, 40), "blue": (30, 60, 220), "black": (0, 0, 0)}
@@ -83,6 +88,45 @@ def test_lora_writes_an_adapter_that_load_reads(photos, tmp_path):
     assert not np.allclose(base.encode_text(tokens), adapted.encode_text(tokens), atol=1e-3)
 
 
+def test_an_adapter_is_merged_and_trained_further_as_a_whole(photos, tmp_path, capsys):
+    adapter, out = tmp_path / "adapter", tmp_path / "m.safetensors"
+    options = ["--init", "shapes", "--lora", 2, "--lora-targets", "text", "--learning-rate", 1e-2, "--steps", 2]
+    assert train(photos, "--out", adapter, *options) == 0
+    start = run.existing(str(adapter))
+    merged, _ = miniclip.load("shapes", adapter=adapter)
+    flat = params.flatten(merged.params)
+    assert all(np.array_equal(x, flat[name]) for name, x in params.flatten(start.params).items())
+    assert train(photos, "--out", out, "--init", adapter, "--steps", 1) == 0
+    assert miniclip.load(out)[0].config == merged.config
+    assert train(photos, "--out", tmp_path / "other", "--init", adapter, "--lora", 2) == 1
+    assert "miniclip convert ADAPTER merged.safetensors --to miniclip" in capsys.readouterr().err
+
+
+def test_a_new_model_for_larger_pictures(photos, tmp_path):
+    out = tmp_path / "m.safetensors"
+    assert train(photos, "--out", out, "--steps", 2, "--image-size", 64) == 0
+    model, preprocess = miniclip.load(out)
+    assert model.config.visual.image_size == preprocess.image_size == 64
+    assert train(photos, "--out", out, "--force", "--steps", 1, "--init", out, "--image-size", 32) == 0
+    assert miniclip.load(out)[0].config.visual.grid == (4, 4)
+
+
+def test_a_new_model_of_another_configuration():
+    small = initialize.CONFIGS["small"]
+    visual = dataclasses.replace(small.visual, image_size=(16, 24), width=16, layers=1)
+    text = dataclasses.replace(small.text, width=16, layers=1, vocab_size=530)
+    start = run.new(["a cat on a mat"] * 2, Recipe(), dataclasses.replace(small, visual=visual, text=text))
+    assert start.config.visual == visual and len(start.tokenizer) == start.config.text.vocab_size <= 530
+    official = dataclasses.replace(text, vocab_size=49408)
+    start = run.new([], Recipe(), dataclasses.replace(small, visual=visual, text=official))
+    assert start.tokenizer is vocabulary.official_tokenizer and start.preprocess.image_size == (16, 24)
+    assert params.flatten(start.params)["text.embed.table"].shape == (49408, 16)
+    assert "ViT-L/14" in initialize.CONFIGS and "RN50" not in initialize.CONFIGS
+    for wrong in (PRESETS["RN50"], dataclasses.replace(small, text=None)):
+        with pytest.raises(miniclip.InputError, match="only a CLIP with a Vision Transformer and a text tower"):
+            run.new([], Recipe(), wrong)
+
+
 def test_a_stopped_fine_tuning_is_resumed(photos, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     options = ["--init", "shapes", "--learning-rate", 1e-3, "--steps", 6]
@@ -105,10 +149,40 @@ def test_accuracy_on_folders_of_classes(photos, tmp_path):
             scene = shapes.one_object(rng, tuple(name.split("_")), 0.3)
             shapes.draw(scene, rng).save(tmp_path / name / f"{i}.png")
     model, preprocess = miniclip.load("shapes")
-    measure = validation.ZeroShot(tmp_path, preprocess, "a {}")
+    (tmp_path / "red_square" / ".DS_Store").write_bytes(b"a Mac's file")
+    measure = validation.ZeroShot(tmp_path, preprocess, ["a {}"])
     assert measure.labels == ["blue heart", "red square"] and measure(model) == {"accuracy": 1.0}
-    with pytest.raises(miniclip.InputError, match="expected a folder with a folder of pictures"):
+    with pytest.raises(miniclip.InputError, match="expected pictures of at least two classes"):
         validation.ZeroShot(photos, preprocess)
+
+
+def test_accuracy_on_a_list_of_labelled_pictures_with_several_templates(photos):
+    model, preprocess = miniclip.load("shapes")
+    rng = np.random.default_rng(3)
+    labels = ["red square", "blue heart"] * 3
+    pictures = [shapes.draw(shapes.one_object(rng, tuple(label.split()), 0.3), rng) for label in labels]
+    templates = ["a {}", "{}"]
+    measure = validation.ZeroShot(zip(pictures, labels), preprocess, templates)
+    assert measure(model) == {"accuracy": 1.0}
+    best = miniclip.zero_shot.classify(model, preprocess(pictures), measure.labels, templates).argmax(axis=-1)
+    assert [measure.labels[i] for i in best] == labels
+    for wrong, options, message in [
+        ([(pictures[0], 3), (pictures[1], 4)], {}, "the label 3 is not a text"),
+        (zip(pictures, labels), {"templates": ["a photo"]}, "the template 'a photo' has no {}"),
+        ([(pictures[0], "one")], {}, "the list: expected pictures of at least two classes"),
+    ]:
+        with pytest.raises(miniclip.InputError, match=message):
+            validation.ZeroShot(wrong, preprocess, **options)
+
+
+def test_a_wrong_template_is_refused_before_training(photos, tmp_path, capsys):
+    (tmp_path / "classes").mkdir()
+    for name in "ab":
+        (tmp_path / "classes" / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / "classes" / name / "0.png")
+    options = ["--classes", tmp_path / "classes", "--template", "a {}", "--template", "a photo"]
+    assert train(photos, "--init", "shapes", "--out", tmp_path / "m", *options) == 1
+    assert "the template 'a photo' has no {}" in capsys.readouterr().err
 
 
 def test_recall_counts_equal_captions_as_one(photos):
@@ -146,6 +220,8 @@ def test_a_sheet_has_all_pictures_and_captions():
         (["--freeze", "nose", "--init", "shapes"], "no parameter is named by 'nose'"),
         (["--lora", "2", "--optimizer", "muon"], "Muon is for whole matrices"),
         (["--lora", "2", "--freeze", "visual", "--init", "shapes"], "with LoRA the model is frozen"),
+        (["--lora", "2", "--optimizer", "adamw"], "LoRA's matrices belong to a model in a file or with a name"),
+        (["--image-size", "4"], "patches of 8 pixels do not fit a picture of 4"),
         (["--patience", "2"], "patience needs something to measure"),
         (["--backend", "numpy", "--precision", "bfloat16"], "the numpy backend has no mixed precision"),
         (["--backend", "numpy", "--checkpoint"], "the numpy backend has no mixed precision, chunks and checkpoints"),

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from miniclip.errors import InputError
-from miniclip.train.data import captions, hugging_face, webdataset
+from miniclip.train.data import captions, hugging_face, in_memory, webdataset
 from miniclip.train.data.augment import Augment
 from miniclip.train.data.batches import Batches
 from miniclip.train.data.drawn import Shapes
@@ -14,7 +14,7 @@ __all__ = ["Augment", "Batches", "Pairs", "Shapes", "load", "read"]
 
 KINDS = (
     'expected a folder of pictures, a .csv, .tsv or .jsonl table, tar shards ("data/{00..99}.tar" or a list), a folder '
-    'that datasets has saved, a datasets.Dataset, or "shapes"'
+    'that datasets has saved, a datasets.Dataset, a list of (picture, caption), or "shapes"'
 )
 
 
@@ -42,6 +42,10 @@ def read(source, columns=None):
         raise InputError(f'columns is {columns!r}, expected two names: columns=("path", "caption")')
     if hugging_face.is_dataset(source):
         return hugging_face.read(source, columns)
+    if in_memory.has_pairs(source):
+        if columns is not None:
+            raise InputError("a list of (picture, caption) has no columns: leave them out")
+        return in_memory.read(source)
     if isinstance(source, (list, tuple)):
         return webdataset.read(source, columns)
     if not isinstance(source, (str, os.PathLike)):
