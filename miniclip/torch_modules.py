@@ -168,7 +168,7 @@ class TorchModel(nn.Module):
     def bound(self) -> CLIP:
         """The miniclip model that computes with the Parameters as they are now.
 
-        If gradients are enabled and wanted, it is differentiable, on the torch backend. Raises InputError if a
+        If Parameters want gradients, it is differentiable, on the torch backend. Raises InputError if a
         submodule was replaced by one of another type, or has a hook.
         """
         values = self._values()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from miniclip.errors import InputError
 from miniclip.runtime.files import write_atomically
-from miniclip.runtime.installation import install
 
 
 def curve_of(path):
@@ -70,5 +69,5 @@ def _tensorboard(folder):
     try:
         from tensorboard.summary import Writer
     except ImportError as error:
-        raise InputError(f"writing for TensorBoard needs {error.name}: {install('train')}") from error
+        raise InputError("writing for TensorBoard needs its package: pip install tensorboard") from error
     return Writer(str(folder))

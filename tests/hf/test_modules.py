@@ -288,6 +288,26 @@ def test_vocabularies_are_resized(clip):
 # ------------------------------------------------------------------------------------------------ copies and seeds
 
 
+@pytest.mark.skipif("triton" not in HERE, reason="Triton cannot run here")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_on_triton_are_those_of_transformers(clip, frozen):
+    """Trained models compute with torch's kernels, frozen ones with Triton's, also for the gradient of a picture."""
+    ours, theirs = hf.CLIPModel.from_pretrained(clip, backend="triton"), transformers.CLIPModel.from_pretrained(clip)
+    theirs.load_state_dict(ours.state_dict())
+    gradients = []
+    for model in (ours, theirs):
+        model.train(False).requires_grad_(not frozen)
+        inputs = batch(theirs.config)
+        inputs["pixel_values"].requires_grad_()
+        model(**inputs, return_loss=True).loss.backward()
+        trained = {name: x.grad for name, x in model.named_parameters() if x.grad is not None}
+        gradients.append({"pixel_values": inputs["pixel_values"].grad, **trained})
+    assert ours.bound().backend == ("triton" if frozen else "torch")
+    assert gradients[0].keys() == gradients[1].keys() and (len(gradients[0]) == 1) == frozen
+    for name, y in gradients[1].items():
+        assert (gradients[0][name] - y).abs().max() <= 1e-4 * y.abs().max() + 1e-6, name
+
+
 @pytest.mark.parametrize("backend", [name for name in HERE if name != "triton"])
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copied", "pickled"])
 def test_models_are_copied_and_pickled(clip, backend, how):

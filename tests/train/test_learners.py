@@ -168,6 +168,17 @@ def test_what_is_frozen_stays_and_the_rest_learns():
     assert all(not np.array_equal(x, start[name]) for name, x in frozen.parameters().items() if "weight" in name)
 
 
+def test_gains_biases_and_scales_do_not_decay():
+    """CLIP, sec. 2.5; the rule is that of open_clip_train/main.py."""
+    _, groups = learner(dataclasses.replace(RECIPE, optimizer="adamw", loss="sigmoid", weight_decay=0.2)).groups()
+    decays = {name: group["weight_decay"] for group in groups for name in group["params"]}
+    dimensions = {name: len(shape) for name, shape in params.flatten(CONFIG.shapes()).items()} | {"logit_bias": 0}
+    assert decays == {
+        name: 0.2 * (n >= 2 and not any(part in name for part in ("ln_", "bias", "logit_scale")))
+        for name, n in dimensions.items()
+    }
+
+
 def test_a_share_of_the_learning_rate():
     name = "visual.projection.weight"
     whole, half = learner(), learner(rates={name: 0.5})

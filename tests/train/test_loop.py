@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,30 @@ def test_half_a_line_of_the_curve_is_left_out(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo')
     assert metrics.read(path) == [{"step": 1, "loss": 2.5}]
+
+
+def test_tensorboard_gets_all_numbers_of_all_steps(tmp_path, monkeypatch):
+    out, numbers = tmp_path / "m.safetensors", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tensorboard.summary", None)
+        with pytest.raises(miniclip.InputError, match="pip install tensorboard"):
+            train_shapes(out, SHORT, tensorboard=tmp_path / "tb")
+
+    class Writer:  # as tensorboard.summary.Writer of 2.21
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "tb")
+
+        def add_scalar(self, tag, data, step, *, wall_time=None, description=None):
+            numbers.append((tag, data, step))
+
+        def close(self):
+            numbers.append("closed")
+
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", SimpleNamespace(Writer=Writer))
+    monkeypatch.setitem(sys.modules, "tensorboard", SimpleNamespace(summary=sys.modules["tensorboard.summary"]))
+    train_shapes(out, SHORT, tensorboard=tmp_path / "tb")
+    lines = metrics.read(metrics.curve_of(out))
+    assert numbers == [(k, x, line["step"]) for line in lines for k, x in line.items() if k != "step"] + ["closed"]
 
 
 class Scores:
