@@ -141,6 +141,8 @@ def train(options):
         kept = f"what it has learned is in {state}: add --resume to continue"
         print(f"miniclip: stopped; {kept if state.exists() else 'nothing is kept yet'}", file=sys.stderr)
         raise
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes, the first one reports
     print(f"written to {out}")
     if is_built_in:
         print(evaluation.table(evaluation.evaluate(*api.load(out))))

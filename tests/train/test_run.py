@@ -16,7 +16,7 @@ from miniclip.cli import main
 from miniclip.families.clip.presets import PRESETS
 from miniclip.fetch import vocabulary
 from miniclip.formats import safetensors
-from miniclip.train import data, initialize, loop, metrics, run, shapes, validation
+from miniclip.train import data, evaluation, initialize, loop, metrics, run, shapes, validation
 from miniclip.train.recipe import Recipe
 from miniclip.train.sheet import COLUMNS, SIDE, sheet
 
@@ -111,6 +111,18 @@ def test_a_new_model_for_larger_pictures(photos, tmp_path):
     assert miniclip.load(out)[0].config.visual.grid == (4, 4)
 
 
+def test_drawn_shapes_are_trained_on_with_all_options(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "evaluate", lambda *loaded: {})
+    out = tmp_path / "m.safetensors"
+    command = ["train", "shapes", "--steps", "1", "--image-size", "24", "--validation", str(photos)]
+    assert main([*command, "--out", str(out)]) == 0
+    assert miniclip.load(out)[0].config.visual.image_size == 24
+    assert "recall" in metrics.read(metrics.curve_of(out))[-1]
+    assert main([*command, "--init", "shapes", "--out", str(tmp_path / "tuned")]) == 0  # a batch has their number
+    assert main([*command, "--columns", "a", "b", "--out", str(tmp_path / "other")]) == 1
+    assert "take neither augment nor columns" in capsys.readouterr().err
+
+
 def test_a_new_model_of_another_configuration():
     small = initialize.CONFIGS["small"]
     visual = dataclasses.replace(small.visual, image_size=(16, 24), width=16, layers=1)
@@ -183,6 +195,7 @@ def test_a_wrong_template_is_refused_before_training(photos, tmp_path, capsys):
     options = ["--classes", tmp_path / "classes", "--template", "a {}", "--template", "a photo"]
     assert train(photos, "--init", "shapes", "--out", tmp_path / "m", *options) == 1
     assert "the template 'a photo' has no {}" in capsys.readouterr().err
+    assert not (tmp_path / "m.png").exists()
 
 
 def test_recall_counts_equal_captions_as_one(photos):
