@@ -1,4 +1,4 @@
-"""What a learner is on every backend: a model, the parameters that learn, and optimizers.
+"""What the learners of all backends share: a model, the parameters that learn, and their groups for the optimizers.
 
 `torch_learner` and `numpy_learner` fill in how gradients are computed and how parameters are updated.
 """
@@ -14,7 +14,7 @@ from miniclip import chunked_loss, families, ops
 from miniclip.errors import InputError
 from miniclip.loss import contrastive_loss
 from miniclip.params import flatten, tree_map
-from miniclip.train import lora
+from miniclip.train import lora, parameters
 
 # backend: the module of its learner
 LEARNERS = {
@@ -22,9 +22,11 @@ LEARNERS = {
     "triton": "miniclip.train.torch_learner",
     "numpy": "miniclip.train.numpy_learner",
 }
-BETAS, EPS = (0.9, 0.98), 1e-6  # AdamW's (CLIP, table 18)
-FIRST_BIAS = -10.0  # nearly all pairs do not belong together (SigLIP, sec. 3.2)
-MOST_SCALE = math.log(100)  # of the logits, so that training stays stable (CLIP, sec. 2.5)
+BETAS, EPS = (0.9, 0.98), 1e-6  # AdamW's, those of the Vision Transformers (CLIP, table 18)
+# SigLIP's start: nearly all pairs do not belong together. A bias of -10 needs cosines times 10 (SigLIP, sec. 3.2).
+FIRST_BIAS, FIRST_SCALE = -10.0, 10.0
+# Cosines are multiplied by at most 100, so that training stays stable (CLIP, sec. 2.5): {name: (least, most)}
+LIMITS = {"logit_scale": (None, math.log(100)), "temperature": (1 / 100, None)}
 
 
 def make(config, params, recipe, *, backend="torch", device=None, tokenizer=None, adapter=None, **options):
@@ -37,6 +39,10 @@ def make(config, params, recipe, *, backend="torch", device=None, tokenizer=None
     if backend not in LEARNERS:
         raise InputError(f"there is no training on the backend {backend!r}; choose one of {', '.join(LEARNERS)}")
     backend_ops, module = ops.select(backend, device), importlib.import_module(LEARNERS[backend])
+    device = backend_ops.asarray(0.0, device=device).device  # None: where this backend computes
+    if recipe.loss == "sigmoid":
+        start = {"logit_scale": math.log(FIRST_SCALE), "temperature": 1 / FIRST_SCALE}
+        params = params | {name: np.array(start[name], x.dtype) for name, x in params.items() if name in start}
     leaves = tree_map(lambda x: module.leaf(x, device), params)
     model = families.of(config).model(config, leaves, backend_ops, tokenizer=tokenizer)
     if recipe.loss == "sigmoid":
@@ -84,7 +90,8 @@ class Learner:
         if adapter:
             self.trained = {f"{name}.lora_{side}": x for name, pair in adapter.items() for side, x in zip("AB", pair)}
         else:
-            self.trained = {name: p for name, p in flatten(model.params).items() if trained is None or trained[name]}
+            flat = {name: p for name, p in flatten(model.params).items() if not name.startswith(parameters.UNUSED)}
+            self.trained = {name: p for name, p in flat.items() if trained is None or trained[name]}
         if bias is not None:
             self.trained["logit_bias"] = bias
 
@@ -127,7 +134,8 @@ class Learner:
         """The parameters in groups of equal options, for Muon and for AdamW: two lists of {"params": {name: p}, ...}.
 
         Muon is for the blocks' matrices (Jordan et al., 2024), AdamW for the rest, or for all. "peak" is the largest
-        learning rate; gains, biases and scales have no weight decay (CLIP, sec. 2.5).
+        learning rate; what has fewer than two axes has no weight decay: gains, biases (CLIP, sec. 2.5), scales and the
+        class token (open_clip_train/main.py).
         """
         peaks = {"muon": self.recipe.muon_learning_rate, "adamw": self.recipe.learning_rate}
         found: dict = {"muon": {}, "adamw": {}}
@@ -140,6 +148,12 @@ class Learner:
             [{"params": ps, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), ps in groups.items()]
             for groups in found.values()
         ]
+
+    def set_rate(self, rate):
+        """Give each group of parameters the share `rate` of its largest learning rate."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
 
     def state(self):
         """{name: ndarray}: what is trained, as params.NAME, and what the optimizers remember, such as exp_avg.NAME."""

@@ -32,7 +32,8 @@ def targets(params: dict, patterns: Iterable[str] = (ALL_LINEAR,)) -> list[str]:
 
     Biases and gains are left out. Raises InputError for a pattern that names no weight.
     """
-    flat = {name: x for name, x in parameter_tree.flatten(params).items() if len(x.shape) > 1}
+    used = {name: x for name, x in parameter_tree.flatten(params).items() if not name.startswith(parameters.UNUSED)}
+    flat = {name: x for name, x in used.items() if len(x.shape) > 1}
     linear = [name for name, x in flat.items() if name.endswith(".weight") and len(x.shape) == 2]
     patterns = list(patterns)
     others = parameters.select(flat, [pattern for pattern in patterns if pattern != ALL_LINEAR])

@@ -56,13 +56,13 @@ class Learner(learners.Learner):
         return float(loss)
 
     def update(self, rate):
+        self.set_rate(rate)
         gradients = {name: variable.gradient for name, variable in self.variables.items()}
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
             optimizer.step(gradients)
-        if "logit_scale" in self.trained:
-            np.minimum(self.trained["logit_scale"], learners.MOST_SCALE, out=self.trained["logit_scale"])
+        for name, (least, most) in learners.LIMITS.items():
+            if name in self.trained:
+                np.clip(self.trained[name], least, most, out=self.trained[name])
 
     def measure(self, function):
         """function(the model as it is now)."""

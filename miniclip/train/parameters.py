@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from miniclip.errors import InputError
 
 WORDS = {"embeddings": "*embed*", "projections": "*.projection", "norms": "*.ln_*", "biases": "*.bias"}
+UNUSED = "text.pooler."  # ALIGN's files have it, and no feature depends on it: it has no gradient
 BLOCK = re.compile(r"\.(?:blocks\.(\d+)|stages\.(\d+)\.(\d+))\.")  # a ResNet's blocks are numbered in stages
 
 

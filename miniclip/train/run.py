@@ -53,10 +53,7 @@ def new(captions: Iterable[str], recipe: Recipe, config: CLIPConfig = CONFIGS["s
     if config.text.vocab_size != families.of(config).official_vocabulary:
         tokenizer = Tokenizer.train(captions, config.text.vocab_size)
         config = replace(config, text=replace(config.text, vocab_size=len(tokenizer)))
-    tree = init_params(config, np.random.default_rng(recipe.seed))
-    if recipe.loss == "sigmoid":
-        tree["logit_scale"] = np.array(math.log(10), np.float32)  # SigLIP, sec. 3.2
-    return Start(config, tree, tokenizer, "")
+    return Start(config, init_params(config, np.random.default_rng(recipe.seed)), tokenizer, "")
 
 
 def existing(name: str, image_size: int | tuple[int, int] | None = None) -> Start:
@@ -141,8 +138,8 @@ def train(
             peft.save(path, config, adapter, learned.alpha or learned.rank, base=name)
             return
         tree = params.tree_map(learner.model.ops.to_numpy, learner.model.params)
-        given = learner.model.tokenizer if isinstance(tokenizer, Tokenizer) else None
-        checkpoints.save(path, config, tree, tokenizer=given, dtype=dtype)
+        # the official vocabulary, which a function finds, is in no model's file
+        checkpoints.save(path, config, tree, tokenizer=None if callable(tokenizer) else tokenizer, dtype=dtype)
 
     if learner.rank == 0 and not resume:
         with atomic(f"{out}.png") as temporary:

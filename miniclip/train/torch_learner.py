@@ -90,13 +90,13 @@ class Learner(learners.Learner):
         return self.loss(ops, images, texts, *scalars, **everything)
 
     def update(self, rate):
+        self.set_rate(rate)
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
             optimizer.step()
         with torch.no_grad():
-            if "logit_scale" in self.trained:
-                self.trained["logit_scale"].clamp_(max=learners.MOST_SCALE)
+            for name, (least, most) in learners.LIMITS.items():
+                if name in self.trained:
+                    self.trained[name].clamp_(least, most)
 
     def measure(self, function):
         """function(the model as it is now), computed by one process for all."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from miniclip.errors import InputError
+from miniclip.train import data
 from miniclip.train.data import Batches
 from miniclip.zero_shot import class_embeddings
 
@@ -62,8 +63,9 @@ class ZeroShot:
         for template in self.templates:  # now, not after the first steps
             if "{}" not in template:
                 raise InputError(f"the template {template!r} has no {{}} where the label goes")
-        self.truth = np.array([self.labels.index(label) for _, label in pairs])  # (n,)
-        self.images = preprocess([picture for picture, _ in pairs])  # (n, C, height, width)
+        # broken pictures are named and left out
+        self.images, labels = Batches(data.read(pairs), preprocess, batch=1).first(len(pairs))  # (n, C, height, width)
+        self.truth = np.array([self.labels.index(label) for label in labels])  # (n,)
 
     def __call__(self, model):
         classes = model.ops.to_numpy(class_embeddings(model, self.labels, self.templates))  # (N, E)

@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 import miniclip
-from miniclip import params
+from miniclip import checkpoints, params
 from miniclip.cli import main
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.clip.presets import PRESETS
 from miniclip.fetch import vocabulary
 from miniclip.formats import safetensors
+from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.train import data, evaluation, initialize, loop, metrics, run, shapes, validation
 from miniclip.train.recipe import Recipe
 from miniclip.train.sheet import COLUMNS, SIDE, sheet
@@ -160,6 +162,7 @@ def test_accuracy_on_folders_of_classes(photos, tmp_path):
         for i in range(3):
             scene = shapes.one_object(rng, tuple(name.split("_")), 0.3)
             shapes.draw(scene, rng).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "red_square" / "broken.png").write_bytes(b"no picture")
     model, preprocess = miniclip.load("shapes")
     (tmp_path / "red_square" / ".DS_Store").write_bytes(b"a Mac's file")
     measure = validation.ZeroShot(tmp_path, preprocess, ["a {}"])
@@ -271,3 +274,19 @@ def test_the_built_in_model_is_trained_without_torch(tmp_path, monkeypatch):
     done = subprocess.run([*run, str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(safetensors.read(out)[0]) > 50
+
+
+def test_a_fine_tuned_align_keeps_its_vocabulary(photos, tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "picture", *COLOURS]
+    stages = (1, 8, 3, 1, 1), (1, 12, 3, 2, 6)
+    visual = EfficientNetConfig(
+        image_size=33, resized=33, width_coefficient=0.5, depth_coefficient=1.0, depth_divisor=2, stages=stages
+    )
+    text = BertConfig(context_length=9, vocab_size=len(pieces), width=16, layers=1, heads=2, mlp_width=24)
+    config, rng = ALIGNConfig(visual, text, embed_dim=visual.width), np.random.default_rng(0)
+    tree = params.tree_map(lambda shape: (rng.random(shape) + (shape == ())).astype(np.float32), config.shapes())
+    checkpoints.save(tmp_path / "align", config, tree, tokenizer=WordPiece(pieces))
+    assert train(photos, "--init", tmp_path / "align", "--out", tmp_path / "tuned", "--steps", 1) == 0
+    before, after = (miniclip.load(tmp_path / name)[0] for name in ("align", "tuned"))
+    assert after.tokenizer.lines() == before.tokenizer.lines() == pieces
+    assert not np.array_equal(before.params["temperature"], after.params["temperature"])
