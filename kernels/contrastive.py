@@ -401,6 +401,19 @@ def _plain(images, texts, logit_scale, logit_bias=None):
         return *(x if x.ndim else x[None] for x in found), loss.detach()[None]
 
 
+def _memeff(images, texts, logit_scale):
+    from memeff.clip_loss import MemoryEfficientCLIPLoss  # if it is there: pip install memeff
+
+    # `stable`, its default, multiplies the gradient by √(B · temperature)
+    loss_of = MemoryEfficientCLIPLoss(math.exp(-logit_scale.item()), normalized_inputs=True, stable=False)
+    with torch.enable_grad():
+        tensors = [x.detach().requires_grad_() for x in (images, texts)]
+        loss = loss_of(*tensors)
+        d_images, d_texts = torch.autograd.grad(loss, tensors)
+    d_scale = (images * d_images).sum(dtype=torch.float32)  # its temperature is not learned
+    return d_images, d_texts, d_scale.to(images.dtype)[None], loss.detach()[None]
+
+
 _SHARED = {
     "plain": _plain,
     "rows": (),  # every row's gradient depends on all rows
@@ -412,6 +425,7 @@ KERNELS = {
         ours=contrastive_gradients,
         inputs=_inputs,
         work=lambda B, E: (6 * B * B * E, 4 * B * E + 2),
+        peers={"memeff": _memeff},
         **_SHARED,
     ),
     "sigmoid_gradients": ladder.Kernel(
