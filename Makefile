@@ -55,7 +55,7 @@ figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
 # Measures CLIP and its peers on this processor, and writes to miniclip/bench/results, docs/cpu.md and README.md. Takes
-# 12 minutes: run nothing else meanwhile.
+# 17 minutes and 12 GB of memory: run nothing else meanwhile.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write
@@ -81,7 +81,7 @@ clean:
 	$(INSTALL) --editable .
 	touch $@
 
-# OpenCLIP requires torchvision, which would install another torch. The parts that the tests use do not need it.
+# OpenCLIP requires torchvision, which would install another torch. The parts that tests and benchmarks use do not need it.
 .venv/test: .venv/core
 	@echo "Installing what the tests need: torch, transformers, JAX, ... (minutes)"
 	$(INSTALL) --editable ".[test]"
@@ -99,6 +99,7 @@ clean:
 
 .venv/bench: .venv/core
 	$(INSTALL) --editable ".[bench]"
+	$(INSTALL) --no-deps open_clip_torch
 	touch $@
 
 .venv/tutorials: .venv/core

@@ -4,8 +4,6 @@ Peers are transformers' CLIPModel, the same in ONNX Runtime, and our own backend
 """
 
 import json
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -13,8 +11,8 @@ import numpy as np
 
 from miniclip import api
 from miniclip.bench import captions, session
-from miniclip.bench.measurement import OURS, TRANSFORMERS, Measurement, array
-from miniclip.bench.work import work
+from miniclip.bench.measurement import OURS, TRANSFORMERS, Measurement, array, extra_memory, python
+from miniclip.bench.work import work, work_of_texts
 from miniclip.fetch import vocabulary
 
 ON_TORCH = "miniclip on torch"
@@ -24,7 +22,7 @@ BATCH = 32  # captions that a peer pads to the longest of them
 
 
 def encode_image(model, *, B, dtype):
-    images = _images(model, B)
+    images = pictures(model, B)
     reference = _reference(model, images)
     builders = {
         ON_TORCH: lambda: _ours(model, "torch", dtype, images),
@@ -37,7 +35,7 @@ def encode_image(model, *, B, dtype):
     return Measurement(builders, _close_to(reference, dtype), B, "pictures/s", flops)
 
 
-def _images(model, B):
+def pictures(model, B):
     return np.random.default_rng(0).standard_normal((B, 3, *[model.config.visual.image_size] * 2), np.float32)
 
 
@@ -62,7 +60,7 @@ def _ours(model, backend, dtype, images):
     return lambda: encoder.encode_image(images)
 
 
-def _transformers(model, dtype):
+def transformers_model(model, dtype):
     """transformers' CLIPModel with the same weights; its messages and progress bars are turned off."""
     import torch
     import transformers
@@ -81,7 +79,7 @@ def _features(output):
 def _transformers_vision(model, dtype, images):
     import torch
 
-    theirs = _transformers(model, dtype)
+    theirs = transformers_model(model, dtype)
     images = torch.from_numpy(images).to(getattr(torch, dtype))
     return lambda: _features(theirs.get_image_features(pixel_values=images))
 
@@ -93,7 +91,7 @@ def _onnx_runtime(model, images):
 
     path = model.scratch / "vision.onnx"
     if not path.exists():
-        theirs = _transformers(model, "float32")
+        theirs = transformers_model(model, "float32")
 
         class Features(torch.nn.Module):
             def forward(self, images):
@@ -128,17 +126,15 @@ def encode_text(model, *, texts, dtype, T=None):
         reference = array(_transformers_text(model, tokens, lengths)())
     except ImportError:
         reference = encoder.encode_text(tokens)
-    alone = [replace(config, visual=None, text=replace(config.text, context_length=int(n))) for n in lengths]
-    flops = float(sum(work(one, "text", 1)[0] for one in alone))
     builders = {OURS: lambda: lambda: encoder.encode_text(tokens), **peers}
-    return Measurement(builders, _close_to(reference, dtype), texts, "texts/s", flops)
+    return Measurement(builders, _close_to(reference, dtype), texts, "texts/s", work_of_texts(config, lengths))
 
 
 def _transformers_text(model, tokens, lengths, T=None):
     """A call that encodes batches of `BATCH`, padded to T or the longest text, with transformers' attention masks."""
     import torch
 
-    theirs = _transformers(model, "float32")
+    theirs = transformers_model(model, "float32")
     batches = []
     for start in range(0, len(tokens), BATCH):
         rows = slice(start, start + BATCH)
@@ -156,15 +152,15 @@ def load(model, *, dtype):
 
     builders = {
         OURS: lambda: lambda: api.load(model.path, "numpy", mmap=True),  # as transformers does
-        TRANSFORMERS: lambda: lambda: _transformers(model, dtype),
+        TRANSFORMERS: lambda: lambda: transformers_model(model, dtype),
     }
     size = sum(path.stat().st_size for path in model.path.glob("*.safetensors"))
-    memory = int(_python(MEMORY, model.path)) if sys.platform == "linux" else None
+    memory = extra_memory("import miniclip", LOAD, model.path)
     return Measurement(builders, check, 1, "models/s", facts={"size": size, "memory": memory})
 
 
 def first_picture(model, *, dtype):
-    picture, images = model.scratch / "picture.npy", _images(model, 1)
+    picture, images = model.scratch / "picture.npy", pictures(model, 1)
     np.save(picture, images)
     reference = _reference(model, images)
 
@@ -172,17 +168,11 @@ def first_picture(model, *, dtype):
         session.compare(np.array(json.loads(answer.splitlines()[-1])), reference, dtype)
 
     programs = {OURS: FIRST_PICTURE, TRANSFORMERS: THEIR_FIRST_PICTURE}
-    builders = {name: lambda code=code: lambda: _python(code, model.path, picture) for name, code in programs.items()}
+    builders = {name: lambda code=code: lambda: python(code, model.path, picture) for name, code in programs.items()}
     return Measurement(builders, check, 1, "starts/s")
 
 
-MEMORY = """
-import re, sys, miniclip
-peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
-before = peak()
-model = miniclip.load(sys.argv[1], backend="numpy", mmap=True)
-print(peak() - before)
-"""
+LOAD = 'model = miniclip.load(sys.argv[1], backend="numpy", mmap=True)'
 FIRST_PICTURE = """
 import sys, miniclip, numpy
 model, _ = miniclip.load(sys.argv[1], backend="numpy", mmap=True)
@@ -196,12 +186,3 @@ with torch.no_grad():
     features = model.get_image_features(pixel_values=torch.from_numpy(numpy.load(sys.argv[2])))
 print(getattr(features, "pooler_output", features).tolist())
 """
-
-
-def _python(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return done.stdout

@@ -3,17 +3,15 @@
 Peers are OpenAI's own tokenizer and preprocessing, and Hugging Face's tokenizer.
 """
 
-import importlib.util
 import itertools
 import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from miniclip import families
 from miniclip.bench import captions
-from miniclip.bench.measurement import OFFICIAL, OURS, Measurement, array
+from miniclip.bench.measurement import OFFICIAL, OURS, Measurement, array, module_of
 from miniclip.errors import WrongAnswer
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.fetch import vocabulary
@@ -57,15 +55,8 @@ def tokenize(model, *, texts, dtype, new=False):
 
 
 def _official_tokenizer():
-    """The encode of OpenAI's SimpleTokenizer, imported by path, because its package needs torchvision."""
-    package = importlib.util.find_spec("clip")
-    if package is None:
-        raise ImportError("openai-clip is not installed")
-    path = Path(package.submodule_search_locations[0], "simple_tokenizer.py")
-    spec = importlib.util.spec_from_file_location("official_tokenizer", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    encode = module.SimpleTokenizer().encode
+    """The encode of OpenAI's SimpleTokenizer."""
+    encode = module_of("clip", "simple_tokenizer").SimpleTokenizer().encode
     return lambda corpus: [encode(text) for text in corpus]
 
 

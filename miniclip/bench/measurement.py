@@ -1,5 +1,8 @@
 """The parts that the cases of `bench cpu` share: the model that they measure, and a case's providers and checks."""
 
+import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +44,45 @@ def save_random(config, scratch):
             flat[name] += 1
     huggingface.save(scratch / "model", config, params.unflatten(flat))
     return Model(config, scratch / "model", scratch)
+
+
+def module_of(package, name):
+    """A module of an installed package, imported by path, because its package needs torchvision; or ImportError."""
+    found = importlib.util.find_spec(package)
+    if found is None:
+        raise ImportError(f"{package} is not installed")
+    path = Path(found.submodule_search_locations[0], f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{package}_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def python(code, *arguments):
+    """What a new process prints that runs this code; RuntimeError if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"a process ended with {done.returncode}"])[-1])
+    return done.stdout
+
+
+def extra_memory(prepare, work, *arguments):
+    """How many bytes a new process's peak of memory grows by when `work` follows `prepare`, code; None if unknown."""
+    if sys.platform != "linux":
+        return None
+    return int(python(MEMORY.format(prepare=prepare, work=work), *arguments))
+
+
+MEMORY = """
+import re, sys
+{prepare}
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+before = peak()
+{work}
+print(peak() - before)
+"""
 
 
 def array(features):

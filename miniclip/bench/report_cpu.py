@@ -57,10 +57,11 @@ def title(r):
 def _row(r):
     if r["value"] is None:
         return [title(r), "failed", "", ""]
-    others = [f"{time / r['times'][r['ours']]:.2f}x {name}" for name, time in _peers(r)]
+    peaks = {name: f" ({peak / 1e6:,.0f} MB)" for name, peak in r.get("peaks", {}).items() if peak is not None}
+    others = [f"{time / r['times'][r['ours']]:.2f}x {name}{peaks.get(name, '')}" for name, time in _peers(r)]
     share = f"{r['share_of_limit']:.0%}" if r["share_of_limit"] else ""
     memory = f", memory for {r['memory'] / r['size']:.2f} of its size" if r.get("memory") else ""
-    return [title(r), rate(r, r["times"][r["ours"]]) + memory, share, "; ".join(others)]
+    return [title(r), rate(r, r["times"][r["ours"]]) + memory + peaks.get(r["ours"], ""), share, "; ".join(others)]
 
 
 def rate(r, time):

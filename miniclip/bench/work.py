@@ -1,6 +1,7 @@
 """The least work that a tower's features need: floating-point operations, and numbers moved."""
 
 import math
+from dataclasses import replace
 
 from miniclip import params
 from miniclip.config import pair
@@ -28,6 +29,12 @@ def work(config, tower, batch):
     weights = sum(math.prod(shape) for name, shape in shapes.items() if name != "embed.table")
     rows = 0 if tower == "visual" else batch * T * D  # numbers read from the embedding table
     return batch * (first + (c.layers - 1) * block + last + 2 * D * E), weights + rows + batch * (pixels + (E or D))
+
+
+def work_of_texts(config, lengths):
+    """FLOPs for the features of texts with so many tokens each."""
+    alone = [replace(config, visual=None, text=replace(config.text, context_length=int(n))) for n in lengths]
+    return float(sum(work(one, "text", 1)[0] for one in alone))
 
 
 def _work_of_convolutions(config, batch):

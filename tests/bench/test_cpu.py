@@ -19,7 +19,7 @@ from miniclip.runtime import cpu as runtime_cpu
 from miniclip.tokenizer import PLAIN
 
 TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)
-SMALL = {"B": 3, "texts": 40, "files": 2, "megapixels": 0.1, "T": 77, "new": True}
+SMALL = {"B": 3, "E": 8, "texts": 40, "files": 2, "megapixels": 0.1, "T": 77, "new": True}
 CASES = [case._replace(shape={name: SMALL[name] for name in case.shape}, needs=()) for case in cpu.CASES]
 FACTS = {"device": "CPU (R) x/2", "cores": 2, "kernel": "SkylakeX", "versions": {"miniclip": "0.1.0"}}
 FACTS["date"] = "2026-01-31"
@@ -165,7 +165,8 @@ def test_loading_says_how_much_memory_it_takes(model):
 
 def test_there_is_no_case_of_another_name(capsys):
     assert main(["bench", "cpu", "--only", "nothing"]) == 1
-    assert "choose one of encode_image ViT-B/32, encode_text ViT-B/32, tokenize, preprocess" in capsys.readouterr().err
+    known = "choose one of encode_image ViT-B/32, encode_image, encode_text ViT-B/32, encode_text, tokenize, preprocess"
+    assert known in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------- the corpus
@@ -244,11 +245,15 @@ def test_without_a_checkout_records_go_to_the_cache(tmp_path, monkeypatch, capsy
 def test_the_table_has_rates_shares_and_ratios():
     load = made_up("load", {}, share_of_limit=None, memory=30, size=100)
     failed = made_up("x", value=None, times={})
-    text = report_cpu.section([made_up(), load, failed])
+    times = {"miniclip": 2e6, "miniclip, whole matrix": 1e6, "transformers": 3e6}
+    peaks = {"miniclip": 9e6, "miniclip, whole matrix": 1.2e9, "transformers": None}
+    loss = made_up("loss", times=times, peaks=peaks)
+    text = report_cpu.section([made_up(), load, failed, loss])
     assert text.startswith("CPU (R) x/2, 2 cores, BLAS kernel SkylakeX, 2026-01-31: miniclip 0.1.0.\n\n| what |")
     assert "| encode_image ViT-B/32, B = 32, float32 | 16.0 pictures/s | 80% | 1.50x transformers |" in text
     assert "| load, float32 | 2,000 ms, memory for 0.30 of its size |  | 1.50x transformers |" in text
     assert "| x, B = 32, float32 | failed |  |  |" in text
+    assert "| 16.0 pictures/s (9 MB) | 80% | 0.50x miniclip, whole matrix (1,200 MB); 1.50x transformers |" in text
     assert report_cpu.section([]) == "Nothing has been measured yet."
     assert report_cpu.draw([failed], Path("nowhere")) == []
 
