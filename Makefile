@@ -55,7 +55,7 @@ figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
 # Measures CLIP and its peers on this processor, and writes to miniclip/bench/results, docs/cpu.md and README.md. Takes
-# 17 minutes and 12 GB of memory: run nothing else meanwhile.
+# 18 minutes and 12 GB of memory: run nothing else meanwhile.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write

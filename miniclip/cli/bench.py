@@ -34,7 +34,7 @@ def add_arguments(command):
     command = benches.add_parser(
         "cpu", help="measure features and training on this processor against transformers, ONNX Runtime, official code",
         description="Measure files to features and training on this processor, in turns with the peers that are "
-        "installed. Every answer is checked before it is timed. This takes about 15 minutes and 12 GB of memory: run "
+        "installed. Every answer is checked before it is timed. This takes about 18 minutes and 12 GB of memory: run "
         "nothing else meanwhile.",
     )  # fmt: skip
     command.set_defaults(command=bench_cpu)
