@@ -16,7 +16,7 @@ from miniclip.errors import InputError
 # name: (help, the module that adds its arguments)
 COMMANDS = {
     "classify": ("find the text that fits a picture best", "miniclip.cli.classify"),
-    "train": ("train the built-in model again", "miniclip.cli.train"),
+    "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),
     "interpolate": ("mix a model with its fine-tuned version (WiSE-FT)", "miniclip.cli.interpolate"),

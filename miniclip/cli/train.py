@@ -133,16 +133,19 @@ def train(options):
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     recipe = Recipe(**{**(TUNING if options.init else {}), **given})
     how = {"backend": options.backend, "resume": options.resume, "tensorboard": options.tensorboard}
-    how |= {"dtype": "float16"} if is_built_in else {}
+    if is_built_in:
+        how["dtype"] = "float16"  # as the file that comes with miniclip
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun has started
     try:
-        _train(options, out, recipe, **how)
+        _train(options, out, recipe, how)
     except KeyboardInterrupt:
         state = state_of(out)
         kept = f"what it has learned is in {state}: add --resume to continue"
-        print(f"miniclip: stopped; {kept if state.exists() else 'nothing is kept yet'}", file=sys.stderr)
+        if is_first:
+            print(f"miniclip: stopped; {kept if state.exists() else 'nothing is kept yet'}", file=sys.stderr)
         raise
-    if os.environ.get("RANK", "0") != "0":
-        return  # of several processes, the first one reports
+    if not is_first:
+        return
     print(f"written to {out}")
     if is_built_in:
         print(evaluation.table(evaluation.evaluate(*api.load(out))))
@@ -161,19 +164,18 @@ def _train(options, out, recipe, **how):
         elif options.image_size:
             visual = dataclasses.replace(config.visual, image_size=options.image_size)
             config = dataclasses.replace(config, visual=visual)
-        preprocess = families.preprocess_of(config)
-        augment = None if options.no_augment else data.Augment()
-        source = {"augment": augment, "columns": options.columns, "batch": options.batch or 64}
-        if options.data == "shapes":
-            source = {"batch": options.batch, "columns": options.columns}
-        pairs = data.load(options.data, preprocess, seed=recipe.seed, **source)
+        source = {"batch": options.batch, "columns": options.columns, "seed": recipe.seed}
+        if options.data != "shapes":  # which are drawn, in batches of their own size
+            source["augment"] = None if options.no_augment else data.Augment()
+            source["batch"] = 64 if options.batch is None else options.batch
+        pairs = data.load(options.data, families.preprocess_of(config), **source)
         start = start or run.new(pairs.captions, recipe, config)
         measure = None
         if options.validation:
             measure = Retrieval(data.read(options.validation, options.columns), start.preprocess)
         if options.classes:
             measure = ZeroShot(options.classes, start.preprocess, options.template or ["{}"])
-        if options.patience and not measure:
+        if options.patience is not None and not measure:
             raise InputError("patience needs something to measure: pass --validation or --classes")
         run.train(
             out, start, pairs, recipe, learned=learned, device=options.device or device, world=world,

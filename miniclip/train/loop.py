@@ -5,6 +5,7 @@ data and seed determine a run: one that was stopped and resumed gives the same m
 """
 
 import contextlib
+import math
 import signal
 import tempfile
 from collections.abc import Callable
@@ -47,6 +48,11 @@ class Evaluation:
     scores: list[float] = field(default_factory=list)
     best: dict[str, np.ndarray] = field(default_factory=dict)  # what the learner's state was then
 
+    def __post_init__(self):
+        for name, x in [("every", self.every), ("patience", 1 if self.patience is None else self.patience)]:
+            if x < 1:
+                raise InputError(f"{name} is {x}, expected at least 1")
+
     def __call__(self, learner):
         """Evaluate; returns the numbers."""
         numbers = learner.measure(self.measure)
@@ -75,7 +81,8 @@ def train(
     progress     whether a bar is shown
 
     `path` + ".jsonl" gets a line for each step. Raises KeyboardInterrupt after Ctrl-C, and InputError if `path` cannot
-    be written, if there is a state without `resume`, and for `resume` without a state.
+    be written, if there is a state without `resume`, for `resume` without a state, and if the loss or a parameter is no
+    longer a finite number: then neither the last state nor a model's file is written over.
     """
     check_writable(path)
     path, kept = Path(path), state.state_of(path)
@@ -91,6 +98,8 @@ def train(
     ):
         # a training that was stopped between its last step and its file may be over already
         for step, loss in [] if evaluation and evaluation.is_over() else fit(learner, batches(done), recipe, done=done):
+            if not math.isfinite(loss):
+                raise _diverged(step, f"the loss is {loss}")
             bar.update()
             if step % 10 == 0:
                 bar.set_postfix(loss=f"{loss:.3f}")
@@ -100,8 +109,11 @@ def train(
             metrics(step, **numbers)
             over = step == recipe.steps or bool(evaluation and evaluation.is_over())
             # at the end, too: the file may not fit on the disk
-            if writes and (over or interrupted or step % state_every == 0):
-                state.save(kept, step, recipe, learner, evaluation)
+            if over or interrupted or step % state_every == 0:
+                if not all(np.isfinite(x).all() for x in learner.parameters().values()):  # the last step broke it
+                    raise _diverged(step, "a parameter is infinite or not a number")
+                if writes:
+                    state.save(kept, step, recipe, learner, evaluation)
             if interrupted:
                 raise KeyboardInterrupt
             if over:
@@ -122,6 +134,13 @@ def check_writable(path):
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _diverged(step, what):
+    return InputError(
+        f"{what} in step {step}: the training diverges, and ends without a model; pass a smaller learning_rate or "
+        f"muon_learning_rate, or a longer warmup"
+    )
 
 
 @contextlib.contextmanager

@@ -86,10 +86,17 @@ class Learned:
         if self.rank:
             if self.freeze or self.unlocked or self.rates or self.decay != 1:
                 raise InputError("with LoRA the model is frozen: leave out freeze, unlocked, rates and decay")
+            alpha = self.rank if self.alpha is None else self.alpha
+            if not 0 < alpha < math.inf:
+                raise InputError(f"LoRA's alpha is {alpha}, expected a number above 0")
             adapter = lora.init(tree, self.rank, lora.targets(tree, self.targets), np.random.default_rng(seed))
-            return {"adapter": adapter, "lora_scale": (self.alpha or self.rank) / self.rank}
+            return {"adapter": adapter, "lora_scale": alpha / self.rank}
+        if self.alpha is not None or self.targets != (lora.ALL_LINEAR,):
+            raise InputError("alpha and targets are LoRA's: pass a rank for its matrices, too")
         rates = parameters.learning_rates(names, self.decay)
         for part, share in self.rates.items():
+            if not 0 <= share < math.inf:
+                raise InputError(f"the share of {part} in the learning rate is {share}, expected a number from 0 on")
             rates |= {name: rates[name] * share for name in parameters.select(names, [part])}
         return {"trained": parameters.trained(names, self.freeze, self.unlocked), "rates": rates}
 
@@ -128,6 +135,8 @@ def train(
             "LoRA's matrices belong to a model in a file or with a name, and this one is new, or merged with an "
             "adapter: write it first (miniclip convert ADAPTER merged.safetensors --to miniclip), and begin with that"
         )
+    if recipe.loss == "softmax" and pairs.size < 2:
+        raise InputError("a batch of one pair has nothing to compare, its loss is always 0: pass at least batch=2")
     learner = learners.make(
         config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learned.options(tree, recipe.seed)
     )

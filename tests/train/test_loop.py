@@ -1,5 +1,6 @@
 """Training: a run can be stopped and resumed, and a model learns."""
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from miniclip import params
 from miniclip.cli import main
 from miniclip.formats import safetensors
 from miniclip.loss import contrastive_loss
-from miniclip.train import evaluation, loop, metrics, shapes
+from miniclip.train import evaluation, learners, loop, metrics, shapes
 from miniclip.train.initialize import init_params, sine_cosine
 from miniclip.train.recipe import Recipe
 from miniclip.train.run import train_shapes
@@ -131,6 +132,31 @@ def test_a_full_disk_is_one_error_and_leaves_no_half_files(tmp_path, every):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name for path in tmp_path.iterdir()} <= {"m.jsonl", "m.png"}
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_a_training_that_diverges_is_one_error_and_keeps_the_last_good_state(tmp_path, monkeypatch, backend):
+    out = tmp_path / "m"
+    out.write_text("an older model")
+    learner = importlib.import_module(learners.LEARNERS[backend]).Learner
+    update, steps = learner.update, iter(range(1, 9))
+
+    def breaks(self, rate):
+        update(self, rate)
+        if next(steps) == 2:
+            self.set_parameters({name: np.full_like(x, np.nan) for name, x in self.parameters().items()})
+
+    monkeypatch.setattr(learner, "update", breaks)
+    with pytest.raises(
+        miniclip.InputError, match="a parameter is infinite or not a number in step 2: the training diverges"
+    ):
+        train_shapes(out, SHORT, backend=backend, state_every=1)
+    assert safetensors.read(state_of(out))[1]["step"] == "1" and out.read_text() == "an older model"
+    steps = iter(range(2, 9))
+    with pytest.raises(miniclip.InputError, match="the loss is nan in step 3: the training diverges"):
+        train_shapes(out, SHORT, backend=backend, resume=True, state_every=3)
+    assert safetensors.read(state_of(out))[1]["step"] == "1" and out.read_text() == "an older model"
+    assert [step for step, _ in curve(out)] == [1, 2]
 
 
 def test_the_seed_decides(tmp_path):

@@ -242,14 +242,46 @@ def test_a_sheet_has_all_pictures_and_captions():
         (["--backend", "numpy", "--precision", "bfloat16"], "the numpy backend has no mixed precision"),
         (["--backend", "numpy", "--checkpoint"], "the numpy backend has no mixed precision, chunks and checkpoints"),
         (["--init", "no-such-model"], "no-such-model"),
+        (["--batch", "0"], "batch is 0, expected a positive number"),
+        (["--batch", "1"], "a batch of one pair has nothing to compare"),
+        (["--patience", "0", "--validation", "PHOTOS"], "patience is 0, expected at least 1"),
+        (["--every", "0", "--validation", "PHOTOS"], "every is 0, expected at least 1"),
+        (["--lora", "2", "--init", "shapes", "--lora-alpha", "0"], "LoRA's alpha is 0.0, expected a number above 0"),
+        (["--lora", "2", "--init", "shapes", "--lora-alpha", "nan"], "LoRA's alpha is nan"),
+        (["--init", "shapes", "--lora-alpha", "2"], "alpha and targets are LoRA's: pass a rank"),
+        (["--init", "shapes", "--rate", "visual=nan"], "the share of visual in the learning rate is nan"),
+        (["--init", "shapes", "--rate", "visual=-1"], "the share of visual in the learning rate is -1.0"),
         (["--label-smoothing", "1.5"], "label_smoothing is 1.5"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(photos, tmp_path, capsys, options, message):
+    options = [str(photos) if option == "PHOTOS" else option for option in options]
     assert main(["train", str(photos), "--out", str(tmp_path / "m"), "--steps", "2", "--batch", "4", *options]) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--freeze", "nose"], "no parameter is named by 'nose'"),
+        (["--batch", "9"], "a batch of the built-in shapes has 76 pictures"),
+        (["--columns", "a", "b"], "take neither augment nor columns"),
+        (["--lora", "2", "--optimizer", "adamw"], "LoRA's matrices belong to a model in a file"),
+        (["--validation", "no-such-folder"], "no-such-folder: no such file or folder"),
+        (["--patience", "2"], "patience needs something to measure"),
+        (["--device", "no-such-device"], "no-such-device"),
+    ],
+)
+def test_no_option_is_ignored_when_the_drawn_shapes_are_the_data(tmp_path, capsys, options, message):
+    assert main(["train", "shapes", "--out", str(tmp_path / "m"), "--steps", "0", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_is_fine_tuned_on_the_drawn_shapes(tmp_path):
+    assert main(["train", "shapes", "--init", "shapes", "--out", str(tmp_path / "m"), "--steps", "1"]) == 0
+    assert len(metrics.read(metrics.curve_of(tmp_path / "m"))) == 1
 
 
 WITHOUT_TORCH = """
