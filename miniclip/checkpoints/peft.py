@@ -244,15 +244,38 @@ def _matches(path, pattern, module):
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def save(directory, config, adapter, alpha, *, base=None):
+def is_only_adapter(directory):
+    """Whether it is a directory with what `save` writes, and nothing else."""
+    path = Path(directory)
+    return path.is_dir() and {x.name for x in path.iterdir()} <= {CONFIG, WEIGHTS[0]}
+
+
+def save(directory, config, adapter, alpha, *, base=None, replace=False):
     """Write a directory that PEFT loads onto transformers' model; `merge` reads it too.
 
     adapter  {our flat name of a weight: (A, B)}, ndarrays as in `train.lora`, all of one rank r
     alpha    the scale is alpha / r
     base     the name or path of the model that was trained, for users who load the adapter by itself
+    replace  whether a directory with an adapter and nothing else is replaced
 
     Raises InputError for weights that have no name there, for several ranks, and if the directory exists.
     """
+    rank, tensors = to_peft(config, adapter)
+    settings = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base if base is None else str(base),
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": sorted({PAIR.fullmatch(name)[1].removeprefix(PREFIX) for name in tensors}),
+        "inference_mode": True,
+    }
+    with atomic_directory(directory, replace and is_only_adapter(directory)) as temporary:
+        safetensors.write(temporary / WEIGHTS[0], tensors, {"format": "pt"})
+        write_json(temporary / CONFIG, settings)
+
+
+def to_peft(config, adapter):
+    """(rank, {PEFT's name: array}) of an adapter as `save` takes it. Raises InputError as `save` does."""
     table, shapes = families.of(config).huggingface.NAMES, params.flatten(config.shapes())
     norms = getattr(families.of(config).huggingface, "BATCH_NORMS", ())
     ranks = {A.shape[-2] for A, _ in adapter.values()}
@@ -275,15 +298,4 @@ def save(directory, config, adapter, alpha, *, base=None):
                 ones = (1,) * (len(rest) - 1)
                 tensors[f"{module}.lora_A.weight"] = a.reshape(rank, *rest)
                 tensors[f"{module}.lora_B.weight"] = b.reshape(-1, rank, *ones)
-    modules = sorted({PAIR.fullmatch(name)[1].removeprefix(PREFIX) for name in tensors})
-    settings = {
-        "peft_type": "LORA",
-        "base_model_name_or_path": base if base is None else str(base),
-        "r": rank,
-        "lora_alpha": alpha,
-        "target_modules": modules,
-        "inference_mode": True,
-    }
-    with atomic_directory(directory) as temporary:
-        safetensors.write(temporary / WEIGHTS[0], tensors, {"format": "pt"})
-        write_json(temporary / CONFIG, settings)
+    return rank, tensors

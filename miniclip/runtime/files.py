@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -66,20 +67,35 @@ def write_json(path, content):
     write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
 
 
+def remove_incomplete(path):
+    """Remove what killed processes left of `atomic` and `atomic_directory`; nobody may be writing `path` meanwhile."""
+    path = Path(os.path.realpath(path))
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.incomplete")
+    for found in [x for x in path.parent.iterdir() if leftover.fullmatch(x.name)]:
+        if found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
+
+
 @contextmanager
-def atomic_directory(path):
+def atomic_directory(path, replace=False):
     """Yield a new directory beside `path`, named as in `atomic`; rename it if all went well, else remove it.
 
-    Raises InputError if `path` exists already or cannot be written.
+    With `replace` a directory at `path` is removed then. Raises InputError if `path` exists without it, or cannot be
+    written.
     """
     path = Path(path)
-    if path.exists():
+    if path.exists() and not replace:
         raise InputError(f"{path}: exists already: move it away, or write to another path")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete")
+    temporary, old = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete") for _ in range(2))
     try:
         temporary.mkdir()
         yield temporary
+        if path.exists():
+            path.rename(old)
         temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
@@ -87,15 +103,15 @@ def atomic_directory(path):
 
 
 @contextmanager
-def locked(path):
+def locked(path, wait=True):
     """Hold the file `path` as a lock: one thread of one process at a time, the others wait.
 
     The system releases it when its holder dies, so that no lock is ever stale. Raises OSError if `path` cannot be
-    created.
+    created, and without `wait` BlockingIOError if another one holds it.
     """
     while True:
         with open(path, "ab") as file:
-            _lock(file)
+            _lock(file, wait)
             # The last holder may have removed the file while we waited: then lock the new one.
             if not _is_at(file, path):
                 continue
@@ -109,14 +125,16 @@ def locked(path):
             return
 
 
-def _lock(file):
+def _lock(file, wait):
     if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         return
     while True:
         with suppress(OSError):  # Windows gives up after ten seconds
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
             return
+        if not wait:
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it")
 
 
 def _is_at(file, path):

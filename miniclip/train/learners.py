@@ -63,11 +63,9 @@ def processes(backend):
             raise InputError("the numpy backend trains in one process: start it without torchrun")
         yield 1, None
         return
-    try:
-        from miniclip.train import distributed
-    except ImportError:
-        ops.select(backend)  # says what to install
-        raise
+    ops.select(backend)  # says what is not installed
+    from miniclip.train import distributed
+
     yield distributed.join()
     distributed.leave()  # not after an error: torchrun ends the other processes
 

@@ -9,15 +9,16 @@ import math
 import signal
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from miniclip.checkpoints import peft
 from miniclip.errors import InputError
 from miniclip.train import state
-from miniclip.train.metrics import Metrics
+from miniclip.train.metrics import Metrics, check_curve
 from miniclip.train.recipe import schedule
 
 
@@ -61,6 +62,10 @@ class Evaluation:
         self.scores.append(numbers[self.score])
         return numbers
 
+    def settings(self):
+        """The numbers of it that decide which parameters a training ends with."""
+        return {"score": self.score, "every": self.every, "patience": self.patience}
+
     def is_over(self):
         """Whether the best score is `patience` evaluations old."""
         if self.patience is None or not self.scores:
@@ -69,12 +74,13 @@ class Evaluation:
 
 
 def train(
-    path, learner, batches, recipe, *, write, resume=False, state_every=20, evaluation=None, tensorboard=None,
-    progress=True,
+    path, learner, batches, recipe, *, write, settings=None, resume=False, state_every=20, evaluation=None,
+    tensorboard=None, progress=True,
 ):  # fmt: skip
     """Train, and write the model to `path` by calling write(path, learner).
 
     batches      a function: number of finished steps -> an iterable of batches, as `fit` takes them
+    settings     {name: number or text}: what determines the training besides its recipe. A state of others is refused
     state_every  steps between two states in `path` + ".state", where `resume` continues. There is one after Ctrl-C
     evaluation   an Evaluation, None: without
     tensorboard  a folder for TensorBoard's files, None: without
@@ -84,11 +90,10 @@ def train(
     be written, if there is a state without `resume`, for `resume` without a state, and if the loss or a parameter is no
     longer a finite number: then neither the last state nor a model's file is written over.
     """
-    check_writable(path)
+    check_start(path, resume)
     path, kept = Path(path), state.state_of(path)
-    if kept.exists() and not resume:
-        raise InputError(f"{kept}: is the state of an unfinished training; pass --resume to continue it, or delete it")
-    done = state.load(kept, recipe, learner, evaluation) if resume else 0
+    settings = asdict(recipe) | (settings or {}) | (evaluation.settings() if evaluation else {})
+    done = state.load(kept, settings, learner, evaluation) if resume else 0
     writes = learner.rank == 0  # of several processes, the first one
     shown = {"unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not (progress and writes)}
     with (
@@ -113,7 +118,7 @@ def train(
                 if not all(np.isfinite(x).all() for x in learner.parameters().values()):  # the last step broke it
                     raise _diverged(step, "a parameter is infinite or not a number")
                 if writes:
-                    state.save(kept, step, recipe, learner, evaluation)
+                    state.save(kept, step, settings, learner, evaluation)
             if interrupted:
                 raise KeyboardInterrupt
             if over:
@@ -125,10 +130,19 @@ def train(
         kept.unlink(missing_ok=True)
 
 
+def check_start(path, resume):
+    """Raise InputError if a training cannot begin: now, not after minutes, and before anything is written."""
+    check_writable(path)
+    check_curve(path)
+    kept = state.state_of(path)
+    if kept.exists() and not resume:
+        raise InputError(f"{kept}: is the state of an unfinished training; pass --resume to continue it, or delete it")
+
+
 def check_writable(path):
-    """Raise InputError if `path` cannot be written: now, not after minutes of training."""
+    """Raise InputError if nothing can be written beside `path`."""
     path = Path(path)
-    if not path.parent.is_dir() or path.is_dir():
+    if not path.parent.is_dir() or (path.is_dir() and not peft.is_adapter(path)):
         raise InputError(f"{path}: cannot be written: expected a file in an existing directory")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()

@@ -7,10 +7,26 @@ from pathlib import Path
 from miniclip.errors import InputError
 from miniclip.runtime.files import write_atomically
 
+START = b'{"step": '  # of each line
+
 
 def curve_of(path):
     """The file with the metrics of the training that writes, or has written, `path`."""
     return Path(f"{path}.jsonl")
+
+
+def check_curve(path):
+    """Raise InputError if the place of the curve has a file that is none, such as the table of the data."""
+    curve = curve_of(path)
+    try:
+        with curve.open("rb") as file:
+            ours = file.read(len(START)) in (START, b"")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{curve}: cannot be written: {error.strerror}") from error
+    if not ours:
+        raise InputError(f"{curve}: is not the curve of a training, which would replace it: write to another path")
 
 
 class Metrics:

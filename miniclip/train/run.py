@@ -3,10 +3,13 @@
 Puts the rooms together: a start, data, the parameters that learn, validation, the loop, and the file that is written.
 """
 
+import contextlib
+import hashlib
 import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +20,14 @@ from miniclip.config import CLIPConfig, ModelConfig
 from miniclip.errors import InputError
 from miniclip.fetch import hub, vocabulary
 from miniclip.image import Preprocess
-from miniclip.runtime.files import atomic
+from miniclip.runtime import files
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import data, learners, loop, lora, parameters
 from miniclip.train.initialize import CONFIGS, check_new, init_params
 from miniclip.train.metrics import curve_of
 from miniclip.train.recipe import Recipe
-from miniclip.train.sheet import sheet
+from miniclip.train.sheet import check_sheet, write_sheet
+from miniclip.train.state import state_of
 
 logger = logging.getLogger("miniclip.train")
 BUILT_IN = Recipe()
@@ -126,48 +130,92 @@ def train(
     A sheet of the first pictures, as they are after augmentation, is in `out` + ".png". Returns the model for use: it
     computes no gradients.
     """
-    loop.check_writable(out)
+    _check(out, start, pairs, recipe, learned, world, resume)
     config, tree, tokenizer, name = start
+    settings, learned_options = _settings(start, pairs, learned), learned.options(tree, recipe.seed)
+    if learned.rank:
+        peft.to_peft(config, learned_options["adapter"])  # that it can be written is known before it is trained
+    learner = learners.make(
+        config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learned_options
+    )
+
+    def write(path, learner):
+        if learned.rank:
+            adapter = {name: tuple(map(learner.model.ops.to_numpy, pair)) for name, pair in learner.adapter.items()}
+            alpha = learned.rank if learned.alpha is None else learned.alpha
+            peft.save(path, config, adapter, alpha, base=name, replace=True)
+            return
+        tree = params.tree_map(learner.model.ops.to_numpy, learner.model.params)
+        # the official vocabulary, which a function finds, is in no model's file
+        checkpoints.save(path, config, tree, tokenizer=None if callable(tokenizer) else tokenizer, dtype=dtype)
+
+    def batches(done):
+        on_gpu = str(learner.model.device) != "cpu"
+        return pairs.batches(done, learner.rank, world, background=on_gpu)
+
+    with _alone(out) if learner.rank == 0 else contextlib.nullcontext():
+        if learner.rank == 0 and not resume:
+            write_sheet(f"{out}.png", *pairs.batch(0))
+            for line in pairs.report(learner.model.tokenizer, config.text.context_length):
+                logger.info("%s", line)
+            count = sum(math.prod(p.shape) for p in learner.trained.values())
+            logger.info(
+                "%s parameters learn; samples are in %s.png, the curve is in %s", f"{count:,}", out, curve_of(out)
+            )
+        loop.train(out, learner, batches, recipe, write=write, settings=settings, resume=resume, **options)
+    return learner.finished_model()
+
+
+def _check(out, start, pairs, recipe, learned, world, resume):
+    """Raise InputError for what `train` cannot do, before anything is written."""
+    loop.check_start(out, resume)
+    check_sheet(f"{out}.png")
+    if learned.rank and Path(out).exists() and not peft.is_only_adapter(out):
+        raise InputError(f"{out}: exists, and is not an adapter's folder, which LoRA writes: pass another path")
+    if not learned.rank and Path(out).is_dir():
+        raise InputError(f"{out}: is a folder, and a model is a file: pass another path")
     if recipe.optimizer == "muon" and learned.rank:
         raise InputError("Muon is for whole matrices, not for LoRA's thin ones: pass optimizer='adamw'")
-    if learned.rank and not name:
+    if learned.rank and not start.name:
         raise InputError(
             "LoRA's matrices belong to a model in a file or with a name, and this one is new, or merged with an "
             "adapter: write it first (miniclip convert ADAPTER merged.safetensors --to miniclip), and begin with that"
         )
     if recipe.loss == "softmax" and pairs.size < 2:
         raise InputError("a batch of one pair has nothing to compare, its loss is always 0: pass at least batch=2")
-    learner = learners.make(
-        config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learned.options(tree, recipe.seed)
-    )
+    data.batches.check_share(pairs.size, 0, 0, world)
 
-    def write(path, learner):
-        if learned.rank:
-            adapter = {name: tuple(map(learner.model.ops.to_numpy, pair)) for name, pair in learner.adapter.items()}
-            peft.save(path, config, adapter, learned.alpha or learned.rank, base=name)
-            return
-        tree = params.tree_map(learner.model.ops.to_numpy, learner.model.params)
-        # the official vocabulary, which a function finds, is in no model's file
-        checkpoints.save(path, config, tree, tokenizer=None if callable(tokenizer) else tokenizer, dtype=dtype)
 
-    if learner.rank == 0 and not resume:
-        with atomic(f"{out}.png") as temporary:
-            sheet(*pairs.batch(0)).save(temporary, "PNG")
-        count = sum(math.prod(p.shape) for p in learner.trained.values())
-        for line in pairs.report(learner.model.tokenizer, config.text.context_length):
-            logger.info("%s", line)
-        logger.info("%s parameters learn; samples are in %s.png, the curve is in %s", f"{count:,}", out, curve_of(out))
+def _settings(start, pairs, learned):
+    """What determines a training besides its recipe; of the captions, a number that others would not give."""
+    captions = "\0".join(pairs.captions).encode("utf-8", "surrogatepass")
+    augment = getattr(pairs, "augment", None)
+    return {
+        "batch": pairs.size,
+        "captions": hashlib.sha256(captions).hexdigest()[:16],
+        "augment": str(augment) if augment is None or isinstance(augment, data.Augment) else "a function",
+        "model": start.name,
+        "learned": str(learned),
+    }
 
-    def batches(done):
-        on_gpu = str(learner.model.device) != "cpu"
-        return pairs.batches(done, learner.rank, world, background=on_gpu)
 
-    loop.train(out, learner, batches, recipe, write=write, resume=resume, **options)
-    return learner.finished_model()
+@contextlib.contextmanager
+def _alone(out):
+    """Hold `out` for this training, without what killed ones left. Raises InputError if another one writes it now."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(Path(out).with_name(f".{Path(out).name}.lock"), wait=False))
+        except BlockingIOError as error:
+            raise InputError(f"{out}: another training is writing it: wait for it, or write to another path") from error
+        except OSError:  # a file system without locks
+            pass
+        for path in (out, f"{out}.png", curve_of(out), state_of(out)):
+            files.remove_incomplete(path)
+        yield
 
 
 def train_shapes(out, recipe=BUILT_IN, **options):
     """Train the built-in model, and write it in float16 with its vocabulary; `options` are those of `train`."""
-    loop.check_writable(out)
+    loop.check_start(out, options.get("resume"))
     pairs = data.load("shapes", families.preprocess_of(CONFIGS["small"]), seed=recipe.seed)
     return train(out, new(pairs.captions, recipe), pairs, recipe, dtype="float16", **options)

@@ -1,12 +1,39 @@
 """A sheet of samples: pictures of a batch as the model gets them, with their captions. Look at it before training."""
 
+import os
 import textwrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from miniclip.errors import InputError
+from miniclip.runtime.files import atomic
 
 SIDE, COLUMNS, LINES = 144, 6, 3  # of a picture in pixels, of the sheet, of a caption
 FONT = 11
+TITLE = "samples of a training"  # in the file, so that no other picture is ever replaced
+
+
+def write_sheet(path, images, captions):
+    """Write a `sheet` as a PNG file."""
+    notes = PngInfo()
+    notes.add_text("Title", TITLE)
+    with atomic(path) as temporary:
+        sheet(images, captions).save(temporary, "PNG", pnginfo=notes)
+
+
+def check_sheet(path):
+    """Raise InputError if there is another file at the sheet's place, such as a picture of the data."""
+    if not os.path.lexists(path):
+        return
+    try:
+        with Image.open(path) as picture:
+            title = picture.info.get("Title")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        title = None
+    if title != TITLE:
+        raise InputError(f"{path}: exists, and the sheet of samples would replace it: write to another path")
 
 
 def sheet(images, captions, most=24):

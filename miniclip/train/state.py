@@ -1,7 +1,6 @@
 """The state of an unfinished training, in a file beside the model's: to continue it as if it had never stopped."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from miniclip.errors import InputError
@@ -13,27 +12,38 @@ def state_of(path):
     return Path(f"{path}.state")
 
 
-def save(path, step, recipe, learner, evaluation=None):
-    """Write the state after `step` steps, completely or not at all: parameters, optimizers, the best so far."""
+def save(path, step, settings, learner, evaluation=None):
+    """Write the state after `step` steps, completely or not at all: parameters, optimizers, the best so far.
+
+    settings  {name: number or text}: the recipe, and what else determines the training
+    """
     tensors, scores = learner.state(), []
     if evaluation:
         tensors |= {f"best.{name}": x for name, x in evaluation.best.items()}
         scores = evaluation.scores
-    metadata = {"step": str(step), "recipe": json.dumps(asdict(recipe)), "scores": json.dumps(scores)}
+    metadata = {"step": str(step), "settings": json.dumps(settings), "scores": json.dumps(scores)}
     safetensors.write(path, tensors, metadata)
 
 
-def load(path, recipe, learner, evaluation=None):
-    """Restore what `save` has written; returns the number of finished steps. InputError for another recipe's state."""
+def load(path, settings, learner, evaluation=None):
+    """Restore what `save` has written; returns the number of finished steps.
+
+    Raises InputError if there is no state, or that of a training with other settings or another model.
+    """
     if not path.exists():
         raise InputError(f"{path}: there is no unfinished training to resume: leave out --resume")
     tensors, metadata = safetensors.read(path)
-    if json.loads(metadata.get("recipe", "null")) != asdict(recipe):
-        raise InputError(
-            f"{path}: belongs to a training with another recipe, {metadata.get('recipe')}: pass the same options, or "
-            f"delete the file"
-        )
+    if not {"step", "settings", "scores"} <= metadata.keys():
+        raise InputError(f"{path}: is not the state of a training")
+    theirs = json.loads(metadata["settings"])
+    changed = [name for name in theirs | settings if theirs.get(name) != settings.get(name)]
+    if changed:
+        listed = "; ".join(f"{name} was {theirs.get(name)}, and is {settings.get(name)}" for name in changed)
+        raise InputError(f"{path}: belongs to another training: {listed}: pass the same options, or delete the file")
     best = {name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name.startswith("best.")}
+    shapes = {f"params.{name}": x.shape for name, x in learner.parameters().items()}
+    if {name: x.shape for name, x in tensors.items() if name.startswith("params.")} != shapes:
+        raise InputError(f"{path}: belongs to a training of another model: train the same one, or delete the file")
     if evaluation:
         evaluation.scores, evaluation.best = json.loads(metadata["scores"]), best
     learner.restore(tensors)

@@ -60,7 +60,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     assert state.exists() and not parts.exists()
     with pytest.raises(miniclip.InputError, match="the state of an unfinished training"):
         train_shapes(parts, SHORT)
-    with pytest.raises(miniclip.InputError, match="another recipe"):
+    with pytest.raises(miniclip.InputError, match="belongs to another training: steps was 4, and is 5"):
         train_shapes(parts, Recipe(steps=5), resume=True)
     train_shapes(parts, SHORT, resume=True)
     assert same_files(parts, whole)
