@@ -21,8 +21,7 @@ def interpolate(first, second, alpha):
     dtypes. The configuration and the tokenizer are the first one's. Raises InputError for another alpha, and for models
     that differ in more than the values of their parameters.
     """
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha is {alpha}, expected 0 (the first model) to 1 (the second one)")
+    check_alpha(alpha)
     (config, tree, tokenizer), (other, other_tree, other_tokenizer) = first, second
     _check_same(config, other)
     if tokenizer and other_tokenizer and _words(tokenizer) != _words(other_tokenizer):
@@ -30,6 +29,11 @@ def interpolate(first, second, alpha):
     theirs = params.flatten(other_tree)
     flat = {name: _between(x, theirs[name], alpha) for name, x in params.flatten(tree).items()}
     return config, params.unflatten(flat), tokenizer or other_tokenizer
+
+
+def check_alpha(alpha):
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha is {alpha}, expected 0 (the first model) to 1 (the second one)")
 
 
 def _between(x, y, alpha):

@@ -4,7 +4,7 @@ import sys
 
 from miniclip import checkpoints
 from miniclip.checkpoints import convert
-from miniclip.checkpoints.interpolate import interpolate
+from miniclip.checkpoints.interpolate import check_alpha, interpolate
 from miniclip.cli.arguments import MODEL, add_activation
 from miniclip.errors import InputError
 from miniclip.fetch import hub, vocabulary
@@ -36,7 +36,8 @@ def mix(options):
     if len(options.alpha) > 1 and HELD not in options.out:
         raise InputError(f"there are {len(options.alpha)} values of --alpha, but one --out: write {HELD} into its name")
     outs = {options.out.replace(HELD, f"{alpha}"): alpha for alpha in options.alpha}
-    for out in outs:
+    for out, alpha in outs.items():  # all of them before the first file is written
+        check_alpha(alpha)
         convert.check(out, options.to, options.dtype, options.overwrite)
     models = [_load(name, options.activation) for name in (options.first, options.second)]
     for out, alpha in outs.items():

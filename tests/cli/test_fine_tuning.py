@@ -171,6 +171,7 @@ def test_models_that_cannot_be_mixed_are_refused(change, message, tmp_path, caps
     [
         (["--alpha", "1.5", "-o", "m"], "alpha is 1.5, expected 0 (the first model) to 1"),
         (["--alpha", "nan", "-o", "m"], "alpha is nan, expected 0"),
+        (["--alpha", "0.5", "2", "-o", "m{alpha}"], "alpha is 2.0, expected 0"),
         (["--alpha", "0", "1", "-o", "m"], "there are 2 values of --alpha, but one --out: write {alpha} into its name"),
         (["--alpha", "0", "-o", "there"], "there: exists already"),
         (["--alpha", "0", "-o", "m.pt", "--to", "hf"], "m.pt: the form 'hf' is a directory"),

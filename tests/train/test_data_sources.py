@@ -23,6 +23,7 @@ HEADER_AND_ROWS = {  # a table of two pictures, in the forms that others write
     "openclip.csv": "filepath\ttitle\na.png\ta cat\nb.png\ta dog, asleep\n",
     "excel.csv": "\ufeffPath;Caption\r\na.png;a cat\r\nb.png;a dog, asleep\r\n",
     "hf.csv": '\nfile_name,text\na.png,a cat\nb.png,"a dog, asleep"\n',
+    "blank.csv": "\ufeff\r\nPath;Caption\r\n\r\na.png;a cat\r\nb.png;a dog, asleep\r\n",
     "hf.jsonl": '{"file_name": "a.png", "text": "a cat"}\n\n{"file_name": "b.png", "text": "a dog, asleep"}\n',
     "pairs.tsv": "image\tcaption\tlicence\na.png\ta cat\t\nb.png\ta dog, asleep\tfree\n",
     "lists.jsonl": '{"image": "a.png", "captions": ["a cat"]}\n{"image": "b.png", "captions": ["a dog, asleep"]}\n',

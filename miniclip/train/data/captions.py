@@ -111,7 +111,7 @@ def _captions_of_table(path, columns, skipped):
 
 def _csv_rows(file, path, skipped):
     """(line, {column: cell}) of a CSV or TSV; rows with another number of cells than the first line are skipped."""
-    first = file.readline()
+    first = next((line for line in file if line.strip()), "")
     # OpenCLIP's .csv files have tabs, those of some spreadsheets have semicolons
     separator = "\t" if path.lower().endswith(".tsv") else max(",\t;", key=first.count)
     file.seek(0)
