@@ -37,9 +37,7 @@ def add_arguments(command):
     )  # fmt: skip
     command.add_argument("--out", metavar="FILE", help="the model's file, or with --lora a new folder")
     command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
-    command.add_argument(
-        "--force", action="store_true", help="write over FILE once the new one is complete"
-    )
+    command.add_argument("--force", action="store_true", help="write over FILE once the new one is complete")
     command.add_argument("--backend", choices=learners.LEARNERS, default="torch", help="(default: %(default)s)")
     command.add_argument("--device", metavar="D", help="in torch's notation (default: cuda if there is a GPU)")
 
