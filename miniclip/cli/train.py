@@ -74,7 +74,7 @@ def add_arguments(command):
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="(default: muon, with --init adamw)")
     group.add_argument("--loss", choices=LOSSES, help="CLIP's or SigLIP's (default: softmax)")
     group.add_argument("--precision", choices=PRECISIONS, help="of the towers (default: float32)")
-    group.add_argument("--checkpoint", action="store_true", default=None, help="less memory, a third more time")
+    group.add_argument("--grad-checkpointing", action="store_true", default=None, help="less memory, a third more time")
     group.add_argument("--tensorboard", metavar="DIR", help="write TensorBoard's files, too")
 
     group = command.add_argument_group("start")
@@ -94,11 +94,11 @@ def add_arguments(command):
         help="freeze a tower except its N upper layers: visual=2",
     )  # fmt: skip
     group.add_argument(
-        "--rate", nargs="+", default=[], type=_part_and_share, metavar="PART=X",
+        "--lr-scale", nargs="+", default=[], type=_part_and_share, metavar="PART=X",
         help="a part's share of the learning rate: visual=0.1",
     )  # fmt: skip
     group.add_argument(
-        "--decay", type=float, default=1.0, metavar="X",
+        "--layer-decay", type=float, default=1.0, metavar="X",
         help="a layer's learning rate divided by that of the next upper one (default: %(default)s)",
     )  # fmt: skip
     group.add_argument("--lora", type=natural, default=0, metavar="RANK", help="train LoRA's matrices instead")
@@ -151,9 +151,9 @@ def train(options):
         print(evaluation.table(evaluation.evaluate(*api.load(out))))
 
 
-def _train(options, out, recipe, **how):
-    learned = run.Learned(
-        tuple(options.freeze), dict(options.unlock), dict(options.rate), options.decay,
+def _train(options, out, recipe, how):
+    trainable = run.Trainable(
+        tuple(options.freeze), dict(options.unlock), dict(options.lr_scale), options.layer_decay,
         options.lora, options.lora_alpha, tuple(options.lora_targets),
     )  # fmt: skip
     with learners.processes(options.backend) as (world, device):
@@ -178,6 +178,6 @@ def _train(options, out, recipe, **how):
         if options.patience is not None and not measure:
             raise InputError("patience needs something to measure: pass --validation or --classes")
         run.train(
-            out, start, pairs, recipe, learned=learned, device=options.device or device, world=world,
+            out, start, pairs, recipe, trainable=trainable, device=options.device or device, world=world,
             evaluation=measure and Evaluation(measure, options.every, measure.SCORE, options.patience), **how,
         )  # fmt: skip

@@ -71,7 +71,7 @@ def processes(backend):
 
 
 class Learner:
-    """Trains `model` in place.
+    """Trains `model` in place. A backend adds `gradients`, `update`, `measure`, and what `state` and `restore` call.
 
     trained     {flat name: whether it is trained}, None: all
     rates       {flat name: the share of the learning rate that it gets}, where it is not 1
@@ -112,6 +112,13 @@ class Learner:
         if self.recipe.loss == "sigmoid":
             return chunked_loss.sigmoid_loss(images, texts, scale, bias, ops=ops, **everything)
         return chunked_loss.contrastive_loss(images, texts, scale, ops=ops, label_smoothing=smoothing, **everything)
+
+    def scale(self):
+        """What cosines are multiplied by before the softmax, a float."""
+        params, to_numpy = self.model.params, self.model.ops.to_numpy
+        if "logit_scale" in params:
+            return math.exp(to_numpy(params["logit_scale"]))
+        return 1 / float(to_numpy(params["temperature"]))
 
     def current_model(self):
         """The model as it is now: with an adapter, a new one that has it merged."""

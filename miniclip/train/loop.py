@@ -8,6 +8,7 @@ import contextlib
 import math
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -47,7 +48,7 @@ class Evaluation:
     score: str
     patience: int | None = None
     scores: list[float] = field(default_factory=list)
-    best: dict[str, np.ndarray] = field(default_factory=dict)  # what the learner's state was then
+    best: dict[str, np.ndarray] = field(default_factory=dict)  # the trained parameters then
 
     def __post_init__(self):
         for name, x in [("every", self.every), ("patience", 1 if self.patience is None else self.patience)]:
@@ -81,7 +82,8 @@ def train(
 
     batches      a function: number of finished steps -> an iterable of batches, as `fit` takes them
     settings     {name: number or text}: what determines the training besides its recipe. A state of others is refused
-    state_every  steps between two states in `path` + ".state", where `resume` continues. There is one after Ctrl-C
+    state_every  steps between two states in `path` + ".state", where `resume` continues; more, if writing them would
+                 take more than a twentieth of the time. There is one after Ctrl-C
     evaluation   an Evaluation, None: without
     tensorboard  a folder for TensorBoard's files, None: without
     progress     whether a bar is shown
@@ -101,6 +103,7 @@ def train(
         tqdm(total=recipe.steps, initial=done, **shown) as bar,
         _after_the_step() as interrupted,
     ):
+        next_state = 0.0  # not before this time
         # a training that was stopped between its last step and its file may be over already
         for step, loss in [] if evaluation and evaluation.is_over() else fit(learner, batches(done), recipe, done=done):
             if not math.isfinite(loss):
@@ -109,16 +112,19 @@ def train(
             if step % 10 == 0:
                 bar.set_postfix(loss=f"{loss:.3f}")
             numbers = {"loss": loss, "learning_rate": recipe.learning_rate * schedule(step - 1, recipe)}
+            numbers["scale"] = learner.scale()
             if evaluation and (step % evaluation.every == 0 or step == recipe.steps):
                 numbers |= evaluation(learner)
             metrics(step, **numbers)
             over = step == recipe.steps or bool(evaluation and evaluation.is_over())
             # at the end, too: the file may not fit on the disk
-            if over or interrupted or step % state_every == 0:
+            if over or interrupted or (step % state_every == 0 and time.monotonic() >= next_state):
                 if not all(np.isfinite(x).all() for x in learner.parameters().values()):  # the last step broke it
                     raise _diverged(step, "a parameter is infinite or not a number")
+                begun = time.monotonic()
                 if writes:
                     state.save(kept, step, settings, learner, evaluation)
+                next_state = time.monotonic() + 20 * (time.monotonic() - begun)
             if interrupted:
                 raise KeyboardInterrupt
             if over:

@@ -31,7 +31,7 @@ class Learner(learners.Learner):
 
     def __init__(self, model, recipe, **options):
         super().__init__(model, recipe, **options)
-        if recipe.precision != "float32" or recipe.chunk or recipe.checkpoint:
+        if recipe.precision != "float32" or recipe.chunk or recipe.grad_checkpointing:
             raise InputError("the numpy backend has no mixed precision, chunks and checkpoints: pass backend='torch'")
         muon, adamw = self.groups()
         self.optimizers = [Muon(muon)] if muon else []

@@ -12,7 +12,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of a run; the defaults are those of the built-in model. InputError for values without sense."""
+    """The numbers of a run; the defaults are those of the built-in model. InputError for values that make no sense."""
 
     steps: int = 3800
     optimizer: str = "muon"  # Muon for the blocks' matrices and AdamW for the rest, or "adamw" for all
@@ -24,7 +24,9 @@ class Recipe:
     label_smoothing: float = 0.0  # of the cross-entropies
     chunk: int | None = None  # pairs that go through the towers at once; None: the whole batch
     precision: str = "float32"  # of the towers: "bfloat16" is mixed precision, parameters stay float32
-    checkpoint: bool = False  # compute the inside of a transformer's blocks twice, instead of keeping it in memory
+    grad_checkpointing: bool = (
+        False  # compute the inside of a transformer's blocks twice, instead of keeping it in memory
+    )
     seed: int = 0
 
     def __post_init__(self):

@@ -30,7 +30,6 @@ from miniclip.train.sheet import check_sheet, write_sheet
 from miniclip.train.state import state_of
 
 logger = logging.getLogger("miniclip.train")
-BUILT_IN = Recipe()
 
 
 class Start(NamedTuple):
@@ -73,13 +72,13 @@ def existing(name: str, image_size: int | tuple[int, int] | None = None) -> Star
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What of a model learns, see `parameters`: all of it, all except some, or LoRA's matrices instead."""
+class Trainable:
+    """Which parameters are trained, see `parameters`: all of them, all except some, or LoRA's matrices instead."""
 
     freeze: tuple[str, ...] = ()
     unlocked: Mapping[str, int] | None = None
-    rates: Mapping[str, float] = field(default_factory=dict)  # {part: the share of the learning rate that it gets}
-    decay: float = 1.0  # of the learning rate from layer to layer, from the top down
+    lr_scales: Mapping[str, float] = field(default_factory=dict)  # {part: the share of the learning rate that it gets}
+    layer_decay: float = 1.0  # of the learning rate from layer to layer, from the top down
     rank: int = 0  # of LoRA's matrices; 0: without
     alpha: float | None = None  # LoRA's: its scale is alpha / rank; None: 1
     targets: tuple[str, ...] = (lora.ALL_LINEAR,)
@@ -88,8 +87,8 @@ class Learned:
         """The options of a Learner for a model with these parameters."""
         names = list(params.flatten(tree))
         if self.rank:
-            if self.freeze or self.unlocked or self.rates or self.decay != 1:
-                raise InputError("with LoRA the model is frozen: leave out freeze, unlocked, rates and decay")
+            if self.freeze or self.unlocked or self.lr_scales or self.layer_decay != 1:
+                raise InputError("with LoRA the model is frozen: leave out freeze, unlocked, lr_scales and layer_decay")
             alpha = self.rank if self.alpha is None else self.alpha
             if not 0 < alpha < math.inf:
                 raise InputError(f"LoRA's alpha is {alpha}, expected a number above 0")
@@ -97,15 +96,12 @@ class Learned:
             return {"adapter": adapter, "lora_scale": alpha / self.rank}
         if self.alpha is not None or self.targets != (lora.ALL_LINEAR,):
             raise InputError("alpha and targets are LoRA's: pass a rank for its matrices, too")
-        rates = parameters.learning_rates(names, self.decay)
-        for part, share in self.rates.items():
+        rates = parameters.learning_rates(names, self.layer_decay)
+        for part, share in self.lr_scales.items():
             if not 0 <= share < math.inf:
                 raise InputError(f"the share of {part} in the learning rate is {share}, expected a number from 0 on")
             rates |= {name: rates[name] * share for name in parameters.select(names, [part])}
         return {"trained": parameters.trained(names, self.freeze, self.unlocked), "rates": rates}
-
-
-ALL = Learned()
 
 
 def train(
@@ -114,7 +110,7 @@ def train(
     pairs,
     recipe,
     *,
-    learned=ALL,
+    trainable=Trainable(),
     backend="torch",
     device=None,
     world=1,
@@ -124,25 +120,23 @@ def train(
 ):
     """Train a Start on `pairs`, which have batches, and write it to `out`: a model's file, or with LoRA PEFT's folder.
 
-    world  the number of processes that do the same · dtype  of the file, None: float32 · `resume` and `options` are
+    world  the number of processes that train together · dtype  of the file, None: float32 · `resume` and `options` are
     those of `loop.train`, which also says what is raised
 
     A sheet of the first pictures, as they are after augmentation, is in `out` + ".png". Returns the model for use: it
     computes no gradients.
     """
-    _check(out, start, pairs, recipe, learned, world, resume)
+    _check(out, start, pairs, recipe, trainable, world, resume)
     config, tree, tokenizer, name = start
-    settings, learned_options = _settings(start, pairs, learned), learned.options(tree, recipe.seed)
-    if learned.rank:
-        peft.to_peft(config, learned_options["adapter"])  # that it can be written is known before it is trained
-    learner = learners.make(
-        config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learned_options
-    )
+    settings, learns = _settings(start, pairs, trainable), trainable.options(tree, recipe.seed)
+    if trainable.rank:
+        peft.to_peft(config, learns["adapter"])  # that it can be written is known before it is trained
+    learner = learners.make(config, tree, recipe, backend=backend, device=device, tokenizer=tokenizer, **learns)
 
     def write(path, learner):
-        if learned.rank:
+        if trainable.rank:
             adapter = {name: tuple(map(learner.model.ops.to_numpy, pair)) for name, pair in learner.adapter.items()}
-            alpha = learned.rank if learned.alpha is None else learned.alpha
+            alpha = trainable.rank if trainable.alpha is None else trainable.alpha
             peft.save(path, config, adapter, alpha, base=name, replace=True)
             return
         tree = params.tree_map(learner.model.ops.to_numpy, learner.model.params)
@@ -166,17 +160,17 @@ def train(
     return learner.finished_model()
 
 
-def _check(out, start, pairs, recipe, learned, world, resume):
+def _check(out, start, pairs, recipe, trainable, world, resume):
     """Raise InputError for what `train` cannot do, before anything is written."""
     loop.check_start(out, resume)
     check_sheet(f"{out}.png")
-    if learned.rank and Path(out).exists() and not peft.is_only_adapter(out):
+    if trainable.rank and Path(out).exists() and not peft.is_only_adapter(out):
         raise InputError(f"{out}: exists, and is not an adapter's folder, which LoRA writes: pass another path")
-    if not learned.rank and Path(out).is_dir():
+    if not trainable.rank and Path(out).is_dir():
         raise InputError(f"{out}: is a folder, and a model is a file: pass another path")
-    if recipe.optimizer == "muon" and learned.rank:
+    if recipe.optimizer == "muon" and trainable.rank:
         raise InputError("Muon is for whole matrices, not for LoRA's thin ones: pass optimizer='adamw'")
-    if learned.rank and not start.name:
+    if trainable.rank and not start.name:
         raise InputError(
             "LoRA's matrices belong to a model in a file or with a name, and this one is new, or merged with an "
             "adapter: write it first (miniclip convert ADAPTER merged.safetensors --to miniclip), and begin with that"
@@ -186,7 +180,7 @@ def _check(out, start, pairs, recipe, learned, world, resume):
     data.batches.check_share(pairs.size, 0, 0, world)
 
 
-def _settings(start, pairs, learned):
+def _settings(start, pairs, trainable):
     """What determines a training besides its recipe; of the captions, a number that others would not give."""
     captions = "\0".join(pairs.captions).encode("utf-8", "surrogatepass")
     augment = getattr(pairs, "augment", None)
@@ -195,7 +189,7 @@ def _settings(start, pairs, learned):
         "captions": hashlib.sha256(captions).hexdigest()[:16],
         "augment": str(augment) if augment is None or isinstance(augment, data.Augment) else "a function",
         "model": start.name,
-        "learned": str(learned),
+        "trainable": str(trainable),
     }
 
 
@@ -214,7 +208,7 @@ def _alone(out):
         yield
 
 
-def train_shapes(out, recipe=BUILT_IN, **options):
+def train_shapes(out, recipe=Recipe(), **options):
     """Train the built-in model, and write it in float16 with its vocabulary; `options` are those of `train`."""
     loop.check_start(out, options.get("resume"))
     pairs = data.load("shapes", families.preprocess_of(CONFIGS["small"]), seed=recipe.seed)

@@ -70,7 +70,7 @@ class Learner(learners.Learner):
     def features(self, images, tokens):
         """Pictures (b, C, height, width), tokens (b, T) -> (b, E), (b, E), the scale's logarithm (), a bias ()."""
         model = self.current_model()
-        if self.recipe.checkpoint:
+        if self.recipe.grad_checkpointing:
             model = self.with_params(model.params, _with_checkpoints(model.ops))
         mixed = self.recipe.precision == "bfloat16"
         with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):

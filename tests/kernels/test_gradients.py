@@ -330,7 +330,8 @@ def test_a_whole_model_trains(model):
     assert ours.keys() == exact.keys()
     for name, gradient in exact.items():
         error, usual = ((x[name].double() - gradient).norm() for x in (ours, torchs))
-        assert error <= oracle.allowed(usual / gradient.norm(), torch.float32) * gradient.norm(), name
+        # which of two roundings is better is chance after so many layers
+        assert error <= oracle.allowed(usual / gradient.norm(), torch.float32, slack=4) * gradient.norm(), name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, of itself

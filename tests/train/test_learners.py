@@ -65,7 +65,7 @@ def test_checkpoints_change_no_gradient_and_keep_less(chunk):
     kept = {}
     for checkpoint in (False, True):
         saved = []
-        one = learner(dataclasses.replace(RECIPE, checkpoint=checkpoint, chunk=chunk))
+        one = learner(dataclasses.replace(RECIPE, grad_checkpointing=checkpoint, chunk=chunk))
         with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x):
             again, found = gradients(one)
         kept[checkpoint] = sum(saved)

@@ -70,8 +70,8 @@ def test_a_new_model_learns_a_folder_of_pictures(photos, tmp_path, backend, capl
 
 def test_fine_tuning_with_a_frozen_tower_and_a_learning_rate_for_each_layer(photos, tmp_path):
     out = tmp_path / "tuned.safetensors"
-    options = ["--init", "shapes", "--freeze", "visual", "--decay", 0.5, "--learning-rate", 1e-3, "--steps", 3]
-    options += ["--rate", "text.projection=0"]
+    options = ["--init", "shapes", "--freeze", "visual", "--layer-decay", 0.5, "--learning-rate", 1e-3, "--steps", 3]
+    options += ["--lr-scale", "text.projection=0"]
     assert train(photos, "--out", out, *options) == 0
     before, after = (miniclip.load(name)[0].params for name in ("shapes", out))
     assert np.array_equal(before["visual"]["projection"]["weight"], after["visual"]["projection"]["weight"])
@@ -362,7 +362,10 @@ def test_a_sheet_has_all_pictures_and_captions():
         (["--image-size", "4"], "patches of 8 pixels do not fit a picture of 4"),
         (["--patience", "2"], "patience needs something to measure"),
         (["--backend", "numpy", "--precision", "bfloat16"], "the numpy backend has no mixed precision"),
-        (["--backend", "numpy", "--checkpoint"], "the numpy backend has no mixed precision, chunks and checkpoints"),
+        (
+            ["--backend", "numpy", "--grad-checkpointing"],
+            "the numpy backend has no mixed precision, chunks and checkpoints",
+        ),
         (["--init", "no-such-model"], "no-such-model"),
         (["--batch", "0"], "batch is 0, expected a positive number"),
         (["--batch", "1"], "a batch of one pair has nothing to compare"),
@@ -371,8 +374,8 @@ def test_a_sheet_has_all_pictures_and_captions():
         (["--lora", "2", "--init", "shapes", "--lora-alpha", "0"], "LoRA's alpha is 0.0, expected a number above 0"),
         (["--lora", "2", "--init", "shapes", "--lora-alpha", "nan"], "LoRA's alpha is nan"),
         (["--init", "shapes", "--lora-alpha", "2"], "alpha and targets are LoRA's: pass a rank"),
-        (["--init", "shapes", "--rate", "visual=nan"], "the share of visual in the learning rate is nan"),
-        (["--init", "shapes", "--rate", "visual=-1"], "the share of visual in the learning rate is -1.0"),
+        (["--init", "shapes", "--lr-scale", "visual=nan"], "the share of visual in the learning rate is nan"),
+        (["--init", "shapes", "--lr-scale", "visual=-1"], "the share of visual in the learning rate is -1.0"),
         (["--label-smoothing", "1.5"], "label_smoothing is 1.5"),
     ],
 )
