@@ -24,7 +24,8 @@ def join():
 def leave():
     """The counterpart of `join`: waits for the others, which may still be sending."""
     if is_started():
-        dist.barrier()
+        # a thread cleans up after gloo's own barrier, and needs Python: if Python is ending by then, the process aborts
+        dist.monitored_barrier() if dist.get_backend() == "gloo" else dist.barrier()
         dist.destroy_process_group()
 
 
