@@ -127,7 +127,7 @@ def train(options):
     logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
     is_built_in = options.data == "shapes" and not options.init
     out = options.out or ("shapes.safetensors" if is_built_in else "trained.safetensors")
-    if (os.path.isfile(out) or options.lora and os.path.exists(out)) and not (options.force or options.resume):
+    if (os.path.isfile(out) or (options.lora and os.path.exists(out))) and not (options.force or options.resume):
         raise InputError(f"{out}: exists already: pass --force to write over it, or another --out")
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}

@@ -208,8 +208,9 @@ def _alone(out):
         yield
 
 
-def train_shapes(out, recipe=Recipe(), **options):
+def train_shapes(out, recipe=None, **options):
     """Train the built-in model, and write it in float16 with its vocabulary; `options` are those of `train`."""
+    recipe = recipe or Recipe()
     loop.check_start(out, options.get("resume"))
     pairs = data.load("shapes", families.preprocess_of(CONFIGS["small"]), seed=recipe.seed)
     return train(out, new(pairs.captions, recipe), pairs, recipe, dtype="float16", **options)
