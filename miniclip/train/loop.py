@@ -93,6 +93,8 @@ def train(
     longer a finite number: then neither the last state nor a model's file is written over.
     """
     check_start(path, resume)
+    if state_every < 1:
+        raise InputError(f"state_every is {state_every}, expected at least 1 step")
     path, kept = Path(path), state.state_of(path)
     settings = asdict(recipe) | (settings or {}) | (evaluation.settings() if evaluation else {})
     done = state.load(kept, settings, learner, evaluation) if resume else 0

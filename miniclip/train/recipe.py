@@ -33,12 +33,16 @@ class Recipe:
         for name, known in [("optimizer", OPTIMIZERS), ("loss", LOSSES), ("precision", PRECISIONS)]:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(known)}")
-        for name in ("steps", "warmup", "learning_rate", "muon_learning_rate", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}, expected a number from 0 on")
-        if self.chunk is not None and self.chunk < 1:
-            raise InputError(f"chunk is {self.chunk}, expected at least 1 pair")
-        if not 0 <= self.label_smoothing < 1:
+        for name in ("steps", "warmup", "seed"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected an integer from 0 on")
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "label_smoothing"):
+            x = getattr(self, name)
+            if not isinstance(x, (int, float)) or not 0 <= x < math.inf:
+                raise InputError(f"{name} is {x!r}, expected a number from 0 on")
+        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
+            raise InputError(f"chunk is {self.chunk!r}, expected at least 1 pair")
+        if self.label_smoothing >= 1:
             raise InputError(f"label_smoothing is {self.label_smoothing}, expected a share from 0 to 1")
 
 

@@ -86,6 +86,8 @@ class Trainable:
     def options(self, tree, seed):
         """The options of a Learner for a model with these parameters."""
         names = list(params.flatten(tree))
+        if type(self.rank) is not int or self.rank < 0:
+            raise InputError(f"the rank is {self.rank!r}, expected an integer, 0 to train without LoRA")
         if self.rank:
             if self.freeze or self.unlocked or self.lr_scales or self.layer_decay != 1:
                 raise InputError("with LoRA the model is frozen: leave out freeze, unlocked, lr_scales and layer_decay")
@@ -126,7 +128,7 @@ def train(
     A sheet of the first pictures, as they are after augmentation, is in `out` + ".png". Returns the model for use: it
     computes no gradients.
     """
-    _check(out, start, pairs, recipe, trainable, world, resume)
+    _check(out, start, pairs, recipe, trainable, world, dtype, resume)
     config, tree, tokenizer, name = start
     settings, learns = _settings(start, pairs, trainable), trainable.options(tree, recipe.seed)
     if trainable.rank:
@@ -160,10 +162,12 @@ def train(
     return learner.finished_model()
 
 
-def _check(out, start, pairs, recipe, trainable, world, resume):
+def _check(out, start, pairs, recipe, trainable, world, dtype, resume):
     """Raise InputError for what `train` cannot do, before anything is written."""
     loop.check_start(out, resume)
     check_sheet(f"{out}.png")
+    if dtype not in (None, *checkpoints.WRITTEN):
+        raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     if trainable.rank and Path(out).exists() and not peft.is_only_adapter(out):
         raise InputError(f"{out}: exists, and is not an adapter's folder, which LoRA writes: pass another path")
     if not trainable.rank and Path(out).is_dir():

@@ -454,3 +454,28 @@ def test_a_fine_tuned_align_keeps_its_vocabulary(photos, tmp_path):
     before, after = (miniclip.load(tmp_path / name)[0] for name in ("align", "tuned"))
     assert after.tokenizer.lines() == before.tokenizer.lines() == pieces
     assert not np.array_equal(before.params["temperature"], after.params["temperature"])
+
+
+def test_wrong_arguments_are_input_errors_before_anything_is_written(photos, tmp_path):
+    for name, x in [
+        ("steps", 2.5),
+        ("steps", "3"),
+        ("seed", -1),
+        ("warmup", None),
+        ("learning_rate", "1"),
+        ("chunk", 0.5),
+    ]:
+        with pytest.raises(miniclip.InputError, match=f"{name} is {x!r}, expected"):
+            Recipe(**{name: x})
+    recipe = Recipe(steps=1, optimizer="adamw")
+    pairs = data.load(photos, 48, batch=4)
+    for options, message in [
+        ({"dtype": "int8"}, "dtype is 'int8', expected one of float16"),
+        ({"trainable": run.Trainable(rank=1.5)}, "the rank is 1.5, expected an integer"),
+        ({"trainable": run.Trainable(rank=-1)}, "the rank is -1, expected an integer"),
+    ]:
+        with pytest.raises(miniclip.InputError, match=message):
+            run.train(tmp_path / "m", run.existing("shapes"), pairs, recipe, **options)
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(miniclip.InputError, match="state_every is 0, expected at least 1 step"):
+        run.train(tmp_path / "m", run.existing("shapes"), pairs, recipe, state_every=0)
