@@ -15,12 +15,13 @@ SHORT = ("encode_image", "encode_text")  # in float32
 
 def section(found, pictures=()):
     """The text between the markers of docs/cpu.md; pictures: [(title, path from the page)]."""
+    runs: dict[str, list] = {}  # processors of one name may differ, and each run has its versions
+    for r in sorted(found, key=lambda r: (r["device"], r["date"])):
+        where = f"{r['device']}, {r['cores']} cores, BLAS kernel {r['kernel']}, {records.stamp(r)}."
+        runs.setdefault(where, []).append(r)
     parts = []
-    for device in sorted({r["device"] for r in found}):
-        rows = [r for r in found if r["device"] == device]
-        newest = max(rows, key=lambda r: r["date"])
-        where = f"{device}, {newest['cores']} cores, BLAS kernel {newest['kernel']}"
-        parts.append(f"{where}, {records.stamp(newest)}.")
+    for where, rows in runs.items():
+        parts.append(where)
         parts.append(markdown.table(["what", "miniclip", "of the product's rate", "speed against"], map(_row, rows)))
     parts += [f"![{shown}]({path})" for shown, path in pictures]
     return "\n\n".join(parts) or "Nothing has been measured yet."

@@ -258,6 +258,15 @@ def test_the_table_has_rates_shares_and_ratios():
     assert report_cpu.draw([failed], Path("nowhere")) == []
 
 
+def test_runs_with_other_versions_or_another_kernel_have_tables_of_their_own():
+    older, newer = made_up(date="2026-01-30"), made_up("other", kernel="Haswell")
+    text = report_cpu.section([newer, older])
+    assert text.count("| what |") == 2
+    assert (
+        text.index("2026-01-30") < text.index("encode_image") < text.index("Haswell, 2026-01-31") < text.index("other")
+    )
+
+
 def test_the_short_form_has_a_sentence_and_float32_alone(tmp_path):
     found = [made_up(), made_up(shape={"B": 1}), made_up(dtype="bfloat16"), made_up("tokenize", value=9.0)]
     text = report_cpu.in_short(found, [("speed", "x.png")])
