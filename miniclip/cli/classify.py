@@ -5,6 +5,7 @@ import os
 import re
 import sys
 
+import numpy as np
 from PIL import Image
 
 from miniclip import api, weights, zero_shot
@@ -60,6 +61,10 @@ def classify(options):
         cosines = model.ops.l2_normalize(features) @ classes.T  # (B, n)
         rows = (model.ops.to_numpy(x).tolist() for x in (probabilities, cosines))
         for picture, *row in zip(pictures, *rows):
+            if not np.isfinite(row).all():
+                raise InputError(
+                    f"{options.model}: its answers are no numbers, its weights may be NaN: load another file"
+                )
             ranked = sorted(zip(options.labels, *row), key=lambda entry: -entry[1])
             found = [{"label": text, "probability": p, "cosine": c} for text, p, c in ranked]
             results.append({"image": picture, "labels": found[: options.top], "notes": _notes(picture, found, options)})

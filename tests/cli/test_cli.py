@@ -255,6 +255,15 @@ def test_doctor_reports(tmp_path):
         assert word in done.stdout
 
 
+def test_a_model_of_nan_is_one_error(tmp_path, bad_files):
+    config, tree, tokenizer = checkpoints.load(api.hub.find("shapes"), dtype="float32")
+    tree["visual"]["projection"]["weight"][:] = np.nan
+    checkpoints.save(tmp_path / "nan.safetensors", config, tree, tokenizer=tokenizer)
+    done = miniclip("classify", "good.png", *LABELS, "--model", "nan.safetensors", cwd=bad_files)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("miniclip: nan.safetensors: its answers are no numbers")
+
+
 @pytest.fixture
 def bad_files(tmp_path):
     """A directory with a picture, a text file with a picture's name, and an empty directory."""
