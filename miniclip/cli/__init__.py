@@ -77,7 +77,8 @@ def _parser(arguments):
     parser.add_argument("--version", action="version", version=f"miniclip {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (summary, module) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        described = {"help": summary, "description": f"{summary[0].upper()}{summary[1:]}."}
+        command = commands.add_parser(name, **described, allow_abbrev=False)  # --lr is not --lr-scale
         if name in arguments:
             importlib.import_module(module).add_arguments(command)
     return parser

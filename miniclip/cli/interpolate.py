@@ -35,7 +35,7 @@ def add_arguments(command):
 def mix(options):
     if len(options.alpha) > 1 and HELD not in options.out:
         raise InputError(f"there are {len(options.alpha)} values of --alpha, but one --out: write {HELD} into its name")
-    outs = {options.out.replace(HELD, f"{alpha}"): alpha for alpha in options.alpha}
+    outs = {options.out.replace(HELD, f"{alpha:g}"): alpha for alpha in options.alpha}
     for out, alpha in outs.items():  # all of them before the first file is written
         check_alpha(alpha)
         convert.check(out, options.to, options.dtype, options.overwrite)

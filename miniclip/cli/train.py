@@ -35,14 +35,16 @@ def add_arguments(command):
         help="a folder of pictures with captions, a table (.csv, .tsv, .jsonl) of paths and captions, tar shards, a "
         'folder saved by datasets, or "shapes": see docs/training-data.md',
     )  # fmt: skip
-    command.add_argument("--out", metavar="FILE", help="the model's file, or with --lora a new folder")
+    command.add_argument(
+        "--out", metavar="FILE", help="the model's file, or with --lora a folder (default: trained.safetensors)"
+    )
     command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     command.add_argument("--force", action="store_true", help="write over FILE once the new one is complete")
     command.add_argument("--backend", choices=learners.LEARNERS, default="torch", help="(default: %(default)s)")
     command.add_argument("--device", metavar="D", help="in torch's notation (default: cuda if there is a GPU)")
 
     group = command.add_argument_group("data")
-    group.add_argument("--batch", type=natural, metavar="N", help="pairs in a step (default: 64)")
+    group.add_argument("--batch", "--batch-size", type=natural, metavar="N", help="pairs in a step (default: 64)")
     group.add_argument("--columns", nargs=2, metavar=("PICTURES", "CAPTIONS"), help="names of a table's columns")
     group.add_argument("--no-augment", action="store_true", help="pictures whole, without random crops")
     measured = group.add_mutually_exclusive_group()
@@ -52,7 +54,9 @@ def add_arguments(command):
         "--template", action="append", metavar="TEXT",
         help='for the classes, such as "a photo of a {}" (default: {}); given several times, the mean of all',
     )  # fmt: skip
-    group.add_argument("--every", type=natural, default=100, metavar="N", help="steps between (default: %(default)s)")
+    group.add_argument(
+        "--every", type=natural, default=100, metavar="N", help="measure every N steps (default: %(default)s)"
+    )
     group.add_argument("--patience", type=natural, metavar="N", help="end after N measurements without a better one")
 
     group = command.add_argument_group("recipe")
@@ -62,15 +66,17 @@ def add_arguments(command):
         ("warmup", natural, "steps until the learning rate is at its largest"),
         ("learning-rate", float, "the largest one, of AdamW"),
         ("muon-learning-rate", float, "the largest one, of Muon"),
-        ("weight-decay", float, "of matrices and tables"),
+        ("weight-decay", float, "of matrices and embeddings"),
         ("label-smoothing", float, "share of a target that is spread over all pairs"),
         ("chunk", natural, "pairs that go through the towers at once; the loss is that of the batch"),
         ("seed", natural, "decides everything that is random"),
     ]:
         key = name.replace("-", "_")
         tuned = f", with --init {TUNING[key]}" if key in TUNING else ""
-        shown = f" (default: {'the whole batch' if default[key] is None else default[key]}{tuned})"
-        group.add_argument(f"--{name}", type=kind, metavar="N", help=text + shown)
+        usual = {"chunk": "the whole batch", "warmup": f"{default['warmup']}, at most a tenth of the steps"}
+        shown = f" (default: {usual.get(key, default[key])}{tuned})"
+        names = [f"--{name}", *(["--lr"] if name == "learning-rate" else [])]
+        group.add_argument(*names, type=kind, metavar="N", help=text + shown)
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="(default: muon, with --init adamw)")
     group.add_argument("--loss", choices=LOSSES, help="CLIP's or SigLIP's (default: softmax)")
     group.add_argument("--precision", choices=PRECISIONS, help="of the towers (default: float32)")
@@ -88,7 +94,9 @@ def add_arguments(command):
     group.add_argument("--image-size", type=natural, metavar="N", help="pixels of a side (default: the model's)")
 
     group = command.add_argument_group("fine-tuning")
-    group.add_argument("--freeze", nargs="+", default=[], metavar="PART", help="as visual, embeddings, text.blocks.0")
+    group.add_argument(
+        "--freeze", nargs="+", default=[], metavar="PART", help="such as visual, embeddings, text.blocks.0"
+    )
     group.add_argument(
         "--unlock", nargs="+", default=[], type=_tower_and_number, metavar="TOWER=N",
         help="freeze a tower except its N upper layers: visual=2",
@@ -99,7 +107,7 @@ def add_arguments(command):
     )  # fmt: skip
     group.add_argument(
         "--layer-decay", type=float, default=1.0, metavar="X",
-        help="a layer's learning rate divided by that of the next upper one (default: %(default)s)",
+        help="each layer learns X times as fast as the one above it (default: %(default)s)",
     )  # fmt: skip
     group.add_argument("--lora", type=natural, default=0, metavar="RANK", help="train LoRA's matrices instead")
     group.add_argument("--lora-alpha", type=float, metavar="X", help="their scale is X / RANK (default: RANK)")
@@ -132,6 +140,8 @@ def train(options):
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     recipe = Recipe(**{**(TUNING if options.init else {}), **given})
+    if options.warmup is None:
+        recipe = dataclasses.replace(recipe, warmup=min(recipe.warmup, recipe.steps // 10))
     how = {"backend": options.backend, "resume": options.resume, "tensorboard": options.tensorboard}
     if is_built_in:
         how["dtype"] = "float16"  # as the file that comes with miniclip
@@ -175,6 +185,8 @@ def _train(options, out, recipe, how):
             measure = Retrieval(data.read(options.validation, options.columns), start.preprocess)
         if options.classes:
             measure = ZeroShot(options.classes, start.preprocess, options.template or ["{}"])
+        if options.template and not options.classes:
+            raise InputError("templates are for the labels of classes: pass --classes, too")
         if options.patience is not None and not measure:
             raise InputError("patience needs something to measure: pass --validation or --classes")
         run.train(

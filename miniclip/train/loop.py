@@ -5,6 +5,7 @@ data and seed determine a run: one that was stopped and resumed gives the same m
 """
 
 import contextlib
+import logging
 import math
 import signal
 import tempfile
@@ -21,6 +22,8 @@ from miniclip.errors import InputError
 from miniclip.train import state
 from miniclip.train.metrics import Metrics, check_curve
 from miniclip.train.recipe import schedule
+
+logger = logging.getLogger("miniclip.train")
 
 
 def fit(learner, batches, recipe, *, done=0):
@@ -99,10 +102,11 @@ def train(
     settings = asdict(recipe) | (settings or {}) | (evaluation.settings() if evaluation else {})
     done = state.load(kept, settings, learner, evaluation) if resume else 0
     writes = learner.rank == 0  # of several processes, the first one
-    shown = {"unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not (progress and writes)}
+    looks = {"unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not (progress and writes)}
+    shown = {}  # beside the loss
     with (
         contextlib.closing(Metrics(path if writes else None, done, tensorboard)) as metrics,
-        tqdm(total=recipe.steps, initial=done, **shown) as bar,
+        tqdm(total=recipe.steps, initial=done, **looks) as bar,
         _after_the_step() as interrupted,
     ):
         next_state = 0.0  # not before this time
@@ -111,12 +115,13 @@ def train(
             if not math.isfinite(loss):
                 raise _diverged(step, f"the loss is {loss}")
             bar.update()
-            if step % 10 == 0:
-                bar.set_postfix(loss=f"{loss:.3f}")
             numbers = {"loss": loss, "learning_rate": recipe.learning_rate * schedule(step - 1, recipe)}
             numbers["scale"] = learner.scale()
             if evaluation and (step % evaluation.every == 0 or step == recipe.steps):
                 numbers |= evaluation(learner)
+                shown[evaluation.score] = f"{numbers[evaluation.score]:.3f}"
+            if step % 10 == 0:
+                bar.set_postfix(loss=f"{loss:.3f}", **shown)
             metrics(step, **numbers)
             over = step == recipe.steps or bool(evaluation and evaluation.is_over())
             # at the end, too: the file may not fit on the disk
@@ -133,6 +138,12 @@ def train(
                 break
     if evaluation and evaluation.best:
         learner.set_parameters(evaluation.best)
+        if writes:
+            best = max(evaluation.scores)
+            step = min(evaluation.every * (1 + evaluation.scores.index(best)), recipe.steps)
+            logger.info(
+                "the best %s is %.3f, after %d steps: these parameters are written", evaluation.score, best, step
+            )
     if writes:
         write(path, learner)
         kept.unlink(missing_ok=True)

@@ -170,15 +170,17 @@ def _check(out, start, pairs, recipe, trainable, world, dtype, resume):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     if trainable.rank and Path(out).exists() and not peft.is_only_adapter(out):
         raise InputError(f"{out}: exists, and is not an adapter's folder, which LoRA writes: pass another path")
+    if not trainable.rank and Path(out).suffix in (".pt", ".pth", ".bin"):
+        raise InputError(f"{out}: a model is written in the format of safetensors: name it .safetensors")
     if not trainable.rank and Path(out).is_dir():
         raise InputError(f"{out}: is a folder, and a model is a file: pass another path")
-    if recipe.optimizer == "muon" and trainable.rank:
-        raise InputError("Muon is for whole matrices, not for LoRA's thin ones: pass optimizer='adamw'")
     if trainable.rank and not start.name:
         raise InputError(
-            "LoRA's matrices belong to a model in a file or with a name, and this one is new, or merged with an "
-            "adapter: write it first (miniclip convert ADAPTER merged.safetensors --to miniclip), and begin with that"
+            "LoRA's matrices belong to a model in a file or with a name: begin with one (--init MODEL). What is merged "
+            "with an adapter is written first: miniclip convert ADAPTER merged.safetensors --to miniclip"
         )
+    if recipe.optimizer == "muon" and trainable.rank:
+        raise InputError("Muon is for whole matrices, not for LoRA's thin ones: pass optimizer='adamw'")
     if recipe.loss == "softmax" and pairs.size < 2:
         raise InputError("a batch of one pair has nothing to compare, its loss is always 0: pass at least batch=2")
     data.batches.check_share(pairs.size, 0, 0, world)

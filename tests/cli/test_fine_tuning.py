@@ -88,10 +88,10 @@ def test_the_ends_are_the_two_models_and_the_middle_is_their_mean(tmp_path, caps
     out = str(tmp_path / "m-{alpha}.safetensors")
     assert main(["interpolate", "shapes", str(second), "--alpha", "0", "0.25", "1", "-o", out]) == 0
     printed = capsys.readouterr().out
-    assert printed == "".join(f"written to {tmp_path}/m-{alpha}.safetensors\n" for alpha in ("0.0", "0.25", "1.0"))
+    assert printed == "".join(f"written to {tmp_path}/m-{alpha}.safetensors\n" for alpha in ("0", "0.25", "1"))
     a, b, first, middle, last = (
         safetensors.read(path)[0]
-        for path in (SHAPES, second, *(tmp_path / f"m-{alpha}.safetensors" for alpha in ("0.0", "0.25", "1.0")))
+        for path in (SHAPES, second, *(tmp_path / f"m-{alpha}.safetensors" for alpha in ("0", "0.25", "1")))
     )
     assert a.keys() == first.keys() == middle.keys()
     for name in a:

@@ -219,6 +219,8 @@ def test_a_shard_that_shrinks_while_it_is_used_is_survived(tmp_path):
 def test_sources_that_are_no_shards_are_refused(tmp_path):
     with pytest.raises(InputError, match="the list of tar shards is empty"):
         read([])
+    with pytest.raises(InputError, match=r"a list is of \(picture, caption\), or of the paths of tar shards, not of {"):
+        data.read([{"image": "0.png", "text": "a cat"}])
     with pytest.raises(InputError, match="cannot be read as a list of shards"):
         read("data/{0..3.tar")
     for url in ("https://example.org/{0..3}.tar", "pipe:cat 0.tar"):

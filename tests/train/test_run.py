@@ -345,6 +345,33 @@ def test_recall_counts_equal_captions_as_one(photos):
     assert measure(Perfect()) == {"recall": 1.0}
 
 
+def test_the_best_measurement_is_said(photos, tmp_path, caplog):
+    caplog.set_level("INFO", "miniclip.train")
+    options = ["--steps", 7, "--validation", photos, "--every", 3]
+    assert train(photos, "--out", tmp_path / "m", *options) == 0
+    scores = {
+        line["step"]: line["recall"] for line in metrics.read(metrics.curve_of(tmp_path / "m")) if "recall" in line
+    }
+    best = max(scores, key=scores.get)
+    assert [*scores] == [3, 6, 7]
+    assert f"the best recall is {scores[best]:.3f}, after {best} steps: these parameters are written" in caplog.text
+
+
+def test_warmup_is_at_most_a_tenth_of_the_steps(photos, tmp_path):
+    assert main(["train", str(photos), "--out", str(tmp_path / "m"), "--steps", "20", "--batch-size", "4"]) == 0
+    rates = [line["learning_rate"] for line in metrics.read(metrics.curve_of(tmp_path / "m"))]
+    assert rates[0] == 0.5e-3 and rates[1] == rates[2] == 1e-3 and rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin"])
+def test_a_model_has_no_ending_of_torch(photos, tmp_path, capsys, ending):
+    assert train(photos, "--out", tmp_path / f"m.{ending}", "--steps", 1) == 1
+    assert (
+        f"m.{ending}: a model is written in the format of safetensors: name it .safetensors" in capsys.readouterr().err
+    )
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_sheet_has_all_pictures_and_captions():
     images = np.random.default_rng(0).standard_normal((7, 3, 8, 8))
     page = sheet(images, ["a very long caption " * 20] * 7)
@@ -356,11 +383,13 @@ def test_a_sheet_has_all_pictures_and_captions():
     [
         (["--batch", "40"], "too few for a batch of 40"),
         (["--freeze", "nose", "--init", "shapes"], "no parameter is named by 'nose'"),
-        (["--lora", "2", "--optimizer", "muon"], "Muon is for whole matrices"),
+        (["--lora", "2", "--init", "shapes", "--optimizer", "muon"], "Muon is for whole matrices"),
         (["--lora", "2", "--freeze", "visual", "--init", "shapes"], "with LoRA the model is frozen"),
         (["--lora", "2", "--optimizer", "adamw"], "LoRA's matrices belong to a model in a file or with a name"),
         (["--image-size", "4"], "patches of 8 pixels do not fit a picture of 4"),
         (["--patience", "2"], "patience needs something to measure"),
+        (["--template", "a {}"], "templates are for the labels of classes: pass --classes, too"),
+        (["--lora", "2"], "LoRA's matrices belong to a model in a file or with a name: begin with one (--init MODEL)"),
         (["--backend", "numpy", "--precision", "bfloat16"], "the numpy backend has no mixed precision"),
         (
             ["--backend", "numpy", "--grad-checkpointing"],

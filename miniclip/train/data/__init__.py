@@ -47,6 +47,9 @@ def read(source, columns=None):
             raise InputError("a list of (picture, caption) has no columns: leave them out")
         return in_memory.read(source)
     if isinstance(source, (list, tuple)):
+        odd = [x for x in source if not isinstance(x, (str, os.PathLike))]
+        if odd:
+            raise InputError(f"a list is of (picture, caption), or of the paths of tar shards, not of {odd[0]!r:.80}")
         return webdataset.read(source, columns)
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"the data are of type {type(source).__name__}, {KINDS}")

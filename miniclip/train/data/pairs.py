@@ -101,6 +101,7 @@ def choose_columns(source, seen, columns, likely=None):
         if len(names) != 1:
             problem = f"{' and '.join(map(repr, names))} may both be the" if names else "no column is clearly that of"
             raise InputError(
-                f"{source}: {problem} {what}; its columns are {listed}: name two, columns=(PICTURES, CAPTIONS)"
+                f"{source}: {problem} {what}; its columns are {listed}: name two, columns=(PICTURES, CAPTIONS), or "
+                "--columns PICTURES CAPTIONS"
             )
     return likely[0][0], likely[1][0]
