@@ -24,6 +24,7 @@ from miniclip.train.metrics import Metrics, check_curve
 from miniclip.train.recipe import schedule
 
 logger = logging.getLogger("miniclip.train")
+PAUSE = 20  # before the next state, times what writing the last one took
 
 
 def fit(learner, batches, recipe, *, done=0):
@@ -124,14 +125,14 @@ def train(
                 bar.set_postfix(loss=f"{loss:.3f}", **shown)
             metrics(step, **numbers)
             over = step == recipe.steps or bool(evaluation and evaluation.is_over())
-            # at the end, too: the file may not fit on the disk
-            if over or interrupted or (step % state_every == 0 and time.monotonic() >= next_state):
+            ends = over or interrupted  # then too: the file may not fit on the disk
+            if ends or step % state_every == 0:
                 if not all(np.isfinite(x).all() for x in learner.parameters().values()):  # the last step broke it
                     raise _diverged(step, "a parameter is infinite or not a number")
                 begun = time.monotonic()
-                if writes:
+                if writes and (ends or begun >= next_state):
                     state.save(kept, step, settings, learner, evaluation)
-                next_state = time.monotonic() + 20 * (time.monotonic() - begun)
+                    next_state = time.monotonic() + PAUSE * (time.monotonic() - begun)
             if interrupted:
                 raise KeyboardInterrupt
             if over:

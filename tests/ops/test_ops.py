@@ -19,11 +19,15 @@ from miniclip.ops import numpy_grad, numpy_ops, select, torch_ops
 # ------------------------------------------------------------------------------------------- contract
 
 
+ROOMS = ("_ops", "_conv", "_activations", "numpy_grad", "kernels.gradients")
+OPTIONAL = ("with_gradients", "contrastive_loss", "sigmoid_loss")  # `chunked_loss` asks whether a backend has them
+
+
 def functions(module):
     return {
         name: f
         for name, f in inspect.getmembers(module, inspect.isfunction)
-        if not name.startswith("_") and f.__module__.endswith(("_ops", "_conv", "_activations", "numpy_grad"))
+        if not name.startswith("_") and f.__module__.endswith(ROOMS) and name not in OPTIONAL
     }
 
 

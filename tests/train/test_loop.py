@@ -24,6 +24,12 @@ from miniclip.train.state import state_of
 SHORT = Recipe(steps=4, warmup=2)
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """A state after every `state_every` steps, however long writing takes."""
+    monkeypatch.setattr(loop, "PAUSE", 0)
+
+
 def test_positions_that_are_near_start_alike():
     table = sine_cosine((6, 6), 128)
     assert table.shape == (36, 128)
