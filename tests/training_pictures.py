@@ -1,5 +1,6 @@
 """Small pictures with captions for the tests of training data: as a folder, as tar shards, and broken ones."""
 
+import csv
 import io
 import tarfile
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 NUMBER = 60
+COLOURS = {"red": (220, 20, 20), "green": (20, 180, 40), "blue": (30, 60, 220), "black": (0, 0, 0)}
 
 
 def pictures(number=NUMBER):
@@ -71,3 +73,18 @@ def write_shards(folder, shards=3, number=NUMBER):
     ]
     each = len(files) // shards
     return [write_tar(folder / f"{i}.tar", files[i * each : (i + 1) * each]) for i in range(shards)]
+
+
+def write_colours(folder):
+    """Write 12 pictures of plain colours, captions.csv and a broken picture into a folder; returns it."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(12):
+        name = [*COLOURS][i % 4]
+        pixels = np.clip(np.array(COLOURS[name]) + rng.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        rows.append((f"{i}.png", f"a {name} picture"))
+    (folder / "broken.png").write_bytes(b"no picture")
+    with open(folder / "captions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file_name", "caption"), *rows, ("broken.png", "a broken picture")])
+    return folder

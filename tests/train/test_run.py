@@ -1,51 +1,31 @@
 """Training on a folder of pictures: the command, what it writes, and what is refused."""
 
-import csv
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from training_pictures import COLOURS, write_colours
 
 import miniclip
 from miniclip import checkpoints, params
-from miniclip.checkpoints import peft
 from miniclip.cli import main
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.clip.presets import PRESETS
 from miniclip.fetch import vocabulary
 from miniclip.formats import safetensors
-from miniclip.runtime import files
 from miniclip.tokenizers.wordpiece import WordPiece
-from miniclip.train import data, evaluation, initialize, loop, metrics, run, shapes, validation
+from miniclip.train import data, evaluation, initialize, metrics, run
 from miniclip.train.recipe import Recipe
 from miniclip.train.sheet import COLUMNS, SIDE, sheet
-from miniclip.train.state import state_of
-
-COLOURS = {"red": (220, 20, 20), "green": (20, 180, 40), "blue": (30, 60, 220), "black": (0, 0, 0)}
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder with 12 pictures of plain colours, captions.csv, and a broken picture."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(12):
-        name = [*COLOURS][i % 4]
-        pixels = np.clip(np.array(COLOURS[name]) + rng.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-        rows.append((f"{i}.png", f"a {name} picture"))
-    (folder / "broken.png").write_bytes(b"no picture")
-    with open(folder / "captions.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("file_name", "caption"), *rows, ("broken.png", "a broken picture")])
-    return folder
+    return write_colours(tmp_path_factory.mktemp("photos"))
 
 
 def train(*arguments):
@@ -145,216 +125,6 @@ def test_a_new_model_of_another_configuration():
     for wrong in (PRESETS["RN50"], dataclasses.replace(small, text=None)):
         with pytest.raises(miniclip.InputError, match="only a CLIP with a Vision Transformer and a text tower"):
             run.new([], Recipe(), wrong)
-
-
-def test_a_stopped_fine_tuning_is_resumed(photos, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = ["--init", "shapes", "--learning-rate", 1e-3, "--steps", 6]
-    assert train(photos, "--out", whole, *options) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(loop.train.__kwdefaults__, "state_every", 2)
-        patch.setattr(metrics.Metrics, "__call__", lambda self, step, **numbers: 1 / (5 - step))
-        with pytest.raises(ZeroDivisionError):  # in step 5
-            train(photos, "--out", parts, *options)
-    assert train(photos, "--out", parts, *options) == 1  # there is a state
-    assert train(photos, "--out", parts, *options, "--resume") == 0
-    assert all(np.array_equal(x, y) for x, y in zip(*(safetensors.read(path)[0].values() for path in (whole, parts))))
-
-
-def stopped(*arguments):
-    """Train, and stop in step 3; its state is that of step 2."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(loop.train.__kwdefaults__, "state_every", 2)
-        patch.setattr(metrics.Metrics, "__call__", lambda self, step, **numbers: 1 / (3 - step))
-        with pytest.raises(ZeroDivisionError):
-            train(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--batch", "6"], "batch was 4, and is 6"),
-        (["--steps", "5"], "steps was 4, and is 5"),
-        (["--no-augment"], "augment was Augment("),
-        (["--lora", "3"], "rank=3"),
-        (["--lora-targets", "text"], "targets=('text',)"),
-        (["--validation", "PHOTOS"], "score was None, and is recall"),
-        (["--seed", "1"], "seed was 0, and is 1"),
-    ],
-)
-def test_a_state_of_another_training_is_refused(photos, tmp_path, capsys, options, message):
-    out = tmp_path / "m"
-    command = [photos, "--out", out, "--init", "shapes", "--lora", "2", "--steps", "4"]
-    stopped(*command)
-    state = state_of(out).read_bytes()
-    options = [str(photos) if option == "PHOTOS" else option for option in options]
-    assert main(["train", *map(str, command), "--batch", "4", "--warmup", "2", "--resume", *options]) == 1
-    error = capsys.readouterr().err
-    assert "belongs to another training: " in error and message in error
-    assert state_of(out).read_bytes() == state and not out.exists()
-
-
-def test_a_state_of_other_data_or_of_another_model_is_refused(photos, tmp_path, capsys):
-    out, other = tmp_path / "m", tmp_path / "photos"
-    shutil.copytree(photos, other)
-    with open(other / "captions.csv", "a") as file:
-        file.write("0.png,one more caption\n")
-    stopped(photos, "--out", out, "--init", "shapes", "--steps", "4")
-    assert train(other, "--out", out, "--init", "shapes", "--steps", "4", "--resume") == 1
-    assert "belongs to another training: captions was" in capsys.readouterr().err
-    tensors, metadata = safetensors.read(state_of(out))
-    tensors["params.visual.projection.weight"] = np.zeros((2, 2), np.float32)
-    safetensors.write(state_of(out), tensors, metadata)
-    assert train(photos, "--out", out, "--init", "shapes", "--steps", "4", "--resume") == 1
-    assert "belongs to a training of another model" in capsys.readouterr().err
-    safetensors.write(state_of(out), tensors, {"format": "np"})
-    assert train(photos, "--out", out, "--init", "shapes", "--steps", "4", "--resume") == 1
-    assert "is not the state of a training" in capsys.readouterr().err
-
-
-def test_an_adapter_is_written_again_after_a_stop_between_it_and_the_state_and_with_force(photos, tmp_path, capsys):
-    out, whole = tmp_path / "adapter", tmp_path / "whole"
-    options = ["--init", "shapes", "--lora", 2, "--steps", 2]
-    assert train(photos, "--out", whole, *options) == 0
-    unlink = Path.unlink
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):  # before the state is removed
-        patch.setattr(Path, "unlink", lambda self, **how: 1 / (self != state_of(out)) and unlink(self, **how))
-        train(photos, "--out", out, *options)
-    assert out.is_dir() and state_of(out).exists()
-    assert train(photos, "--out", out, *options, "--resume") == 0
-    assert train(photos, "--out", out, *options) == 1 and "pass --force" in capsys.readouterr().err
-    assert train(photos, "--out", out, *options, "--force") == 0
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        assert len((out / name).read_bytes()) == len((whole / name).read_bytes())
-    assert not [*tmp_path.glob(".*")]
-    (out / "notes.txt").write_text("mine")
-    assert train(photos, "--out", out, *options, "--force") == 1
-    assert "is not an adapter's folder" in capsys.readouterr().err and (out / "notes.txt").exists()
-    assert train(photos, "--out", out, "--init", "shapes", "--force", "--steps", 1) == 1
-
-
-def test_an_adapter_that_peft_cannot_have_is_refused_before_training(photos, tmp_path, capsys):
-    options = ["--init", "shapes", "--lora", 2, "--steps", 2, "--lora-targets", "visual.patch_embed.position_embedding"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(peft, "to_peft", Mock(side_effect=miniclip.InputError("PEFT's files cannot have a pair for it")))
-        assert train(photos, "--out", tmp_path / "m", *options) == 1
-    assert "PEFT's files cannot have a pair for it" in capsys.readouterr().err and not [*tmp_path.iterdir()]
-
-
-def test_no_file_but_its_own_is_replaced_by_a_curve_or_a_sheet(photos, tmp_path, capsys):
-    table, folder = tmp_path / "pairs.jsonl", tmp_path / "photos"
-    shutil.copytree(photos, folder)
-    table.write_text("".join(json.dumps({"path": f"photos/{i}.png", "text": "a text"}) + "\n" for i in range(12)))
-    kept = {path: path.read_bytes() for path in (table, folder / "0.png")}
-    for data_of, out in [(table, tmp_path / "pairs"), (folder, folder / "0")]:
-        assert train(data_of, "--out", out, "--steps", 1, "--force") == 1
-        assert "would replace it: write to another path" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in kept} == kept
-    for _ in range(2):  # those of an earlier training may be replaced
-        assert train(folder, "--out", tmp_path / "m", "--steps", 1, "--force") == 0
-
-
-def test_two_trainings_cannot_write_the_same_file(photos, tmp_path, capsys):
-    out = tmp_path / "m"
-    with files.locked(tmp_path / ".m.lock"):
-        assert train(photos, "--out", out, "--steps", 1) == 1
-    assert "m: another training is writing it" in capsys.readouterr().err and not [*tmp_path.iterdir()]
-    for name in (".m.12345678.incomplete", ".m.state.12345678.incomplete", ".m.other.12345678.incomplete"):
-        (tmp_path / name).write_text("left by a training that was killed")
-    assert train(photos, "--out", out, "--steps", 1) == 0
-    assert [path.name for path in tmp_path.glob(".*")] == [".m.other.12345678.incomplete"]  # of another model
-
-
-def test_nothing_is_written_before_everything_is_checked(photos, tmp_path, capsys):
-    out = tmp_path / "m"
-    stopped(photos, "--out", out, "--steps", "4")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert train(photos, "--out", out, "--steps", "4") == 1 and "pass --resume" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    pairs, recipe = data.load(photos, 48, batch=5), Recipe(steps=1)
-    with pytest.raises(miniclip.InputError, match="a batch of 5 cannot be divided among 2 processes"):
-        run.train(tmp_path / "n", run.new(pairs.captions, recipe), pairs, recipe, world=2)
-    assert not [*tmp_path.glob("n*")]
-
-
-def test_accuracy_on_folders_of_classes(photos, tmp_path):
-    for name in ("red_square", "blue_heart"):
-        (tmp_path / name).mkdir()
-        rng = np.random.default_rng(3)
-        for i in range(3):
-            scene = shapes.one_object(rng, tuple(name.split("_")), 0.3)
-            shapes.draw(scene, rng).save(tmp_path / name / f"{i}.png")
-    (tmp_path / "red_square" / "broken.png").write_bytes(b"no picture")
-    model, preprocess = miniclip.load("shapes")
-    (tmp_path / "red_square" / ".DS_Store").write_bytes(b"a Mac's file")
-    measure = validation.ZeroShot(tmp_path, preprocess, ["a {}"])
-    assert measure.labels == ["blue heart", "red square"] and measure(model) == {"accuracy": 1.0}
-    with pytest.raises(miniclip.InputError, match="expected pictures of at least two classes"):
-        validation.ZeroShot(photos, preprocess)
-
-
-def test_accuracy_on_a_list_of_labelled_pictures_with_several_templates(photos):
-    model, preprocess = miniclip.load("shapes")
-    rng = np.random.default_rng(3)
-    labels = ["red square", "blue heart"] * 3
-    pictures = [shapes.draw(shapes.one_object(rng, tuple(label.split()), 0.3), rng) for label in labels]
-    templates = ["a {}", "{}"]
-    measure = validation.ZeroShot(zip(pictures, labels), preprocess, templates)
-    assert measure(model) == {"accuracy": 1.0}
-    best = miniclip.zero_shot.classify(model, preprocess(pictures), measure.labels, templates).argmax(axis=-1)
-    assert [measure.labels[i] for i in best] == labels
-    for wrong, options, message in [
-        ([(pictures[0], 3), (pictures[1], 4)], {}, "the label 3 is not a text"),
-        (zip(pictures, labels), {"templates": ["a photo"]}, "the template 'a photo' has no {}"),
-        ([(pictures[0], "one")], {}, "the list: expected pictures of at least two classes"),
-    ]:
-        with pytest.raises(miniclip.InputError, match=message):
-            validation.ZeroShot(wrong, preprocess, **options)
-
-
-def test_a_wrong_template_is_refused_before_training(photos, tmp_path, capsys):
-    (tmp_path / "classes").mkdir()
-    for name in "ab":
-        (tmp_path / "classes" / name).mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / "classes" / name / "0.png")
-    options = ["--classes", tmp_path / "classes", "--template", "a {}", "--template", "a photo"]
-    assert train(photos, "--init", "shapes", "--out", tmp_path / "m", *options) == 1
-    assert "the template 'a photo' has no {}" in capsys.readouterr().err
-    assert not (tmp_path / "m.png").exists()
-
-
-def test_recall_counts_equal_captions_as_one(photos):
-    _, preprocess = miniclip.load("shapes")
-    pairs = data.read(photos, None)
-    measure = validation.Retrieval(pairs, preprocess)
-    order = {caption: i for i, caption in enumerate(sorted(set(measure.captions)))}
-
-    class Perfect:
-        ops = miniclip.ops.numpy_ops
-
-        def tokenize(self, texts, truncate):
-            return np.array([order[text] for text in texts])
-
-        def encode_text(self, tokens, normalize):
-            return np.eye(len(order))[tokens]
-
-        def encode_image(self, images, normalize):
-            start = next(i for i in range(len(measure.images)) if np.array_equal(measure.images[i], images[0]))
-            return np.eye(len(order))[[order[text] for text in measure.captions[start : start + len(images)]]]
-
-    assert measure(Perfect()) == {"recall": 1.0}
-
-
-def test_the_best_measurement_is_said(photos, tmp_path, caplog):
-    caplog.set_level("INFO", "miniclip.train")
-    options = ["--steps", 7, "--validation", photos, "--every", 3]
-    assert train(photos, "--out", tmp_path / "m", *options) == 0
-    scores = {
-        line["step"]: line["recall"] for line in metrics.read(metrics.curve_of(tmp_path / "m")) if "recall" in line
-    }
-    best = max(scores, key=scores.get)
-    assert [*scores] == [3, 6, 7]
-    assert f"the best recall is {scores[best]:.3f}, after {best} steps: these parameters are written" in caplog.text
 
 
 def test_warmup_is_at_most_a_tenth_of_the_steps(photos, tmp_path):
