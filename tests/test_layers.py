@@ -17,6 +17,7 @@ LAYERS = [
     ["miniclip.config"],
     ["miniclip.inputs"],
     ["miniclip.model", "miniclip.tokenizer", "miniclip.tokenizers", "miniclip.image", "miniclip.zero_shot"],
+    ["miniclip.encode", "miniclip.identity"],
     ["miniclip.kernels.serving"],
     ["miniclip.formats"],
     ["miniclip.families"],
@@ -24,7 +25,18 @@ LAYERS = [
     ["miniclip.torch_arrays", "miniclip.torch_modules"],
     ["miniclip.fetch"],
     ["miniclip.api", "miniclip.clip", "miniclip.doctor", "miniclip"],
-    ["miniclip.hf", "miniclip.train", "miniclip.learn", "miniclip.bench", "miniclip.kernels.bench", "miniclip.viz"],
+    [
+        *(
+            "miniclip.hf",
+            "miniclip.train",
+            "miniclip.learn",
+            "miniclip.bench",
+            "miniclip.kernels.bench",
+            "miniclip.viz",
+        ),
+        *("miniclip.embed", "miniclip.search", "miniclip.evaluate", "miniclip.probe", "miniclip.explain"),
+        *("miniclip.caption", "miniclip.play", "miniclip.viz"),
+    ],
     ["miniclip.cli", "miniclip.__main__", "miniclip.train.__main__"],
 ]
 RANKS = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}

@@ -1,10 +1,42 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and what they mean."""
 
 import argparse
 
+from miniclip import api
+from miniclip.errors import InputError
+from miniclip.ops import BACKENDS
 from miniclip.ops.numpy_ops import ACTIVATIONS
 
 MODEL = "a model's name, a path, or an id on Hugging Face's hub (owner/name)"
+PICTURES = (
+    "picture files, folders, patterns, .txt files with a path on each line, or - for such a list on standard input"
+)
+
+
+def add_model(command):
+    """--model, and how to load it: see `load`."""
+    command.add_argument("--model", default="shapes", metavar="M", help=f"{MODEL} (default: shapes, the built-in one)")
+    add_activation(command)
+    add_adapter(command)
+    command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")
+    command.add_argument("--exif", action="store_true", help="turn pictures as their EXIF orientation says")
+
+
+def load(options):
+    """(model, preprocess) as the arguments of `add_model` say. Raises InputError if the model has no image tower."""
+    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
+    model, preprocess = api.load(options.model, mmap=True, **how)  # this process ends before a file could change
+    if preprocess is None:
+        raise InputError(f"{options.model} has no image tower: choose a model that has one")
+    return model, preprocess
+
+
+def check_texts(model, name):
+    """Raise InputError if this model, which a user calls `name`, cannot encode texts."""
+    if model.config.text is None:
+        raise InputError(f"{name} has no text tower: choose a model that has one")
+    if model.tokenizer is None:
+        raise InputError(f"{name} has no vocabulary, which texts need: give a directory that has it as well")
 
 
 def add_activation(command):

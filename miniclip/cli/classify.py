@@ -1,40 +1,40 @@
 """`miniclip classify`: find the text that fits a picture best."""
 
+import csv
 import json
 import os
 import re
 import sys
+from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from miniclip import api, weights, zero_shot
-from miniclip.cli.arguments import MODEL, add_activation, add_adapter, add_json, natural
+from miniclip import encode, weights, zero_shot
+from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, natural
+from miniclip.cli.progress import Broken, progress, say
 from miniclip.errors import InputError
-from miniclip.ops import BACKENDS
+from miniclip.ops import numpy_ops
+from miniclip.runtime import listing
 from miniclip.runtime.pictures import is_turned
 from miniclip.train import shapes
 
-BATCH = 32  # pictures encoded at a time
 BAR = 30  # characters of a full bar
+COLUMNS = ("image", "label", "probability", "cosine")
 
 
 def add_arguments(command):
     command.set_defaults(command=classify, refuse=command.error)
     command.usage = "miniclip classify PICTURE... --labels TEXT TEXT... [options]"
-    command.add_argument("pictures", nargs="*", metavar="PICTURE", help="picture files")
-    command.add_argument("--labels", nargs="+", required=True, metavar="TEXT", help="the texts to choose from")
-    command.add_argument("--model", default="shapes", metavar="M", help=f"{MODEL} (default: shapes)")
-    add_activation(command)
-    add_adapter(command)
-    command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")
+    command.add_argument("pictures", nargs="*", metavar="PICTURE", help=PICTURES)
+    command.add_argument("--labels", nargs="+", default=[], metavar="TEXT", help="the texts to choose from")
+    command.add_argument("--labels-file", metavar="FILE", help="a text file with a label on each line")
+    add_model(command)
     command.add_argument(
         "--template", action="append", metavar="TEXT",
         help='{} is the label, as in "a photo of {}" (default: {}); given several times, the mean of all',
     )  # fmt: skip
-    command.add_argument("--exif", action="store_true", help="turn pictures as their EXIF orientation says")
     command.add_argument("--top", type=natural, metavar="N", help="show only the N best labels (default: all)")
-    add_json(command)
+    form = command.add_mutually_exclusive_group()
+    add_json(form)
+    form.add_argument("--csv", action="store_true", help=f"print a table with the columns {', '.join(COLUMNS)}")
 
 
 def classify(options):
@@ -42,37 +42,48 @@ def classify(options):
         options.refuse(
             "no PICTURE is given. --labels takes all words that follow it: write the pictures before --labels"
         )
-    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
-    model, preprocess = api.load(options.model, mmap=True, **how)  # this process ends before a file could change
-    if preprocess is None:
-        raise InputError(f"{options.model} has no image tower: choose a model that has one")
-    if model.config.text and model.tokenizer is None:
-        raise InputError(f"{options.model} has no vocabulary, which labels need: give a directory that has it as well")
-    classes = zero_shot.class_embeddings(model, options.labels, options.template or ["{}"])  # (n, E)
-    for hint in _about_labels(options):
-        _say(hint)
-    results = []
-    for start in range(0, len(options.pictures), BATCH):
-        pictures, images = _prepare(preprocess, options.pictures[start : start + BATCH])  # (B, C, height, width)
-        if not pictures:
-            continue
-        features = model.encode_image(images)  # (B, E)
-        probabilities = model.ops.softmax(model.logits(features, classes))  # (B, n)
-        cosines = model.ops.l2_normalize(features) @ classes.T  # (B, n)
-        rows = (model.ops.to_numpy(x).tolist() for x in (probabilities, cosines))
-        for picture, *row in zip(pictures, *rows):
-            if not np.isfinite(row).all():
-                raise InputError(
-                    f"{options.model}: its answers are no numbers, its weights may be NaN: load another file"
-                )
-            ranked = sorted(zip(options.labels, *row), key=lambda entry: -entry[1])
+    if not options.labels and options.labels_file is None:
+        options.refuse("no label is given: name them with --labels TEXT TEXT..., or in a file with --labels-file FILE")
+    labels = options.labels + _lines(options.labels_file)
+    pictures = listing.pictures(options.pictures)
+    model, preprocess = load(options)
+    check_texts(model, options.model)
+    classes = zero_shot.class_embeddings(model, labels, options.template or ["{}"])  # (n, E)
+    for hint in _about_labels(labels, options):
+        say(hint)
+    broken, table, results = Broken(), csv.writer(sys.stdout, lineterminator="\n"), []
+    if options.csv:
+        table.writerow(COLUMNS)
+    bar = progress(pictures, shown=options.json or options.csv or not sys.stdout.isatty())
+    for names, features in encode.pictures(model, preprocess, bar, broken=broken):  # b names, (b, E)
+        logits = model.ops.to_numpy(model.logits(features, classes))  # (b, n)
+        cosines = numpy_ops.l2_normalize(features) @ model.ops.to_numpy(classes).T  # (b, n)
+        for name, *row in zip(names, numpy_ops.softmax(logits).tolist(), cosines.tolist()):
+            ranked = sorted(zip(labels, *row), key=lambda entry: -entry[1])
             found = [{"label": text, "probability": p, "cosine": c} for text, p, c in ranked]
-            results.append({"image": picture, "labels": found[: options.top], "notes": _notes(picture, found, options)})
-            if not options.json:
-                _show(results[-1])
+            result = {"image": name, "labels": found[: options.top], "notes": _notes(name, found, options)}
+            if options.json:
+                results.append(result)
+            elif options.csv:
+                table.writerows([name, *entry.values()] for entry in result["labels"])
+            else:
+                _show(result)
     if options.json:
         print(json.dumps(results, ensure_ascii=False, indent=2))
-    return 0 if len(results) == len(options.pictures) else 1
+    return 1 if broken.count else 0
+
+
+def _lines(path):
+    """The labels in a file, one on each line; none without a file."""
+    if path is None:
+        return []
+    try:
+        labels = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    if not labels:
+        raise InputError(f"{path}: has no label: write one on each line")
+    return labels
 
 
 def _show(result):
@@ -87,22 +98,6 @@ def _show(result):
         print(f"  {note}")
 
 
-def _say(message):
-    print(f"miniclip: {message}", file=sys.stderr, flush=True)
-
-
-def _prepare(preprocess, pictures):
-    """(the pictures that can be read, their batch); the others are reported."""
-    try:
-        return pictures, preprocess(pictures)
-    except InputError as error:
-        if len(pictures) == 1:
-            _say(error)
-            return [], None
-    good = [picture for picture in pictures if _prepare(preprocess, [picture])[0]]
-    return good, preprocess(good) if good else None
-
-
 # ------------------------------------------------------------------------ what a user should know about the answer
 
 
@@ -111,17 +106,16 @@ def _is_built_in(options):
     return options.model == "shapes" and options.adapter is None
 
 
-def _about_labels(options):
+def _about_labels(labels, options):
     """Sentences about labels that cannot be meant so."""
-    labels = options.labels
     if len(labels) == 1:
         yield f"{labels[0]!r} is the only label, so it always gets 100%: name at least two"
     if any("," in label[-1:] or (len(labels) == 1 and "," in label) for label in labels):
         yield 'labels are separated by spaces, not by commas: --labels "a dog" "a cat"'
     for label in labels:
-        if label.endswith(tuple(Image.registered_extensions())) and os.path.isfile(label):
+        if os.path.isfile(label) and listing.is_picture(label):
             yield f"{label!r} is used as a label, but it is a file: write pictures before --labels"
-    if _is_built_in(options) and (unknown := sorted(set().union(*map(_words, labels)) - shapes.words())):
+    if _is_built_in(options) and (unknown := sorted(set().union(*map(_words, labels)) - shapes.WORDS)):
         megabytes = weights.manifest()["models"]["ViT-B/32"]["bytes"] / 1e6
         yield (
             f"the built-in model knows drawn shapes: {len(shapes.COLOURS)} colours and {len(shapes.SHAPES)} shapes. It "

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 from contextlib import contextmanager, suppress
@@ -41,7 +40,7 @@ def atomic(path):
     path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: cannot be written: it is a device or a pipe, not a file")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.incomplete")
     try:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
@@ -88,7 +87,7 @@ def atomic_directory(path, replace=False):
     path = Path(path)
     if path.exists() and not replace:
         raise InputError(f"{path}: exists already: move it away, or write to another path")
-    temporary, old = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.incomplete") for _ in range(2))
+    temporary, old = (path.with_name(f".{path.name}.{os.urandom(4).hex()}.incomplete") for _ in range(2))
     try:
         temporary.mkdir()
         yield temporary

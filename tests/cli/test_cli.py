@@ -1,5 +1,6 @@
 """The command line, run as users run it: what it prints, and its exit codes."""
 
+import csv
 import json
 import os
 import re
@@ -114,6 +115,47 @@ def test_pictures_that_can_be_read_are_classified_beside_broken_ones(pictures, b
     )
 
 
+@pytest.mark.parametrize("given", ["folder", "pattern", "list", "stdin"])
+def test_pictures_are_named_by_folders_patterns_and_lists(pictures, tmp_path, given):
+    folder = pictures[0].parent
+    (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in sorted(pictures)))
+    names = {"folder": folder, "pattern": folder / "*.png", "list": tmp_path / "list.txt", "stdin": "-"}
+    command = [sys.executable, "-m", "miniclip", "classify", str(names[given]), *LABELS, "--json"]
+    done = subprocess.run(command, input=(tmp_path / "list.txt").read_text(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [result["image"] for result in json.loads(done.stdout)] == [str(path) for path in sorted(pictures)]
+
+
+def test_labels_in_a_file_and_a_table_as_the_answer(pictures, tmp_path):
+    (tmp_path / "labels.txt").write_text("a red circle\n\n  a blue, small square \n", encoding="utf-8-sig")
+    done = miniclip("classify", *pictures, "--labels-file", tmp_path / "labels.txt", "--csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *rows = csv.reader(done.stdout.splitlines())
+    assert head == ["image", "label", "probability", "cosine"]
+    best, other = "a red circle", "a blue, small square"
+    expected = [
+        (str(pictures[0]), best),
+        (str(pictures[0]), other),
+        (str(pictures[1]), other),
+        (str(pictures[1]), best),
+    ]
+    assert [tuple(row[:2]) for row in rows] == expected
+    assert [sum(float(row[2]) for row in rows if row[0] == str(path)) for path in pictures] == pytest.approx([1, 1])
+    both = miniclip("classify", pictures[0], "--labels", "a star", "--labels-file", tmp_path / "labels.txt", "--json")
+    assert {entry["label"] for entry in json.loads(both.stdout)[0]["labels"]} == {"a star", best, other}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b" \n", "has no label"), (b"\xff", "read as UTF-8 text"), (None, "read as UTF-8 text")]
+)
+def test_a_file_without_labels_is_named(pictures, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "labels.txt").write_bytes(content)
+    done = miniclip("classify", pictures[0], "--labels-file", tmp_path / "labels.txt")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "labels.txt: " in done.stderr and message in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("labels", "hints"),
     [
@@ -179,7 +221,7 @@ def test_advice_is_about_options_not_about_arguments(pictures, tmp_path):
     assert "does not state its activation: " in done.stderr and "or give --activation quick_gelu" in done.stderr
     assert "activation=" not in done.stderr
     done = miniclip("classify", pictures[0], *LABELS, "--model", tmp_path / "tiny.safetensors")
-    assert "tiny.safetensors has no vocabulary, which labels need: give a directory" in done.stderr
+    assert "tiny.safetensors has no vocabulary, which texts need: give a directory" in done.stderr
 
 
 @pytest.mark.parametrize("to", ["hf", "miniclip"])
@@ -261,7 +303,7 @@ def test_a_model_of_nan_is_one_error(tmp_path, bad_files):
     checkpoints.save(tmp_path / "nan.safetensors", config, tree, tokenizer=tokenizer)
     done = miniclip("classify", "good.png", *LABELS, "--model", "nan.safetensors", cwd=bad_files)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("miniclip: nan.safetensors: its answers are no numbers")
+    assert done.stderr.startswith("miniclip: the model's features are no numbers")
 
 
 @pytest.fixture
@@ -277,6 +319,8 @@ def bad_files(tmp_path):
     ("arguments", "message"),
     [
         (["classify", "none.png", *LABELS], "none.png: no such file"),
+        (["classify", "empty", *LABELS], "empty: has no pictures"),
+        (["classify", "good.png", "*.jpg", *LABELS], "*.jpg: no picture's path fits this pattern"),
         (["classify", "good.png", *LABELS, "--model", "ViT-Z"], "no model 'ViT-Z'"),
         (
             ["classify", "good.png", *LABELS, "--model", "text.png"],
@@ -324,6 +368,7 @@ def test_pictures_after_the_labels_are_explained(pictures):
         ["classify", "a.png"],
         ["classify", "--labels", "a"],
         ["classify", "a.png", "--labels", "a", "--backend", "tpu"],
+        ["classify", "a.png", "--labels", "a", "--json", "--csv"],
         ["train", "shapes", "--steps", "-3"],
         ["train", "shapes", "--seed", "-1"],
         ["info"],

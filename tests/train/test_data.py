@@ -19,8 +19,8 @@ from miniclip.families.align.image import AlignPreprocess
 from miniclip.families.clip.image import own_settings
 from miniclip.families.preprocessing import SettingsPreprocess
 from miniclip.image import Preprocess, normalize
+from miniclip.runtime.ahead import ahead
 from miniclip.train import data, shapes
-from miniclip.train.data.ahead import ahead
 
 SIZE = 16  # of prepared pictures
 

@@ -16,7 +16,7 @@ from miniclip.config import check_image_size, pair
 from miniclip.errors import InputError
 from miniclip.image import Preprocess
 from miniclip.runtime import cpu, pictures
-from miniclip.train.data.ahead import ahead
+from miniclip.runtime.ahead import ahead
 from miniclip.train.data.augment import without_resizing
 from miniclip.train.data.pairs import first_few, skip
 

@@ -6,9 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from PIL import Image
-
 from miniclip.errors import InputError
+from miniclip.runtime import listing
 from miniclip.runtime.files import open_regular
 from miniclip.train.data.pairs import choose_columns, pair_up, skip, texts_of
 
@@ -33,7 +32,11 @@ def read_folder(folder, columns=None):
     else the lines of the .txt beside it. Names that begin with "." or "__" are left out.
     """
     folder, skipped = str(folder), {}
-    files = [*_files(folder, skipped)]
+
+    def note(error):
+        skip(skipped, error.filename, f"cannot be read: {error.strerror}")
+
+    files = [*listing.files(folder, note)]
     captions = {}
     for path in files:
         if os.path.basename(path) in IN_FOLDER:
@@ -42,8 +45,8 @@ def read_folder(folder, columns=None):
     texts = {os.path.splitext(path)[0]: path for path in files if path.lower().endswith(".txt")}
     used = set()
     for path in files:
-        stem, ending = os.path.splitext(path)
-        if path not in captions and _is_picture(ending):
+        stem, _ = os.path.splitext(path)
+        if path not in captions and listing.is_picture(path):
             captions[path] = _lines(texts[stem], skipped) if stem in texts else []
             used.add(stem)
     for stem in sorted(texts.keys() - used) if used & texts.keys() else ():
@@ -51,28 +54,6 @@ def read_folder(folder, columns=None):
     if not captions and any(path.lower().endswith(".tar") for path in files):
         raise InputError(f'{folder}: has tar files and no pictures: pass "{folder}/{{00..99}}.tar" or a list')
     return pair_up(folder, ((name, captions[name], name) for name in sorted(captions)), str, skipped)
-
-
-def _files(folder, skipped):
-    """Paths of the files in a folder and its subfolders, sorted: systems list them in any order. Links are followed."""
-    seen = set()
-
-    def note(error):
-        skip(skipped, error.filename, f"cannot be read: {error.strerror}")
-
-    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        yield from sorted(
-            os.path.normpath(os.path.join(place, name)) for name in files if not name.startswith((".", "__"))
-        )
-
-
-def _is_picture(ending):
-    return Image.registered_extensions().get(ending.lower()) in Image.OPEN
 
 
 def _lines(path, skipped):

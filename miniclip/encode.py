@@ -1,0 +1,57 @@
+"""Features of many pictures or texts: batch after batch, in bounded memory, without those that cannot be read."""
+
+import itertools
+
+import numpy as np
+
+from miniclip.errors import InputError
+from miniclip.runtime.ahead import ahead
+
+PICTURES, TEXTS = 32, 256  # how many are encoded at a time
+
+
+def pictures(model, preprocess, pictures, *, broken, batch=PICTURES):
+    """Yield (b pictures, their features (b, E) float32) for one batch of pictures after the other, in their order.
+
+    model, preprocess  what `miniclip.load` returns
+    pictures           an iterable of paths or of other pictures that `preprocess` takes; it may be endless
+    broken(picture, error)  is called for each picture that cannot be read; it is left out
+
+    Features are ndarrays and not normalised. A GPU computes one batch while the next one is prepared.
+    """
+    prepared = (_prepare(preprocess, chunk, broken) for chunk in _chunks(pictures, batch))
+    # a CPU that encodes has no core to spare for a thread
+    for names, images in prepared if "cpu" in str(model.device).lower() else ahead(prepared, 1):
+        if names:
+            yield names, _numbers(model, model.encode_image(images))  # (b, C, height, width) -> (b, E)
+
+
+def texts(model, texts, *, batch=TEXTS):
+    """Yield (b texts, their features (b, E) float32), as `pictures` does. What exceeds the context length is cut."""
+    for chunk in _chunks(texts, batch):
+        yield chunk, _numbers(model, model.encode_text(model.tokenize(chunk, truncate=True)))  # (b, T) -> (b, E)
+
+
+def _prepare(preprocess, pictures, broken):
+    """The pictures that can be read, and their batch (b, C, height, width)."""
+    try:
+        return pictures, preprocess(pictures)
+    except InputError as error:
+        if len(pictures) == 1:
+            broken(pictures[0], error)
+            return [], None
+    good = [picture for picture in pictures if _prepare(preprocess, [picture], broken)[0]]
+    return good, preprocess(good) if good else None
+
+
+def _numbers(model, features):
+    x = np.asarray(model.ops.to_numpy(features), np.float32)
+    if not np.isfinite(x).all():
+        raise InputError("the model's features are no numbers, its weights may be NaN: load another file")
+    return x
+
+
+def _chunks(items, size):
+    items = iter(items)
+    while chunk := [*itertools.islice(items, size)]:
+        yield chunk

@@ -1,0 +1,86 @@
+"""Which pictures are meant: the names that users give, with folders, patterns and lists among them."""
+
+import glob
+import itertools
+import os
+import sys
+
+from PIL import Image
+
+from miniclip.errors import InputError
+
+LIST = ".txt"  # the ending of a file with a picture's path on each line
+
+
+def pictures(names, stdin=None):
+    """An iterator over the paths of the pictures that `names` mean, in their order. Few of them are in memory at once.
+
+    names  each is a file, a folder (its pictures and those of its subfolders, sorted), a pattern ("photos/*.jpg"), a
+           .txt file with a path on each line, or "-": the lines of `stdin`, by default the program's own
+
+    A file that is missing or broken is among them: the function that opens it reports it. Raises InputError, before the
+    first path is used, for a folder or list without pictures, and for a pattern that no picture's path fits.
+    """
+    return itertools.chain.from_iterable([_meant(os.fspath(name), stdin or sys.stdin) for name in names])
+
+
+def _meant(name, stdin):
+    if name == "-":
+        return _some(_lines(stdin), "standard input: names no picture: write a path on each line")
+    if os.path.isdir(name):
+        return _some((path for path in files(name, _refuse) if is_picture(path)), f"{name}: has no pictures")
+    if glob.has_magic(name) and not os.path.exists(name):
+        found = (path for path in sorted(glob.glob(name, recursive=True)) if is_picture(path))
+        return _some(found, f"{name}: no picture's path fits this pattern")
+    if name.lower().endswith(LIST):
+        return _some(_in_list(name), f"{name}: names no picture: write a path on each line")
+    return iter([name])
+
+
+def is_picture(path):
+    """Whether a file's ending is one of a format that Pillow reads."""
+    return Image.registered_extensions().get(os.path.splitext(path)[1].lower()) in Image.OPEN
+
+
+def files(folder, failed):
+    """Yield the paths of the files in a folder and its subfolders, sorted: systems list them in any order.
+
+    Links are followed. Names that begin with "." or "__" are left out. failed(error) is called with the OSError of each
+    folder that cannot be read.
+    """
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        yield from sorted(
+            os.path.normpath(os.path.join(place, name)) for name in names if not name.startswith((".", "__"))
+        )
+
+
+def _refuse(error):
+    raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _some(paths, otherwise):
+    """The same paths; InputError(otherwise) if there are none."""
+    first = next(paths, None)
+    if first is None:
+        raise InputError(otherwise)
+    return itertools.chain([first], paths)
+
+
+def _in_list(path):
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            yield from _lines(lines)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error}): write a picture's path on each line") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _lines(lines):
+    return (line.rstrip("\r\n") for line in lines if line.strip())

@@ -1,0 +1,90 @@
+"""Features of many pictures and texts: as those of one batch, in order, without what cannot be read."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import miniclip
+from miniclip import encode
+from miniclip.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return miniclip.load("shapes")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Seven pictures of one colour each; the third and the last cannot be read."""
+    paths = [tmp_path / f"{i}.png" for i in range(7)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (60, 50), (30 * i, 0, 100)).save(path)
+    paths[2].write_bytes(b"")
+    paths[6].unlink()
+    return [str(path) for path in paths]
+
+
+def test_pictures_in_order_without_the_broken_ones(shapes, files):
+    model, preprocess = shapes
+    broken = []
+    found = [*encode.pictures(model, preprocess, files, batch=3, broken=lambda *what: broken.append(what))]
+    good = [files[i] for i in (0, 1, 3, 4, 5)]
+    assert [path for names, _ in found for path in names] == good
+    assert [len(x) for _, x in found] == [2, 3]  # the last batch has no picture that can be read
+    assert [(path, str(error).startswith(path)) for path, error in broken] == [(files[2], True), (files[6], True)]
+    features = np.concatenate([x for _, x in found])
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, model.encode_image(preprocess(good)), rtol=0, atol=1e-5)
+
+
+def test_no_more_than_a_batch_is_taken_before_it_is_needed(shapes):
+    endless = iter(itertools.repeat(Image.new("RGB", (48, 48))))
+    taken = 0
+
+    def count():
+        nonlocal taken
+        for picture in endless:
+            taken += 1
+            yield picture
+
+    batches = encode.pictures(*shapes, count(), batch=4, broken=None)
+    assert [len(next(batches)[0]) for _ in range(2)] == [4, 4] and taken == 8
+
+
+def test_a_gpus_next_batch_is_prepared_meanwhile(shapes, files):
+    model, preprocess = miniclip.load("shapes", backend="torch")
+    plain = [*encode.pictures(model, preprocess, files, batch=3, broken=lambda *_: None)]
+    model.device = "cuda"  # only its name is asked
+
+    class OnCPU:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def encode_image(self, images):
+            model.device = "cpu"
+            return model.encode_image(images)
+
+    ahead = [*encode.pictures(OnCPU(), preprocess, files, batch=3, broken=lambda *_: None)]
+    assert [names for names, _ in ahead] == [names for names, _ in plain]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(ahead, plain))
+
+
+def test_texts(shapes):
+    model, _ = shapes
+    texts = ["a red heart", "a blue circle " * 40, "a pink star"]  # the second is longer than the context
+    (first, x), (second, y) = encode.texts(model, texts, batch=2)
+    assert first + second == texts
+    expected = model.encode_text(model.tokenize(texts, truncate=True))
+    np.testing.assert_allclose(np.concatenate([x, y]), expected, rtol=0, atol=1e-5)
+
+
+def test_features_that_are_no_numbers_are_refused(shapes, files):
+    model, preprocess = shapes
+    params = copy.deepcopy(model.params)
+    params["visual"]["ln_post"]["bias"][0] = np.nan
+    with pytest.raises(InputError, match="no numbers"):
+        next(encode.pictures(type(model)(model.config, params, model.ops), preprocess, files[:2], broken=None))
