@@ -8,7 +8,8 @@ import pytest
 from backends import QUICK
 
 import miniclip
-from miniclip import checkpoints, identity
+from miniclip import identity
+from miniclip.checkpoints.convert import WRITERS
 from miniclip.errors import InputError
 
 
@@ -30,7 +31,7 @@ def test_the_backend_and_the_dtype_make_no_difference(plain, backend, dtype):
 @pytest.mark.parametrize("to", ["hf", "open_clip"])
 def test_the_format_makes_no_difference(plain, to, tmp_path):
     path = tmp_path / "model"
-    checkpoints.WRITERS[to](path, plain.config, plain.params, tokenizer=plain.tokenizer)
+    WRITERS[to](path, plain.config, plain.params, tokenizer=plain.tokenizer)
     model = miniclip.load(path)[0]
     assert identity.same(identity.of(plain), identity.of(model))
 

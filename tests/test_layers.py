@@ -111,8 +111,8 @@ def _imports(line, package):
 def test_families_are_named_once():
     from miniclip import families
 
-    assert len({family.name for family in families.FAMILIES}) == len(families.FAMILIES)
-    assert all(family.config.tokenizer == family.tokenizer.__name__ for family in families.FAMILIES)
+    assert tuple(family.name for family in families.every()) == families.FAMILIES
+    assert all(family.config.tokenizer == family.tokenizer.__name__ for family in families.every())
 
 
 def test_model_imports_no_reader_of_files():

@@ -3,11 +3,10 @@
     `formats` reads {name: array} · names are recognised and renamed · the configuration is read or inferred ·
     the parameters are checked against its shapes
 
-`huggingface`, `openai` and `open_clip` handle those libraries' files, this module miniclip's own. `infer` derives a
-configuration from shapes.
+This module handles miniclip's own files. `others` finds out whose a file is, if not miniclip's; `huggingface`, `openai`
+and `open_clip` handle those libraries' files. They are imported when they are needed.
 """
 
-import dataclasses
 import json
 import os
 from functools import partial
@@ -16,15 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from miniclip import families, params
-from miniclip.checkpoints import huggingface, open_clip, openai, peft, recognise
-from miniclip.checkpoints.infer import check_heads, infer_config
 from miniclip.config import ModelConfig
 from miniclip.errors import InputError
-from miniclip.families import names
-from miniclip.families.clip.huggingface import NAMES
 from miniclip.formats import read, safetensors
 from miniclip.tokenizer import Tokenizer
 
+FORMAT = "miniclip"  # what miniclip's own files say of themselves
 WRITTEN = ("float16", "float32", "float64")  # NumPy has no bfloat16
 
 
@@ -54,7 +50,9 @@ def load(
     path, read_file = Path(path), partial(_read, dtype=dtype, mapped=mmap)
     try:
         if path.is_dir():
-            config, flat, tokenizer = _load_directory(path, read_file)
+            from miniclip.checkpoints import others
+
+            config, flat, tokenizer = others.load_directory(path, read_file)
         else:
             config, flat, tokenizer = _load_file(path, read_file, activation, as_openai)
     except OSError as error:  # a directory that may not be looked into
@@ -62,7 +60,7 @@ def load(
     if not (config.visual and config.text):
         flat.pop(config.scale, None)  # one tower alone has no use for it
     params.check(flat, config.shapes(), path)
-    if activation not in (None, *_activations(config)):
+    if activation is not None and activation not in _activations(config):
         raise InputError(f"{path}: the file states its activation, and it is not {activation}: leave out activation")
     for name, x in flat.items():
         if x.dtype.kind != "f":
@@ -70,6 +68,8 @@ def load(
     if tokenizer and config.text and len(tokenizer) != config.text.vocab_size:
         raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, but its model has {config.text.vocab_size}")
     if adapter is not None:
+        from miniclip.checkpoints import peft
+
         flat = peft.merge(flat, config, adapter)
     if config.scale in flat:
         flat[config.scale] = flat[config.scale].astype(np.float32)
@@ -82,81 +82,43 @@ def load(
 
 def _read(path, *, dtype, mapped, part=False):
     """The arrays of the model in a file, and the file's metadata; all its arrays if it is only `part` of a model."""
-    return read(path, dtype, None if part else partial(recognise.model_in, path), mapped)
 
+    def select(names, metadata):
+        if part or _is_own(metadata):
+            return {name: name for name in names}
+        from miniclip.checkpoints import recognise
 
-def _load_directory(path, read_file):
-    if peft.is_adapter(path):
-        raise InputError(
-            f"{path}: has an adapter of PEFT ({peft.CONFIG}): load the model that it belongs to, with "
-            f"adapter='{path}'; to use a model beside it without it, give the path of the weights file"
-        )
-    weights = open_clip.find(path)
-    if weights is not None:
-        return *open_clip.load(weights, read_file(weights)[0]), None
-    if not (path / "config.json").exists():
-        raise InputError(
-            f"{path}: has neither transformers' config.json nor OpenCLIP's {open_clip.CONFIG} with "
-            f"{' or '.join(open_clip.WEIGHTS)}: give the path of the weights file"
-        )
-    return huggingface.load(path, read_file)
+        return recognise.model_in(path, names)
+
+    return read(path, dtype, select, mapped)
 
 
 def _load_file(path, read_file, activation, as_openai):
     tensors, metadata = read_file(path)
-    given, official = list(tensors), openai.is_official(tensors)
-    if openai.has_openai_names(tensors):
-        if not official and (path.parent / open_clip.CONFIG).exists():
-            return *open_clip.load(path, tensors), None
-        flat = openai.rename(tensors, path)
-    elif "config" not in metadata and (path.parent / "config.json").exists():
-        return huggingface.load(path.parent, lambda *_, **options: (tensors, metadata), files=[path])
-    else:
-        flat = names.rename(huggingface.with_tower(tensors, NAMES), NAMES)
+    if not _is_own(metadata):
+        from miniclip.checkpoints import others
+
+        return others.load_file(path, tensors, activation, as_openai)
     try:
-        if "config" in metadata:
-            config = families.from_dict(json.loads(metadata["config"]))
-        else:
-            usual = "quick_gelu" if as_openai else None
-            config = _with_activation(_inferred(flat, given), "quick_gelu" if official else activation or usual)
-            if not (official or as_openai):
-                check_heads(config)
-        return config, flat, _tokenizer(metadata)
-    except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
+        config = families.from_dict(json.loads(metadata["config"]))
+        return config, tensors, _tokenizer(metadata, config)
+    except (KeyError, ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
 
 
-def _inferred(flat, given):
-    try:
-        return infer_config({name: x.shape for name, x in flat.items()})
-    except InputError as error:
-        raise InputError(f"{error}; {recognise.what(given)}") from error
+def _is_own(metadata):
+    return metadata.get("format") == FORMAT
 
 
-def _tokenizer(metadata):
-    """The vocabulary in a file's metadata, of any family's kind; None if there is none."""
-    kinds = [family.tokenizer for family in families.FAMILIES if family.tokenizer.LINES in metadata]
-    return kinds[0].from_lines(metadata[kinds[0].LINES].split("\n")) if kinds else None
-
-
-def _with_activation(config, activation):
-    """The configuration with this activation. There is no default: a wrong one would give wrong features silently."""
-    if activation is None:
-        raise InputError(
-            f"does not state its activation: put the model's config.json (transformers) or {open_clip.CONFIG} beside "
-            f"it, or give activation='quick_gelu' (OpenAI's models, and OpenCLIP's with -quickgelu in their names) or "
-            f"activation='gelu' (OpenCLIP's others) to miniclip.load"
-        )
-    towers = {name: dataclasses.replace(tower, activation=activation) for name, tower in _transformers(config).items()}
-    return dataclasses.replace(config, **towers)
-
-
-def _transformers(config):
-    return {name: getattr(config, name) for name in ("visual", "text") if hasattr(getattr(config, name), "activation")}
+def _tokenizer(metadata, config):
+    """The vocabulary in a file's metadata, most often of the family's own kind; None if there is none."""
+    kinds = (families.named(name).tokenizer for name in (config.family, *families.FAMILIES))
+    kind = next((kind for kind in kinds if kind.LINES in metadata), None)
+    return kind and kind.from_lines(metadata[kind.LINES].split("\n"))
 
 
 def _activations(config):
-    return {tower.activation for tower in _transformers(config).values()}
+    return {tower.activation for tower in (config.visual, config.text) if hasattr(tower, "activation")}
 
 
 def save(
@@ -176,11 +138,7 @@ def save(
     if dtype not in (None, *WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(WRITTEN)}")
     tensors = {name: np.asarray(x, dtype) for name, x in params.flatten(tree).items()}
-    metadata = {"format": "miniclip", "config": json.dumps(config.to_dict())}
+    metadata = {"format": FORMAT, "config": json.dumps(config.to_dict())}
     if tokenizer is not None:
         metadata[tokenizer.LINES] = "\n".join(tokenizer.lines())
     safetensors.write(path, tensors, metadata)
-
-
-WRITERS = {"miniclip": save, "openai": openai.save, "hf": huggingface.save, "open_clip": open_clip.save}
-DIRECTORIES = ("hf", "open_clip")  # the others are files

@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from miniclip import checkpoints, families, params
+from miniclip.checkpoints import huggingface, open_clip, openai
 from miniclip.errors import InputError
+from miniclip.formats import ENDINGS
 from miniclip.tokenizer import Tokenizer
+
+WRITERS = {"miniclip": checkpoints.save, "openai": openai.save, "hf": huggingface.save, "open_clip": open_clip.save}
+DIRECTORIES = ("hf", "open_clip")  # the others are files
 
 
 def convert(
@@ -25,7 +30,7 @@ def convert(
 ) -> str | None:
     """Read a model and write it in another form; returns the reason if a vocabulary is missing there, else None.
 
-    to        a key of `checkpoints.WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory,
+    to        a key of `WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory,
               completely or not at all
     dtype     the floating type to store, None to keep the arrays' own; `image_size`, `activation` and `adapter` as in
               `load`
@@ -42,8 +47,8 @@ def convert(
 
 def check(destination, to, dtype=None, overwrite=False):
     """Raise InputError if a model cannot be written to `destination` with these arguments of `convert`."""
-    if to not in checkpoints.WRITERS:
-        raise InputError(f"the form is {to!r}, expected one of {', '.join(checkpoints.WRITERS)}")
+    if to not in WRITERS:
+        raise InputError(f"the form is {to!r}, expected one of {', '.join(WRITERS)}")
     if dtype not in (None, *checkpoints.WRITTEN):
         raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
     _check_destination(Path(destination), to, overwrite)
@@ -70,16 +75,13 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
         name: branch if name == config.scale else params.tree_map(lambda x: np.asarray(x, dtype), branch)
         for name, branch in tree.items()
     }
-    checkpoints.WRITERS[to](destination, config, tree, tokenizer=tokenizer)
+    WRITERS[to](destination, config, tree, tokenizer=tokenizer)
     return lacking
 
 
-FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
-
-
 def _check_destination(path, to, overwrite):
-    if to in checkpoints.DIRECTORIES and path.suffix in FILES:
+    if to in DIRECTORIES and path.suffix in ENDINGS:
         raise InputError(f"{path}: the form {to!r} is a directory, and this is a file's name: give a directory's")
-    if path.exists() and (to in checkpoints.DIRECTORIES or path.is_dir() or not overwrite):
+    if path.exists() and (to in DIRECTORIES or path.is_dir() or not overwrite):
         rather = "or write to another path" if path.is_dir() else "write to another path, or overwrite it (--overwrite)"
         raise InputError(f"{path}: exists already: move it away, {rather}")

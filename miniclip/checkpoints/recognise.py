@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 from miniclip.errors import InputError
-from miniclip.families import FAMILIES
+from miniclip.families import every
 
 TOWERS = ("vision_model.", "text_model.")  # transformers 5 leaves this out if a tower is saved alone
 
@@ -22,8 +22,8 @@ def _without_towers(table):
 
 
 SOURCES = {
-    "OpenAI and OpenCLIP": [table for family in FAMILIES if family.openai for table in family.openai.TABLES],
-    "transformers": [family.huggingface.NAMES for family in FAMILIES],
+    "OpenAI and OpenCLIP": [table for family in every() if family.openai for table in family.openai.TABLES],
+    "transformers": [family.huggingface.NAMES for family in every()],
 }
 OURS = {(ours,) for tables in SOURCES.values() for table in tables for ours in table}
 ALONE = {names for table in SOURCES["transformers"] for names in _without_towers(table).values()}

@@ -3,7 +3,7 @@
 import sys
 
 from miniclip import checkpoints
-from miniclip.checkpoints.convert import convert
+from miniclip.checkpoints.convert import WRITERS, convert
 from miniclip.cli.arguments import MODEL, add_activation, add_adapter, natural
 from miniclip.fetch import hub, vocabulary
 
@@ -14,7 +14,7 @@ def add_arguments(command):
     command.add_argument(
         "destination", metavar="DST", help="a .safetensors file (miniclip), a .pt file (openai), or a new directory"
     )
-    command.add_argument("--to", required=True, choices=checkpoints.WRITERS, help="the format to write")
+    command.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
     command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the dtype to store (default: unchanged)")
     command.add_argument(
         "--image-size", type=natural, nargs="+", metavar="N",

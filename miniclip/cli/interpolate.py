@@ -25,7 +25,7 @@ def add_arguments(command):
         help=f"what to write; for several --alpha its name contains {HELD}",
     )  # fmt: skip
     command.add_argument(
-        "--to", default="miniclip", choices=checkpoints.WRITERS, help="the format to write (default: miniclip)"
+        "--to", default="miniclip", choices=convert.WRITERS, help="the format to write (default: miniclip)"
     )
     command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the dtype to store (default: the wider of both)")
     command.add_argument("--overwrite", action="store_true", help="replace the file OUT if it exists")

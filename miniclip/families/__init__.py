@@ -1,6 +1,11 @@
-"""Families of models: CLIP, ALIGN. A family is a record; a new one is a folder here and a line in `FAMILIES`."""
+"""Families of models: CLIP, ALIGN. A family is a record; a new one is a folder here and its name in `FAMILIES`.
+
+A folder is imported when a model of its family is used, so that a command with one model starts fast.
+"""
 
 import dataclasses
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,21 +13,29 @@ import numpy as np
 
 from miniclip.config import ModelConfig, square
 from miniclip.errors import InputError
-from miniclip.families import align, clip
-from miniclip.families.preprocessing import SettingsPreprocess
 from miniclip.families.record import Family
 from miniclip.image import Preprocess
 from miniclip.ops import Array
 
-FAMILIES: tuple[Family, ...] = (clip.FAMILY, align.FAMILY)
+FAMILIES = ("clip", "align")
+
+
+@functools.cache
+def named(name: str) -> Family:
+    """The record of the family with this name. Raises InputError if it is not in `FAMILIES`."""
+    if name not in FAMILIES:
+        raise InputError(f"the family is {name!r}, expected one of {', '.join(FAMILIES)}")
+    return importlib.import_module(f"{__name__}.{name}").FAMILY
 
 
 def of(config: ModelConfig) -> Family:
     """The family of a configuration. Raises InputError if it is not in `FAMILIES`."""
-    for family in FAMILIES:
-        if family.name == config.family:
-            return family
-    raise InputError(f"the family is {config.family!r}, expected one of {', '.join(f.name for f in FAMILIES)}")
+    return named(config.family)
+
+
+def every() -> tuple[Family, ...]:
+    """The records of all families."""
+    return tuple(map(named, FAMILIES))
 
 
 def from_dict(values: dict[str, Any]) -> ModelConfig:
@@ -32,15 +45,15 @@ def from_dict(values: dict[str, Any]) -> ModelConfig:
     """
     if not isinstance(values, dict):
         raise InputError(f"not a miniclip configuration: {values!r}")
-    name, errors = values.get("family"), []
-    for family in FAMILIES:
-        if name in (None, family.name):
-            try:
-                return family.config.from_dict(values)
-            except InputError as error:
-                errors.append(error)
-    known = ", ".join(family.name for family in FAMILIES)
-    raise errors[0] if errors else InputError(f"the family is {name!r}, expected one of {known}")
+    if "family" in values:
+        return named(str(values["family"])).config.from_dict(values)
+    errors = []
+    for family in every():
+        try:
+            return family.config.from_dict(values)
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def preprocess_of(
@@ -50,6 +63,8 @@ def preprocess_of(
     if config.visual is None:
         return None
     if config.visual.pictures:
+        from miniclip.families.preprocessing import SettingsPreprocess
+
         pictures = config.visual.pictures
         return SettingsPreprocess(pictures.image_size, asarray, exif, pictures)
     return dataclasses.replace(of(config).preprocess(config.visual, asarray), exif=exif)

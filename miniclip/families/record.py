@@ -1,5 +1,7 @@
 """The record of a family of models: its functions, classes and modules."""
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,11 +19,27 @@ class Family(NamedTuple):
     tokenizer: type  # of the texts, with `encode`, `tokenize`, `lines` and `from_lines`
     with_image_size: Callable[..., Any]  # (config, parameter tree, image size) -> the same two for that size
     official_vocabulary: int | None  # the number of ids of the vocabulary that models without their own have
-    huggingface: ModuleType  # transformers' names, read and written
-    openai: ModuleType | None = None  # the names of OpenAI's clip/model.py, if it has this family
-    open_clip: ModuleType | None = None  # OpenCLIP's names, if it has this family
 
     @property
     def name(self) -> str:
-        """The family's name, in miniclip's own files."""
+        """The family's name, in miniclip's own files; its folder has the same."""
         return self.config.family
+
+    @property
+    def huggingface(self) -> ModuleType:
+        """transformers' names, read and written. This module and the next two are imported when they are needed."""
+        return importlib.import_module(f"miniclip.families.{self.name}.huggingface")
+
+    @property
+    def openai(self) -> ModuleType | None:
+        """The names of OpenAI's clip/model.py, if it has this family."""
+        return self._module("openai")
+
+    @property
+    def open_clip(self) -> ModuleType | None:
+        """OpenCLIP's names, if it has this family."""
+        return self._module("open_clip")
+
+    def _module(self, name):
+        name = f"miniclip.families.{self.name}.{name}"
+        return importlib.import_module(name) if importlib.util.find_spec(name) else None

@@ -1,16 +1,15 @@
 """Which file a name means, and where it is: the manifest's files, and repositories on Hugging Face's hub.
 
-`download` fetches files that are not on this machine. It is imported only then, so that `import miniclip` stays fast.
+`repository` knows a repository's files, and `download` fetches what is not on this machine. They are imported
+only then, so that a command with a file starts fast.
 """
 
 import os
 import re
 from pathlib import Path
 
-from miniclip.checkpoints import peft
-from miniclip.checkpoints.convert import FILES
 from miniclip.errors import InputError
-from miniclip.fetch.repository import find_snapshot, snapshot
+from miniclip.formats import ENDINGS
 from miniclip.runtime import caches
 from miniclip.weights import DIRECTORY, manifest
 
@@ -43,7 +42,7 @@ def find(
     if str(name) and os.path.exists(path):  # Path.exists raises if a name is too long for a path
         return _inside(path, subfolder)
     _check_readable(path)
-    if path.suffix in FILES:
+    if path.suffix in ENDINGS:
         raise InputError(f"{path}: no such file")
     meant = next((each for each in known if _plain(each) == _plain(str(name))), None)
     if meant:
@@ -54,6 +53,8 @@ def find(
             f"there is no model {str(name)!r} here: it is neither one of {names} nor a path, and an id on Hugging "
             f"Face's hub has the form owner/name"
         )
+    from miniclip.fetch.repository import snapshot
+
     try:
         return snapshot(str(name), root, **options)
     except InputError as error:
@@ -71,6 +72,10 @@ def find_adapted(
     An adapter of PEFT names its model in its adapter_config.json; `adapter` is for another model. Raises InputError.
     """
     path = find(name, root)
+    if not path.is_dir():
+        return path, None if adapter is None else find(adapter, root)
+    from miniclip.checkpoints import peft
+
     if not peft.is_adapter(path):
         return path, None if adapter is None else find(adapter, root)
     if adapter is not None:
@@ -114,6 +119,8 @@ def model(name, root=None, *, check=False, local_files_only=False, **options):
     """
     entry = manifest()["models"][name]
     if "repository" in entry:
+        from miniclip.fetch.repository import snapshot
+
         return snapshot(entry["repository"], root, local_files_only=local_files_only, **options)
     found = find_model(name, root, check=check)
     if found is None and "urls" not in entry:
@@ -131,6 +138,8 @@ def find_model(name, root=None, *, check=False):
     """
     entry = manifest()["models"][name]
     if "repository" in entry:
+        from miniclip.fetch.repository import find_snapshot
+
         return find_snapshot(entry["repository"], root)
     if "urls" not in entry:
         places = [DIRECTORY]

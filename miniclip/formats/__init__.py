@@ -3,15 +3,17 @@
 import json
 
 from miniclip.errors import InputError
-from miniclip.formats import safetensors, torch_files
+from miniclip.formats import safetensors
 from miniclip.runtime.files import open_regular
+
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
 
 
 def read(path, dtype=None, select=None, mapped=False):
     """({name: array}, metadata) of a safetensors file, or of a PyTorch file, whose metadata are empty.
 
     dtype   floating arrays become this type; None keeps theirs, except that bfloat16 becomes float32
-    select  a function from the names in the file to {name: new name} of those to read; None: all are read
+    select  a function from the names in the file and its metadata to {name: new name} of those to read; None: all
     mapped  arrays that need no conversion are memory-mapped, not read
 
     Raises InputError that names the file.
@@ -19,13 +21,17 @@ def read(path, dtype=None, select=None, mapped=False):
     try:
         with open_regular(path) as file:
             head = file.read(64)
-        if torch_files.begins(head):
-            return torch_files.read(path, dtype, select, mapped), {}
+        if safetensors.begins(head):
+            return safetensors.read(path, dtype, select, mapped)
         if head.startswith(b"version https://git-lfs"):
             raise InputError(f"{path}: is a git-lfs pointer to the file, not the file itself: run git lfs pull")
-        if head and not safetensors.begins(head):
+        from miniclip.formats import torch_files  # with what it imports, a tenth of a short command's time
+
+        if torch_files.begins(head):
+            return torch_files.read(path, dtype, select, mapped), {}
+        if head:
             raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file")
-        return safetensors.read(path, dtype, select, mapped)
+        return safetensors.read(path, dtype, select, mapped)  # which says what an empty file is
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 

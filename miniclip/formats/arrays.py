@@ -85,11 +85,11 @@ def _widened(x):
     return (x.view("<u2").astype("<u4") << 16).view("<f4") if x.dtype == BFLOAT16 else x
 
 
-def chosen(arrays, select):
+def chosen(arrays, select, metadata):
     """{name: array} from {name: function that reads it}, only those that `select` chooses, under the names it gives.
 
-    `select` takes the names and returns {name: new name}; None chooses all.
+    `select` takes the names and the file's metadata, and returns {name: new name}; None chooses all.
     """
     if select is None:
         return {name: read() for name, read in arrays.items()}
-    return {new: arrays[name]() for name, new in select(arrays).items()}
+    return {new: arrays[name]() for name, new in select(arrays, metadata).items()}

@@ -48,7 +48,7 @@ def read(path, dtype=None, select=None, mapped=False):
             arrays = {
                 name: functools.partial(_array, file, start, dtype, name, **entry) for name, entry in header.items()
             }
-            return chosen(arrays, select), metadata
+            return chosen(arrays, select, metadata), metadata
     except InputError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -58,7 +58,7 @@ def read(path, dtype=None, select=None, mapped=False):
             if file.read(0, len(LEGACY)) == LEGACY:
                 raise Refused("has the format of PyTorch before 1.6: load it with torch and save it again")
             tensors = _flat(_Archive(file).load(dtype), MOST_EXPANDED * file.size)
-            return chosen({name: functools.partial(tensor.array, name) for name, tensor in tensors.items()}, select)
+            return chosen({name: functools.partial(tensor.array, name) for name, tensor in tensors.items()}, select, {})
     except InputError:
         raise
     except Refused as error:

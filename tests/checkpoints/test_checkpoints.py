@@ -79,7 +79,7 @@ def test_save_then_load_is_the_identity(tmp_path, dtype, same_tree):
 def test_impossible_metadata_are_refused(tmp_path, metadata, message):
     path = tmp_path / "m.safetensors"
     tensors = params.flatten(random_params())
-    files.write(path, tensors, {"config": json.dumps(CONFIG.to_dict()), **metadata})
+    files.write(path, tensors, {"format": "miniclip", "config": json.dumps(CONFIG.to_dict()), **metadata})
     with pytest.raises(miniclip.InputError, match=rf"m\.safetensors: .*{message}"):
         miniclip.load(path)
 

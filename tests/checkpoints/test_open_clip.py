@@ -14,6 +14,7 @@ import miniclip
 from miniclip import checkpoints, params
 from miniclip.checkpoints import open_clip
 from miniclip.checkpoints.convert import convert
+from miniclip.checkpoints.infer import infer_config
 from miniclip.config import VisionConfig
 
 pytestmark = pytest.mark.skipif(
@@ -149,7 +150,7 @@ def test_a_file_without_a_configuration_needs_its_activation(name, activation, s
 def test_the_heads_of_a_tower_wider_than_openais_do_not_follow_from_its_weights():
     shapes = params.flatten(miniclip.CLIPConfig(VisionConfig(28, 14, 1280, 1, 16, 64), None, 8).shapes())
     with pytest.raises(miniclip.InputError, match="1280 wide, and only a configuration says how many heads"):
-        checkpoints.infer_config(shapes)
+        infer_config(shapes)
 
 
 def test_openclip_loads_what_we_write(saved, tmp_path, relative_error):

@@ -11,7 +11,7 @@ import torch
 import miniclip
 from miniclip import checkpoints, params
 from miniclip.checkpoints import openai
-from miniclip.checkpoints.convert import convert
+from miniclip.checkpoints.convert import WRITERS, convert
 from miniclip.checkpoints.infer import infer_config
 from miniclip.config import ResNetConfig, TextConfig, VisionConfig
 from miniclip.families import names
@@ -224,9 +224,9 @@ def test_a_model_that_openais_code_would_build_differently_is_refused(part, chan
             path = tmp_path / f"{name}-{refused}"
             if refused:
                 with pytest.raises(miniclip.InputError, match=message):
-                    checkpoints.WRITERS[name](path, configuration, tree)
+                    WRITERS[name](path, configuration, tree)
             else:
-                checkpoints.WRITERS[name](path, configuration, tree)
+                WRITERS[name](path, configuration, tree)
             assert path.exists() != refused
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from miniclip import InputError, checkpoints, params
-from miniclip.checkpoints.convert import convert
+from miniclip.checkpoints.convert import DIRECTORIES, WRITERS, convert
 from miniclip.cli import main
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.formats import safetensors, torch_files
@@ -30,14 +30,14 @@ def test_an_existing_file_is_replaced_only_if_that_is_wanted(tmp_path, capsys):
     assert checkpoints.load(path)[1]["visual"]["ln_pre"]["weight"].dtype == np.float32
 
 
-@pytest.mark.parametrize("to", checkpoints.WRITERS)
+@pytest.mark.parametrize("to", WRITERS)
 def test_an_existing_directory_is_never_replaced(to, tmp_path):
     with pytest.raises(InputError, match="exists already: move it away, or write to another path"):
         convert(SHAPES, tmp_path, to, overwrite=True)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("to", checkpoints.DIRECTORIES)
+@pytest.mark.parametrize("to", DIRECTORIES)
 def test_a_directory_does_not_get_a_file_s_name(to, tmp_path):
     with pytest.raises(InputError, match=rf"m\.pt: the form '{to}' is a directory, and this is a file's name"):
         convert(SHAPES, tmp_path / "m.pt", to)

@@ -20,12 +20,13 @@ from transformers import CLIPImageProcessorPil, EfficientNetImageProcessorPil
 import miniclip
 from miniclip import checkpoints, families
 from miniclip.checkpoints import huggingface
-from miniclip.checkpoints.convert import convert
+from miniclip.checkpoints.convert import WRITERS, convert
 from miniclip.config import INTERPOLATIONS, CLIPConfig, PictureSettings, VisionConfig
 from miniclip.families import image_settings
 from miniclip.families.align import huggingface as align
 from miniclip.families.clip import huggingface as clip
 from miniclip.families.clip import open_clip
+from miniclip.families.preprocessing import SettingsPreprocess
 from miniclip.image import MEAN, STD, Preprocess
 
 SHAPES = [(47, 33), (33, 48), (20, 20), (9, 5), (100, 9)]
@@ -61,7 +62,7 @@ EFFICIENTNET_SETTINGS = [
 )
 def test_settings_mean_what_they_mean_in_transformers(family, theirs, settings):
     processor, read = theirs(**settings), family.read_pictures(settings)
-    ours = families.SettingsPreprocess(read.image_size, settings=read)
+    ours = SettingsPreprocess(read.image_size, settings=read)
     modes = ("RGB", "L", "RGBA", "LA", "P", "CMYK") if theirs is CLIPImageProcessorPil else ("RGB",)
     for picture in pictures(*modes):
         expected = processor(picture, return_tensors="np")["pixel_values"][0]
@@ -243,7 +244,7 @@ def test_a_form_that_cannot_express_settings_refuses_them(tmp_path):
     def written(pictures, form):
         config = dataclasses.replace(miniclip.load("shapes")[0].config)
         config = dataclasses.replace(config, visual=dataclasses.replace(config.visual, pictures=pictures))
-        checkpoints.WRITERS[form](tmp_path / form, config, miniclip.load("shapes")[0].params)
+        WRITERS[form](tmp_path / form, config, miniclip.load("shapes")[0].params)
 
     longest = PictureSettings("longest", 48, None, "bicubic", 1 / 255, ((MEAN, STD),), library="open_clip")
     with pytest.raises(miniclip.InputError, match="transformers cannot resize pictures to 48 by their longest side"):

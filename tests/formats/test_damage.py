@@ -232,7 +232,8 @@ import collections, json, random, resource, signal, sys, time
 from pathlib import Path
 import numpy as np
 from miniclip import InputError, params
-from miniclip.checkpoints import load
+from miniclip.checkpoints import load, others  # `others` with all that it imports, before it is watched
+from miniclip.formats import torch_files
 
 directory, count, models = Path(sys.argv[1]), int(sys.argv[2]), dict(zip(sys.argv[3::2], sys.argv[4::2]))
 

@@ -349,7 +349,7 @@ import json, resource, signal, sys, time
 from pathlib import Path
 import encodings.cp437, encodings.raw_unicode_escape  # which Python imports when it first reads such texts
 from miniclip import InputError
-from miniclip.checkpoints import load
+from miniclip.checkpoints import load, others  # `others` with all that it imports, before it is watched
 from miniclip.formats import torch_files
 
 seen = []

@@ -90,7 +90,7 @@ def test_arrays_that_were_read_do_not_change_with_the_file(tmp_path):
 
 def test_only_chosen_tensors_need_a_type_that_we_read(tmp_path):
     save_file({"a": torch.ones(2).to(torch.float8_e4m3fn), "b": torch.ones(3)}, tmp_path / "x.safetensors")
-    read, _ = files.read(tmp_path / "x.safetensors", select=lambda names: {x: "c" for x in names if x == "b"})
+    read, _ = files.read(tmp_path / "x.safetensors", select=lambda names, metadata: {x: "c" for x in names if x == "b"})
     assert read.keys() == {"c"} and read["c"].tolist() == [1, 1, 1]
     with pytest.raises(
         miniclip.InputError, match=r"x\.safetensors: .*a is of type F8_E4M3, which miniclip does not read"

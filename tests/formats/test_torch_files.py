@@ -168,7 +168,7 @@ def test_tensors_in_dicts_in_dicts_have_names_with_dots(tmp_path):
 def test_a_type_that_we_do_not_read_matters_only_if_the_tensor_is_chosen(dtype, tmp_path):
     moments = {"exp_avg": torch.ones(2).to(getattr(torch, dtype))}
     torch.save({"a": torch.ones(3), "optimizer": {0: moments}}, tmp_path / "x.pt")
-    read = torch_files.read(tmp_path / "x.pt", select=lambda names: {"a": "b"} if "a" in names else {})
+    read = torch_files.read(tmp_path / "x.pt", select=lambda names, metadata: {"a": "b"} if "a" in names else {})
     assert_same(read, {"b": torch.ones(3)})
     with pytest.raises(InputError, match=r"x\.pt: optimizer.0.exp_avg is of type \w+, which miniclip does not read"):
         torch_files.read(tmp_path / "x.pt")
@@ -290,7 +290,8 @@ import sys
 from miniclip import formats
 def most(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) << 10
 before = most()
-def select(names): return {name: name for name in names if "model" not in sys.argv or name.startswith("state_dict.")}
+all = "model" not in sys.argv
+def select(names, metadata): return {name: name for name in names if all or name.startswith("state_dict.")}
 arrays = formats.read(sys.argv[1], "float32", select, mapped="mapped" in sys.argv)[0]
 print(most() - before, sum(x.nbytes for x in arrays.values()))
 """

@@ -12,7 +12,7 @@ from PIL import Image
 from small_vocabularies import directories  # noqa: F401
 
 import miniclip
-from miniclip import InputError, families, hf
+from miniclip import InputError, hf
 from miniclip.families import clip
 
 
@@ -104,7 +104,7 @@ def test_inputs_move_to_a_device(directories):
 
 def test_families_that_prepare_pictures_alike_share_an_image_processor(monkeypatch):
     names = types.SimpleNamespace(preprocessor=clip.huggingface.preprocessor)
-    monkeypatch.setattr(families, "FAMILIES", (clip.FAMILY._replace(huggingface=names),))
+    monkeypatch.setattr(type(clip.FAMILY), "huggingface", names)
     assert hf.CLIPImageProcessor.from_pretrained("shapes").crop_size == {"height": 48, "width": 48}
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 
 from miniclip.config import pair, square
-from miniclip.families.align import huggingface
 from miniclip.families.align.config import ALIGNConfig
 from miniclip.families.align.image import AlignPreprocess
 from miniclip.families.align.model import ALIGN
@@ -32,5 +31,4 @@ FAMILY = Family(
     tokenizer=WordPiece,
     with_image_size=with_image_size,
     official_vocabulary=None,
-    huggingface=huggingface,
 )

@@ -1,7 +1,7 @@
 """CLIP as a family. `config`, `model`, `image` and `tokenizer` come first; the rest of CLIP is here."""
 
 from miniclip.config import CLIPConfig
-from miniclip.families.clip import huggingface, open_clip, openai, positions
+from miniclip.families.clip import positions
 from miniclip.families.clip.image import OpenAIPreprocess
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.families.record import Family
@@ -20,7 +20,4 @@ FAMILY = Family(
     tokenizer=Tokenizer,
     with_image_size=positions.with_image_size,
     official_vocabulary=VOCABULARY,
-    huggingface=huggingface,
-    openai=openai,
-    open_clip=open_clip,
 )
