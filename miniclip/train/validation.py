@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from miniclip.errors import InputError
+from miniclip.evaluate import metrics
 from miniclip.train import data
 from miniclip.train.data import Batches
 from miniclip.zero_shot import class_embeddings
@@ -33,9 +34,9 @@ class Retrieval:
         tokens = model.tokenize(list(texts), truncate=True)  # (N, T)
         images = _encode(model, model.encode_image, self.images)  # (n, E)
         cosines = images @ _encode(model, model.encode_text, tokens).T  # (n, N)
-        by_picture = cosines.argmax(axis=1) == index  # (n,)
-        by_text = index[cosines.argmax(axis=0)] == np.arange(len(texts))  # (N,)
-        return {"recall": float((by_picture.mean() + by_text.mean()) / 2)}
+        theirs = index[:, None] == np.arange(len(texts))  # (n, N)
+        both = (metrics.ranks(cosines, theirs), metrics.ranks(cosines.T, theirs.T))
+        return {"recall": sum(metrics.recall_at_k(ranks, 1) for ranks in both) / 2}
 
 
 class ZeroShot:

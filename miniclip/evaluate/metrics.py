@@ -1,0 +1,132 @@
+"""The numbers of retrieval and classification, from scores in NumPy. Nothing here knows what a model is.
+
+Equal scores. A sort has to put one of two equal scores first; if it is by their order in the data, a model that gives
+everything the same score looks perfect or useless. Here **each result is the mean over all orders of equal scores**, so
+that such a model gets what guessing gets: recall@k = k / m, and a mean reciprocal rank of (1 + 1/2 + ... + 1/m) / m.
+Without equal scores, the results are those of CLIP_benchmark and scikit-learn.
+
+Several right answers. The first one counts, as in the papers on CLIP and in CLIP_benchmark.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from miniclip.errors import InputError
+
+
+class Ranks(NamedTuple):
+    """Where the best right answer of each of n queries is, as three counts of answers, (n,) each.
+
+    Without equal scores `tied` and `right` are 1, and the rank is above + 1.
+    """
+
+    above: np.ndarray  # with a better score than the best right answer
+    tied: np.ndarray  # with its score, itself included
+    right: np.ndarray  # of these, how many are right
+
+
+def ranks(similarity, positives):
+    """The `Ranks` of n queries among m answers: similarity (n, m), larger is nearer.
+
+    positives  (n, m) bool, which answers are right; or (n,) integers, if one is
+
+    Raises InputError for scores that are not numbers, and for a query without a right answer.
+    """
+    similarity, positives = np.asarray(similarity), np.asarray(positives)
+    if positives.ndim == 1:
+        positives = positives[:, None] == np.arange(similarity.shape[1])  # (n, m)
+    if np.isnan(similarity).any():
+        raise InputError("some scores are not numbers: the model's weights may be NaN")
+    if not positives.any(axis=1).all():
+        raise InputError(f"query {positives.any(axis=1).argmin()} has no right answer: leave it out")
+    best = np.where(positives, similarity, -np.inf).max(axis=1, keepdims=True)  # (n, 1)
+    equal = similarity == best  # (n, m)
+    return Ranks((similarity > best).sum(axis=1), equal.sum(axis=1), (equal & positives).sum(axis=1))
+
+
+def joined(parts):
+    """One `Ranks` of several: the queries of the first, then those of the second, ..."""
+    return Ranks(*map(np.concatenate, zip(*parts)))
+
+
+def mean_over_orders(ranks, value):
+    """The mean of value(rank) over all orders of equal scores, for each query: (n,). `value` takes an array of ranks.
+
+    If r of t equal scores are right, P(the first j are wrong) = (t-r)/t · (t-r-1)/(t-1) · ... , j factors.
+    """
+
+    def mean(above, tied, right):
+        j = np.arange(tied - right + 1)  # wrong ones before the first right one
+        wrong = np.cumprod([1, *(tied - right - j) / (tied - j)])  # P(the first 0, 1, ... of them are wrong)
+        return -np.diff(wrong) @ value(above + j + 1)
+
+    rows, inverse = np.unique(np.stack(ranks, axis=1), axis=0, return_inverse=True)
+    return np.array([mean(*row) for row in rows])[inverse.reshape(-1)]
+
+
+def hits(ranks, k):
+    """Whether a right answer is among the k best, for each query, (n,): 0, 1, or with equal scores a share."""
+    return mean_over_orders(ranks, lambda rank: rank <= k)
+
+
+def recall_at_k(ranks, k):
+    """Share of the queries with a right answer among the k best. For classes, this is the top-k accuracy."""
+    return float(hits(ranks, k).mean())
+
+
+def mean_reciprocal_rank(ranks):
+    """Mean of 1 / rank of the first right answer (Voorhees, 1999). Guessing among m gives (1 + 1/2 + ... + 1/m) / m."""
+    return float(mean_over_orders(ranks, lambda rank: 1 / rank).mean())
+
+
+def median_rank(ranks):
+    """Median of the rank of the first right answer, 1 at best."""
+    return float(np.median(mean_over_orders(ranks, lambda rank: rank)))
+
+
+def per_class(values, truth, classes):
+    """The mean of `values` (n,) over the pictures of each class, (classes,); NaN for a class without pictures."""
+    counts = np.bincount(truth, minlength=classes)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return np.bincount(truth, values, minlength=classes) / counts
+
+
+def mean_per_class_recall(scores, truth):
+    """Mean over the classes, whatever their size, of the share of their pictures that are named right.
+
+    scores (n, N) · truth (n,) integers. (scikit-learn's balanced_accuracy_score; classes without pictures are left out)
+    """
+    return float(np.nanmean(per_class(hits(ranks(scores, truth), 1), truth, np.shape(scores)[1])))
+
+
+def confusion(scores, truth):
+    """How often a class, down, is named as each class, across: scores (n, N), truth (n,) -> (N, N) integers."""
+    N = np.shape(scores)[1]
+    return np.bincount(N * np.asarray(truth) + np.argmax(scores, axis=1), minlength=N * N).reshape(N, N)
+
+
+class Bins(NamedTuple):
+    """Answers by their confidence, M bins of equal width between 0 and 1; (M,) each, NaN in empty bins."""
+
+    count: np.ndarray
+    confidence: np.ndarray  # mean probability of the answers that were given
+    accuracy: np.ndarray  # share of them that are right
+
+
+def reliability_bins(probabilities, truth, bins=15):
+    """The `Bins` of n answers: probabilities (n, N) of each class, truth (n,). Bin i is ((i - 1) / M, i / M].
+
+    (Guo et al., On Calibration of Modern Neural Networks, 2017, sec. 2; they use 15.)
+    """
+    confidence = np.max(probabilities, axis=1).astype(np.float64)  # (n,)
+    right = hits(ranks(probabilities, truth), 1)  # (n,)
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (n,)
+    return Bins(np.bincount(place, minlength=bins), *(per_class(x, place, bins) for x in (confidence, right)))
+
+
+def calibration_error(probabilities, truth, bins=15):
+    """Expected calibration error: mean over the answers of |accuracy - confidence| of their bin (Guo et al., eq. 3)."""
+    found = reliability_bins(probabilities, truth, bins)
+    gaps = np.nan_to_num(np.abs(found.accuracy - found.confidence))
+    return float(found.count @ gaps / found.count.sum())
