@@ -85,25 +85,27 @@ def median_rank(ranks):
     return float(np.median(mean_over_orders(ranks, lambda rank: rank)))
 
 
-def per_class(values, truth, classes):
-    """The mean of `values` (n,) over the pictures of each class, (classes,); NaN for a class without pictures."""
-    counts = np.bincount(truth, minlength=classes)
+def per_class(values, classes, number):
+    """The mean of `values` (n,) over the pictures of each of N = `number` classes, (N,); NaN for one without pictures.
+
+    classes  (n,) integers from 0 on
+    """
     with np.errstate(invalid="ignore"):  # 0 / 0
-        return np.bincount(truth, values, minlength=classes) / counts
+        return np.bincount(classes, values, minlength=number) / np.bincount(classes, minlength=number)
 
 
-def mean_per_class_recall(scores, truth):
+def mean_per_class_recall(right, truth):
     """Mean over the classes, whatever their size, of the share of their pictures that are named right.
 
-    scores (n, N) · truth (n,) integers. (scikit-learn's balanced_accuracy_score; classes without pictures are left out)
+    right  (n,), as `hits` has it · truth  (n,), the class of each picture. A class without pictures does not count.
+    (scikit-learn's balanced_accuracy_score)
     """
-    return float(np.nanmean(per_class(hits(ranks(scores, truth), 1), truth, np.shape(scores)[1])))
+    return float(np.nanmean(per_class(right, truth, 0)))
 
 
-def confusion(scores, truth):
-    """How often a class, down, is named as each class, across: scores (n, N), truth (n,) -> (N, N) integers."""
-    N = np.shape(scores)[1]
-    return np.bincount(N * np.asarray(truth) + np.argmax(scores, axis=1), minlength=N * N).reshape(N, N)
+def confusion(truth, named, number):
+    """How often pictures of a class, down, are named as each class, across: (n,), (n,) -> (N, N) integers."""
+    return np.bincount(number * np.asarray(truth) + named, minlength=number**2).reshape(number, number)
 
 
 class Bins(NamedTuple):
@@ -114,19 +116,18 @@ class Bins(NamedTuple):
     accuracy: np.ndarray  # share of them that are right
 
 
-def reliability_bins(probabilities, truth, bins=15):
-    """The `Bins` of n answers: probabilities (n, N) of each class, truth (n,). Bin i is ((i - 1) / M, i / M].
+def reliability_bins(confidence, right, bins=15):
+    """The `Bins` of n answers. Bin i of M is ((i - 1) / M, i / M].
 
-    (Guo et al., On Calibration of Modern Neural Networks, 2017, sec. 2; they use 15.)
+    confidence  (n,), the probability of the answer that was given · right  (n,), as `hits` has it
+    (Guo et al., On Calibration of Modern Neural Networks, 2017, sec. 2; they use 15 bins.)
     """
-    confidence = np.max(probabilities, axis=1).astype(np.float64)  # (n,)
-    right = hits(ranks(probabilities, truth), 1)  # (n,)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (n,)
+    place = np.clip(np.ceil(np.multiply(confidence, bins, dtype=np.float64)).astype(int) - 1, 0, bins - 1)  # (n,)
     return Bins(np.bincount(place, minlength=bins), *(per_class(x, place, bins) for x in (confidence, right)))
 
 
-def calibration_error(probabilities, truth, bins=15):
+def calibration_error(confidence, right, bins=15):
     """Expected calibration error: mean over the answers of |accuracy - confidence| of their bin (Guo et al., eq. 3)."""
-    found = reliability_bins(probabilities, truth, bins)
+    found = reliability_bins(confidence, right, bins)
     gaps = np.nan_to_num(np.abs(found.accuracy - found.confidence))
     return float(found.count @ gaps / found.count.sum())

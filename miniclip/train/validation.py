@@ -1,12 +1,11 @@
 """How good a model is while it is trained, on pictures that it does not learn from."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from miniclip.errors import InputError
-from miniclip.evaluate import metrics
+from miniclip.evaluate import datasets, metrics
 from miniclip.train import data
 from miniclip.train.data import Batches
 from miniclip.zero_shot import class_embeddings
@@ -54,7 +53,7 @@ class ZeroShot:
 
     def __init__(self, source, preprocess, templates=("{}",)):
         where = source if isinstance(source, (str, os.PathLike)) else "the list"
-        pairs = _in_folders(source) if where is source else [*source]  # n
+        pairs = datasets.in_folders(source) if where is source else [*source]  # n
         self.labels, self.templates = sorted({label for _, label in pairs}, key=str), [*templates]
         if len(self.labels) < 2:
             raise InputError(f"{where}: expected pictures of at least two classes, in a folder for each of them")
@@ -72,16 +71,6 @@ class ZeroShot:
         classes = model.ops.to_numpy(class_embeddings(model, self.labels, self.templates))  # (N, E)
         nearest = (_encode(model, model.encode_image, self.images) @ classes.T).argmax(axis=1)  # (n,)
         return {"accuracy": float((nearest == self.truth).mean())}
-
-
-def _in_folders(folder):
-    """[(picture, label)] of a folder with a folder of pictures for each class. Hidden files are left out."""
-    return [
-        (path, name.replace("_", " "))
-        for path in sorted(Path(folder).rglob("*"))
-        for name, *inside in [path.relative_to(folder).parts]
-        if inside and path.is_file() and not any(part.startswith(".") for part in (name, *inside))
-    ]
 
 
 def _encode(model, encode, rows):

@@ -64,30 +64,40 @@ def _lines(path, skipped):
         return []
 
 
+def columns_of(path):
+    """The names of a table's columns; none if no row of it can be used."""
+    return [*next((row for _, row in _rows(str(path), {})), ())]
+
+
 def _captions_of_table(path, columns, skipped):
     """{path of a picture: its captions} of a table."""
     captions, names = {}, None
+    for line, row in _rows(path, skipped):
+        names = names or choose_columns(path, [*row], columns)
+        picture, caption = (row.get(name) for name in names)
+        try:
+            texts = texts_of(caption)
+            if not (isinstance(picture, str) and picture.strip()):
+                raise InputError("it names no picture")
+            if not any(text.strip() for text in texts):
+                raise InputError("its caption is empty")
+        except InputError as error:
+            skip(skipped, f"{path}, line {line}", str(error))
+            continue
+        name = os.path.normpath(os.path.join(os.path.dirname(path), picture.strip()))
+        captions.setdefault(name, []).extend(texts)
+    return captions
+
+
+def _rows(path, skipped):
+    """(line, {column: value}) of a table's rows. Raises InputError if it cannot be read."""
     try:
         with open_regular(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
-            for line, row in (_json_rows if path.lower().endswith(".jsonl") else _csv_rows)(file, path, skipped):
-                names = names or choose_columns(path, [*row], columns)
-                picture, caption = (row.get(name) for name in names)
-                try:
-                    texts = texts_of(caption)
-                    if not (isinstance(picture, str) and picture.strip()):
-                        raise InputError("it names no picture")
-                    if not any(text.strip() for text in texts):
-                        raise InputError("its caption is empty")
-                except InputError as error:
-                    skip(skipped, f"{path}, line {line}", str(error))
-                    continue
-                name = os.path.normpath(os.path.join(os.path.dirname(path), picture.strip()))
-                captions.setdefault(name, []).extend(texts)
+            yield from (_json_rows if path.lower().endswith(".jsonl") else _csv_rows)(file, path, skipped)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text ({error}): save it as UTF-8") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return captions
 
 
 def _csv_rows(file, path, skipped):

@@ -49,7 +49,8 @@ def _package(source):
 def read(source, columns=None):
     """Pairs of shards; the caption is in a sample's .txt, else in its .json.
 
-    columns  (field of the picture, field of the caption or key in the .json) if they have other names
+    columns  (field of the picture, field of the caption or key in the .json) if they have other names; None instead of
+             the first: a picture in any of the usual formats
     """
     shards, skipped = shards_of(source), {}
     found = (sample for shard in shards for sample in _samples(shard, columns, skipped))
@@ -66,7 +67,7 @@ def _samples(shard, columns, skipped):
         skip(skipped, f"{shard}: {name}", "another file of this sample has this name")
         return True
 
-    pictures = PICTURES if columns is None else columns[:1]
+    pictures = PICTURES if columns is None or columns[0] is None else columns[:1]
     texts = {"txt", "json"} if columns is None else {columns[1], "json"}
     for sample in group_by_keys(_members(shard, texts, skipped), handler=note):
         name = f"{shard}: {sample['__key__']}"

@@ -1,0 +1,94 @@
+"""How well pictures are put into their classes: zero-shot, or by any other classifier that gives probabilities."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from miniclip.errors import InputError
+from miniclip.evaluate import datasets, metrics
+from miniclip.ops import numpy_ops
+from miniclip.zero_shot import class_embeddings
+
+
+class Answers(NamedTuple):
+    """What a classifier has said of n pictures: all that the numbers of a report need, five numbers a picture."""
+
+    classes: list[str]  # N
+    truth: np.ndarray  # (n,), the class of each picture
+    named: np.ndarray  # (n,), the class that is most probable
+    confidence: np.ndarray  # (n,), its probability
+    ranks: metrics.Ranks  # of the true class
+
+    @property
+    def right(self):
+        """(n,): whether the most probable class is the true one."""
+        return metrics.hits(self.ranks, 1)
+
+    def summary(self):
+        """{name of a number: the number}, by CLIP_benchmark's names; the top 5 only if there are more classes."""
+        right = self.right
+        return {
+            "acc1": float(right.mean()),
+            **({"acc5": metrics.recall_at_k(self.ranks, 5)} if len(self.classes) > 5 else {}),
+            "mean_per_class_recall": metrics.mean_per_class_recall(right, self.truth),
+            "ece": metrics.calibration_error(self.confidence, right),
+        }
+
+    def confusion(self):
+        """(N, N): how often the pictures of a class, down, are named as each class, across."""
+        return metrics.confusion(self.truth, self.named, len(self.classes))
+
+    def per_class(self):
+        """A dict for each class: how many pictures it has, how many are found, and what the others are mistaken for."""
+        counts = self.confusion()
+        rows = []
+        for i, name in enumerate(self.classes):
+            given, wrong = counts[:, i].sum(), np.where(np.arange(len(counts)) == i, 0, counts[i])
+            rows.append(
+                {
+                    "class": name,
+                    "pictures": int(counts[i].sum()),
+                    "recall": counts[i, i] / counts[i].sum() if counts[i].any() else None,
+                    "precision": counts[i, i] / given if given else None,
+                    "mistaken_for": self.classes[wrong.argmax()] if wrong.any() else None,
+                }
+            )
+        return rows
+
+
+def answers(classes, truth, probabilities):
+    """The `Answers` of n pictures: probabilities (n, N), truth (n,)."""
+    return Answers(
+        classes,
+        np.asarray(truth),
+        probabilities.argmax(axis=1),
+        probabilities.max(axis=1),
+        metrics.ranks(probabilities, truth),
+    )
+
+
+def zero_shot(model, preprocess, labelled, templates=None, progress=iter):
+    """The `Answers` of zero-shot classification on `datasets.Labelled` pictures, encoded batch after batch.
+
+    templates  texts with {} for the label; with several, a class is the mean of its texts. None: those of the data
+
+    Raises InputError if no picture can be read. Broken ones are named and left out, see `datasets.features`.
+    """
+    embeddings = class_embeddings(model, labelled.classes, templates or labelled.templates)  # (N, E)
+    parts = []
+    for numbers, x in datasets.features(model, preprocess, labelled.pairs, progress):  # (b,), (b, E)
+        parts.append(answers(labelled.classes, labelled.truth[numbers], probabilities(model, x, embeddings)))
+    if not parts:
+        raise InputError(f"{labelled.pairs.source}: none of its pictures can be read")
+    return joined(parts)
+
+
+def probabilities(model, x, embeddings):
+    """Features of pictures (b, E) and of classes (N, E) -> (b, N), rows that sum to one."""
+    return numpy_ops.softmax(np.asarray(model.ops.to_numpy(model.logits(x, embeddings))))
+
+
+def joined(parts):
+    """One `Answers` of several for the same classes: the pictures of the first, then those of the second, ..."""
+    _, *arrays, ranks = zip(*parts)
+    return Answers(parts[0].classes, *map(np.concatenate, arrays), metrics.joined(ranks))
