@@ -16,6 +16,9 @@ from miniclip.errors import InputError
 # name: (help, the module that adds its arguments)
 COMMANDS = {
     "classify": ("find the text that fits a picture best", "miniclip.cli.classify"),
+    "evaluate": ("measure a model on pictures with labels or captions", "miniclip.cli.evaluate"),
+    "probe": ("train a linear classifier on a model's features", "miniclip.cli.probe"),
+    "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),

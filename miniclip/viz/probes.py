@@ -5,7 +5,8 @@ import textwrap
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, styled
+from miniclip.viz.evaluation import counts_matrix
+from miniclip.viz.style import BLUE, GREEN, ORANGE, PURPLE, WIDTH, styled
 
 
 @styled
@@ -30,20 +31,9 @@ def confusion(names, counts, wrong, titles):
 
     names N · counts (N, N) · wrong up to 6 arrays (height, width) uint8 · titles of these pictures
     """
-    N = len(names)
     figure = plt.figure(figsize=(WIDTH, 5.6))
     left, right = figure.subfigures(1, 2, width_ratios=[5.2, 4.4])
-    ax = left.subplots()
-    errors = np.where(np.eye(N, dtype=bool), 0, counts)
-    ax.imshow(errors, cmap="Oranges", vmin=0, vmax=1.6 * max(errors.max(), 1))
-    for i, j in np.ndindex(N, N):
-        if counts[i, j]:
-            ax.text(j, i, counts[i, j], ha="center", va="center", fontsize=12, color=GREY if i == j else "black")
-    ax.set_xticks(range(N), names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(N), names)
-    ax.set(xlabel="named", ylabel="the digit")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    counts_matrix(left.subplots(), names, counts, "the digit")
     for ax in (axes := right.subplots(3, 2)).flat:
         ax.set_axis_off()
     for ax, picture, title in zip(axes.flat, wrong, titles):

@@ -22,7 +22,9 @@ def similarity_matrix(pictures, captions, values, *, number="{:.2f}"):
         colour = "white" if values[i, j] > middle else "black"
         axes.text(j, i, number.format(values[i, j]).replace("-0.00", "0.00"), ha="center", va="center", color=colour)
     for j, picture in enumerate(pictures):
-        axes.imshow(np.asarray(picture), extent=(j - 0.44, j + 0.44, -0.62, -1.5))
+        picture = np.asarray(picture)
+        height, width = 0.44 * np.array(picture.shape[:2]) / max(picture.shape[:2])  # half of what it has in the figure
+        axes.imshow(picture, extent=(j - width, j + width, height - 1.06, -height - 1.06))
     axes.set(xlim=(-0.5, n - 0.5), ylim=(m - 0.5, -1.6), xticks=[], yticks=range(m), yticklabels=captions)
     axes.tick_params(length=0, labelsize=12)
     axes.spines[:].set_visible(False)
