@@ -15,9 +15,9 @@ EXAMPLES = """examples:
   miniclip evaluate photos/ --model ViT-B/32                      pictures with captions: retrieval
   miniclip evaluate wds_cifar10/ --model ViT-B/32                 a folder as CLIP_benchmark writes it
 """
-DATA = (
+LABELLED = (
     "pictures with labels: a folder with a folder for each class, a table (.csv, .tsv, .jsonl) of paths and labels, or "
-    "a folder as CLIP_benchmark writes it; or pictures with captions, as `miniclip train` takes them"
+    "a folder as CLIP_benchmark writes it"
 )
 LABELS_ONLY = ("classes", "templates", "per_class", "confusion", "calibration")  # options that captions have no use for
 
@@ -25,12 +25,10 @@ LABELS_ONLY = ("classes", "templates", "per_class", "confusion", "calibration") 
 def add_arguments(command):
     command.set_defaults(command=evaluate)
     command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
-    command.add_argument("data", metavar="DATA", help=DATA)
+    command.add_argument("data", metavar="DATA", help=f"{LABELLED}; or pictures with captions, as in `train`")
     add_model(command)
     command.add_argument("--task", choices=datasets.TASKS, help="(default: what the data's names say)")
-    command.add_argument("--classes", metavar="FILE", help="the texts that name the classes, one on each line")
-    command.add_argument("--templates", metavar="FILE", help="prompts with {} for the label, one on each line")
-    command.add_argument("--columns", nargs=2, metavar=("PICTURES", "TEXTS"), help="names of a table's columns")
+    add_labels(command)
     add_report(command)
 
 
@@ -55,7 +53,9 @@ def _classification(options, classes, templates):
         found = {"data": options.data, "model": options.model, "task": "classification", **counts, **answers.summary()}
         print_json(found | {"per_class": answers.per_class()}, labelled.pairs)
     else:
-        print(f"{options.data}: {counted(len(answers.truth), 'pictures')} of {counted(len(answers.classes), 'classes')}")
+        print(
+            f"{options.data}: {counted(len(answers.truth), 'pictures')} of {counted(len(answers.classes), 'classes')}"
+        )
         print(report.classification({"zero-shot": answers.summary()}))
         if options.per_class:
             print(f"\n{report.per_class(answers.per_class())}")
@@ -81,6 +81,13 @@ def _retrieval(options, *_):
 
 
 # ------------------------------------------------------------------------ what other commands show, too
+
+
+def add_labels(command):
+    """What the labels are called."""
+    command.add_argument("--classes", metavar="FILE", help="the texts that name the classes, one on each line")
+    command.add_argument("--templates", metavar="FILE", help="prompts with {} for the label, one on each line")
+    command.add_argument("--columns", nargs=2, metavar=("PICTURES", "TEXTS"), help="names of a table's columns")
 
 
 def add_report(command):

@@ -39,14 +39,14 @@ class Labelled:
 # ------------------------------------------------------------------------ pictures with labels
 
 
-def labelled(source, classes=None, columns=None):
+def labelled(source, classes=None, columns=None, ordered=True):
     """`Labelled` pictures.
 
     source   a folder with a folder of pictures for each class, named for it, with "_" read as " "; a table with a path
              and a label in each row; a folder as CLIP_benchmark writes it, or tar shards with .cls files; or a list of
              (picture, label)
-    classes  texts that name the classes. Labels are among them, or are their numbers from 0 on; or they name the
-             folders in sorted order. None: the labels are the texts
+    classes  texts that name the classes. Labels are among them, or are their numbers from 0 on; or, if `ordered`, they
+             name the folders in sorted order, which is logged. None: the labels are the texts
     columns  (pictures, labels): a table's columns, or the endings of a shard's files, if they are not the usual ones
 
     Raises InputError for fewer than two classes, for a picture with two labels, and for a label without a class.
@@ -69,7 +69,9 @@ def labelled(source, classes=None, columns=None):
     classes = [*(classes or sorted(set(labels)))]
     if len(classes) < 2:
         raise InputError(f"{pairs.source}: expected pictures of at least two classes, but all are {classes[0]!r}")
-    return Labelled(pairs, classes, _truth(pairs.source, labels, classes, numbers, _is_folder(source)), templates)
+    return Labelled(
+        pairs, classes, _truth(pairs.source, labels, classes, numbers, ordered and _is_folder(source)), templates
+    )
 
 
 def in_folders(folder):

@@ -1,5 +1,7 @@
 """The numbers of an evaluation as text for a terminal: every function returns lines that are joined."""
 
+import numpy as np
+
 NUMBERS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "per class", "ece": "ECE"}
 DIRECTIONS = {"text": "texts of a picture", "image": "pictures of a text"}
 
@@ -37,6 +39,20 @@ def per_class(rows):
     ]  # fmt: skip
     lines = columns([["class", "pictures", "found", "precision", "mistaken most for"], *shown], text={0, 4})
     return lines
+
+
+def few_shot(few, results, pictures):
+    """Accuracy by the number of pictures of each class: of `probe.few_shot`, mean ± standard deviation in percent.
+
+    results  {name of a classifier: its summary} when it learns from all `pictures`
+    """
+    rows = [["pictures of each class", *map(str, few), f"all {pictures:,}"]]
+    for name, result in results.items():
+        cells = [
+            f"{np.mean(row[name]):.1%} ± {100 * np.std(row[name]):.1f}" if name in row else "" for row in few.values()
+        ]
+        rows.append([name, *cells, _percent(result["acc1"])])
+    return columns(rows)
 
 
 def columns(rows, text=frozenset({0})):

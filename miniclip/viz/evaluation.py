@@ -70,7 +70,7 @@ def reliability(bins, error):
     )
     ax.plot([0, 1], [0, 1], color="black", linewidth=1.3, linestyle="--", label="calibrated")
     ax.bar(edges, bins.accuracy, width, align="edge", color=BLUE, edgecolor="white", label="this classifier")
-    ax.plot(bins.confidence, bins.accuracy, "o", color="black", markersize=4)
+    ax.plot(bins.confidence, bins.accuracy, "o", color="black", markersize=4, clip_on=False, label="mean confidence")
     ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="right", title=f"calibration error {error:.1%}")
     ax.legend(loc="upper left")
     below.bar(edges, bins.count / bins.count.sum(), width, align="edge", color=GREY, edgecolor="white")

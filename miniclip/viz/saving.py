@@ -25,5 +25,5 @@ def check(path):
 def save(figure, path):
     """Write a figure, in the format of the path's ending; an older file is replaced."""
     with atomic(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:].lower())
+        figure.savefig(temporary, format=Path(path).suffix[1:].lower(), bbox_inches="tight")
     plt.close(figure)

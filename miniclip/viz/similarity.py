@@ -1,5 +1,7 @@
 """A figure of the similarity of pictures and texts."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -10,12 +12,14 @@ from miniclip.viz.style import styled
 def similarity_matrix(pictures, captions, values, *, number="{:.2f}"):
     """A table of similarities, pictures across and captions down; returns a matplotlib Figure.
 
-    pictures  n PIL images or arrays (height, width, 3) · captions  m texts · values (m, n), the largest is the
-    darkest cell · number  the format of a value
+    pictures  n PIL images or arrays (height, width, 3), shown whole · captions  m texts · values (m, n), the largest is
+    the darkest cell · number  the format of a value
     """
     values = np.asarray(values)
     m, n = values.shape
-    figure, axes = plt.subplots(figsize=(2.6 + 0.8 * n, 1 + 0.8 * m))
+    captions = [textwrap.fill(caption, 40) for caption in captions]
+    longest = max(len(line) for caption in captions for line in caption.splitlines())
+    figure, axes = plt.subplots(figsize=(max(2.6, 0.1 * longest) + 0.8 * n, 1 + 0.8 * m))
     axes.imshow(values, cmap="Blues", vmin=values.min(), vmax=values.max() * 1.15)
     middle = (values.min() + values.max()) / 2
     for i, j in np.ndindex(m, n):

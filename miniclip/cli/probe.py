@@ -1,0 +1,129 @@
+"""`miniclip probe`: train a linear classifier on a model's features, and see what it is worth."""
+
+import argparse
+import logging
+import os
+
+import numpy as np
+
+from miniclip import probe as probes
+from miniclip import zero_shot
+from miniclip.cli import evaluate
+from miniclip.cli.arguments import add_model, load, natural
+from miniclip.cli.progress import progress, say
+from miniclip.errors import InputError
+from miniclip.evaluate import classification, datasets, report
+
+EXAMPLES = """examples:
+  miniclip probe pets/ --model ViT-B/32                       pets/cat/1.jpg, pets/dog/2.jpg; a fifth is held out
+  miniclip probe train/ --test test/ --out pets.safetensors
+  miniclip probe pets/ --shots 1 2 4 8 16                     how many labels does it take?
+"""
+
+
+def add_arguments(command):
+    command.set_defaults(command=probe)
+    command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    command.add_argument("data", metavar="DATA", help=evaluate.LABELLED)
+    tested = command.add_mutually_exclusive_group()
+    tested.add_argument("--test", metavar="DATA", help="other pictures with labels, as DATA, to measure on")
+    tested.add_argument(
+        "--held-out", type=_share, default=0.2, metavar="SHARE",
+        help="measure on this share of each class, and do not learn from it (default: %(default)s)",
+    )  # fmt: skip
+    add_model(command)
+    command.add_argument(
+        "--shots", type=natural, nargs="+", default=[], metavar="N", help="also learn from N of each class"
+    )
+    command.add_argument(
+        "--draws", type=natural, default=5, metavar="N", help="for each of them (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=natural, default=0, metavar="N", help="decides what is drawn and held out")
+    evaluate.add_labels(command)
+    command.add_argument("--out", metavar="FILE", help="write the probe (.safetensors); an older file is replaced")
+    evaluate.add_report(command)
+
+
+def _share(text):
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return share
+
+
+def probe(options):
+    logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
+    evaluate.check_figures(options)
+    if 0 in [*options.shots, options.draws]:
+        raise InputError("--shots and --draws are numbers from 1 on")
+    if options.out and not os.access(os.path.dirname(os.path.abspath(options.out)), os.W_OK):
+        raise InputError(f"{options.out}: cannot be written: choose a file's name in a folder that exists")
+    given = datasets.lines_of(options.classes) if options.classes else None
+    data = datasets.labelled(options.data, given, options.columns)
+    test = options.test and datasets.labelled(options.test, data.classes, options.columns, ordered=bool(given))
+    model, preprocess = load(options)
+    x, y = _features(model, preprocess, data)  # (n, E), (n,)
+    if test:
+        test_x, test_y = _features(model, preprocess, test)
+    else:
+        rows, held = probes.split(y, options.held_out, np.random.default_rng(options.seed))
+        x, y, test_x, test_y = x[rows], y[rows], x[held], y[held]
+
+    classifiers = {
+        "linear probe": (found := probes.linear_probe(x, y, data.classes, options.seed)),
+        "k-NN": (nearest := probes.neighbours(x, y, options.seed)),
+        **_zero_shot(model, data, options),
+    }
+    answers = {
+        name: classification.answers(data.classes, test_y, classifier(test_x))
+        for name, classifier in classifiers.items()
+    }
+    few = probes.few_shot(
+        (x, y), (test_x, test_y), data.classes, options.shots, range(options.seed, options.seed + options.draws)
+    )
+    if not found.converged:
+        say(f"L-BFGS ended after {probes.ITERATIONS:,} steps, as in the paper, before it had converged")
+    evaluate.write_figures(answers["linear probe"], options)
+    if options.out:
+        found.save(options.out, options.model)
+    results = {name: some.summary() for name, some in answers.items()}
+    rows = answers["linear probe"].per_class()
+    if options.json:
+        counts = {"learned_from": len(y), "measured_on": len(test_y), "classes": len(data.classes)}
+        chosen = {"C": found.C, "converged": found.converged, "k": nearest.k}
+        evaluate.print_json(
+            {"data": options.data, "model": options.model, **counts, **chosen, "results": results, "few_shot": few}
+            | {"per_class": rows},
+            data.pairs, *([test.pairs] if test else []),
+        )  # fmt: skip
+    else:
+        print(f"{len(data.classes):,} classes, {len(y):,} pictures to learn from, {len(test_y):,} to measure on")
+        print(report.classification(results))
+        print(f"C = {found.C:.3g} and k = {nearest.k}, chosen on a fifth of the pictures to learn from")
+        if few:
+            print(f"\n{report.few_shot(few, results, len(y))}")
+        if options.per_class:
+            print(f"\n{report.per_class(rows)}")
+    return 1 if data.pairs.skipped or (test and test.pairs.skipped) else 0
+
+
+def _features(model, preprocess, data):
+    """(features (n, E), classes (n,)) of the pictures that can be read."""
+    parts = [*datasets.features(model, preprocess, data.pairs, progress)]
+    if not parts:
+        raise InputError(f"{data.pairs.source}: none of its pictures can be read")
+    numbers, x = (np.concatenate(part) for part in zip(*parts))
+    return x, data.truth[numbers]
+
+
+def _zero_shot(model, data, options):
+    """{"zero-shot": classifier}; none if the model has no texts, or if the classes are only numbered."""
+    texts = options.classes or options.templates or not all(name.isdecimal() for name in data.classes)
+    if not (texts and model.config.text and model.tokenizer):
+        return {}
+    templates = datasets.templates_in(options.templates) if options.templates else data.templates
+    embeddings = zero_shot.class_embeddings(model, data.classes, templates)  # (N, E)
+    return {"zero-shot": lambda x: classification.probabilities(model, x, embeddings)}
