@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from miniclip import identity
 from miniclip.errors import InputError
 from miniclip.formats import safetensors
 from miniclip.ops import numpy_ops
 from miniclip.runtime.installation import install
 
+FORMAT = "miniclip.probe"
 VALIDATION = 0.2  # share of the training pictures that C and k are chosen on
 NEIGHBOURS = (1, 3, 5, 10, 20)
 ITERATIONS = 1000
@@ -44,18 +46,22 @@ class Probe:
     def __call__(self, x):
         return numpy_ops.softmax(x @ self.weight.T + self.bias)  # (b, E) -> (b, N)
 
-    def save(self, path, model=""):
-        """Write a safetensors file; its metadata have the classes, and the name of the `model` of the features."""
-        metadata = {"format": "miniclip.probe", "classes": json.dumps(self.classes), "C": str(self.C), "model": model}
+    def save(self, path, model):
+        """Write a safetensors file; its metadata have the classes, and which `model` the features are of."""
+        about = {"classes": self.classes, "C": self.C, "model": identity.of(model)}
+        metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
         safetensors.write(path, {"weight": self.weight, "bias": self.bias}, metadata)
 
     @classmethod
-    def load(cls, path):
-        """Read what `save` has written. Raises InputError for any other file."""
+    def load(cls, path, model):
+        """Read what `save` has written. Raises InputError for any other file, and if it is not for this model."""
         arrays, metadata = safetensors.read(path)
-        if metadata.get("format") != "miniclip.probe":
-            raise InputError(f"{path}: is not a probe: `miniclip probe ... --out FILE` writes one")
-        return cls(arrays["weight"], arrays["bias"], json.loads(metadata["classes"]), float(metadata["C"]))
+        if metadata.get("format") != FORMAT:
+            raise InputError(f"{path}: is not a probe: `miniclip probe DATA --out FILE` writes one")
+        about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        if not identity.same(about["model"], identity.of(model)):
+            raise InputError(f"{path}: is a probe on the features of another model: use it with that one")
+        return cls(arrays["weight"], arrays["bias"], about["classes"], about["C"])
 
 
 def linear_probe(x, y, classes, seed=0):

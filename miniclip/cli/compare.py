@@ -1,5 +1,6 @@
 """`miniclip compare`: the cosine of each picture with each text, or with each other picture, as a table or a figure."""
 
+import itertools
 import json
 import os
 
@@ -39,6 +40,10 @@ def compare(options):
 
         saving.check(options.out)
     pictures = listing.pictures(options.pictures)
+    if options.out or not options.json:
+        pictures = [*itertools.islice(pictures, MOST + 1)]
+        if max(len(pictures), len(options.texts or ())) > MOST:
+            raise InputError(f"more than {MOST} pictures or texts are too many to look at: pass --json, without -o")
     model, preprocess = load(options)
     if options.texts:
         check_texts(model, options.model)
@@ -52,11 +57,6 @@ def compare(options):
     if options.texts:
         others = numpy_ops.l2_normalize(np.concatenate([x for _, x in encode.texts(model, options.texts)]))  # (m, E)
     cosines = others @ images.T  # (m, n)
-    if max(cosines.shape) > MOST and (options.out or not options.json):
-        m, n = cosines.shape
-        raise InputError(
-            f"{m:,} times {n:,} cosines are too many to look at: pass --json without -o, or at most {MOST}"
-        )
     rows = options.texts or [*map(_short, names)]
     if options.out:
         from miniclip.viz import similarity_matrix

@@ -5,9 +5,10 @@ import json
 import logging
 
 from miniclip.cli.arguments import add_json, add_model, check_texts, load
-from miniclip.cli.progress import progress
+from miniclip.cli.progress import progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import classification, datasets, metrics, report, retrieval
+from miniclip.probe import Probe
 
 EXAMPLES = """examples:
   miniclip evaluate pets/ --model ViT-B/32                        pets/cat/1.jpg, pets/dog/2.jpg: zero-shot accuracy
@@ -19,7 +20,14 @@ LABELLED = (
     "pictures with labels: a folder with a folder for each class, a table (.csv, .tsv, .jsonl) of paths and labels, or "
     "a folder as CLIP_benchmark writes it"
 )
-LABELS_ONLY = ("classes", "templates", "per_class", "confusion", "calibration")  # options that captions have no use for
+LABELS_ONLY = (
+    "classes",
+    "templates",
+    "probe",
+    "per_class",
+    "confusion",
+    "calibration",
+)  # options that captions have no use for
 
 
 def add_arguments(command):
@@ -29,40 +37,44 @@ def add_arguments(command):
     add_model(command)
     command.add_argument("--task", choices=datasets.TASKS, help="(default: what the data's names say)")
     add_labels(command)
+    command.add_argument("--probe", metavar="FILE", help="measure this classifier, which `miniclip probe --out` wrote")
     add_report(command)
 
 
 def evaluate(options):
     logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
     check_figures(options)
-    classes = datasets.lines_of(options.classes) if options.classes else None
-    templates = datasets.templates_in(options.templates) if options.templates else None
-    task = options.task or ("classification" if classes else datasets.task_of(options.data, options.columns))
-    return (_classification if task == "classification" else _retrieval)(options, classes, templates)
+    named = options.classes or options.probe
+    task = options.task or ("classification" if named else datasets.task_of(options.data, options.columns))
+    return (_classification if task == "classification" else _retrieval)(options)
 
 
-def _classification(options, classes, templates):
-    labelled = datasets.labelled(options.data, classes, options.columns)
-    templates = templates or labelled.templates
+def _classification(options):
+    if options.probe and (options.classes or options.templates):
+        raise InputError("a probe knows its classes, and reads no texts: leave out --classes and --templates")
     model, preprocess = load(options)
-    check_texts(model, options.model)
-    answers = classification.zero_shot(model, preprocess, labelled, templates, progress)
-    write_figures(answers, options)
-    if options.json:
-        counts = {"pictures": len(answers.truth), "classes": len(answers.classes), "templates": templates}
-        found = {"data": options.data, "model": options.model, "task": "classification", **counts, **answers.summary()}
-        print_json(found | {"per_class": answers.per_class()}, labelled.pairs)
+    if options.probe:
+        name, classifier = "linear probe", Probe.load(options.probe, model)
+        labelled = datasets.labelled(options.data, classifier.classes, options.columns, by_order=False)
     else:
-        print(
-            f"{options.data}: {counted(len(answers.truth), 'pictures')} of {counted(len(answers.classes), 'classes')}"
-        )
-        print(report.classification({"zero-shot": answers.summary()}))
+        check_texts(model, options.model)
+        name, labelled = "zero-shot", datasets.labelled(options.data, texts_in(options.classes), options.columns)
+        classifier = zero_shot(model, labelled, options)
+    answers = classification.measure(model, preprocess, labelled, classifier, progress)
+    write_figures(answers, options)
+    counts = {"pictures": len(answers.truth), "classes": len(answers.classes)}
+    if options.json:
+        found = {"data": options.data, "model": options.model, "task": "classification", **counts}
+        print_json({**found, "classifier": name, **answers.summary(), "per_class": answers.per_class()}, labelled.pairs)
+    else:
+        print(f"{options.data}: {counts['pictures']:,} pictures of {counts['classes']:,} classes")
+        print(report.classification({name: answers.summary()}))
         if options.per_class:
             print(f"\n{report.per_class(answers.per_class())}")
     return 1 if labelled.pairs.skipped else 0
 
 
-def _retrieval(options, *_):
+def _retrieval(options):
     if refused := [f"--{name.replace('_', '-')}" for name in LABELS_ONLY if getattr(options, name)]:
         raise InputError(f"{options.data}: is a task of retrieval, without classes: leave out {', '.join(refused)}")
     pairs = datasets.captioned(options.data, options.columns)
@@ -75,7 +87,7 @@ def _retrieval(options, *_):
         found = {"data": options.data, "model": options.model, "task": "retrieval", **counts, **numbers}
         print_json(found, pairs)
     else:
-        print(f"{options.data}: {' with '.join(counted(number, what) for what, number in counts.items())}")
+        print(f"{options.data}: {counts['pictures']:,} pictures with {counts['texts']:,} texts")
         print(report.retrieval(numbers))
     return 1 if pairs.skipped else 0
 
@@ -88,6 +100,19 @@ def add_labels(command):
     command.add_argument("--classes", metavar="FILE", help="the texts that name the classes, one on each line")
     command.add_argument("--templates", metavar="FILE", help="prompts with {} for the label, one on each line")
     command.add_argument("--columns", nargs=2, metavar=("PICTURES", "TEXTS"), help="names of a table's columns")
+
+
+def texts_in(path):
+    """The lines of the file of an option; None if it is not given."""
+    return datasets.lines_of(path) if path else None
+
+
+def zero_shot(model, labelled, options):
+    """The zero-shot classifier of pictures, with the templates of the option, else those of the data."""
+    if all(name.isdecimal() for name in labelled.classes):
+        say(f"{options.data}: its labels are numbers, which are used as texts: --classes FILE gives them names")
+    templates = datasets.templates_in(options.templates) if options.templates else labelled.templates
+    return classification.zero_shot(model, labelled.classes, templates)
 
 
 def add_report(command):
@@ -121,7 +146,3 @@ def print_json(found, *sources):
     """One JSON value: what was found, and {name: reason} of what was left out of the `Pairs` in `sources`."""
     skipped = {name: reason for pairs in sources for name, reason in pairs.skipped.items()}
     print(json.dumps(found | {"skipped": skipped}, ensure_ascii=False, indent=2))
-
-
-def counted(number, what):
-    return f"{number:,} {what}"

@@ -7,7 +7,6 @@ import os
 import numpy as np
 
 from miniclip import probe as probes
-from miniclip import zero_shot
 from miniclip.cli import evaluate
 from miniclip.cli.arguments import add_model, load, natural
 from miniclip.cli.progress import progress, say
@@ -61,9 +60,9 @@ def probe(options):
         raise InputError("--shots and --draws are numbers from 1 on")
     if options.out and not os.access(os.path.dirname(os.path.abspath(options.out)), os.W_OK):
         raise InputError(f"{options.out}: cannot be written: choose a file's name in a folder that exists")
-    given = datasets.lines_of(options.classes) if options.classes else None
+    given = evaluate.texts_in(options.classes)
     data = datasets.labelled(options.data, given, options.columns)
-    test = options.test and datasets.labelled(options.test, data.classes, options.columns, ordered=bool(given))
+    test = options.test and datasets.labelled(options.test, data.classes, options.columns, by_order=bool(given))
     model, preprocess = load(options)
     x, y = _features(model, preprocess, data)  # (n, E), (n,)
     if test:
@@ -88,7 +87,7 @@ def probe(options):
         say(f"L-BFGS ended after {probes.ITERATIONS:,} steps, as in the paper, before it had converged")
     evaluate.write_figures(answers["linear probe"], options)
     if options.out:
-        found.save(options.out, options.model)
+        found.save(options.out, model)
     results = {name: some.summary() for name, some in answers.items()}
     rows = answers["linear probe"].per_class()
     if options.json:
@@ -124,6 +123,4 @@ def _zero_shot(model, data, options):
     texts = options.classes or options.templates or not all(name.isdecimal() for name in data.classes)
     if not (texts and model.config.text and model.tokenizer):
         return {}
-    templates = datasets.templates_in(options.templates) if options.templates else data.templates
-    embeddings = zero_shot.class_embeddings(model, data.classes, templates)  # (N, E)
-    return {"zero-shot": lambda x: classification.probabilities(model, x, embeddings)}
+    return {"zero-shot": evaluate.zero_shot(model, data, options)}

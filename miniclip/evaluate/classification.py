@@ -67,25 +67,27 @@ def answers(classes, truth, probabilities):
     )
 
 
-def zero_shot(model, preprocess, labelled, templates=None, progress=iter):
-    """The `Answers` of zero-shot classification on `datasets.Labelled` pictures, encoded batch after batch.
+def zero_shot(model, classes, templates=("{}",)):
+    """A classifier of N classes by their texts: a function of features (b, E) that returns probabilities (b, N).
 
-    templates  texts with {} for the label; with several, a class is the mean of its texts. None: those of the data
+    templates  texts with {} for the label; with several, a class is the mean of its texts
+    """
+    embeddings = class_embeddings(model, classes, templates)  # (N, E)
+    return lambda x: numpy_ops.softmax(np.asarray(model.ops.to_numpy(model.logits(x, embeddings))))
+
+
+def measure(model, preprocess, labelled, classifier, progress=iter):
+    """The `Answers` of a classifier, such as `zero_shot`, for `datasets.Labelled` pictures, batch after batch.
 
     Raises InputError if no picture can be read. Broken ones are named and left out, see `datasets.features`.
     """
-    embeddings = class_embeddings(model, labelled.classes, templates or labelled.templates)  # (N, E)
-    parts = []
-    for numbers, x in datasets.features(model, preprocess, labelled.pairs, progress):  # (b,), (b, E)
-        parts.append(answers(labelled.classes, labelled.truth[numbers], probabilities(model, x, embeddings)))
+    parts = [
+        answers(labelled.classes, labelled.truth[numbers], classifier(x))
+        for numbers, x in datasets.features(model, preprocess, labelled.pairs, progress)  # (b,), (b, E)
+    ]
     if not parts:
         raise InputError(f"{labelled.pairs.source}: none of its pictures can be read")
     return joined(parts)
-
-
-def probabilities(model, x, embeddings):
-    """Features of pictures (b, E) and of classes (N, E) -> (b, N), rows that sum to one."""
-    return numpy_ops.softmax(np.asarray(model.ops.to_numpy(model.logits(x, embeddings))))
 
 
 def joined(parts):

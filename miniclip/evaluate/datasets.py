@@ -39,14 +39,14 @@ class Labelled:
 # ------------------------------------------------------------------------ pictures with labels
 
 
-def labelled(source, classes=None, columns=None, ordered=True):
+def labelled(source, classes=None, columns=None, by_order=True):
     """`Labelled` pictures.
 
     source   a folder with a folder of pictures for each class, named for it, with "_" read as " "; a table with a path
              and a label in each row; a folder as CLIP_benchmark writes it, or tar shards with .cls files; or a list of
              (picture, label)
-    classes  texts that name the classes. Labels are among them, or are their numbers from 0 on; or, if `ordered`, they
-             name the folders in sorted order, which is logged. None: the labels are the texts
+    classes  texts that name the classes. Labels are among them; or, if `by_order`, labels are their numbers from 0 on,
+             or they name the folders in sorted order, which is logged. None: the labels are the texts
     columns  (pictures, labels): a table's columns, or the endings of a shard's files, if they are not the usual ones
 
     Raises InputError for fewer than two classes, for a picture with two labels, and for a label without a class.
@@ -56,22 +56,22 @@ def labelled(source, classes=None, columns=None, ordered=True):
         pairs = webdataset.read(benchmark.shards, columns or (None, "cls"))
         classes = classes or benchmark.lines("classnames.txt")
         templates, numbers = benchmark.lines("zeroshot_classification_templates.txt") or templates, True
-        if not classes:
-            raise InputError(f"{source}: has no classnames.txt: give the names of the classes, one on each line")
     elif _is_folder(source) and columns is None:
         pairs = replace(data.read(in_folders(source)), source=str(source))
     elif _is_table(source):
         pairs = data.read(source, columns or _columns(source))
+    elif isinstance(source, (str, os.PathLike)):
+        pairs, numbers = data.read(source, columns or (None, "cls")), columns is None
     else:
-        shards = isinstance(source, (str, os.PathLike))
-        pairs = data.read(source, columns or ((None, "cls") if shards else None))
+        pairs = data.read(source, columns)
+    if numbers and not classes:
+        raise InputError(f"{pairs.source}: has numbers for labels, and no classnames.txt: name the classes (--classes)")
     labels = [_only(name, texts) for name, texts in zip(pairs.names, pairs.captions)]  # n
     classes = [*(classes or sorted(set(labels)))]
     if len(classes) < 2:
         raise InputError(f"{pairs.source}: expected pictures of at least two classes, but all are {classes[0]!r}")
-    return Labelled(
-        pairs, classes, _truth(pairs.source, labels, classes, numbers, ordered and _is_folder(source)), templates
-    )
+    truth = _truth(pairs.source, labels, classes, numbers, by_order, _is_folder(source))
+    return Labelled(pairs, classes, truth, templates)
 
 
 def in_folders(folder):
@@ -97,24 +97,24 @@ def _only(name, labels):
     return labels[0]
 
 
-def _truth(source, labels, classes, numbers, folders):
+def _truth(source, labels, classes, numbers, by_order, folders):
     """The class of each label, (n,). `numbers`: labels are numbers, whatever the classes are called."""
     known = {name: i for i, name in enumerate(classes)}
     names = sorted(set(labels))
-    if not numbers and not known.keys() & names:
+    if by_order and not numbers and not known.keys() & names:
         numbers = all(name.isdecimal() for name in names)
         if folders and not numbers and len(names) == len(classes):  # as torchvision's ImageFolder counts
-            logger.info("the classes name the folders in sorted order: %s is %r, and so on", names[0], classes[0])
-            known = {name: i for i, name in enumerate(names)}
+            known = {name: i for i, name in enumerate(dict.fromkeys(labels))}
+            logger.info("the classes name the folders in sorted order: %s is %r, and so on", labels[0], classes[0])
     if numbers:
-        known = {str(i): i for i in range(len(classes))}
+        known = {name: int(name) for name in names if name.isdecimal() and int(name) < len(classes)}
     elif len(known) < len(classes):
         twice = next(name for i, name in enumerate(classes) if known[name] != i)
         raise InputError(f"the class {twice!r} is there twice: give each class its own name")
     if odd := [name for name in names if name not in known]:
         raise InputError(
-            f"{source}: has {len(odd)} labels that are none of the {len(classes)} classes, such as {odd[0]!r}: the "
-            f"classes are {', '.join([*known][:3])}, ..."
+            f"{source}: {len(odd)} of its labels are none of the {len(classes)} classes, such as {odd[0]!r}: expected "
+            f"{'numbers from 0 on' if numbers else f'{classes[0]!r}, {classes[1]!r} and so on'}"
         )
     return np.array([known[label] for label in labels])
 
