@@ -19,7 +19,7 @@ def pictures(model, preprocess, pictures, *, broken, batch=PICTURES):
 
     Features are ndarrays and not normalised. A GPU computes one batch while the next one is prepared.
     """
-    prepared = (_prepare(preprocess, chunk, broken) for chunk in _chunks(pictures, batch))
+    prepared = (_prepare(preprocess, chunk, broken) for chunk in chunks(pictures, batch))
     # a CPU that encodes has no core to spare for a thread
     for names, images in prepared if "cpu" in str(model.device).lower() else ahead(prepared, 1):
         if names:
@@ -28,7 +28,7 @@ def pictures(model, preprocess, pictures, *, broken, batch=PICTURES):
 
 def texts(model, texts, *, batch=TEXTS):
     """Yield (b texts, their features (b, E) float32), as `pictures` does. What exceeds the context length is cut."""
-    for chunk in _chunks(texts, batch):
+    for chunk in chunks(texts, batch):
         yield chunk, _numbers(model, model.encode_text(model.tokenize(chunk, truncate=True)))  # (b, T) -> (b, E)
 
 
@@ -51,7 +51,7 @@ def _numbers(model, features):
     return x
 
 
-def _chunks(items, size):
+def chunks(items, size):
     items = iter(items)
     while chunk := [*itertools.islice(items, size)]:
         yield chunk

@@ -72,7 +72,7 @@ def columns_of(path):
 def _captions_of_table(path, columns, skipped):
     """{path of a picture: its captions} of a table."""
     captions, names = {}, None
-    for line, row in _rows(path, skipped):
+    for line, row in rows(path, skipped):
         names = names or choose_columns(path, [*row], columns)
         picture, caption = (row.get(name) for name in names)
         try:
@@ -89,8 +89,11 @@ def _captions_of_table(path, columns, skipped):
     return captions
 
 
-def _rows(path, skipped):
-    """(line, {column: value}) of a table's rows. Raises InputError if it cannot be read."""
+def rows(path, skipped):
+    """Yield (line, {column: value}) of each row of a CSV, TSV or file of JSON lines.
+
+    Lines that cannot be used are added to `skipped`, {line: reason}. Raises InputError if the file cannot be read.
+    """
     try:
         with open_regular(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
             yield from (_json_rows if path.lower().endswith(".jsonl") else _csv_rows)(file, path, skipped)

@@ -1,0 +1,80 @@
+"""Pictures and texts to the rows of an index. What is in it already is left out, so that the same call resumes."""
+
+import os
+from functools import partial
+from typing import NamedTuple
+
+from miniclip import encode
+from miniclip.embed import on_ray
+from miniclip.embed.index import describe
+from miniclip.embed.writer import writing
+from miniclip.errors import InputError
+from miniclip.ops.numpy_ops import l2_normalize
+
+
+class Embedded(NamedTuple):
+    rows: int  # in the index now
+    new: int  # of this call
+    failed: int  # could not be read by this call
+
+
+def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, broken=None, watch=None, ray=None):
+    """Add the features of pictures to an index, a folder that is made if needed; returns an Embedded.
+
+    model, preprocess       what `miniclip.load` returns
+    paths                   an iterable of paths, see `runtime.listing.pictures`; each picture gets one row
+    name                    of the model, as `miniclip.load` takes it: a search loads it again
+    broken(picture, error)  is called for each picture that cannot be read; `_failed.jsonl` lists them, too
+    watch(paths)            may wrap the paths that are to be embedded, to show progress: a list if `paths` is one
+    ray                     an `on_ray.Cluster`, whose workers compute instead of this process
+
+    Paths are stored absolute. Pictures in the index are left out, even if their files have changed or are gone; those
+    that could not be read are tried again. Raises InputError if the index is of another model, preprocessing or kind,
+    if another process is writing to it, or if it cannot be written.
+    """
+    if preprocess is None:
+        raise InputError(f"{name} has no image tower: choose a model that has one")
+    metadata = describe("pictures", model, preprocess, name)
+    paths = [_absolute(path) for path in paths] if hasattr(paths, "__len__") else map(_absolute, paths)
+    encoder = (
+        partial(encode.pictures, model, preprocess) if ray is None else on_ray.encoder(encode.pictures, model, ray)
+    )
+    return _embed(index, metadata, paths, partial(encoder, batch=batch), broken, watch)
+
+
+def texts(index, model, texts, *, name, batch=encode.TEXTS, watch=None, ray=None):
+    """Add the features of texts to an index, as `pictures` does. What exceeds the context length is cut.
+
+    A text has as many rows as it is given times: the rows of a new index are those of the list.
+    """
+    metadata = describe("texts", model, None, name)
+    encoder = partial(_texts, model, None) if ray is None else on_ray.encoder(_texts, model, ray)
+    return _embed(index, metadata, texts, partial(encoder, batch=batch), None, watch)
+
+
+def _texts(model, preprocess, texts, *, batch, broken):
+    return encode.texts(model, texts, batch=batch)
+
+
+def _absolute(path):
+    return os.path.abspath(os.fspath(path))
+
+
+def _embed(index, metadata, names, encoder, broken, watch):
+    """encoder(names, broken=fail) yields (b names, features (b, E)), without the names that it calls `fail` for."""
+    failed = 0
+
+    def fail(name, error):
+        nonlocal failed
+        failed += 1
+        writer.fail(name, error)
+        if broken is not None:
+            broken(name, error)
+
+    with writing(index, metadata) as writer:
+        before = writer.rows
+        left = writer.left(names, fail)
+        left = [*left] if hasattr(names, "__len__") else left
+        for some, features in encoder(left if watch is None else watch(left), broken=fail):
+            writer.add(some, l2_normalize(features))
+    return Embedded(writer.rows, writer.rows - before, failed)

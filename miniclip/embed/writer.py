@@ -1,0 +1,159 @@
+"""Adds rows to an index, so that no row is lost or repeated, wherever a process is killed.
+
+Each part is written whole or not at all. The last part is replaced by a longer one every few seconds: a killed process
+loses only what it computed since. Parts are the same, however often a process was killed and resumed.
+"""
+
+import json
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from miniclip.embed.index import COLUMNS, FAILED, KEY, PART, ROWS, check_same, parts_of, pyarrow, rows_of
+from miniclip.errors import InputError
+from miniclip.runtime import files
+
+SECONDS = 5.0  # between two writes of the last part
+LOCK = ".lock"
+
+
+@contextmanager
+def writing(index, metadata):
+    """Yield the Writer of an index: a new folder, or one whose rows are of the same kind, model and preprocessing.
+
+    At the end, also after an error, what was added is written. Raises InputError if `metadata` (see `describe`) differ
+    from those of the index, or if another process is writing to it.
+    """
+    index = Path(index)
+    with ExitStack() as stack:
+        try:
+            index.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.locked(index / LOCK, wait=False))
+        except BlockingIOError:
+            raise InputError(f"{index}: another process is writing to it: wait until it has ended") from None
+        except OSError as error:
+            raise InputError(f"{index}: cannot be written: {error.strerror}") from error
+        writer = Writer(index, metadata)
+        try:
+            yield writer
+        finally:
+            writer.flush()
+
+
+class Writer:
+    """Adds rows to an index; `writing` makes it. `metadata` is what `index.describe` returns."""
+
+    def __init__(self, index, metadata):
+        self.index, self.metadata = index, metadata
+        found = parts_of(index)
+        if found:
+            check_same(index, found[0].metadata, metadata)
+        elif foreign := sorted(path.name for path in index.iterdir() if path.name[0] not in "._"):
+            raise InputError(f"{index}: has files that are not of an index, such as {foreign[0]}: use a new folder")
+        self.there = Counter(name for part in found for name in rows_of(part, features=False))
+        self.failed = _read_failed(index / FAILED)  # {picture: error}, of this run and those before
+        # the part that is being filled: its number, names and features; of these only the first len(names) are set
+        self.number, self.names = len(found), []
+        self.features = np.empty((ROWS, metadata["embed_dim"]), np.float16)
+        if found and found[-1].rows < ROWS:
+            self.number -= 1
+            self.names, self.features[: found[-1].rows] = rows_of(found[-1])
+        for name in (PART.format(self.number), PART.format(len(found)), FAILED):
+            files.remove_incomplete(index / name)
+        self.changed = self.failed_changed = False
+        self.written = time.monotonic()
+
+    @property
+    def rows(self):
+        """The number of rows in the index, with those that are not written yet."""
+        return self.number * ROWS + len(self.names)
+
+    def left(self, names, fail):
+        """Yield those of the names that are not in the index yet: a picture once, a text as often as it is given.
+
+        fail(name, error) is called for names that Parquet cannot hold.
+        """
+        once = self.metadata["kind"] == "pictures"
+        for name in names:
+            if self.there[name]:
+                if not once:
+                    self.there[name] -= 1
+            elif not _is_unicode(name):
+                fail(name, InputError(f"{name!r}: its name is not Unicode text: rename it"))
+            else:
+                if once:
+                    self.there[name] = 1
+                yield name
+
+    def add(self, names, features):
+        """Add n rows: names, a list of n, and features (n, E) of length one."""
+        while names:
+            start, room = len(self.names), ROWS - len(self.names)
+            some, names = names[:room], names[room:]
+            self.features[start : start + len(some)], features = features[: len(some)], features[room:]
+            self.names, self.changed = self.names + some, True
+            for name in some:
+                self.failed_changed |= self.failed.pop(name, None) is not None
+            if len(self.names) == ROWS:
+                self._write_part()
+                self.number, self.names, self.changed = self.number + 1, [], False
+        self._flush_in_time()
+
+    def fail(self, name, error):
+        """Note that a picture cannot be read."""
+        self.failed[name], self.failed_changed = str(error), True
+        self._flush_in_time()
+
+    def _flush_in_time(self):
+        if time.monotonic() > self.written + SECONDS:
+            self.flush()
+
+    def flush(self):
+        """Write what was added since the last time."""
+        if self.changed:
+            self._write_part()
+            self.changed = False
+        if self.failed_changed:
+            lines = [json.dumps({"path": name, "error": error}) + "\n" for name, error in self.failed.items()]
+            files.write_atomically(self.index / FAILED, "".join(lines).encode())
+            self.failed_changed = False
+        self.written = time.monotonic()
+
+    def _write_part(self):
+        pa, pq = pyarrow()
+        column = COLUMNS[self.metadata["kind"]]
+        vector = pa.list_(pa.field("element", pa.float16(), nullable=False), self.metadata["embed_dim"])
+        schema = pa.schema(
+            [pa.field(column, pa.string(), nullable=False), pa.field("features", vector, nullable=False)],
+            metadata={KEY: json.dumps(self.metadata).encode()},
+        )
+        features = pa.FixedSizeListArray.from_arrays(pa.array(self.features[: len(self.names)].ravel()), type=vector)
+        table = pa.table([pa.array(self.names, pa.string()), features], schema=schema)
+        try:
+            with files.atomic(self.index / PART.format(self.number)) as temporary, open(temporary, "wb") as file:
+                # features hardly repeat: dictionaries and compression would only take time
+                pq.write_table(table, file, use_dictionary=False, compression={column: "zstd"})
+        except InputError as error:
+            raise InputError(f"{error}; what was written before is kept: the same command resumes") from error
+
+
+def _is_unicode(name):
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # the name of a file in another encoding
+        return False
+    return True
+
+
+def _read_failed(path):
+    """{picture: error} of a file that `Writer.flush` has written; {} if there is none."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return {row["path"]: row["error"] for row in rows}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error!r}): remove it") from error
