@@ -129,7 +129,7 @@ AGAIN = "remove all later parts, and run miniclip embed again"
 
 
 def _opened(path):
-    """The Part of a file, of which only the end is read. Raises InputError if miniclip did not write it."""
+    """The Part of a file; only its end is read. Raises InputError if miniclip did not write it."""
     pa, pq = pyarrow()
     try:
         with pq.ParquetFile(path) as file:

@@ -8,6 +8,8 @@ import contextlib
 import logging
 import os
 import pickle
+import re
+import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from miniclip.runtime import cpu
 from miniclip.runtime.installation import install
 
 MEMORY = 1 << 28  # bytes for the objects of a cluster that is started here: names and features only
+TIMEOUT = 10  # seconds, for a cluster to answer
 BLOCKS = 10_000  # at most, into which the batches are divided: each is a task of Ray's
 
 
@@ -50,7 +53,9 @@ def encoder(function, model, cluster):
         with _connected(cluster.address) as ray:
             has = ray.cluster_resources()
             gpus = min(has.get("GPU", 0), 1) if cluster.gpus is None else cluster.gpus
-            workers = cluster.workers or int(has["GPU"] / gpus if gpus else has["CPU"])
+            workers = cluster.workers or int(has.get("GPU", 0) / gpus if gpus else has["CPU"])
+            if not workers:
+                raise InputError(f"the cluster has {has.get('GPU', 0):g} GPUs, too few for a worker with {gpus:g}")
             rows = ray.data.from_items(batches, override_num_blocks=min(len(batches), BLOCKS)).map_batches(
                 Worker,
                 fn_constructor_args=(cluster.load, expected, function),
@@ -61,6 +66,8 @@ def encoder(function, model, cluster):
             )
             for row in rows.iter_rows():
                 encoded, failed = pickle.loads(row["encoded"])
+                if isinstance(encoded, InputError):
+                    raise encoded
                 for name, error in failed.items():
                     broken(name, error)
                 yield from encoded
@@ -69,19 +76,36 @@ def encoder(function, model, cluster):
 
 
 class Worker:
-    """What runs in an actor: a loaded model, called with one batch of names after the other."""
+    """What runs in an actor: a loaded model, called with one batch of names after the other.
+
+    It returns InputErrors instead of raising them: Ray would try again, and print pages.
+    """
 
     def __init__(self, load, expected, function):
-        self.model, self.preprocess = load()
-        self.function = function
-        if not identity.same(identity.of(self.model), expected):
-            raise InputError("a worker loaded another model: its weights are not those of the machine that began")
+        self.loaded, self.function = _attempt(lambda: _checked(load(), expected)), function
 
     def __call__(self, rows):
-        """{"names": [pickled list]} -> {"encoded": [pickled pair]}: all that `function` yields for it, {name: error}."""
+        """{"names": [pickled list]} -> {"encoded": [pickled (what `function` yields for it, {name: error})]}"""
         (names,), failed = map(pickle.loads, rows["names"]), {}
-        encoded = self.function(self.model, self.preprocess, names, batch=len(names), broken=failed.__setitem__)
-        return {"encoded": [pickle.dumps(([*encoded], failed))]}
+
+        def encoded():
+            return [*self.function(*self.loaded, names, batch=len(names), broken=failed.__setitem__)]
+
+        result = self.loaded if isinstance(self.loaded, InputError) else _attempt(encoded)
+        return {"encoded": [pickle.dumps((result, failed))]}
+
+
+def _attempt(function):
+    try:
+        return function()
+    except InputError as error:
+        return error
+
+
+def _checked(loaded, expected):
+    if not identity.same(identity.of(loaded[0]), expected):
+        raise InputError("a worker loaded other weights than this machine: copy the same file to all machines")
+    return loaded
 
 
 @contextlib.contextmanager
@@ -97,8 +121,10 @@ def _connected(address):
     if begun:
         local = {"num_cpus": cpu.cores(), "object_store_memory": MEMORY, "include_dashboard": False}
         try:
+            if host := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
+                socket.create_connection(host.groups(), timeout=TIMEOUT).close()  # Ray would wait for minutes
             ray.init(address, log_to_driver=False, logging_level="ERROR", **(local if address == "local" else {}))
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster answers at {address}: {error}") from error
     settings = ray.data.DataContext.get_current().copy()
     settings.execution_options.preserve_order, settings.enable_progress_bars = True, False

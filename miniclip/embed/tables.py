@@ -19,7 +19,7 @@ def texts(path, skipped, column=None):
     """Yield the texts of a table, in its order; a cell in a .jsonl may also be a list of texts.
 
     column   their column; None: the only one, or the only one with a usual name, such as "text" or "caption"
-    skipped  {line: reason} of lines that cannot be used, to which new ones are added; they are also logged
+    skipped  {line: reason}: lines that cannot be used are added to it, and logged
 
     Raises InputError if the file cannot be read, or has no such column.
     """
