@@ -64,7 +64,7 @@ def run(options):
 
     def watch(left):
         if hasattr(names, "__len__") and len(left) < len(names):
-            say(f"{len(names) - len(left):,} of {len(names):,} {unit} are in {options.out} already, or given twice")
+            say(f"{len(names) - len(left):,} of {len(names):,} {unit} are in {options.out} already")
         return progress(left, unit=unit)
 
     shared = {"name": _absolute(options.model), "ray": cluster, "watch": watch}
