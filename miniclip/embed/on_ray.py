@@ -18,7 +18,7 @@ from miniclip.errors import InputError
 from miniclip.runtime import cpu
 from miniclip.runtime.installation import install
 
-MEMORY = 1 << 28  # bytes for the objects of a cluster that is started here: names and features only
+MEMORY = 1 << 27  # bytes for the objects of a cluster that is started here: names and features only
 TIMEOUT = 10  # seconds, for a cluster to answer
 BLOCKS = 10_000  # at most, into which the batches are divided: each is a task of Ray's
 
