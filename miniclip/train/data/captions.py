@@ -66,7 +66,7 @@ def _lines(path, skipped):
 
 def columns_of(path):
     """The names of a table's columns; none if no row of it can be used."""
-    return [*next((row for _, row in _rows(str(path), {})), ())]
+    return [*next((row for _, row in rows(str(path), {})), ())]
 
 
 def _captions_of_table(path, columns, skipped):
