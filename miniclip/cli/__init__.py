@@ -20,6 +20,7 @@ COMMANDS = {
     "probe": ("train a linear classifier on a model's features", "miniclip.cli.probe"),
     "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "embed": ("write features of many pictures or texts to a folder", "miniclip.cli.embed"),
+    "search": ("find the pictures that fit a text or a picture best", "miniclip.cli.search"),
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),

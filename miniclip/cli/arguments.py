@@ -13,9 +13,9 @@ PICTURES = (
 )
 
 
-def add_model(command):
-    """--model, and how to load it: see `load`."""
-    command.add_argument("--model", default="shapes", metavar="M", help=f"{MODEL} (default: shapes, the built-in one)")
+def add_model(command, default="shapes", named="shapes, the built-in one"):
+    """--model, by default the one that is `named` in the help, and how to load it: see `load`."""
+    command.add_argument("--model", default=default, metavar="M", help=f"{MODEL} (default: {named})")
     add_activation(command)
     add_adapter(command)
     command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")

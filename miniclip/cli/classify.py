@@ -115,7 +115,13 @@ def _about_labels(labels, options):
     for label in labels:
         if os.path.isfile(label) and listing.is_picture(label):
             yield f"{label!r} is used as a label, but it is a file: write pictures before --labels"
-    if _is_built_in(options) and (unknown := sorted(set().union(*map(_words, labels)) - shapes.WORDS)):
+    if _is_built_in(options):
+        yield from unknown_words(labels)
+
+
+def unknown_words(texts):
+    """A sentence about words that the built-in model never saw, if there are any."""
+    if unknown := sorted(set().union(*map(_words, texts)) - shapes.WORDS):
         megabytes = weights.manifest()["models"]["ViT-B/32"]["bytes"] / 1e6
         yield (
             f"the built-in model knows drawn shapes: {len(shapes.COLOURS)} colours and {len(shapes.SHAPES)} shapes. It "

@@ -1,0 +1,91 @@
+"""`miniclip search`: find the pictures that fit a text or a picture best, in what `miniclip embed` has written."""
+
+import argparse
+import json
+import logging
+import os
+from pathlib import Path
+
+from miniclip import api
+from miniclip.cli.arguments import add_json, add_model, natural
+from miniclip.cli.classify import unknown_words
+from miniclip.cli.progress import say
+from miniclip.runtime import listing
+from miniclip.search import Index
+from miniclip.viz import contact_sheet
+
+EXAMPLES = """examples:
+  miniclip search index "a dog in the snow"
+  miniclip search index "a beach" --minus "people" -k 50 -o hits.html
+  miniclip search index --image dog.jpg "in the snow" --json
+
+Several texts and pictures are one query: the sum of their features, minus those of --minus. INDEX is a folder that
+`miniclip embed` has written, of pictures or of texts.
+"""
+
+
+def add_arguments(command):
+    command.set_defaults(command=search, refuse=command.error)
+    command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    command.usage = "miniclip search INDEX TEXT... [--image PICTURE] [--minus TEXT] [options]"
+    command.add_argument("index", metavar="INDEX", help="a folder that miniclip embed has written")
+    command.add_argument("texts", nargs="*", metavar="TEXT", help="what to search for")
+    command.add_argument("--image", action="append", default=[], metavar="PICTURE", help="search for this, too")
+    command.add_argument("--minus", action="append", default=[], metavar="TEXT", help="what hits should not have")
+    command.add_argument("-k", type=natural, default=10, metavar="N", help="how many hits (default: %(default)s)")
+    command.add_argument(
+        "-o", "--out", metavar="FILE",
+        help="write the hits to a picture, .png, or a page, .html; an older one of this command is replaced",
+    )  # fmt: skip
+    add_json(command)
+    add_model(command, None, "the one that INDEX names")
+    group = command.add_argument_group("large indexes")
+    group.add_argument(
+        "--approximate", action="store_true",
+        help="look at a few hundredths of the features. The first time, this writes a file as large as INDEX into it",
+    )  # fmt: skip
+    group.add_argument("--probes", type=natural, metavar="N", help="cells to look at: more are slower, and miss less")
+
+
+def search(options):
+    if not options.texts and not options.image:
+        options.refuse("there is nothing to search for: give a TEXT or --image PICTURE")
+    if options.k < 1:
+        options.refuse("-k is how many hits there may be: at least 1")
+    if options.probes is not None and not options.approximate:
+        options.refuse("--probes is for --approximate")
+    logging.basicConfig(format="miniclip: %(message)s")
+    index = Index.open(options.index, in_memory=False, approximate=options.approximate, probes=options.probes)
+    if options.out:
+        contact_sheet.check(options.out, texts=index.kind == "texts")
+    name = options.model or index.metadata["model"]
+    how = {key: getattr(options, key) for key in ("backend", "activation", "adapter")}
+    exif = options.exif or index.metadata["preprocess"].get("exif", False)
+    index.use(*api.load(name, mmap=True, exif=exif, **how), name)
+    for hint in _hints(options, name):
+        say(hint)
+    hits = index.search(*options.texts, *map(Path, options.image), minus=options.minus, k=options.k)
+    if options.out:
+        contact_sheet.write(options.out, title(options), hits, texts=index.kind == "texts")
+        say(f"wrote {options.out}")
+    if options.json:
+        column = "text" if index.kind == "texts" else "path"
+        print(json.dumps([{column: name, "score": score} for name, score in hits], ensure_ascii=False, indent=2))
+    else:
+        for name, score in hits:
+            print(f"{score:7.4f}  {name}")
+
+
+def title(options):
+    """The query as people write it."""
+    wanted = [f"“{text}”" for text in options.texts] + [os.path.basename(path) for path in options.image]
+    return " + ".join(wanted) + "".join(f" − “{text}”" for text in options.minus)
+
+
+def _hints(options, name):
+    """Sentences about texts that cannot be meant so."""
+    for text in options.texts:
+        if os.path.isfile(text) and listing.is_picture(text):
+            yield f"{text!r} is used as a text, but it is a file: search for it with --image {text}"
+    if name == "shapes" and options.adapter is None:
+        yield from unknown_words(options.texts + options.minus)

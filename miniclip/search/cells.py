@@ -1,0 +1,108 @@
+"""Approximate search: k-means groups the features in cells, and a search looks at the cells nearest to the query alone.
+
+faiss does it: `IndexIVFScalarQuantizer`, an inverted file (Sivic and Zisserman, 2003; Johnson et al., 2017). Cells, and
+not a graph such as HNSW, because k-means takes a minute where a graph takes a quarter of an hour, because the file has
+the features as they are, in float16, and is mapped into memory: one search reads a few hundredths of it; and because
+with more cells the result becomes the exact one.
+"""
+
+import hashlib
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from miniclip.errors import InputError
+from miniclip.runtime import files
+from miniclip.runtime.installation import install
+
+NAME = "_cells-{}.faiss"  # readers of Parquet leave out names that begin with "_"
+TRAINED = 64  # rows for each cell that k-means sees; faiss warns of fewer than 39
+LEAST, SHARE = 8, 1 / 32  # cells that a search looks at
+VERSION = 1
+
+
+class Cells:
+    """The cells of an index, rows `InFolder`. Called with queries (q, E) and k, it returns what `exact.search` does.
+
+    The first call builds their file if there is none for these rows. Raises InputError if faiss is not installed, for
+    `probes` below 1, and if the file cannot be written or read.
+    """
+
+    def __init__(self, folder, rows, probes=None):
+        if probes is not None and probes < 1:
+            raise InputError(f"probes is {probes}, expected how many cells are looked at: 1 or more")
+        self.folder, self.rows, self.probes, self.package = Path(folder), rows, probes, _faiss()
+
+    @cached_property
+    def index(self):
+        """faiss's index of them."""
+        path = path_of(self.folder, self.rows.parts)
+        if not path.exists():
+            try:
+                with files.locked(self.folder / ".cells.lock"):  # another process may be building them, too
+                    if not path.exists():
+                        logging.getLogger(__name__).warning("building the cells of %s features, once", len(self.rows))
+                        build(path, self.rows)
+            except OSError as error:
+                raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from error
+        try:
+            return self.package.read_index(str(path), self.package.IO_FLAG_MMAP | self.package.IO_FLAG_READ_ONLY)
+        except RuntimeError as error:
+            raise InputError(f"{path}: cannot be read: remove it, then it is built again") from error
+
+    def __call__(self, queries, k):
+        count = self.index.nlist
+        probes = min(self.probes or max(LEAST, round(count * SHARE)), count)
+        while True:
+            options = self.package.SearchParametersIVF(nprobe=probes)
+            scores, rows = self.index.search(np.asarray(queries, np.float32), k, params=options)  # (q, k)
+            if (rows >= 0).all() or probes == count:
+                break
+            probes = min(2 * probes, count)  # so few cells had less than k rows
+        order = np.lexsort((rows, -scores))  # (q, k); equal rows in their order
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1).astype(np.float64)
+
+
+def path_of(folder, parts):
+    """The file of an index's cells. Its name depends on all parts, so that it is never that of other rows."""
+    digest = hashlib.sha256(f"{VERSION}".encode())
+    for part in parts:
+        with open(part.path, "rb") as file:  # the end of a Parquet file describes its columns, with sizes and places
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 8))
+            length = int.from_bytes(file.read(4), "little")
+            file.seek(max(0, size - 8 - length))
+            digest.update(f"{part.path.name} {size} ".encode() + file.read())
+    return folder / NAME.format(digest.hexdigest()[:16])
+
+
+def build(path, rows):
+    """Write the file of cells, and remove those of other rows."""
+    faiss, n, E = _faiss(), len(rows), rows.embed_dim
+    count = max(1, min(round(4 * n**0.5), n // TRAINED))
+    blocks, step = rows.blocks(), max(1, n // (TRAINED * count))
+    cells = faiss.IndexIVFScalarQuantizer(
+        faiss.IndexFlatIP(E), E, count, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
+    )
+    cells.train(np.concatenate([features()[-first % step :: step] for first, features in blocks]))  # every step-th row
+    for _, features in blocks:
+        cells.add(features())
+    for old in path.parent.glob(NAME.format("*")):
+        old.unlink()
+    files.remove_incomplete(path)
+    with files.atomic(path) as temporary:
+        try:
+            faiss.write_index(cells, str(temporary))
+        except RuntimeError as error:  # the disk is full
+            raise InputError(f"{path}: cannot be written: {error}") from error
+
+
+def _faiss():
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(f"an approximate search needs faiss: {install('search')}") from error
+    return faiss
