@@ -1,4 +1,4 @@
-"""`miniclip bench cpu`: CLIP on this machine's processor, files to features and training, against installed peers.
+"""`miniclip bench cpu`: CLIP on this machine's processor, files to features, search and training, against its peers.
 
 Calls are made as users make them. They take turns, each alone on idle cores; one of them is a plain matrix product,
 which shows the limit of the processor. Answers are compared with transformers' and the official code's, or, if those
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miniclip.bench import cpu_training, records, session, timing
+from miniclip.bench import cpu_search, cpu_training, records, session, timing
 from miniclip.bench.cpu_features import ON_TORCH, encode_image, encode_text, first_picture, load
 from miniclip.bench.cpu_inputs import preprocess, tokenize
 from miniclip.bench.measurement import NOTHING, OURS, save_random
@@ -25,7 +25,7 @@ from miniclip.runtime import cpu
 
 MODEL = "ViT-B/32"
 PACKAGES = ("numpy", "pillow", "ftfy", "torch", "transformers", "tokenizers", "onnxruntime", "openai-clip")
-PACKAGES += ("open_clip_torch",)
+PACKAGES += ("open_clip_torch", "faiss-cpu")
 SECONDS = 30  # time for the rounds of one case, and the same again for warming up
 SIDE = 2048  # rows and columns of the matrices whose product is the limit
 
@@ -130,4 +130,5 @@ CASES = [
     Case("training shapes", {"B": 76}, "float32", cpu_training.steps_of_built_in, ON_TORCH),
     Case(f"training {MODEL}", {"B": 16}, "float32", cpu_training.steps, ON_TORCH),
     Case("training loss", {"B": 16_384, "E": 512}, "float32", cpu_training.contrastive_loss),
+    *(Case("search", {"rows": 1_000_000, "queries": q}, "float32", cpu_search.search) for q in (1, 64)),
 ]

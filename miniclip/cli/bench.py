@@ -32,13 +32,13 @@ def add_arguments(command):
         _add_mine(command, instead)
 
     command = benches.add_parser(
-        "cpu", help="measure features and training on this processor against transformers, ONNX Runtime, official code",
-        description="Measure files to features and training on this processor, in turns with the peers that are "
-        "installed. Every answer is checked before it is timed. This takes about 18 minutes and 12 GB of memory: run "
+        "cpu", help="measure features, search and training on this processor against transformers, faiss and others",
+        description="Measure files to features, search and training on this processor, in turns with the peers that "
+        "are installed. Every answer is checked before it is timed. This takes about 18 minutes and 12 GB of memory: run "
         "nothing else meanwhile.",
     )  # fmt: skip
     command.set_defaults(command=bench_cpu)
-    command.add_argument("--only", metavar="NAME", help="only these cases, such as tokenize or training")
+    command.add_argument("--only", metavar="NAME", help="only these cases, such as tokenize or search")
     _add_common(command, "miniclip/bench/results")
     command.add_argument("--json", action="store_true", help="print only the records, as JSON, at the end")
 

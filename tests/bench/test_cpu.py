@@ -19,7 +19,7 @@ from miniclip.runtime import cpu as runtime_cpu
 from miniclip.tokenizer import PLAIN
 
 TINY = CLIPConfig(VisionConfig(32, 8, 64, 2, 1, 96), TextConfig(77, 49408, 64, 2, 1, 96), 16)
-SMALL = {"B": 3, "E": 8, "texts": 40, "files": 2, "megapixels": 0.1, "T": 77, "new": True}
+SMALL = {"B": 3, "rows": 500, "queries": 3, "E": 8, "texts": 40, "files": 2, "megapixels": 0.1, "T": 77, "new": True}
 CASES = [case._replace(shape={name: SMALL[name] for name in case.shape}, needs=()) for case in cpu.CASES]
 FACTS = {"device": "CPU (R) x/2", "cores": 2, "kernel": "SkylakeX", "versions": {"miniclip": "0.1.0"}}
 FACTS["date"] = "2026-01-31"
