@@ -88,6 +88,12 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
     return found if images.ndim == 4 else found[0]
 
 
+def words(model: CLIP, text: str, tokens: np.ndarray) -> list[tuple[str, float]]:
+    """Each token of a text with its relevance, without the start and the end: tokens (T,), a row of `Relevance`."""
+    ids = model.tokenizer.encode(text)
+    return [(model.tokenizer.decode([i]).strip(), float(x)) for i, x in zip(ids, tokens[1:-1])]
+
+
 def visible(preprocess: Any, image: Array) -> np.ndarray:
     """What the model sees of a picture, as colours: (C, height, width) of `preprocess` -> (height, width, C) in 0..1.
 
@@ -197,7 +203,7 @@ def _with(model, ops):
 
 
 def _differentiable(model):
-    """(the operations of its backend that record what they compute, a context in which they do)."""
+    """(the operations that record what they compute, on the model's backend; the context they need for that)."""
     if model.backend == "numpy":
         return numpy_grad, contextlib.nullcontext()
     if model.backend == "torch":

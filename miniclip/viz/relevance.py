@@ -1,0 +1,87 @@
+"""Figures of what raises a score: the patches of a picture, the tokens of a text, and where each head looks."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
+
+from miniclip.viz.style import WIDTH, styled
+
+HEAT = plt.get_cmap("YlOrRd")
+LINE = 30  # characters in a line of a caption, with the gaps between tokens
+TINY = 1e-30  # so that nothing is divided by 0
+
+
+@styled
+def explanations(picture, found):
+    """A picture, and for each text the patches and the tokens that raise its score: the more, the redder.
+
+    picture (height, width, 3) in 0..1, what the model sees · found [(title, words, patches)] with words
+    [(token, relevance)] and patches (rows, columns)
+    """
+    side = WIDTH / 3 * picture.shape[0] / picture.shape[1] + 0.1
+    heights = [max(side, 0.4 * len(_lines(words)) + 0.5) for _, words, _ in found]
+    figure = plt.figure(figsize=(WIDTH, sum(heights)))
+    rows = figure.subplots(len(found), 3, height_ratios=heights, squeeze=False)
+    for (left, middle, right), (title, words, patches) in zip(rows, found):
+        left.imshow(picture)
+        heat(middle, picture, patches)
+        caption(right, words)
+        right.set_title(title, loc="left")
+    for ax in rows.flat:
+        ax.set_axis_off()
+    return figure
+
+
+@styled
+def heads(picture, attention):
+    """Where each head looks, layers down and heads across: picture as above, attention (L, H, rows, columns)."""
+    L, H = attention.shape[:2]
+    side = (WIDTH - 0.6) / max(H, 4)
+    figure = plt.figure(figsize=(WIDTH, side * L * picture.shape[0] / picture.shape[1] + 0.6))
+    axes = figure.subplots(L, H, squeeze=False)
+    for (i, h), ax in np.ndenumerate(axes):
+        heat(ax, picture, attention[i, h])
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if i == 0:
+            ax.set_title(f"head {h}" if H <= 8 else h, fontsize=12)
+        if h == 0:
+            ax.set_ylabel(f"block {i}" if H <= 8 else i, fontsize=12)
+    return figure
+
+
+def heat(ax, picture, patches):
+    """Draw patches (rows, columns) over the picture in pale colours: the larger the number, the redder."""
+    rows, columns = patches.shape
+    place = (0, columns, rows, 0)
+    pale = 0.5 + 0.25 * (picture + picture.mean(axis=-1, keepdims=True))  # (height, width, 3)
+    ax.imshow(pale, extent=place)
+    share = patches / max(patches.max(), TINY)  # in 0..1
+    colours = HEAT(share)  # (rows, columns, 4)
+    colours[..., 3] = 0.85 * np.sqrt(share)
+    ax.imshow(colours, extent=place, interpolation="nearest")
+
+
+def caption(ax, words):
+    """Write tokens [(token, relevance)] in lines: the more relevant, the redder their ground."""
+    most = max([relevance for _, relevance in words], default=0)
+    lines = []
+    for line in _lines(words):
+        texts = []
+        for word, relevance in line:
+            share = relevance / max(most, TINY)  # in 0..1
+            box = {"facecolor": HEAT(0.8 * share), "edgecolor": "none", "pad": 2.5}
+            texts.append(TextArea(word, textprops={"color": "white" if share > 0.7 else "black", "bbox": box}))
+        lines.append(HPacker(children=texts, pad=0, sep=9))
+    ax.add_artist(AnchoredOffsetbox("upper left", child=VPacker(children=lines, pad=0, sep=12), frameon=False))
+
+
+def _lines(words):
+    """Tokens in lines of about LINE characters."""
+    lines, length = [[]], 0
+    for word, relevance in words:
+        length += len(word) + 2
+        if length > LINE and lines[-1]:
+            lines, length = [*lines, []], len(word) + 2
+        lines[-1].append((word, relevance))
+    return lines
