@@ -208,7 +208,7 @@ def _differentiable(model):
         return numpy_grad, contextlib.nullcontext()
     if model.backend == "torch":
         return model.ops, _recorded_by_torch()
-    raise InputError(f"the {model.backend} backend has no gradients to explain with: pass backend='numpy' or 'torch'")
+    raise InputError(f"the {model.backend} backend has no gradients: pass backend='numpy' or backend='torch'")
 
 
 @contextlib.contextmanager

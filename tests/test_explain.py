@@ -355,7 +355,7 @@ def test_what_cannot_be_explained_is_refused(small):  # noqa: F811
         with pytest.raises(miniclip.InputError, match=f"no {missing} tower"):
             explain.relevance(miniclip.load("shapes", backend="numpy", tower=tower)[0], images, tokens)
     jax, _ = miniclip.load("shapes", backend="jax")
-    with pytest.raises(miniclip.InputError, match=r"jax backend has no gradients.*pass backend='numpy' or 'torch'"):
+    with pytest.raises(miniclip.InputError, match=r"jax backend has no gradients: pass backend='numpy' or "):
         explain.relevance(jax, images, tokens)
     assert explain.attention_maps(jax, images).shape == (3, 4, 4, 6, 6)
     with pytest.raises(miniclip.InputError, match=r"no attention.*relevance"):

@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "embed": ("write features of many pictures or texts to a folder", "miniclip.cli.embed"),
     "search": ("find the pictures that fit a text or a picture best", "miniclip.cli.search"),
+    "explain": ("show which patches and words make a picture and a text fit", "miniclip.cli.explain"),
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),

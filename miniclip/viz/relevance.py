@@ -35,25 +35,26 @@ def explanations(picture, found):
 @styled
 def heads(picture, attention):
     """Where each head looks, layers down and heads across: picture as above, attention (L, H, rows, columns)."""
-    L, H = attention.shape[:2]
-    side = (WIDTH - 0.6) / max(H, 4)
-    figure = plt.figure(figsize=(WIDTH, side * L * picture.shape[0] / picture.shape[1] + 0.6))
-    axes = figure.subplots(L, H, squeeze=False)
-    for (i, h), ax in np.ndenumerate(axes):
-        heat(ax, picture, attention[i, h])
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-        if i == 0:
-            ax.set_title(f"head {h}" if H <= 8 else h, fontsize=12)
-        if h == 0:
-            ax.set_ylabel(f"block {i}" if H <= 8 else i, fontsize=12)
+    L, H, rows, columns = attention.shape
+    tall = picture.shape[0] / picture.shape[1]
+    figure, ax = plt.subplots(figsize=(WIDTH, (WIDTH - 0.5) * tall * (L + 0.15) / max(H, 4)))
+    down, across = 1.06 * rows, 1.06 * columns  # from one map to the next
+    for i, h in np.ndindex(L, H):
+        heat(ax, picture, attention[i, h], corner=(across * h, down * i))
+    ax.set(xlim=(0, across * H), ylim=(down * L, 0), xlabel="head", ylabel="block")
+    ax.set_xticks(across * np.arange(H) + columns / 2, range(H))
+    ax.set_yticks(down * np.arange(L) + rows / 2, range(L))
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return figure
 
 
-def heat(ax, picture, patches):
+def heat(ax, picture, patches, corner=(0, 0)):
     """Draw patches (rows, columns) over the picture in pale colours: the larger the number, the redder."""
-    rows, columns = patches.shape
-    place = (0, columns, rows, 0)
+    (rows, columns), (x, y) = patches.shape, corner
+    place = (x, x + columns, y + rows, y)
     pale = 0.5 + 0.25 * (picture + picture.mean(axis=-1, keepdims=True))  # (height, width, 3)
     ax.imshow(pale, extent=place)
     share = patches / max(patches.max(), TINY)  # in 0..1

@@ -10,7 +10,7 @@ from miniclip.runtime.installation import install
 try:
     import matplotlib.pyplot as plt
 except ImportError as error:
-    raise InputError(f"figures need matplotlib: {install('tutorials')}") from error
+    raise InputError(f"figures need matplotlib: {install('figures')}") from error
 
 WIDTH = 9.6  # inches, the width of a page at 100 dots an inch
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6db5", "#e07b1f", "#3b8f4a", "#c53a3a", "#7c56b0", "#8a8a8a"

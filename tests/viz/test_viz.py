@@ -8,7 +8,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from miniclip.viz import gradients, machine, probes, similarity_matrix, style
+from miniclip.viz import gradients, machine, probes, relevance, similarity_matrix, style
 
 
 def test_a_similarity_matrix_shows_every_picture_caption_and_value(tmp_path):
@@ -83,3 +83,29 @@ def test_curves_of_probes_hold_percent():
 def test_a_tutorial_without_a_screen_says_where_its_pictures_are(script, said, capsys):
     style._say_where_pictures_are(ROOT / "tutorials" / script)
     assert said in (printed := capsys.readouterr().out) and bool(said) == bool(printed)
+
+
+def test_an_explanation_shows_the_picture_the_patches_and_the_tokens():
+    picture, patches = np.zeros((12, 24, 3)), np.array([[0.0, 1, 4], [0, 0, 0]])
+    words = [("a", 0.0), ("cat", 2.0), *[("sat", 1.0)] * 20]
+    left, middle, right = relevance.explanations(picture, [("cosine 0.30", words, patches)]).axes
+    np.testing.assert_array_equal(left.images[0].get_array(), picture)
+    pale, heat = middle.images
+    assert pale.get_extent() == heat.get_extent() == [0, 3, 2, 0]
+    np.testing.assert_allclose(heat.get_array()[..., 3], 0.85 * np.sqrt(patches / 4))  # how much of the red is seen
+    assert right.get_title(loc="left") == "cosine 0.30"
+    lines = right.artists[0].get_child().get_children()
+    boxes = [text for line in lines for text in line.get_children()]
+    assert [box.get_text() for box in boxes] == [word for word, _ in words] and len(lines) > 3
+    grounds = [box._text.get_bbox_patch().get_facecolor() for box in boxes[:3]]
+    assert grounds == [relevance.HEAT(0.8 * share) for share in (0, 1, 0.5)]
+
+
+def test_heads_are_drawn_block_by_block():
+    attention = np.random.default_rng(0).random((2, 3, 4, 5))
+    (axes,) = relevance.heads(np.zeros((8, 10, 3)), attention).axes
+    maps = axes.images[1::2]
+    assert len(maps) == 6
+    for image, values in zip(maps, attention.reshape(6, 4, 5)):
+        np.testing.assert_allclose(image.get_array()[..., 3], 0.85 * np.sqrt(values / values.max()))
+    assert maps[0].get_extent()[1] < maps[1].get_extent()[0] and maps[0].get_extent()[2] < maps[3].get_extent()[3]

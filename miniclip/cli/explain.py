@@ -1,0 +1,95 @@
+"""`miniclip explain`: which patches of a picture and which words of a text make the two fit."""
+
+import json
+import math
+import re
+
+import numpy as np
+
+from miniclip.cli.arguments import add_json, add_model, check_texts, load, natural
+from miniclip.cli.progress import say
+from miniclip.errors import InputError
+from miniclip.explain import attention_maps, relevance, visible, words
+from miniclip.runtime import pictures
+from miniclip.train import shapes
+
+BAR = 30  # characters of a full bar
+SHADES = " ░▒▓█"  # from a patch without relevance to the most relevant one
+
+
+def add_arguments(command):
+    command.set_defaults(command=explain)
+    command.add_argument("picture", metavar="PICTURE", help="a picture file")
+    command.add_argument("texts", nargs="+", metavar="TEXT", help="a text, or several to compare")
+    command.add_argument("-o", "--out", metavar="FILE", help="draw it (.png, .svg, .pdf); an older file is replaced")
+    command.add_argument("--heads", metavar="FILE", help="draw where each head of each block looks")
+    command.add_argument(
+        "--layers", type=natural, default=1, metavar="N", help="count the last N blocks of a transformer (default: 1)"
+    )
+    add_model(command)
+    add_json(command)
+
+
+def explain(options):
+    paths = [path for path in (options.out, options.heads) if path]
+    if paths:
+        from miniclip.viz import relevance as draw
+        from miniclip.viz import saving
+    for path in paths:
+        saving.check(path)
+    if options.backend == "auto":
+        options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
+    model, preprocess = load(options)
+    check_texts(model, options.model)
+    if options.model == "shapes" and options.adapter is None:
+        _check_words(" ".join(options.texts))
+    picture = pictures.open_picture(options.picture, exif=options.exif)
+    image, tokens = preprocess(picture), model.tokenize(options.texts)  # (C, height, width), (N, T)
+    found = relevance(model, image, tokens, layers=options.layers)
+    if not np.isfinite(found.score).all():
+        raise InputError(f"{options.model}: its answers are not numbers, its weights may be NaN: load another file")
+    cosines = (found.score / math.exp(model.logit_scale)).tolist()
+    captions = [words(model, text, row) for text, row in zip(options.texts, found.tokens)]
+    if options.json:
+        results = [
+            {"text": text, "cosine": cosine, "tokens": [{"token": token, "relevance": x} for token, x in caption],
+             "patches": patches}
+            for text, cosine, caption, patches in zip(options.texts, cosines, captions, found.patches.tolist())
+        ]  # fmt: skip
+        print(json.dumps({"image": options.picture, "texts": results}, ensure_ascii=False, indent=2))
+    else:
+        print(options.picture)
+        for shown in zip(options.texts, cosines, captions, found.patches):
+            _show(*shown)
+    height, width = image.shape[1:]
+    if picture.width * height != picture.height * width:
+        say(
+            f"patches are of what the model sees of this picture, {width} x {height} pixels: it was resized and cropped"
+        )
+    seen = visible(preprocess, image)  # (height, width, 3)
+    if options.out:
+        titles = [f"cosine {cosine:.2f}" for cosine in cosines]
+        saving.save(draw.explanations(seen, [*zip(titles, captions, found.patches)]), options.out)
+    if options.heads:
+        saving.save(draw.heads(seen, attention_maps(model, image)), options.heads)
+    for path in paths:
+        say(f"{path} is written")
+
+
+def _show(text, cosine, caption, patches):
+    print(f"  {text!r}  cosine {cosine:.2f}")
+    width = max((len(token) for token, _ in caption), default=0)
+    most = max((x for _, x in caption), default=0)
+    for token, x in caption:
+        print(f"    {token:<{width}}  {'█' * round(BAR * x / (most or 1))}".rstrip())
+    for row in patches / (patches.max() or 1):
+        print("    " + "".join(2 * SHADES[round(share * (len(SHADES) - 1))] for share in row))
+
+
+def _check_words(text):
+    """Say which words the built-in model never saw."""
+    if unknown := sorted(set(re.findall(r"\w+", text.lower())) - shapes.WORDS):
+        say(
+            f"the built-in model knows drawn shapes, and never saw these words: {', '.join(unknown)}. For photographs "
+            f"use another model, such as --model ViT-B/32"
+        )
