@@ -16,12 +16,12 @@ from miniclip.errors import InputError
 # name: (help, the module that adds its arguments)
 COMMANDS = {
     "classify": ("find the text that fits a picture best", "miniclip.cli.classify"),
-    "evaluate": ("measure a model on pictures with labels or captions", "miniclip.cli.evaluate"),
-    "probe": ("train a linear classifier on a model's features", "miniclip.cli.probe"),
-    "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "embed": ("write features of many pictures or texts to a folder", "miniclip.cli.embed"),
     "search": ("find the pictures that fit a text or a picture best", "miniclip.cli.search"),
+    "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "explain": ("show which patches and words make a picture and a text fit", "miniclip.cli.explain"),
+    "evaluate": ("measure a model on pictures with labels or captions", "miniclip.cli.evaluate"),
+    "probe": ("train a linear classifier on a model's features", "miniclip.cli.probe"),
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),

@@ -34,8 +34,8 @@ def add_arguments(command):
     command = benches.add_parser(
         "cpu", help="measure features, search and training on this processor against transformers, faiss and others",
         description="Measure files to features, search and training on this processor, in turns with the peers that "
-        "are installed. Every answer is checked before it is timed. This takes about 18 minutes and 12 GB of memory: run "
-        "nothing else meanwhile.",
+        "are installed. Every answer is checked before it is timed. This takes about 18 minutes and 12 GB of memory: "
+        "run nothing else meanwhile.",
     )  # fmt: skip
     command.set_defaults(command=bench_cpu)
     command.add_argument("--only", metavar="NAME", help="only these cases, such as tokenize or search")
