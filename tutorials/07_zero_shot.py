@@ -366,5 +366,4 @@ assert np.allclose(p, [0.9927937, 0.00421068, 0.00299572], atol=1e-4)
 
 # %% [markdown]
 # **Now you.** `miniclip learn start course` writes the exercises. `zero_shot` belongs to this page: see [the
-# course](../../miniclip/learn/README.md). Next: [09](09_probe_and_fine_tune.md) trains the model further, on scans of
-# digits, and compares it with a classifier that is learned from labels.
+# course](../../miniclip/learn/README.md). Next: [08](08_retrieval.md) searches many pictures.

@@ -43,9 +43,7 @@ pip install -c constraints.txt -e ".[gpu,probe]"  # for 06, 09, 12, 13, 15, 16: 
 python tutorials/03_attention.py                  # runs one, and shows its pictures if there is a screen
 make test-tutorials                               # runs all, and prints how long each took
 make tutorials                                    # runs all, and makes the pages and the notebooks again
-```
-
-Numbers 08 and 10 do not exist yet: retrieval, explain."""
+```"""
 
 
 @dataclass(frozen=True)
