@@ -7,6 +7,6 @@ markdown.py     tables and pictures between two markers of a page
 work.py         the least work that a tower needs
 
 cpu.py          CLIP on a processor;  measurement.py  what its cases share;  cpu_features.py, cpu_inputs.py,
-                cpu_search.py, cpu_training.py  the cases, with texts from captions.py;  report_cpu.py  their table
-                and picture
+                cpu_embed.py, cpu_search.py, cpu_training.py  the cases, with texts from captions.py;  report_cpu.py
+                their table and picture
 """

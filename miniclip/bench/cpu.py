@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miniclip.bench import cpu_search, cpu_training, records, session, timing
+from miniclip.bench import cpu_embed, cpu_search, cpu_training, records, session, timing
 from miniclip.bench.cpu_features import ON_TORCH, encode_image, encode_text, first_picture, load
 from miniclip.bench.cpu_inputs import preprocess, tokenize
 from miniclip.bench.measurement import NOTHING, OURS, save_random
@@ -124,6 +124,8 @@ CASES = [
     Case("tokenize", {"texts": 20_000}, "int32", tokenize),
     Case("tokenize", {"texts": 20_000, "new": True}, "int32", tokenize),
     Case("preprocess", {"files": 8, "megapixels": 12}, "float32", preprocess),
+    Case(f"embed {MODEL}", {"files": 64, "megapixels": 0.05}, "float32", cpu_embed.embed_pictures),
+    Case("embed shapes", {"files": 512, "megapixels": 0.01}, "float32", cpu_embed.embed_with_built_in),
     Case(f"load {MODEL}", {}, "float32", load),
     Case(f"first picture {MODEL}", {}, "float32", first_picture),
     Case("training gradients shapes", {"B": 76}, "float32", cpu_training.gradients),

@@ -71,7 +71,7 @@ def transformers_model(model, dtype):
     return loaded.eval().requires_grad_(False)
 
 
-def _features(output):
+def transformers_features(output):
     """The features in the output of get_image_features and get_text_features; version 5 wraps them in an object."""
     return getattr(output, "pooler_output", output)
 
@@ -81,7 +81,7 @@ def _transformers_vision(model, dtype, images):
 
     theirs = transformers_model(model, dtype)
     images = torch.from_numpy(images).to(getattr(torch, dtype))
-    return lambda: _features(theirs.get_image_features(pixel_values=images))
+    return lambda: transformers_features(theirs.get_image_features(pixel_values=images))
 
 
 def _onnx_runtime(model, images):
@@ -95,7 +95,7 @@ def _onnx_runtime(model, images):
 
         class Features(torch.nn.Module):
             def forward(self, images):
-                return _features(theirs.get_image_features(pixel_values=images))
+                return transformers_features(theirs.get_image_features(pixel_values=images))
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that the exporter is old, and of every branch
@@ -140,7 +140,7 @@ def _transformers_text(model, tokens, lengths, T=None):
         rows = slice(start, start + BATCH)
         ids = torch.from_numpy(tokens[rows, : T or lengths[rows].max()]).long()
         batches.append({"input_ids": ids, "attention_mask": (ids > 0).long()})
-    return lambda: torch.cat([_features(theirs.get_text_features(**batch)) for batch in batches])
+    return lambda: torch.cat([transformers_features(theirs.get_text_features(**batch)) for batch in batches])
 
 
 # ---------------------------------------------------------------------------- loading, and the first answer
