@@ -37,5 +37,6 @@ def test_the_limit_of_one_query_is_not_the_product(monkeypatch):
         cpu.measure(case._replace(shape={**case.shape, "rows": 200}), None, 1, {"device": "x"}) for case in CASES
     )
     assert one["share_of_limit"] is None and several["share_of_limit"] > 0
-    assert list(one["times"]) == list(several["times"]) == ["miniclip", "faiss"]
-    assert several["unit"] == "queries/s" and several["best_peer"] == "faiss"
+    assert list(one["times"]) == ["miniclip", "faiss"]
+    assert list(several["times"]) == ["miniclip", "faiss", "faiss, BLAS"]
+    assert several["unit"] == "queries/s" and several["best_peer"].startswith("faiss")
