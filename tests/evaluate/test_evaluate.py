@@ -192,5 +192,11 @@ def test_figures_show_what_they_are_given():
     np.testing.assert_allclose([bar.get_height() for bar in below.patches if bar.get_height()], [1 / 3, 2 / 3])
 
 
+def test_a_class_without_pictures_comes_last():
+    answers = classification.answers(["none", "half"], np.array([1, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    _, *rows = report.per_class(answers.per_class()).splitlines()
+    assert [row.split() for row in rows] == [["half", "2", "50.0%", "100.0%", "none"], ["none", "0", "-", "0.0%"]]
+
+
 def test_columns_are_aligned():
     assert report.columns([["", "x"], ["long", "1.5"], ["a", "10.5"]]) == "          x\nlong    1.5\na      10.5"
