@@ -398,5 +398,5 @@ plt.show()
 # measure what the model could do before.
 #
 # **Now you.** Train on shapes and digits in turns: `run.existing`, two sources of batches, one learner. Does the
-# model keep its shapes, and what does the interpolation look like then? Next: [11a](11a_resnets.md), the other towers
-# of CLIP.
+# model keep its shapes, and what does the interpolation look like then? Next: [10](10_explain.md), what a model looks
+# at.

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 
-from miniclip.viz.style import WIDTH, styled
+from miniclip.viz.style import WIDTH, level_line, styled
 
 HEAT = plt.get_cmap("YlOrRd")
 LINE = 30  # characters in a line of a caption, with the gaps between tokens
@@ -86,3 +86,19 @@ def _lines(words):
             lines, length = [*lines, []], len(word) + 2
         lines[-1].append((word, relevance))
     return lines
+
+
+@styled
+def deletion(counts, curves, whole):
+    """A score against the number of patches that were deleted: the mean of many pictures, and its standard error.
+
+    counts n numbers of patches · curves {name: (means n, errors n)} · whole the score of the whole pictures
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 4.2))
+    for name, (mean, error) in curves.items():
+        (line,) = ax.plot(counts, mean, "o-", label=name)
+        ax.fill_between(counts, mean - error, mean + error, color=line.get_color(), alpha=0.2, linewidth=0)
+    level_line(ax, whole, "the whole picture")
+    ax.set(xlabel="patches deleted", ylabel="cosine, mean", xticks=counts)
+    ax.legend(loc=(0.62, 0.22))
+    return figure
