@@ -111,8 +111,8 @@ def _on_one_core(call):
 
 def photograph(path, megapixels, seed):
     """Write a 4:3 picture like a camera's, with large shapes and fine grain; returns the path."""
-    rng, height = np.random.default_rng(seed), round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    width = height * 4 // 3
+    rng, third = np.random.default_rng(seed), round((megapixels * 1e6 / 12) ** 0.5)
+    width, height = 4 * third, 3 * third  # exactly 4:3, so that all libraries crop the same pixels
     shapes = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((width, height), Image.BICUBIC)
     grain = rng.integers(-8, 9, (height, width, 1), np.int16)
     Image.fromarray((np.asarray(shapes) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
