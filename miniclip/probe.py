@@ -32,7 +32,7 @@ LARGE = 1 << 30  # multiplications in a step of L-BFGS; with fewer, threads take
 
 @dataclass
 class Probe:
-    """A linear classifier of N classes: a call takes features (b, E) and returns probabilities (b, N).
+    """A linear classifier of N classes: a call takes features (b, E) in NumPy and returns probabilities (b, N).
 
     weight (N, E), bias (N,) · C  with what penalty it was fitted · converged  whether L-BFGS was done in time
     """
@@ -58,10 +58,14 @@ class Probe:
         arrays, metadata = safetensors.read(path)
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path}: is not a probe: `miniclip probe DATA --out FILE` writes one")
-        about = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
-        if not identity.same(about["model"], identity.of(model)):
+        try:
+            classes, C, its_model = (json.loads(metadata[key]) for key in ("classes", "C", "model"))
+            weight, bias = arrays["weight"], arrays["bias"]
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}: is a damaged probe, {error}: write it again") from error
+        if not identity.same(its_model, identity.of(model)):
             raise InputError(f"{path}: is a probe on the features of another model: use it with that one")
-        return cls(arrays["weight"], arrays["bias"], about["classes"], about["C"])
+        return cls(weight, bias, classes, C)
 
 
 def linear_probe(x, y, classes, seed=0):
@@ -94,7 +98,7 @@ def fit(x, y, classes, C):
         raise InputError(f"{classes[missing[0]]!r} has no picture to learn from: leave the class out, or add one")
     if len(classes) < 2:
         raise InputError(f"{classes[0]!r} is the only class, expected at least two")
-    regression = _sklearn("linear_model").LogisticRegression(C=C, max_iter=ITERATIONS)
+    regression = sklearn("linear_model").LogisticRegression(C=C, max_iter=ITERATIONS)
     with threadpool_limits(None if np.size(x) * len(classes) > LARGE else 1):
         found = _fitted(regression, np.asarray(x, np.float64), y)
     weight, bias = found.coef_, found.intercept_  # (N, E), (N,)
@@ -108,7 +112,7 @@ class Neighbours:
     """The k nearest pictures vote, by cosine: the nearer, the more. Features (b, E) -> shares of the votes (b, N)."""
 
     def __init__(self, x, y, k):
-        classifier = _sklearn("neighbors").KNeighborsClassifier(k, metric="cosine", weights="distance")
+        classifier = sklearn("neighbors").KNeighborsClassifier(k, metric="cosine", weights="distance")
         self.k, self.found = k, _fitted(classifier, x, y)
 
     def __call__(self, x):
@@ -193,8 +197,9 @@ def _fitted(estimator, x, y):
         return estimator.fit(x, y)
 
 
-def _sklearn(module):
+def sklearn(module):
+    """A module of scikit-learn; InputError that says how to install it if it is missing."""
     try:
         return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise InputError(f"a probe needs {error.name}: {install('probe')}") from error
+        raise InputError(f"a probe needs scikit-learn: {install('probe')}") from error

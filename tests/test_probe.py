@@ -1,6 +1,7 @@
 """The linear probe: against scikit-learn, the paper's search for C, and the command on drawn pictures."""
 
 import json
+import sys
 import warnings
 
 import numpy as np
@@ -119,9 +120,18 @@ def test_a_probe_is_saved_without_pickle_and_belongs_to_a_model(tmp_path):
     other.params["logit_scale"] = other.params["logit_scale"] + 1
     with pytest.raises(InputError, match=r"p\.safetensors: is a probe on the features of another model"):
         probe.Probe.load(tmp_path / "p.safetensors", other)
+    safetensors.write(tmp_path / "d.safetensors", {"weight": np.zeros(1)}, {"format": "miniclip.probe"})
+    with pytest.raises(InputError, match=r"d\.safetensors: is a damaged probe, 'classes'"):
+        probe.Probe.load(tmp_path / "d.safetensors", model)
     safetensors.write(tmp_path / "x.safetensors", {"weight": np.zeros(1)})
     with pytest.raises(InputError, match="is not a probe"):
         probe.Probe.load(tmp_path / "x.safetensors", model)
+
+
+def test_without_scikit_learn_the_command_says_so_at_once(drawn, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    code, out, err = run(capsys, "probe", drawn / "test")
+    assert (code, out) == (1, "") and "a probe needs scikit-learn: " in err and "[probe]" in err
 
 
 def test_a_class_without_pictures_is_named():

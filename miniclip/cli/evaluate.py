@@ -20,14 +20,8 @@ LABELLED = (
     "pictures with labels: a folder with a folder for each class, a table (.csv, .tsv, .jsonl) of paths and labels, or "
     "a folder as CLIP_benchmark writes it"
 )
-LABELS_ONLY = (
-    "classes",
-    "templates",
-    "probe",
-    "per_class",
-    "confusion",
-    "calibration",
-)  # options that captions have no use for
+# options that captions have no use for
+LABELS_ONLY = ("classes", "templates", "probe", "per_class", "confusion", "calibration")
 
 
 def add_arguments(command):
@@ -42,7 +36,7 @@ def add_arguments(command):
 
 
 def evaluate(options):
-    logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
+    log()
     check_figures(options)
     named = options.classes or options.probe
     task = options.task or ("classification" if named else datasets.task_of(options.data, options.columns))
@@ -93,6 +87,12 @@ def _retrieval(options):
 
 
 # ------------------------------------------------------------------------ what other commands show, too
+
+
+def log():
+    """What miniclip logs goes to stderr, such as the names of pictures that are left out."""
+    logging.basicConfig(format="miniclip: %(message)s")
+    logging.getLogger("miniclip").setLevel(logging.INFO)
 
 
 def add_labels(command):

@@ -1,7 +1,6 @@
 """`miniclip probe`: train a linear classifier on a model's features, and see what it is worth."""
 
 import argparse
-import logging
 import os
 
 import numpy as np
@@ -54,8 +53,9 @@ def _share(text):
 
 
 def probe(options):
-    logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
+    evaluate.log()
     evaluate.check_figures(options)
+    probes.sklearn("linear_model")  # if it is missing, this says so now
     if 0 in [*options.shots, options.draws]:
         raise InputError("--shots and --draws are numbers from 1 on")
     if options.out and not os.access(os.path.dirname(os.path.abspath(options.out)), os.W_OK):
@@ -64,6 +64,7 @@ def probe(options):
     data = datasets.labelled(options.data, given, options.columns)
     test = options.test and datasets.labelled(options.test, data.classes, options.columns, by_order=bool(given))
     model, preprocess = load(options)
+    zero_shot = _zero_shot(model, data, options)
     x, y = _features(model, preprocess, data)  # (n, E), (n,)
     if test:
         test_x, test_y = _features(model, preprocess, test)
@@ -71,42 +72,37 @@ def probe(options):
         rows, held = probes.split(y, options.held_out, np.random.default_rng(options.seed))
         x, y, test_x, test_y = x[rows], y[rows], x[held], y[held]
 
-    classifiers = {
-        "linear probe": (found := probes.linear_probe(x, y, data.classes, options.seed)),
-        "k-NN": (nearest := probes.neighbours(x, y, options.seed)),
-        **_zero_shot(model, data, options),
-    }
+    seeds = range(options.seed, options.seed + options.draws)
+    few = probes.few_shot((x, y), (test_x, test_y), data.classes, options.shots, seeds)
+    learned = probes.linear_probe(x, y, data.classes, options.seed)
+    nearest = probes.neighbours(x, y, options.seed)
+    classifiers = {"linear probe": learned, "k-NN": nearest, **zero_shot}
     answers = {
         name: classification.answers(data.classes, test_y, classifier(test_x))
         for name, classifier in classifiers.items()
     }
-    few = probes.few_shot(
-        (x, y), (test_x, test_y), data.classes, options.shots, range(options.seed, options.seed + options.draws)
-    )
-    if not found.converged:
+    if not learned.converged:
         say(f"L-BFGS ended after {probes.ITERATIONS:,} steps, as in the paper, before it had converged")
     evaluate.write_figures(answers["linear probe"], options)
     if options.out:
-        found.save(options.out, model)
+        learned.save(options.out, model)
     results = {name: some.summary() for name, some in answers.items()}
-    rows = answers["linear probe"].per_class()
+    per_class = answers["linear probe"].per_class()
+    sources = [data.pairs, test.pairs] if test else [data.pairs]
     if options.json:
         counts = {"learned_from": len(y), "measured_on": len(test_y), "classes": len(data.classes)}
-        chosen = {"C": found.C, "converged": found.converged, "k": nearest.k}
-        evaluate.print_json(
-            {"data": options.data, "model": options.model, **counts, **chosen, "results": results, "few_shot": few}
-            | {"per_class": rows},
-            data.pairs, *([test.pairs] if test else []),
-        )  # fmt: skip
+        chosen = {"C": learned.C, "converged": learned.converged, "k": nearest.k}
+        found = {"data": options.data, "model": options.model, **counts, **chosen, "results": results}
+        evaluate.print_json({**found, "few_shot": few, "per_class": per_class}, *sources)
     else:
         print(f"{len(data.classes):,} classes, {len(y):,} pictures to learn from, {len(test_y):,} to measure on")
         print(report.classification(results))
-        print(f"C = {found.C:.3g} and k = {nearest.k}, chosen on a fifth of the pictures to learn from")
+        print(f"C = {learned.C:.3g} and k = {nearest.k}, chosen on a fifth of the pictures to learn from")
         if few:
             print(f"\n{report.few_shot(few, results, len(y))}")
         if options.per_class:
-            print(f"\n{report.per_class(rows)}")
-    return 1 if data.pairs.skipped or (test and test.pairs.skipped) else 0
+            print(f"\n{report.per_class(per_class)}")
+    return 1 if any(pairs.skipped for pairs in sources) else 0
 
 
 def _features(model, preprocess, data):

@@ -113,9 +113,10 @@ def test_templates_and_classes_from_files(folder, model, tmp_path, capsys):
     assert classification.measure(*model, labelled, classifier).summary()["ece"] == pytest.approx(found["ece"])
 
 
-def test_retrieval_counts_equal_captions_as_one(photos, model, capsys):
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_retrieval_counts_equal_captions_as_one(photos, model, capsys, backend):
     clip, preprocess = model
-    code, out, _ = evaluate(capsys, photos, "--json")
+    code, out, _ = evaluate(capsys, photos, "--json", "--backend", backend)
     found = json.loads(out)
     texts = [f"a {label}" for label in LABELS] + [
         f"picture {i} of a {label}" for i, label in enumerate([*LABELS, LABELS[0]])
