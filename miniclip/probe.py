@@ -44,7 +44,8 @@ class Probe:
     converged: bool = True
 
     def __call__(self, x):
-        return numpy_ops.softmax(x @ self.weight.T + self.bias)  # (b, E) -> (b, N)
+        logits = x @ self.weight.T + self.bias  # (b, E) -> (b, N)
+        return numpy_ops.softmax(logits.astype(np.float64))  # in float32, small ones would all be 0, and equal
 
     def save(self, path, model):
         """Write a safetensors file; its metadata have the classes, and which `model` the features are of."""

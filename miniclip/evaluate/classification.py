@@ -40,7 +40,7 @@ class Answers(NamedTuple):
 
     def per_class(self):
         """A dict for each class: how many pictures it has, how many are found, and what the others are mistaken for."""
-        counts = self.confusion()
+        counts, recall = self.confusion(), metrics.per_class(self.right, self.truth, len(self.classes))
         rows = []
         for i, name in enumerate(self.classes):
             given, wrong = counts[:, i].sum(), np.where(np.arange(len(counts)) == i, 0, counts[i])
@@ -48,7 +48,7 @@ class Answers(NamedTuple):
                 {
                     "class": name,
                     "pictures": int(counts[i].sum()),
-                    "recall": counts[i, i] / counts[i].sum() if counts[i].any() else None,
+                    "recall": recall[i] if counts[i].any() else None,
                     "precision": counts[i, i] / given if given else None,
                     "mistaken_for": self.classes[wrong.argmax()] if wrong.any() else None,
                 }
@@ -73,7 +73,12 @@ def zero_shot(model, classes, templates=("{}",)):
     templates  texts with {} for the label; with several, a class is the mean of its texts
     """
     embeddings = class_embeddings(model, classes, templates)  # (N, E)
-    return lambda x: numpy_ops.softmax(np.asarray(model.ops.to_numpy(model.logits(x, embeddings))))
+
+    def probabilities(x):
+        logits = model.ops.to_numpy(model.logits(x, embeddings))  # (b, N)
+        return numpy_ops.softmax(np.asarray(logits, np.float64))  # in float32, small ones would all be 0, and equal
+
+    return probabilities
 
 
 def measure(model, preprocess, labelled, classifier, progress=iter):

@@ -28,7 +28,7 @@ def counts_matrix(ax, names, counts, truth):
 
 @styled
 def confusion(names, counts):
-    """How often a class, down, is named as each class, across; of many classes those with most errors.
+    """How often a class, down, is named as each class, across; of many classes those that are confused most often.
 
     names N · counts (N, N) integers, as `evaluate.metrics.confusion` has them
     """
@@ -39,7 +39,7 @@ def confusion(names, counts):
     figure, ax = plt.subplots(figsize=(side, side))
     counts_matrix(ax, [names[i] for i in shown], counts[np.ix_(shown, shown)], "the class")
     if n < N:
-        ax.set_title(f"the {n} of {N:,} classes with most errors")
+        ax.set_title(f"the {n} of {N:,} classes that are confused most often")
     return figure
 
 

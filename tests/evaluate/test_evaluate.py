@@ -185,12 +185,27 @@ def test_figures_show_what_they_are_given():
     shown = evaluation.most_confused(many, 4)
     assert {3, 8, 20} < {*shown} and shown == sorted(shown)
     (axes,) = evaluation.confusion([f"class {i}" for i in range(30)], many).axes
-    assert axes.get_title() == "the 20 of 30 classes with most errors"
+    assert axes.get_title() == "the 20 of 30 classes that are confused most often"
     bins = metrics.reliability_bins([0.95, 0.95, 0.55], [1, 0, 1], bins=10)
     above, below = evaluation.reliability(bins, 0.45).axes
     assert [bar.get_height() for bar in above.patches if bar.get_height() > 0] == [1, 0.5]
     assert above.get_title() == "calibration error 45.0%"
     np.testing.assert_allclose([bar.get_height() for bar in below.patches if bar.get_height()], [1 / 3, 2 / 3])
+
+
+def test_very_improbable_classes_keep_their_order(monkeypatch):
+    """In float32, exp(-110) is 0, and a true class of rank 7 would count as found among the five best in part."""
+    monkeypatch.setattr(classification, "class_embeddings", lambda *_: None)
+
+    class Model:
+        ops = numpy_ops
+
+        @staticmethod
+        def logits(x, embeddings):
+            return np.array([[0, -110, -120, -130, -140, -150, -160, -170]], np.float32)
+
+    found = classification.answers(range(8), [6], classification.zero_shot(Model, range(8))(None))
+    assert metrics.median_rank(found.ranks) == 7 and found.summary()["acc5"] == 0
 
 
 def test_a_class_without_pictures_comes_last():
