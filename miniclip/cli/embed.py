@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import itertools
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import os
 from miniclip import api, embed
 from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, natural
 from miniclip.cli.progress import Broken, progress, say
-from miniclip.embed import tables
+from miniclip.embed import tables, urls
 from miniclip.embed.index import FAILED
 from miniclip.runtime import listing
 
@@ -29,7 +30,10 @@ def add_arguments(command):
     command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     command.usage = "miniclip embed PICTURE... -o INDEX [options]"
     command.add_argument(
-        "names", nargs="+", metavar="PICTURE", help=f"{PICTURES}; or tables of texts: .csv, .tsv, .jsonl"
+        "names",
+        nargs="+",
+        metavar="PICTURE",
+        help=f"{PICTURES}; URLs of object stores (s3://BUCKET/FOLDER); or tables of texts: .csv, .tsv, .jsonl",
     )
     command.add_argument("-o", "--out", required=True, metavar="INDEX", help="the folder to write, or to add to")
     add_model(command)
@@ -58,7 +62,8 @@ def run(options):
     if unit == "texts":
         names = [text for path in options.names for text in tables.texts(path, skipped, options.column)]
     else:
-        names = listing.pictures(options.names)
+        each = (urls.listed(name) if urls.is_url(name) else listing.pictures([name]) for name in options.names)
+        names = itertools.chain.from_iterable(each)
         names = names if "-" in options.names else [*names]  # a program may write its list slowly
     model, preprocess, cluster = _load(options)
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from miniclip import encode
-from miniclip.embed import on_ray
+from miniclip.embed import on_ray, urls
 from miniclip.embed.index import describe
 from miniclip.embed.writer import writing
 from miniclip.errors import InputError
@@ -22,7 +22,7 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
     """Add the features of pictures to an index, a folder that is made if needed; returns an Embedded.
 
     model, preprocess       what `miniclip.load` returns
-    paths                   an iterable of paths, see `runtime.listing.pictures`; each picture gets one row
+    paths                   an iterable of paths and URLs (see `urls`); each picture gets one row
     name                    of the model, as `miniclip.load` takes it: a search loads it again
     broken(picture, error)  is called for each picture that cannot be read; `_failed.jsonl` lists them, too
     watch(paths)            may wrap the paths that are to be embedded, to show progress: a list if `paths` is one
@@ -36,9 +36,7 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
         raise InputError(f"{name} has no image tower: choose a model that has one")
     metadata = describe("pictures", model, preprocess, name)
     paths = [_absolute(path) for path in paths] if hasattr(paths, "__len__") else map(_absolute, paths)
-    encoder = (
-        partial(encode.pictures, model, preprocess) if ray is None else on_ray.encoder(encode.pictures, model, ray)
-    )
+    encoder = partial(_pictures, model, preprocess) if ray is None else on_ray.encoder(_pictures, model, ray)
     return _embed(index, metadata, paths, partial(encoder, batch=batch), broken, watch)
 
 
@@ -52,12 +50,17 @@ def texts(index, model, texts, *, name, batch=encode.TEXTS, watch=None, ray=None
     return _embed(index, metadata, texts, partial(encoder, batch=batch), None, watch)
 
 
+def _pictures(model, preprocess, paths, *, batch, broken):
+    return encode.pictures(model, urls.fetching(preprocess), paths, batch=batch, broken=broken)
+
+
 def _texts(model, preprocess, texts, *, batch, broken):
     return encode.texts(model, texts, batch=batch)
 
 
 def _absolute(path):
-    return os.path.abspath(os.fspath(path))
+    path = os.fspath(path)
+    return path if urls.is_url(path) else os.path.abspath(path)
 
 
 def _embed(index, metadata, names, encoder, broken, watch):

@@ -15,7 +15,7 @@ from PIL import Image
 import miniclip
 from miniclip import InputError, embed
 from miniclip.cli import main
-from miniclip.embed import index, tables
+from miniclip.embed import index, tables, urls
 from miniclip.ops.numpy_ops import l2_normalize
 from miniclip.runtime import listing
 
@@ -136,6 +136,33 @@ def test_features_that_are_no_numbers_are_refused_and_what_came_before_is_kept(t
     with pytest.raises(InputError, match="no numbers"):
         embed.pictures(tmp_path / "i", model, preprocess, readable, name="shapes", batch=10)
     assert embed.read(tmp_path / "i").names == readable[:20]
+
+
+# ------------------------------------------------------------------------------------------- URLs
+
+
+def test_urls_are_read_with_pyarrow(tmp_path, loaded, photos, readable, capsys):
+    """Those of files are opened as those of object stores are."""
+    assert main(["embed", f"file://{photos}", "-o", str(tmp_path / "i"), "--batch", "50"]) == 1
+    embed.pictures(tmp_path / "plain", *loaded, readable, name="shapes", batch=50)
+    found, plain = embed.read(tmp_path / "i"), embed.read(tmp_path / "plain")
+    assert found.names == [f"file://{path}" for path in readable] and close(found.features, plain.features)
+    said = capsys.readouterr().err
+    assert f"miniclip: file://{photos}/1/4.png: cannot be read as a picture" in said
+
+
+def test_urls_that_cannot_be_read_are_named(tmp_path, loaded, photos):
+    broken = []
+    some = [f"file://{photos}/none.png", "odd://bucket/a.png", f"file://{photos}/0/0.png"]
+    done = embed.pictures(
+        tmp_path / "i", *loaded, some, name="shapes", broken=lambda url, error: broken.append((url, str(error)))
+    )
+    assert done == (1, 1, 2) and [url for url, _ in broken] == some[:2]
+    assert all(message.startswith(f"{url}: cannot be read: ") for url, message in broken)
+    (tmp_path / "empty").mkdir()
+    assert [*urls.listed(some[2])] == [some[2]]
+    with pytest.raises(InputError, match="empty: has no pictures"):
+        [*urls.listed(f"file://{tmp_path}/empty")]
 
 
 # --------------------------------------------------------------------------------------- tables of texts
