@@ -11,8 +11,7 @@ from miniclip.cli.arguments import add_json, add_model, natural
 from miniclip.cli.classify import unknown_words
 from miniclip.cli.progress import say
 from miniclip.runtime import listing
-from miniclip.search import Index
-from miniclip.viz import contact_sheet
+from miniclip.search import Index, contact_sheet
 
 EXAMPLES = """examples:
   miniclip search index "a dog in the snow"

@@ -147,10 +147,13 @@ def rows_of(part, features=True):
     pa, pq = pyarrow()
     column, E = COLUMNS[part.metadata["kind"]], part.metadata["embed_dim"]
     try:
-        table = pq.read_table(part.path, columns=[column, "features"] if features else [column])
+        with pq.ParquetFile(part.path) as file:  # pq.read_table and to_numpy would import pandas
+            table = file.read([column, "features"] if features else [column])
         table = table.slice(0, part.rows)  # another process may have added rows meanwhile
         names = table[column].to_pylist()
-        return (names, table["features"].combine_chunks().flatten().to_numpy().reshape(-1, E)) if features else names
+        if not features:
+            return names
+        return names, np.from_dlpack(table["features"].combine_chunks().flatten()).reshape(-1, E)  # (n, E)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{part.path}: cannot be read ({error}): remove it; {AGAIN}") from error
 

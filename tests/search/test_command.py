@@ -1,6 +1,8 @@
 """`miniclip search`: what it prints, writes and refuses."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,27 @@ def test_what_is_refused(index, capsys, arguments, code, message):
         assert main(arguments) == code
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_pictures_and_texts_are_embedded_and_searched(index, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", str(Path(index).parent / "*.png"), "-o", "photos"]) == 0
+    assert found(capsys, "photos", "a blue heart", "-k", "3") == ["blue-heart"] * 3
+    Path("texts.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in ("a red heart", "a <b>star</b>"))
+    )
+    assert main(["embed", "texts.jsonl", "-o", "texts"]) == 0
+    assert main(["search", "texts", "a star", "-k", "1", "-o", "hits.html"]) == 0
+    assert capsys.readouterr().out.endswith("  a <b>star</b>\n") and "&lt;b&gt;star" in Path("hits.html").read_text()
+    assert main(["search", "texts", "a star", "-o", "hits.png"]) == 1
+    assert "a picture cannot show texts" in capsys.readouterr().err
+
+
+def test_a_search_imports_no_package_that_it_does_not_need(index):
+    code = f"from miniclip.cli import main; import sys; main(['search', {index!r}, 'a star'])"
+    code += "; print({'matplotlib', 'pandas', 'torch', 'faiss', 'sklearn'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_another_model_is_refused(index, capsys, tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from miniclip import InputError
-from miniclip.viz import contact_sheet
-from miniclip.viz.contact_sheet import COLUMNS, GAP, SIDE
+from miniclip.search import contact_sheet
+from miniclip.search.contact_sheet import COLUMNS, GAP, SIDE
 
 COLOURS = [(200, 30, 40), (30, 160, 60), (20, 60, 200)]
 ODD = "a \"quoted\" <img src=x onerror=alert(1)> & 'b'.png"
