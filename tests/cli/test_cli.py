@@ -353,6 +353,17 @@ def test_the_help_has_examples_that_are_commands():
         cli._parser(arguments).parse_args(arguments)
 
 
+def test_a_list_of_texts_may_have_options_inside(pictures):
+    done = miniclip("explain", pictures[0], "a red circle", "--layers", 1, "a star", "--json")
+    assert (done.returncode, [found["text"] for found in json.loads(done.stdout)["texts"]]) == (
+        0,
+        ["a red circle", "a star"],
+    )
+    done = miniclip("explain", pictures[0], "a red circle", "--layers", 1, "a star", "--jsn")
+    assert done.returncode == 2 and "unrecognized arguments: a star --jsn" in done.stderr
+    assert miniclip("info", "shapes", "--json", "shapes").returncode == 2
+
+
 def test_pictures_after_the_labels_are_explained(pictures):
     done = miniclip("classify", "--labels", "a star", "a circle", pictures[0])
     assert done.returncode == 2
