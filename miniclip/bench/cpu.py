@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from miniclip.bench import cpu_embed, cpu_search, cpu_training, records, session, timing
-from miniclip.bench.cpu_features import ON_TORCH, encode_image, encode_text, first_picture, load
+from miniclip.bench.cpu_features import ON_TORCH, classify, encode_image, encode_text, first_picture, load
 from miniclip.bench.cpu_inputs import preprocess, tokenize
 from miniclip.bench.measurement import NOTHING, OURS, save_random
 from miniclip.bench.report_cpu import RESULTS
@@ -128,6 +128,7 @@ CASES = [
     Case("embed shapes", {"files": 512, "megapixels": 0.01}, "float32", cpu_embed.embed_with_built_in),
     Case(f"load {MODEL}", {}, "float32", load),
     Case(f"first picture {MODEL}", {}, "float32", first_picture),
+    Case("classify shapes", {}, "float32", classify),
     Case("training gradients shapes", {"B": 76}, "float32", cpu_training.gradients),
     Case("training shapes", {"B": 76}, "float32", cpu_training.steps_of_built_in, ON_TORCH),
     Case(f"training {MODEL}", {"B": 16}, "float32", cpu_training.steps, ON_TORCH),

@@ -13,7 +13,9 @@ from miniclip import api
 from miniclip.bench import captions, session
 from miniclip.bench.measurement import OURS, TRANSFORMERS, Measurement, array, extra_memory, python
 from miniclip.bench.work import work, work_of_texts
+from miniclip.errors import WrongAnswer
 from miniclip.fetch import vocabulary
+from miniclip.weights import DIRECTORY
 
 ON_TORCH = "miniclip on torch"
 BATCH = 32  # captions that a peer pads to the longest of them
@@ -172,6 +174,24 @@ def first_picture(model, *, dtype):
     return Measurement(builders, check, 1, "starts/s")
 
 
+def classify(model, *, dtype):
+    """The command `miniclip classify` with the built-in model; its peer only imports NumPy, the least that it takes."""
+
+    def check(name, answer):
+        if name == OURS and json.loads(answer)[0]["labels"][0]["label"] != "a red heart":
+            raise WrongAnswer("it is wrong: the example is a red heart")
+
+    picture = DIRECTORY / "example.png"
+    builders = {OURS: lambda: lambda: python(CLASSIFY, picture), IMPORT: lambda: lambda: python("import numpy")}
+    return Measurement(builders, check, 1, "starts/s")
+
+
+IMPORT = "import numpy, alone"
+CLASSIFY = """
+import sys
+from miniclip.cli import main
+main(["classify", sys.argv[1], "--labels", "a red heart", "a red circle", "a blue heart", "a pink star", "--json"])
+"""
 LOAD = 'model = miniclip.load(sys.argv[1], backend="numpy", mmap=True)'
 FIRST_PICTURE = """
 import sys, miniclip, numpy
