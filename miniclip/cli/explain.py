@@ -82,7 +82,10 @@ def _show(text, cosine, caption, patches):
     most = max((x for _, x in caption), default=0)
     for token, x in caption:
         print(f"    {token:<{width}}  {'█' * round(BAR * x / (most or 1))}".rstrip())
-    for row in patches / (patches.max() or 1):
+    if not patches.any():
+        print("    no part of the picture raises the score")
+        return
+    for row in patches / patches.max():
         print("    " + "".join(2 * SHADES[round(share * (len(SHADES) - 1))] for share in row))
 
 

@@ -34,16 +34,24 @@ def explanations(picture, found):
 
 @styled
 def heads(picture, attention):
-    """Where each head looks, layers down and heads across: picture as above, attention (L, H, rows, columns)."""
+    """Where each head looks, blocks down and heads across: picture as above, attention (L, H, rows, columns).
+
+    The many heads of a single block, such as a ResNet's attention pool, are in several rows.
+    """
     L, H, rows, columns = attention.shape
+    wide = max(n for n in range(1, 13) if H % n == 0) if L == 1 else H  # maps in a row
+    maps = attention.reshape(-1, wide, rows, columns)
     tall = picture.shape[0] / picture.shape[1]
-    figure, ax = plt.subplots(figsize=(WIDTH, (WIDTH - 0.5) * tall * (L + 0.15) / max(H, 4)))
+    figure, ax = plt.subplots(figsize=(WIDTH, (WIDTH - 0.5) * tall * (len(maps) + 0.15) / max(wide, 4) + 0.3))
     down, across = 1.06 * rows, 1.06 * columns  # from one map to the next
-    for i, h in np.ndindex(L, H):
-        heat(ax, picture, attention[i, h], corner=(across * h, down * i))
-    ax.set(xlim=(0, across * H), ylim=(down * L, 0), xlabel="head", ylabel="block")
-    ax.set_xticks(across * np.arange(H) + columns / 2, range(H))
-    ax.set_yticks(down * np.arange(L) + rows / 2, range(L))
+    for i, j in np.ndindex(maps.shape[:2]):
+        heat(ax, picture, maps[i, j], corner=(across * j, down * i))
+    ax.set(xlim=(0, across * wide), ylim=(down * len(maps), 0), xlabel="head", ylabel="block")
+    ax.set_xticks(across * np.arange(wide) + columns / 2, range(wide))
+    ax.set_yticks(down * np.arange(len(maps)) + rows / 2, range(len(maps)))
+    if wide < H:  # one block, whose heads are numbered row by row
+        ax.set(xlabel="", ylabel="first head of the row", xticks=[])
+        ax.set_yticklabels(range(0, H, wide))
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.tick_params(length=0)
@@ -98,7 +106,7 @@ def deletion(counts, curves, whole):
     for name, (mean, error) in curves.items():
         (line,) = ax.plot(counts, mean, "o-", label=name)
         ax.fill_between(counts, mean - error, mean + error, color=line.get_color(), alpha=0.2, linewidth=0)
-    level_line(ax, whole, "the whole picture")
+    level_line(ax, whole, "the whole picture", under=True)
     ax.set(xlabel="patches deleted", ylabel="cosine, mean", xticks=counts)
     ax.legend(loc=(0.62, 0.22))
     return figure

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from miniclip import explain, load
+from miniclip.cli.explain import _show
 
 
 def run(*arguments, cwd=None, **environment):
@@ -88,6 +89,11 @@ def test_without_matplotlib_it_says_what_to_install_and_numbers_are_there(pictur
     done = run(picture, "a red circle", "-o", tmp_path / "map.png", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1 and "figures need matplotlib: " in done.stderr and len(done.stderr.splitlines()) == 1
     assert run(picture, "a red circle", PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+def test_a_map_without_relevance_is_said(capsys):
+    _show("a cat", -0.1, [("a", 0.0), ("cat", 0.0)], np.zeros((7, 7)))
+    assert capsys.readouterr().out.splitlines()[-2:] == ["    cat", "    no part of the picture raises the score"]
 
 
 def test_words_that_the_built_in_model_never_saw_are_named(picture):

@@ -109,3 +109,7 @@ def test_heads_are_drawn_block_by_block():
     for image, values in zip(maps, attention.reshape(6, 4, 5)):
         np.testing.assert_allclose(image.get_array()[..., 3], 0.85 * np.sqrt(values / values.max()))
     assert maps[0].get_extent()[1] < maps[1].get_extent()[0] and maps[0].get_extent()[2] < maps[3].get_extent()[3]
+    (axes,) = relevance.heads(np.zeros((8, 8, 3)), attention.reshape(1, 6, 4, 5).repeat(4, axis=1)).axes  # 24 heads
+    corners = {tuple(image.get_extent()[::3]) for image in axes.images}
+    assert len(corners) == 24 and len({y for _, y in corners}) == 2
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "12"]
