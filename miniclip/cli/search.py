@@ -64,15 +64,15 @@ def search(options):
     for hint in _hints(options, name):
         say(hint)
     hits = index.search(*options.texts, *map(Path, options.image), minus=options.minus, k=options.k)
-    if options.out:
-        contact_sheet.write(options.out, title(options), hits, texts=index.kind == "texts")
-        say(f"wrote {options.out}")
     if options.json:
         column = "text" if index.kind == "texts" else "path"
         print(json.dumps([{column: name, "score": score} for name, score in hits], ensure_ascii=False, indent=2))
     else:
         for name, score in hits:
-            print(f"{score:7.4f}  {name}")
+            print(f"{score:7.4f}  {' '.join(name.splitlines())}")
+    if options.out:
+        contact_sheet.write(options.out, title(options), hits, texts=index.kind == "texts")
+        say(f"wrote {options.out}")
 
 
 def title(options):
