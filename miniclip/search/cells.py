@@ -2,8 +2,8 @@
 
 faiss does it: `IndexIVFScalarQuantizer`, an inverted file (Sivic and Zisserman, 2003; Johnson et al., 2017). Cells, and
 not a graph such as HNSW, because they are built in less than half the time, and a search for the same recall takes no
-longer (docs/search.md has figures); because the file has the features as they are, in float16, and is mapped into memory:
-one search reads a few hundredths of it; and because with all cells the result is the exact one.
+longer (figures are in docs/search.md); because the file has the features as they are, in float16, and is mapped into
+memory: one search reads a few hundredths of it; and because with all cells the result is the exact one.
 """
 
 import hashlib
