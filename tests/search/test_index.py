@@ -283,6 +283,12 @@ def test_cells_are_built_once_and_again_when_the_rows_change(tmp_path, monkeypat
     assert built == [12, 14, 14]
 
 
+def test_there_are_k_hits_even_if_one_cell_has_fewer(tmp_path):
+    folder = write(tmp_path / "index", clustered(700, 8), [f"{i}" for i in range(700)], rows=700)
+    hits = Index.open(folder, approximate=True, probes=1).search(clustered(1, 8)[0], k=300)
+    assert len({hit.name for hit in hits}) == 300 and hits == sorted(hits, key=lambda hit: -hit.score)
+
+
 def test_damaged_cells_are_named(tmp_path):
     folder = write(tmp_path / "index", random_features(12, 8), [*"abcdefghijkl"])
     Index.open(folder, approximate=True).search(np.ones(8))
