@@ -80,6 +80,19 @@ def slow(folder):
     return model, preprocess
 
 
+def uneven():
+    """The built-in model; a worker's first batch takes two seconds, and the others none."""
+    model, preprocess = miniclip.load("shapes", "numpy")
+    encode, times = model.encode_image, iter([2])
+
+    def slow_at_first(x):
+        time.sleep(next(times, 0))
+        return encode(x)
+
+    model.encode_image = slow_at_first
+    return model, preprocess
+
+
 def other_weights():
     model, preprocess = miniclip.load("shapes", "numpy")
     model.params["logit_scale"] = model.params["logit_scale"] * 1.01
@@ -118,6 +131,12 @@ def test_a_killed_worker_loses_no_row(tmp_path, photos, cluster):
     assert len(killed) == 1 and len([*pids.iterdir()]) == 2  # another process continued
     embed.pictures(tmp_path / "plain", model, preprocess, photos, name="shapes", batch=8)
     assert same(embed.read(tmp_path / "i"), embed.read(tmp_path / "plain"))
+
+
+def test_rows_are_in_order_though_later_batches_are_ready_first(tmp_path, photos, cluster):
+    model, preprocess = miniclip.load("shapes", "numpy")
+    embed.pictures(tmp_path / "i", model, preprocess, photos, name="shapes", batch=8, ray=cluster(uneven, workers=2))
+    assert embed.read(tmp_path / "i").names == [path for path in photos if not path.endswith("040.png")]
 
 
 def test_texts_on_ray(tmp_path, cluster):
