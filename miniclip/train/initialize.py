@@ -39,33 +39,36 @@ def init_params(config, rng):
     Raises InputError for a model that cannot start so: see `check_new`.
     """
     check_new(config)
-
-    def init(name, shape, width, layers):
-        if name.endswith("bias"):
-            return np.zeros(shape)
-        if len(shape) == 1 and name.endswith("weight"):  # a layer norm's gain
-            return np.ones(shape)
-        if name == "visual.patch_embed.position_embedding":
-            return np.concatenate([np.zeros((1, width)), 0.3 * sine_cosine(config.visual.grid, width)])
-        std = {
-            "table": 0.02,
-            "text.position_embedding": 0.01,
-            "out.weight": (2 * layers * width) ** -0.5,  # so that the residual stream does not grow with depth
-            "proj.weight": (2 * layers * width) ** -0.5,
-            "fc.weight": (2 * width) ** -0.5,
-            "patch_embed.weight": math.prod(shape[1:]) ** -0.5,
-        }
-        return rng.normal(0, next((s for end, s in std.items() if name.endswith(end)), width**-0.5), shape)
-
     towers = {"visual": config.visual, "text": config.text}
     flat = {}
     for name, shape in params.flatten(config.shapes()).items():
         if name == "logit_scale":
             flat[name] = np.array(math.log(1 / 0.07), np.float32)
+        elif name == "visual.patch_embed.position_embedding":
+            positions = 0.3 * sine_cosine(config.visual.grid, config.visual.width)  # (G·G, D)
+            flat[name] = np.pad(positions, ((1, 0), (0, 0))).astype(np.float32)  # zeros for the class token
         else:
             tower = towers[name.partition(".")[0]]
-            flat[name] = init(name, shape, tower.width, tower.layers).astype(np.float32)
+            flat[name] = init_parameter(rng, name, shape, tower.width, tower.layers)
     return params.unflatten(flat)
+
+
+def init_parameter(rng, name, shape, width, layers):
+    """The random start of a parameter of a tower with this width and so many layers, a float32 ndarray."""
+    if name.endswith("bias"):
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1 and name.endswith("weight"):  # a layer norm's gain
+        return np.ones(shape, np.float32)
+    std = {
+        "table": 0.02,
+        "position_embedding": 0.01,
+        "out.weight": (2 * layers * width) ** -0.5,  # so that the residual stream does not grow with depth
+        "proj.weight": (2 * layers * width) ** -0.5,
+        "fc.weight": (2 * width) ** -0.5,
+        "patch_embed.weight": math.prod(shape[1:]) ** -0.5,
+    }
+    scale = next((s for end, s in std.items() if name.endswith(end)), width**-0.5)
+    return rng.normal(0, scale, shape).astype(np.float32)
 
 
 def sine_cosine(grid, width):

@@ -113,6 +113,10 @@ class Learner:
             return chunked_loss.sigmoid_loss(images, texts, scale, bias, ops=ops, **everything)
         return chunked_loss.contrastive_loss(images, texts, scale, ops=ops, label_smoothing=smoothing, **everything)
 
+    def numbers(self):
+        """{name: number} of the model that a curve shows beside the loss."""
+        return {"scale": self.scale()}
+
     def scale(self):
         """What cosines are multiplied by before the softmax, a float."""
         params, to_numpy = self.model.params, self.model.ops.to_numpy

@@ -117,7 +117,7 @@ def train(
                 raise _diverged(step, f"the loss is {loss}")
             bar.update()
             numbers = {"loss": loss, "learning_rate": recipe.learning_rate * schedule(step - 1, recipe)}
-            numbers["scale"] = learner.scale()
+            numbers |= learner.numbers()
             if evaluation and (step % evaluation.every == 0 or step == recipe.steps):
                 numbers |= evaluation(learner)
                 shown[evaluation.score] = f"{numbers[evaluation.score]:.3f}"

@@ -149,7 +149,7 @@ def train(
         on_gpu = str(learner.model.device) != "cpu"
         return pairs.batches(done, learner.rank, world, background=on_gpu)
 
-    with _alone(out) if learner.rank == 0 else contextlib.nullcontext():
+    with alone(out) if learner.rank == 0 else contextlib.nullcontext():
         if learner.rank == 0 and not resume:
             write_sheet(f"{out}.png", *pairs.batch(0))
             for line in pairs.report(learner.model.tokenizer, config.text.context_length):
@@ -200,7 +200,7 @@ def _settings(start, pairs, trainable):
 
 
 @contextlib.contextmanager
-def _alone(out):
+def alone(out):
     """Hold `out` for this training, without what killed ones left. Raises InputError if another one writes it now."""
     with contextlib.ExitStack() as stack:
         try:
