@@ -42,9 +42,7 @@ NAMES = {
         f"gpt.blocks.{{}}.{ours}.weight": (names.Transposed(f"gpt.transformer.h.{{}}.{theirs}.weight"),)
         for ours, theirs in _CONV1D.items()
     },
-    **{
-        f"gpt.blocks.{{}}.{ours}.bias": (f"gpt.transformer.h.{{}}.{theirs}.bias",) for ours, theirs in _CONV1D.items()
-    },
+    **{f"gpt.blocks.{{}}.{ours}.bias": (f"gpt.transformer.h.{{}}.{theirs}.bias",) for ours, theirs in _CONV1D.items()},
     **names.modules("gpt.", "gpt.transformer.", {"ln_final": ("ln_f",)}),
 }
 # the mapping network: an MLP, one linear map (in the notebook, for long prefixes), a transformer
@@ -112,7 +110,7 @@ def read(tensors):
 
 
 def _layers(shapes, part):
-    return 1 + max(int(name.split(".")[2]) for name in shapes if name.startswith(f"{part}.blocks."))
+    return 1 + max((int(name.split(".")[2]) for name in shapes if name.startswith(f"{part}.blocks.")), default=-1)
 
 
 def _parted(tensors):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from miniclip import formats, params
+from miniclip import formats, identity, params
 from miniclip.caption import clipcap
 from miniclip.caption.decoder import DecoderConfig
 from miniclip.errors import InputError
@@ -13,19 +13,25 @@ from miniclip.formats import safetensors
 FORMAT = "miniclip decoder"
 
 
-def save(path, config, tree, *, clip, dtype=None):
-    """Write a decoder for the features of the CLIP named `clip` to one safetensors file; dtype None keeps the arrays'."""
+def save(path, config, tree, model, *, dtype=None):
+    """Write a decoder for the features of `model`, a CLIP, to one safetensors file; dtype None keeps the arrays'."""
     params.check(tree, config.shapes(), "the parameters to save")
     tensors = {name: np.asarray(x, dtype) for name, x in params.flatten(tree).items()}
-    safetensors.write(path, tensors, {"format": FORMAT, "config": json.dumps(config.to_dict()), "clip": clip})
+    metadata = {"config": config.to_dict(), "trained_with": identity.of(model)}
+    safetensors.write(path, tensors, {"format": FORMAT} | {key: json.dumps(x) for key, x in metadata.items()})
 
 
-def load(path, *, dtype="float32", mmap=False):
-    """A decoder's file -> (DecoderConfig, parameter tree, whether it is ClipCap's). InputError names the file."""
-    flat, metadata = formats.read(path, dtype, clipcap.without_masks, mmap)
+def load(path, *, dtype="float32"):
+    """A decoder's file -> (DecoderConfig, parameter tree, the `identity` of its CLIP; None in ClipCap's files).
+
+    Raises InputError that names the file if it is neither.
+    """
+    flat, metadata = formats.read(path, dtype, clipcap.without_masks)
+    trained_with = None
     try:
         if metadata.get("format") == FORMAT:
             config = DecoderConfig.from_dict(json.loads(metadata["config"]))
+            trained_with = json.loads(metadata["trained_with"])
         elif clipcap.has_its_names(flat):
             config, flat = clipcap.read(flat)
         else:
@@ -34,6 +40,8 @@ def load(path, *, dtype="float32", mmap=False):
                 "begin with gpt. and clip_project."
             )
         params.check(flat, config.shapes(), "its tensors")
-    except (ValueError, KeyError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
+    except KeyError as error:
+        raise InputError(f"{path}: is no whole decoder: {error.args[0]} is missing") from error
+    except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
-    return config, params.unflatten(flat), metadata.get("format") != FORMAT
+    return config, params.unflatten(flat), trained_with

@@ -1,12 +1,12 @@
 """Training a decoder for the features of a CLIP, which is frozen, with the loop, learner and recipe of `train`."""
 
-import dataclasses
+import logging
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from miniclip import params
+from miniclip import identity, params
 from miniclip.caption import files
 from miniclip.caption.decoder import Decoder, DecoderConfig
 from miniclip.config import TextConfig
@@ -17,10 +17,8 @@ from miniclip.train.initialize import init_parameter
 from miniclip.train.recipe import Recipe
 from miniclip.train.sheet import check_sheet, write_sheet
 
-RECIPE = Recipe(steps=2000)
+logger = logging.getLogger("miniclip.train")
 PREFIX = 4  # P
-HIDDEN_WORDS = 0.3  # share of a caption's tokens that the decoder does not see while it learns
-SPARE = 1  # what a random generator is for, after the seed
 IGNORED = -100  # a target that does not count
 
 
@@ -55,22 +53,12 @@ def rows(model, captions):
     return np.where(places <= end[:, None], tokens[:, places], IGNORED).astype(np.int64)
 
 
-def batches(model, pairs, seed, done):
-    """Yield (features (B, E), (what the decoder reads (B, T - 1), what it should say (B, T))) from a step on.
-
-    Some tokens that it reads are replaced by random ones. So it learns to look at the picture for the next word, not
-    only at the words so far (Generating Sentences from a Continuous Space, sec. 3.1): the pairs of colour and shape
-    that it has never seen together would otherwise be impossible for it.
-    """
-    vocabulary = len(model.tokenizer)
-    for step, (images, captions) in enumerate(pairs.batches(done), done):
-        rng = np.random.default_rng([seed, step, SPARE])
-        targets = rows(model, captions)  # (B, T)
-        read = np.where(targets == IGNORED, 0, targets)[:, :-1]
-        hidden = rng.random(read.shape) < HIDDEN_WORDS
+def batches(model, pairs, done):
+    """Yield (features (B, E), the tokens of their captions (B, T), see `rows`) from a step on."""
+    for images, captions in pairs.batches(done):
         with torch.no_grad():
             features = model.encode_image(images)  # (B, E)
-        yield features, (np.where(hidden, rng.integers(vocabulary, size=read.shape), read), targets)
+        yield features, rows(model, captions)
 
 
 class Learner(torch_learner.Learner):
@@ -86,26 +74,27 @@ class Learner(torch_learner.Learner):
         """Fill the gradients of what is trained; returns the loss, a float."""
         for p in self.trained.values():
             p.grad = None
-        loss = self.loss(features, *tokens)
+        loss = self.loss(features, tokens)
         loss.backward()
         return loss.item()
 
-    def loss(self, features, read, targets):
-        """The mean of -ln p(token | feature, tokens before it): features (B, E), (B, T - 1), (B, T) int -> ()."""
+    def loss(self, features, tokens):
+        """The mean of -ln p(token | picture, tokens before it): features (B, E), tokens (B, T) int -> ()."""
         decoder = self.model
+        read = np.where(tokens == IGNORED, 0, tokens)[:, :-1]  # the last one is predicted, but not read
         x = decoder.logits(decoder.prefix(features), read, last=False)  # (B, P + T - 1, V)
-        x = x[:, decoder.config.prefix_length - 1 :]  # (B, T, V): the last token of the prefix predicts the first word
-        targets = decoder.ops.asarray(targets, device=decoder.device)
+        x = x[:, decoder.config.prefix_length - 1 :]  # (B, T, V): the prefix's last place predicts the first token
+        targets = decoder.ops.asarray(tokens, device=decoder.device)
         return F.cross_entropy(x.transpose(1, 2), targets, ignore_index=IGNORED)
 
     def numbers(self):
         return {}
 
 
-def train(out, name, model, pairs, recipe=RECIPE, *, dtype=None, resume=False, **options):
+def train(out, model, pairs, recipe, *, dtype=None, resume=False, **options):
     """Train a decoder for a CLIP on torch, and write it to `out`; `options` are those of `loop.train`.
 
-    name  of the CLIP · pairs  have batches, see `train.data` · dtype  of the file, None: float32
+    pairs  have batches, see `train.data` · dtype  of the file, None: float32
 
     Returns the Decoder. Raises InputError for a recipe that is for another loss, and as `loop.train` does.
     """
@@ -124,14 +113,16 @@ def train(out, name, model, pairs, recipe=RECIPE, *, dtype=None, resume=False, *
 
     def write(path, learner):
         tree = params.tree_map(torch_ops.to_numpy, learner.model.params)
-        files.save(path, config, tree, clip=name, dtype=dtype)
+        files.save(path, config, tree, model, dtype=dtype)
 
-    settings = {"decoder": str(config), "model": name, "batch": pairs.size, "hidden_words": HIDDEN_WORDS}
+    settings = {"decoder": str(config), "model": str(identity.of(model)), **run.settings_of(pairs)}
     with run.alone(out):
         if not resume:
             write_sheet(f"{out}.png", images, captions)
+            for line in pairs.report(model.tokenizer, model.config.text.context_length):
+                logger.info("%s", line)
         loop.train(
-            out, learner, lambda done: batches(model, pairs, recipe.seed, done), recipe,
+            out, learner, lambda done: batches(model, pairs, done), recipe,
             write=write, settings=settings, resume=resume, **options,
         )  # fmt: skip
     return learner.model

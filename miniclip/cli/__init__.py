@@ -20,6 +20,7 @@ COMMANDS = {
     "search": ("find the pictures that fit a text or a picture best", "miniclip.cli.search"),
     "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "explain": ("show which patches and words make a picture and a text fit", "miniclip.cli.explain"),
+    "caption": ("write what is in a picture", "miniclip.cli.caption"),
     "evaluate": ("measure a model on pictures with labels or captions", "miniclip.cli.evaluate"),
     "probe": ("train a linear classifier on a model's features", "miniclip.cli.probe"),
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),

@@ -7,6 +7,8 @@ import os
 import sys
 
 from miniclip import api, families
+from miniclip.caption import captioner
+from miniclip.caption import evaluation as caption_evaluation
 from miniclip.cli.arguments import MODEL, natural
 from miniclip.errors import InputError
 from miniclip.train import data, evaluation, learners, run
@@ -22,13 +24,21 @@ EXAMPLES = """examples:
   miniclip train photos/ --init ViT-B/32 --freeze visual --out tuned.safetensors    fine-tune the text tower
   miniclip train photos/ --init ViT-B/32 --lora 8 --out adapter                     LoRA, in PEFT's format
   miniclip train shapes                                                             the built-in model again
+  miniclip train photos/ --caption --init ViT-B/32 --out captions.safetensors       a decoder for miniclip caption
   torchrun --nproc-per-node 8 -m miniclip.train photos/ --init ViT-B/32 --out ...   on eight GPUs
 """
-TUNING = {"optimizer": "adamw", "learning_rate": 1e-5, "steps": 1000}  # other defaults with --init
+# other defaults with --init, and with --caption
+TUNING = {"optimizer": "adamw", "learning_rate": 1e-5, "steps": 1000}
+CAPTION = {"steps": 1000}
+NOT_WITH_CAPTION = (  # options that a decoder does not have
+    *("validation", "classes", "template", "every", "patience", "label_smoothing", "chunk", "loss", "precision"),
+    *("grad_checkpointing", "new", "image_size", "freeze", "unlock", "lr_scale", "layer_decay"),
+    *("lora", "lora_alpha", "lora_targets", "backend"),
+)
 
 
 def add_arguments(command):
-    command.set_defaults(command=train)
+    command.set_defaults(command=train, refuse=command.error, default_of=command.get_default)
     command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     command.add_argument(
         "data", metavar="DATA",
@@ -38,6 +48,10 @@ def add_arguments(command):
     command.add_argument(
         "--out", metavar="FILE", help="the model's file, or with --lora a folder (default: trained.safetensors)"
     )
+    command.add_argument(
+        "--caption", action="store_true",
+        help="train a decoder that writes captions for pictures, and leave --init as it is: see docs/caption.md",
+    )  # fmt: skip
     command.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     command.add_argument("--force", action="store_true", help="write over FILE once the new one is complete")
     command.add_argument("--backend", choices=learners.LEARNERS, default="torch", help="(default: %(default)s)")
@@ -73,6 +87,7 @@ def add_arguments(command):
     ]:
         key = name.replace("-", "_")
         tuned = f", with --init {TUNING[key]}" if key in TUNING else ""
+        tuned += f", with --caption {CAPTION[key]}" if key in CAPTION else ""
         usual = {"chunk": "the whole batch", "warmup": f"{default['warmup']}, at most a tenth of the steps"}
         shown = f" (default: {usual.get(key, default[key])}{tuned})"
         names = [f"--{name}", *(["--lr"] if name == "learning-rate" else [])]
@@ -134,20 +149,22 @@ def _part_and_share(text):
 def train(options):
     logging.basicConfig(format="miniclip: %(message)s", level=logging.INFO)
     is_built_in = options.data == "shapes" and not options.init
-    out = options.out or ("shapes.safetensors" if is_built_in else "trained.safetensors")
+    name = "captions" if options.caption else "shapes" if is_built_in else "trained"
+    out = options.out or f"{name}.safetensors"
     if (os.path.isfile(out) or (options.lora and os.path.exists(out))) and not (options.force or options.resume):
         raise InputError(f"{out}: exists already: pass --force to write over it, or another --out")
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
-    recipe = Recipe(**{**(TUNING if options.init else {}), **given})
+    usual = CAPTION if options.caption else TUNING if options.init else {}
+    recipe = Recipe(**{**usual, **given})
     if options.warmup is None:
         recipe = dataclasses.replace(recipe, warmup=min(recipe.warmup, recipe.steps // 10))
-    how = {"backend": options.backend, "resume": options.resume, "tensorboard": options.tensorboard}
+    how = {"resume": options.resume, "tensorboard": options.tensorboard}
     if is_built_in:
         how["dtype"] = "float16"  # as the file that comes with miniclip
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun has started
     try:
-        _train(options, out, recipe, how)
+        (_train_decoder if options.caption else _train)(options, out, recipe, how)
     except KeyboardInterrupt:
         state = state_of(out)
         kept = f"what it has learned is in {state}: add --resume to continue"
@@ -157,7 +174,9 @@ def train(options):
     if not is_first:
         return
     print(f"written to {out}")
-    if is_built_in:
+    if is_built_in and options.caption:
+        print(caption_evaluation.table(caption_evaluation.evaluate(captioner.load(decoder=out))))
+    elif is_built_in:
         print(evaluation.table(evaluation.evaluate(*api.load(out))))
 
 
@@ -174,11 +193,7 @@ def _train(options, out, recipe, how):
         elif options.image_size:
             visual = dataclasses.replace(config.visual, image_size=options.image_size)
             config = dataclasses.replace(config, visual=visual)
-        source = {"batch": options.batch, "columns": options.columns, "seed": recipe.seed}
-        if options.data != "shapes":  # which are drawn, in batches of their own size
-            source["augment"] = None if options.no_augment else data.Augment()
-            source["batch"] = 64 if options.batch is None else options.batch
-        pairs = data.load(options.data, families.preprocess_of(config), **source)
+        pairs = _pairs(options, families.preprocess_of(config), recipe)
         start = start or run.new(pairs.captions, recipe, config)
         measure = None
         if options.validation:
@@ -191,5 +206,27 @@ def _train(options, out, recipe, how):
             raise InputError("patience needs something to measure: pass --validation or --classes")
         run.train(
             out, start, pairs, recipe, trainable=trainable, device=options.device or device, world=world,
-            evaluation=measure and Evaluation(measure, options.every, measure.SCORE, options.patience), **how,
+            evaluation=measure and Evaluation(measure, options.every, measure.SCORE, options.patience),
+            backend=options.backend, **how,
         )  # fmt: skip
+
+
+def _train_decoder(options, out, recipe, how):
+    from miniclip.caption import training  # it needs torch
+
+    for name in NOT_WITH_CAPTION:
+        if getattr(options, name) != options.default_of(name):
+            options.refuse(f"--{name.replace('_', '-')} is not for --caption")
+    with learners.processes("torch") as (world, device):
+        if world > 1:
+            raise InputError("--caption trains in one process: start it without torchrun")
+        model, preprocess = api.load(options.init or "shapes", "torch", options.device or device)
+        training.train(out, model, _pairs(options, preprocess, recipe), recipe, **how)
+
+
+def _pairs(options, preprocess, recipe):
+    source = {"batch": options.batch, "columns": options.columns, "seed": recipe.seed}
+    if options.data != "shapes":  # which are drawn, in batches of their own size
+        source["augment"] = None if options.no_augment else data.Augment()
+        source["batch"] = 64 if options.batch is None else options.batch
+    return data.load(options.data, preprocess, **source)

@@ -187,15 +187,18 @@ def _check(out, start, pairs, recipe, trainable, world, dtype, resume):
 
 
 def _settings(start, pairs, trainable):
-    """What determines a training besides its recipe; of the captions, a number that others would not give."""
+    """What determines a training besides its recipe."""
+    return settings_of(pairs) | {"model": start.name, "trainable": str(trainable)}
+
+
+def settings_of(pairs):
+    """What the data add to what determines a training; of the captions, a number that others would not give."""
     captions = "\0".join(pairs.captions).encode("utf-8", "surrogatepass")
     augment = getattr(pairs, "augment", None)
     return {
         "batch": pairs.size,
         "captions": hashlib.sha256(captions).hexdigest()[:16],
         "augment": str(augment) if augment is None or isinstance(augment, data.Augment) else "a function",
-        "model": start.name,
-        "trainable": str(trainable),
     }
 
 
