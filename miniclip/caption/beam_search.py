@@ -19,7 +19,7 @@ def beam_search(step, start, end, beams, length, *, length_penalty=1.0, early_st
     early_stopping  once `beams` sequences are finished: True ends the search; "never" continues while any unfinished
                     one may still get a better rank; False assumes that it would get no better by becoming longer
 
-    Names and results are those of transformers' `generate(num_beams=beams, do_sample=False)`, `_beam_search`.
+    Names and results are those of transformers' `generate(num_beams=beams, do_sample=False)`.
     """
     running, scores = np.array([start], dtype=int), np.zeros(1)  # (b, t) and (b,): at first one, as long as `start`
     finished = []  # (rank, tokens, log probability), the best first

@@ -52,14 +52,14 @@ def test_with_enough_beams_it_finds_the_best_of_all_sequences(vocabulary, length
 
 
 def test_one_beam_is_the_most_probable_token_again_and_again():
-    step, calls = random_step(7, 10)
-    tokens = []
-    while (not tokens or tokens[-1] != END) and len(tokens) < 20:
-        tokens.append(int(step(np.array([tokens], int)).argmax()))
-    assert len(tokens) < 20
-    calls.clear()
-    assert beam_search(step, (), END, 1, 20)[0][0] == tokens
-    assert calls == [(1, t) for t in range(len(tokens))]  # it stops there
+    for seed in range(20):
+        step, calls = random_step(seed, 10)
+        tokens = []
+        while (not tokens or tokens[-1] != END) and len(tokens) < 20:
+            tokens.append(int(step(np.array([tokens], int)).argmax()))
+        calls.clear()
+        assert [found for found, _ in beam_search(step, (), END, 1, 20)] == [tokens]
+        assert calls == [(1, t) for t in range(len(tokens))]  # it stops there
 
 
 def test_more_beams_find_no_less_probable_sequences():
@@ -108,6 +108,10 @@ def test_beams_are_those_of_transformers(official, ops, beams):
         np.testing.assert_allclose(ranks, theirs.sequences_scores, rtol=1e-4)
         different.add(str(rows))
     assert len(different) > 1  # so the settings do matter
+    greedy = model.generate(
+        inputs_embeds=prefix, attention_mask=torch.ones(1, PREFIX), max_new_tokens=LENGTH, do_sample=False
+    )
+    assert [tokens for tokens, _ in beam_search(step, (), END, 1, LENGTH)] == greedy.tolist()
 
 
 def test_tokens_that_are_given_are_continued(official):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from backends import HERE
 from clipcaps import ClipCap
 
 import miniclip
@@ -14,8 +15,9 @@ from miniclip.caption.decoder import Decoder
 from miniclip.cli import main
 from miniclip.errors import InputError
 from miniclip.formats import torch_files
-from miniclip.ops import jax_ops, numpy_ops, torch_ops
+from miniclip.ops import numpy_ops, select, torch_ops
 
+JAX = [select("jax")] if "jax" in HERE else []
 KINDS = ("mlp", "linear", "transformer")
 E = 128  # the width of the built-in model's features
 PICTURE = "weights/example.png"
@@ -46,7 +48,7 @@ def vocabulary(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("ops", [numpy_ops, torch_ops, jax_ops], ids=lambda ops: ops.NAME)
+@pytest.mark.parametrize("ops", [numpy_ops, torch_ops, *JAX], ids=lambda ops: ops.NAME)
 def test_the_prefix_and_the_next_token_are_theirs(pair, ops):
     model, path = pair
     config, tree, trained_with = files.load(path)
