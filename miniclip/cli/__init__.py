@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": ("show how similar pictures and texts are", "miniclip.cli.compare"),
     "explain": ("show which patches and words make a picture and a text fit", "miniclip.cli.explain"),
     "caption": ("write what is in a picture", "miniclip.cli.caption"),
+    "play": ("open a page to draw pictures, type labels, and see what a model answers and why", "miniclip.cli.play"),
     "evaluate": ("measure a model on pictures with labels or captions", "miniclip.cli.evaluate"),
     "probe": ("train a linear classifier on a model's features", "miniclip.cli.probe"),
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),

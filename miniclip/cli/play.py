@@ -1,0 +1,41 @@
+"""`miniclip play`: a page in the browser to draw pictures, type labels, and see what a model answers and why."""
+
+import contextlib
+
+from miniclip.cli.arguments import add_model, check_texts, load, natural
+from miniclip.cli.progress import say
+
+
+def add_arguments(command):
+    command.set_defaults(command=play)
+    command.add_argument("--host", default="127.0.0.1", help="the address to serve at (default: 127.0.0.1)")
+    command.add_argument("--port", type=natural, default=8765, metavar="N", help="0: any free one (default: 8765)")
+    command.add_argument("--open", action="store_true", help="open the page in the browser")
+    add_model(command)
+
+
+def play(options):
+    from miniclip.play import server
+    from miniclip.play.answers import Answers
+
+    if options.backend == "auto":
+        options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
+    model, preprocess = load(options)
+    check_texts(model, options.model)
+    built_in = options.model == "shapes" and options.adapter is None
+    answers = Answers(model, preprocess, options.model, built_in=built_in)
+    if not server.is_loopback(options.host):
+        say(
+            f"anyone who reaches this machine at {options.host} can use the page: there is no password, and pictures are "
+            f"sent unencrypted. Without --host only this machine can"
+        )
+
+    def opened(address):
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        if options.open:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        server.serve(answers, options.host, options.port, opened=opened)

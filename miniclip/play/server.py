@@ -1,0 +1,195 @@
+"""The page's server: it sends the files in `static` and what `answers` returns, to this machine alone by default.
+
+Starlette does the web's part, uvicorn the network's. A request cannot name a file: the page's own are read when the
+server starts. Needs the extra `play`.
+"""
+
+import contextlib
+import ipaddress
+import socket
+from pathlib import Path
+
+from miniclip.errors import InputError
+from miniclip.play.answers import BYTES, EXAMPLE
+from miniclip.runtime.installation import install
+
+try:
+    import anyio
+    import multipart  # noqa: F401  (Starlette reads forms with it)
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.datastructures import Headers, MutableHeaders
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+except ImportError as error:
+    raise InputError(f"the page needs starlette, uvicorn and python-multipart: {install('play')}") from error
+
+STATIC = Path(__file__).parent / "static"
+FILES = {  # address: (file, type)
+    "/": (STATIC / "index.html", "text/html"),
+    "/play.css": (STATIC / "play.css", "text/css"),
+    "/play.js": (STATIC / "play.js", "text/javascript"),
+    "/example.png": (EXAMPLE, "image/png"),
+}
+LOCAL = ["127.0.0.1", "localhost", "[::1]"]  # names of this machine
+BODY = BYTES + 100_000  # the most bytes of a request: a picture and labels
+COMPUTING, WAITING = 1, 16  # requests at a time: that compute, on all cores; that wait for it
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def application(answers, hosts=LOCAL):
+    """The page about one model's `Answers`, as an ASGI application. `hosts`: the names under which it may be asked."""
+    files = {address: Response(path.read_bytes(), media_type=kind) for address, (path, kind) in FILES.items()}
+    about = JSONResponse(answers.about())
+    asked = _Asked()
+
+    async def file(request):
+        return files[request.url.path]
+
+    async def answer(request):
+        picture, labels = await _form(request)
+        return await asked(request, answers.answer, picture, labels)
+
+    async def explanation(request):
+        picture, labels = await _form(request)
+        return await asked(request, answers.explanation, picture, " ".join(labels))
+
+    async def describe(request):
+        return about
+
+    return Starlette(
+        routes=[
+            *(Route(address, file) for address in FILES),
+            Route("/about", describe),
+            Route("/answer", answer, methods=["POST"]),
+            Route("/explanation", explanation, methods=["POST"]),
+        ],
+        # A page of another host, whose name leads here (DNS rebinding), asks under that name: it gets nothing.
+        middleware=[Middleware(_Guarded), Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+        exception_handlers={
+            InputError: lambda request, error: JSONResponse({"error": str(error)}, 400),
+            HTTPException: lambda request, error: JSONResponse({"error": error.detail}, error.status_code),
+        },
+    )
+
+
+async def _form(request):
+    """(the picture's bytes, the labels, one on each line) of a request. Nothing else in it is read."""
+    async with request.form(max_files=1, max_fields=1) as form:
+        picture, labels = form.get("picture"), form.get("labels")
+        if not hasattr(picture, "read") or not isinstance(labels, str):
+            raise HTTPException(400, "a request has a file named picture, and a text named labels")
+        return await picture.read(), [line.strip() for line in labels.splitlines() if line.strip()]
+
+
+class _Asked:
+    """Computes in a thread, one request after the other; meanwhile the server can answer others."""
+
+    def __init__(self):
+        self.turns, self.waiting = anyio.Semaphore(COMPUTING), 0
+
+    async def __call__(self, request, function, *arguments):
+        if self.waiting >= WAITING:
+            raise HTTPException(503, "too many requests are waiting: try again")
+        self.waiting += 1
+        try:
+            async with self.turns:
+                if await request.is_disconnected():
+                    return Response(status_code=499)  # nobody reads it
+                return JSONResponse(await anyio.to_thread.run_sync(function, *arguments))
+        finally:
+            self.waiting -= 1
+
+
+class _Guarded:
+    """Adds HEADERS to every response, refuses requests of other sites' pages, and bodies beyond BODY."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        headers, size = Headers(scope=scope), 0
+
+        async def counted():
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > BODY:
+                raise HTTPException(413, f"the picture is too large: this page takes {BYTES:,} bytes")
+            return message
+
+        async def guarded(message):
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        origin = headers.get("origin", f"{scope['scheme']}://{headers.get('host')}")
+        if origin != f"{scope['scheme']}://{headers.get('host')}" or headers.get("sec-fetch-site") == "cross-site":
+            await JSONResponse({"error": "this page answers only itself"}, 403)(scope, counted, guarded)
+        else:
+            await self.app(scope, counted, guarded)
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+def serve(answers, host="127.0.0.1", port=8765, *, opened=print):
+    """Serve the page until Ctrl-C. `opened(address)` is called once it can be visited. Port 0: any free port.
+
+    Raises InputError if there is no such host, or if the port is used.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"the page cannot be at {host}, port {port}: {error}; choose another --port") from error
+    with listening:
+        name = f"[{host}]" if ":" in host else host
+        settings = {
+            "log_level": "warning", "access_log": False, "server_header": False, "proxy_headers": False,
+            "lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio", "timeout_graceful_shutdown": 2,
+            "limit_concurrency": 64,
+        }  # fmt: skip
+        server = uvicorn.Server(uvicorn.Config(application(answers, names(host)), **settings))
+        opened(f"http://{name}:{listening.getsockname()[1]}/")
+        server.run([listening])
+
+
+def names(host):
+    """The names under which the page may be asked: those of this machine, and `host`.
+
+    If `host` is all addresses, 0.0.0.0 or ::, also the name that this machine has in a network, and its address.
+    """
+    found = [*LOCAL, f"[{host}]" if ":" in host else host]
+    if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
+        found.append(socket.gethostname())
+        with contextlib.suppress(OSError):
+            found += socket.gethostbyname_ex(found[-1])[2]
+    return found
+
+
+def is_loopback(host):
+    """Whether `host` is reached from this machine alone."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host):
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
