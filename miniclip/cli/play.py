@@ -1,6 +1,7 @@
 """`miniclip play`: a page in the browser to draw pictures, type labels, and see what a model answers and why."""
 
 import contextlib
+import os
 
 from miniclip.cli.arguments import add_model, check_texts, load, natural
 from miniclip.cli.progress import say
@@ -23,11 +24,12 @@ def play(options):
     model, preprocess = load(options)
     check_texts(model, options.model)
     built_in = options.model == "shapes" and options.adapter is None
-    answers = Answers(model, preprocess, options.model, built_in=built_in)
+    name = os.path.basename(options.model.rstrip("/")) if os.path.exists(options.model) else options.model
+    answers = Answers(model, preprocess, name, built_in=built_in)
     if not server.is_loopback(options.host):
         say(
-            f"anyone who reaches this machine at {options.host} can use the page: there is no password, and pictures are "
-            f"sent unencrypted. Without --host only this machine can"
+            f"anyone who reaches this machine at {options.host} can use the page. There is no password, and pictures "
+            f"are sent unencrypted. Without --host, only this machine can use it"
         )
 
     def opened(address):

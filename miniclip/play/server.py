@@ -14,9 +14,9 @@ from miniclip.play.answers import BYTES, EXAMPLE
 from miniclip.runtime.installation import install
 
 try:
-    import anyio
-    import multipart  # noqa: F401  (Starlette reads forms with it)
+    import python_multipart  # noqa: F401  (Starlette reads forms with it)
     import uvicorn
+    from anyio import Semaphore, to_thread
     from starlette.applications import Starlette
     from starlette.datastructures import Headers, MutableHeaders
     from starlette.exceptions import HTTPException
@@ -98,7 +98,7 @@ class _Asked:
     """Computes in a thread, one request after the other; meanwhile the server can answer others."""
 
     def __init__(self):
-        self.turns, self.waiting = anyio.Semaphore(COMPUTING), 0
+        self.turns, self.waiting = Semaphore(COMPUTING), 0
 
     async def __call__(self, request, function, *arguments):
         if self.waiting >= WAITING:
@@ -108,7 +108,7 @@ class _Asked:
             async with self.turns:
                 if await request.is_disconnected():
                     return Response(status_code=499)  # nobody reads it
-                return JSONResponse(await anyio.to_thread.run_sync(function, *arguments))
+                return JSONResponse(await to_thread.run_sync(function, *arguments))
         finally:
             self.waiting -= 1
 
@@ -146,28 +146,31 @@ class _Guarded:
 
 
 def serve(answers, host="127.0.0.1", port=8765, *, opened=print):
-    """Serve the page until Ctrl-C. `opened(address)` is called once it can be visited. Port 0: any free port.
+    """Serve the page until Ctrl-C. `opened(address)` is called once it can be visited.
 
     Raises InputError if there is no such host, or if the port is used.
     """
+    with listen(host, port) as listening:
+        opened(f"http://{_in_address(host)}:{listening.getsockname()[1]}/")
+        server(application(answers, names(host))).run([listening])
+
+
+def listen(host, port):
+    """A socket that listens there; port 0: at any free port. Raises InputError if that cannot be."""
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise InputError(f"the page cannot be at {host}, port {port}: {error}; choose another --port") from error
-    with listening:
-        name = f"[{host}]" if ":" in host else host
-        settings = {
-            "log_level": "warning", "access_log": False, "server_header": False, "proxy_headers": False,
-            "lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio", "timeout_graceful_shutdown": 2,
-            "limit_concurrency": 64,
-        }  # fmt: skip
-        server = uvicorn.Server(uvicorn.Config(application(answers, names(host)), **settings))
-        opened(f"http://{name}:{listening.getsockname()[1]}/")
-        server.run([listening])
+
+
+def server(application):
+    """A uvicorn server: no access log, no headers of proxies, no more than 64 connections."""
+    settings = {
+        **{"log_level": "warning", "access_log": False, "server_header": False, "proxy_headers": False},
+        **{"http": "h11", "ws": "none", "loop": "asyncio", "lifespan": "off"},
+        **{"limit_concurrency": 64, "timeout_graceful_shutdown": 2},
+    }
+    return uvicorn.Server(uvicorn.Config(application, **settings))
 
 
 def names(host):
@@ -175,7 +178,7 @@ def names(host):
 
     If `host` is all addresses, 0.0.0.0 or ::, also the name that this machine has in a network, and its address.
     """
-    found = [*LOCAL, f"[{host}]" if ":" in host else host]
+    found = [*LOCAL, _in_address(host)]
     if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
         found.append(socket.gethostname())
         with contextlib.suppress(OSError):
@@ -186,6 +189,11 @@ def names(host):
 def is_loopback(host):
     """Whether `host` is reached from this machine alone."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _in_address(host):
+    """A host as it is written in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_address(host):

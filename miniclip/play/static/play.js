@@ -374,17 +374,18 @@ function showTokens(tokens) {
   const most = Math.max(...tokens.map(({ relevance }) => relevance), 0);
   $("tokens").replaceChildren(...tokens.map(({ token, relevance }) => {
     const item = make("li", {}, token, make("span", {}, relevance.toPrecision(2)));
-    item.style.background = heat(most ? 0.75 * (relevance / most) : 0); // no darker, so that black text is readable
+    item.style.background = heat(most ? 0.65 * (relevance / most) : 0); // no darker, so that black text is readable
     return item;
   }));
 }
 
 function showHeads(attention) {
   const [blocks, heads] = [attention.length, attention[0].length];
-  $("heads-note").textContent = `Blocks 1 to ${blocks} from top to bottom, heads 1 to ${heads} from left to right.`;
+  const rows = blocks === 1 ? "Of the attention pool" : `Blocks 1 to ${blocks} from top to bottom`;
+  $("heads-note").textContent = `${rows}, heads 1 to ${heads} from left to right.`;
   const grid = $("heads");
   if (grid.childElementCount !== blocks * heads) {
-    grid.style.gridTemplateColumns = `repeat(${heads}, max-content)`;
+    grid.style.gridTemplateColumns = `repeat(${heads}, minmax(1.5rem, 3.2rem))`;
     grid.replaceChildren(...attention.flatMap((block, l) => block.map((_, h) => makeHead(l, h))));
   }
   attention.flat().forEach((map, i) => paint(grid.children[i].querySelector("canvas"), map, 0.85));
