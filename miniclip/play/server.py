@@ -157,9 +157,11 @@ def serve(answers, host="127.0.0.1", port=8765, *, opened=print):
 
 def listen(host, port):
     """A socket that listens there; port 0: at any free port. Raises InputError if that cannot be."""
+    if port >= 1 << 16:
+        raise InputError(f"the port is {port}, expected 0 to 65535: choose another --port")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InputError(f"the page cannot be at {host}, port {port}: {error}; choose another --port") from error
 
 
