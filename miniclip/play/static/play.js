@@ -46,8 +46,8 @@ function makeTools() {
     swatch.style.background = colour;
     another.before(make("label", { title: name }, input, swatch));
   }
-  for (const [group, output] of [["tool", "tool-name"], ["colour", "colour-name"]]) {
-    const show = () => { $(output).value = chosen(group); };
+  for (const [group, shown] of [["tool", "tool-name"], ["colour", "colour-name"]]) {
+    const show = () => { $(shown).textContent = chosen(group); };
     for (const input of document.querySelectorAll(`input[name="${group}"]`)) input.addEventListener("change", show);
     show();
   }
@@ -327,6 +327,7 @@ function showAnswer({ labels, notes }) {
     const row = $("rows").children[i];
     const part = (name) => row.querySelector(`.${name}`);
     row.classList.toggle("best", i === best);
+    row.querySelector("input").ariaLabel = `${label}, ${percent(probability)} percent, cosine ${cosine.toFixed(2)}`;
     part("label").textContent = label;
     part("percent").textContent = `${percent(probability)}%`;
     part("cosine").textContent = `cosine ${cosine.toFixed(2)}`;
