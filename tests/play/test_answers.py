@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -163,6 +164,13 @@ def test_pictures_that_cannot_be_used_are_refused(answers, picture, said):
     for ask in (lambda: answers.answer(picture, LABELS), lambda: answers.explanation(picture, LABELS[0])):
         with pytest.raises(InputError, match=f"the picture:? .*{said}"):
             ask()
+
+
+def test_pillows_warning_need_not_be_an_error():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match="the picture has more than 89,478,485 pixels"):
+            page.open_picture(png(10_000, 9_000))
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_the_background_is_filled_below_what_is_drawn(visit):
 # ------------------------------------------------------------------------------------------- pictures
 
 
-def test_the_model_gets_a_files_own_bytes(visit, answers, tmp_path):
+def test_the_model_gets_a_files_own_bytes(visit, answers, monkeypatch):
     expected = answers.answer(EXAMPLE.read_bytes(), answers.about()["labels"])["labels"]
     expected = {entry["label"]: f"{100 * entry['probability']:.1f}%" for entry in expected}
     file = base64.b64encode(EXAMPLE.read_bytes()).decode()
@@ -151,6 +151,8 @@ def test_the_model_gets_a_files_own_bytes(visit, answers, tmp_path):
         "(file) => { const data = new DataTransfer(); data.items.add(new File([Uint8Array.from(atob(file), "
         "(x) => x.charCodeAt(0))], 'p.png', {type: 'image/png'})); return data; }"
     )
+    got, answer = set(), answers.answer
+    monkeypatch.setattr(answers, "answer", lambda picture, labels: got.add(picture) or answer(picture, labels))
     page = visit()
     for give in (
         lambda: page.get_by_role("button", name="Example").click(),
@@ -163,6 +165,7 @@ def test_the_model_gets_a_files_own_bytes(visit, answers, tmp_path):
         give()
         page.locator("#answer").wait_for()
         assert percents(page) == expected
+    assert got == {EXAMPLE.read_bytes()}
     choose(page, "square", "blue")
     drag(page, (0.5, 0.5), (0.9, 0.5))  # over the heart
     says(page, "^a (blue heart|red circle|pink star), ")
