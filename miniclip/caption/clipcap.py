@@ -62,9 +62,9 @@ MAPPERS = {
 }
 
 
-def without_masks(tensors):
+def without_masks(names, metadata):
     """{name: name} of what is read from a file: all except the causal masks that older GPT-2s have."""
-    return {name: name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))}
+    return {name: name for name in names if not name.endswith((".attn.bias", ".attn.masked_bias"))}
 
 
 def has_its_names(tensors):
