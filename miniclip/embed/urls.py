@@ -1,5 +1,8 @@
 """Pictures in object stores: s3://bucket/folder, gs://bucket/folder, and whatever else pyarrow's file systems open."""
 
+import re
+from urllib.parse import quote
+
 from miniclip.embed.index import pyarrow
 from miniclip.errors import InputError
 from miniclip.runtime import cpu, listing
@@ -26,7 +29,7 @@ def listed(url):
     pictures = [path for path in found if listing.is_picture(path)]
     if not pictures:
         raise InputError(f"{url}: has no pictures")
-    yield from (f"{url.partition('://')[0]}://{path}" for path in pictures)
+    yield from (f"{url.partition('://')[0]}://{quote(path)}" for path in pictures)
 
 
 def fetching(preprocess):
@@ -39,7 +42,7 @@ def fetching(preprocess):
         except InputError as error:
             if len(names) > 1 or not is_url(names[0]):
                 raise
-            reason = str(error).removeprefix("picture 0: ")  # all that it knows of bytes
+            reason = re.sub("^picture 0: | <_io.BytesIO object at 0x[0-9a-f]+>", "", str(error))  # bytes have no name
             raise InputError(f"{names[0]}: {reason}") from error
 
     return prepare

@@ -161,6 +161,10 @@ def test_urls_that_cannot_be_read_are_named(tmp_path, loaded, photos):
     assert all(message.startswith(f"{url}: cannot be read: ") for url, message in broken)
     (tmp_path / "empty").mkdir()
     assert [*urls.listed(some[2])] == [some[2]]
+    odd = tmp_path / "a b" / "50% é#.png"
+    odd.parent.mkdir()
+    shutil.copy(photos / "0" / "0.png", odd)
+    assert embed.pictures(tmp_path / "i", *loaded, urls.listed(f"file://{tmp_path}/a%20b"), name="shapes").new == 1
     with pytest.raises(InputError, match="empty: has no pictures"):
         [*urls.listed(f"file://{tmp_path}/empty")]
 
