@@ -1,5 +1,6 @@
 """Pictures and texts to the rows of an index. What is in it already is left out, so that the same call resumes."""
 
+import itertools
 import os
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +26,8 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
     paths                   an iterable of paths and URLs (see `urls`); each picture gets one row
     name                    of the model, as `miniclip.load` takes it: a search loads it again
     broken(picture, error)  is called for each picture that cannot be read; `_failed.jsonl` lists them, too
-    watch(paths)            may wrap the paths that are to be embedded, to show progress: a list if `paths` is one
+    watch(left)             an iterable that shows progress: it takes a step for each picture that is finished. `left` is
+                            a list of the paths that are to be embedded, or 0, 1, 2, ... if `paths` is no list
     ray                     an `on_ray.Cluster`, whose workers compute instead of this process
 
     Paths are stored absolute. Pictures in the index are left out, even if their files have changed or are gone; those
@@ -65,7 +67,7 @@ def _absolute(path):
 
 def _embed(index, metadata, names, encoder, broken, watch):
     """encoder(names, broken=fail) yields (b names, features (b, E)), without the names that it calls `fail` for."""
-    failed = 0
+    failed, finished = 0, iter(())
 
     def fail(name, error):
         nonlocal failed
@@ -73,11 +75,16 @@ def _embed(index, metadata, names, encoder, broken, watch):
         writer.fail(name, error)
         if broken is not None:
             broken(name, error)
+        next(finished, None)
 
     with writing(index, metadata) as writer:
-        before = writer.rows
-        left = writer.left(names, fail)
+        before, left = writer.rows, writer.left(names, fail)
         left = [*left] if hasattr(names, "__len__") else left
-        for some, features in encoder(left if watch is None else watch(left), broken=fail):
+        if watch is not None:  # one step for each name that is finished: a cluster gets all of them at once
+            finished = iter(watch(left if hasattr(names, "__len__") else itertools.count()))
+        for some, features in encoder(left, broken=fail):
             writer.add(some, l2_normalize(features))
+            for _ in some:
+                next(finished, None)
+        next(finished, None)  # the end
     return Embedded(writer.rows, writer.rows - before, failed)

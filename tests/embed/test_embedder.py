@@ -85,6 +85,28 @@ def test_a_second_call_adds_only_what_is_new(tmp_path, loaded, readable):
     assert np.array_equal(after.features[:3], before.features)
 
 
+def test_progress_counts_what_is_finished(tmp_path, loaded, readable):
+    """Not what an encoder takes from the list: a cluster takes all of it at once."""
+    seen = []
+
+    def watch(left):
+        for i, name in enumerate(left):
+            seen.append((name, len(calls)))
+            yield i
+
+    model, preprocess = loaded
+    calls, encode = [], model.encode_image
+    paths = [*readable[:4], str(tmp_path / "none.png"), *readable[4:8]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "encode_image", lambda x: calls.append(x) or encode(x))
+        embed.pictures(tmp_path / "i", model, preprocess, paths, name="shapes", batch=4, watch=watch)
+    assert [name for name, _ in seen] == paths  # one step each
+    assert [after for _, after in seen] == [1] * 5 + [2] * 3 + [3]
+    seen.clear()
+    embed.pictures(tmp_path / "j", model, preprocess, iter(paths), name="shapes", batch=4, watch=watch)
+    assert [name for name, _ in seen] == [*range(10)]
+
+
 def test_paths_are_absolute_so_that_a_search_from_anywhere_finds_them(tmp_path, loaded, photos, readable, monkeypatch):
     monkeypatch.chdir(photos)
     embed.pictures(tmp_path / "i", *loaded, ["1/../0/0.png"], name="shapes")
