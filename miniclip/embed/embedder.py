@@ -26,8 +26,8 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
     paths                   an iterable of paths and URLs (see `urls`); each picture gets one row
     name                    of the model, as `miniclip.load` takes it: a search loads it again
     broken(picture, error)  is called for each picture that cannot be read; `_failed.jsonl` lists them, too
-    watch(left)             an iterable that shows progress: it takes a step for each picture that is finished. `left` is
-                            a list of the paths that are to be embedded, or 0, 1, 2, ... if `paths` is no list
+    watch(left)             an iterable that shows progress: it takes a step for each picture that is finished; `left`
+                            is a list of the paths that are to be embedded, or 0, 1, 2, ... if `paths` is no list
     ray                     an `on_ray.Cluster`, whose workers compute instead of this process
 
     Paths are stored absolute. Pictures in the index are left out, even if their files have changed or are gone; those
