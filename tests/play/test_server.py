@@ -86,6 +86,31 @@ def test_no_other_file_is_sent(path, port):
     assert ask(port, path)[0] == 404
 
 
+def test_no_request_opens_a_file(port):
+    """Python reports every file that it opens, in any thread."""
+    names = [str(EXAMPLE), "server.py", "/etc/passwd"]
+    bodies = [form(), form(picture=b""), *(form(name.encode(), name) for name in names)]
+    opened, watching = [], threading.Event()
+
+    def audit(event, arguments):
+        if watching.is_set() and event in ("open", "os.listdir", "os.scandir", "subprocess.Popen", "os.system"):
+            opened.append(arguments)
+
+    def ask_everything():
+        for path in (*server.FILES, "/about", *(f"/{name}" for name in names)):
+            ask(port, path)
+        for path in ("/answer", "/explanation"):
+            for body in bodies:
+                ask(port, path, body)
+
+    ask_everything()  # modules are imported
+    sys.addaudithook(audit)
+    watching.set()
+    ask_everything()
+    watching.clear()
+    assert opened == []
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "127.0.0.2", "a b"])
 def test_other_names_of_this_host_are_refused(host, port):
     """DNS rebinding: a page of evil.example whose name leads to 127.0.0.1."""

@@ -389,7 +389,8 @@ function showHeads(attention) {
     grid.style.gridTemplateColumns = `repeat(${heads}, minmax(1.5rem, 3.2rem))`;
     grid.replaceChildren(...attention.flatMap((block, l) => block.map((_, h) => makeHead(l, h))));
   }
-  attention.flat().forEach((map, i) => paint(grid.children[i].querySelector("canvas"), map, 0.85));
+  const scale = Math.min(1, 64 / explanation.picture.width); // hundreds of large ones would fill the memory
+  attention.flat().forEach((map, i) => paint(grid.children[i].querySelector("canvas"), map, 0.85, scale));
 }
 
 function makeHead(l, h) {
@@ -414,10 +415,11 @@ function showView() {
 }
 
 /** What the model sees, in pale grey, with a map over it: the larger the number, the redder. */
-function paint(target, map, opacity) {
+function paint(target, map, opacity, scale = 1) {
   const { picture } = explanation;
-  const context = Object.assign(target, { width: picture.width, height: picture.height }).getContext("2d");
-  context.drawImage(picture, 0, 0);
+  [target.width, target.height] = [picture.width * scale, picture.height * scale];
+  const context = target.getContext("2d");
+  context.drawImage(picture, 0, 0, target.width, target.height);
   for (const [operation, colour, alpha] of [["saturation", "grey", 1], ["source-over", "white", 0.5]]) {
     context.globalCompositeOperation = operation;
     context.globalAlpha = alpha * opacity;
