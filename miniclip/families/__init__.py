@@ -48,7 +48,7 @@ def from_dict(values: dict[str, Any]) -> ModelConfig:
     if "family" in values:
         return named(str(values["family"])).config.from_dict(values)
     errors = []
-    for family in every():
+    for family in map(named, FAMILIES):
         try:
             return family.config.from_dict(values)
         except InputError as error:
