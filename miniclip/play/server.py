@@ -53,18 +53,18 @@ def application(answers, hosts=LOCAL):
     """The page about one model's `Answers`, as an ASGI application. `hosts`: the names under which it may be asked."""
     files = {address: Response(path.read_bytes(), media_type=kind) for address, (path, kind) in FILES.items()}
     about = JSONResponse(answers.about())
-    asked = _Asked()
+    queue = _Queue()
 
     async def file(request):
         return files[request.url.path]
 
     async def answer(request):
         picture, labels = await _form(request)
-        return await asked(request, answers.answer, picture, labels)
+        return await queue(request, answers.answer, picture, labels)
 
     async def explanation(request):
         picture, labels = await _form(request)
-        return await asked(request, answers.explanation, picture, " ".join(labels))
+        return await queue(request, answers.explanation, picture, " ".join(labels))
 
     async def describe(request):
         return about
@@ -94,7 +94,7 @@ async def _form(request):
         return await picture.read(), [line.strip() for line in labels.splitlines() if line.strip()]
 
 
-class _Asked:
+class _Queue:
     """Computes in a thread, one request after the other; meanwhile the server can answer others."""
 
     def __init__(self):
