@@ -35,7 +35,7 @@ LAYERS = [
             "miniclip.viz",
         ),
         *("miniclip.embed", "miniclip.search", "miniclip.evaluate", "miniclip.probe", "miniclip.explain"),
-        *("miniclip.caption", "miniclip.play", "miniclip.viz"),
+        *("miniclip.caption", "miniclip.play", "miniclip.hints", "miniclip.viz"),
     ],
     ["miniclip.cli", "miniclip.__main__", "miniclip.train.__main__"],
 ]

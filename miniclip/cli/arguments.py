@@ -31,6 +31,11 @@ def load(options):
     return model, preprocess
 
 
+def is_built_in(options):
+    """Whether the arguments of `add_model` mean the built-in model, whose pictures and words we know."""
+    return options.model == "shapes" and options.adapter is None
+
+
 def check_texts(model, name):
     """Raise InputError if this model, which a user calls `name`, cannot encode texts."""
     if model.config.text is None:

@@ -3,18 +3,15 @@
 import csv
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
-from miniclip import encode, weights, zero_shot
-from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, natural
+from miniclip import encode, hints, zero_shot
+from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, is_built_in, load, natural
 from miniclip.cli.progress import Broken, progress, say
 from miniclip.errors import InputError
 from miniclip.ops import numpy_ops
 from miniclip.runtime import listing
-from miniclip.runtime.pictures import is_turned
-from miniclip.train import shapes
 
 BAR = 30  # characters of a full bar
 COLUMNS = ("image", "label", "probability", "cosine")
@@ -61,7 +58,9 @@ def classify(options):
         for name, *row in zip(names, numpy_ops.softmax(logits).tolist(), cosines.tolist()):
             ranked = sorted(zip(labels, *row), key=lambda entry: -entry[1])
             found = [{"label": text, "probability": p, "cosine": c} for text, p, c in ranked]
-            result = {"image": name, "labels": found[: options.top], "notes": _notes(name, found, options)}
+            best = found[0]["label"], found[0]["cosine"]
+            notes = hints.about(name, *best, exif=options.exif, built_in=is_built_in(options))
+            result = {"image": name, "labels": found[: options.top], "notes": [*notes]}
             if options.json:
                 results.append(result)
             elif options.csv:
@@ -98,14 +97,6 @@ def _show(result):
         print(f"  {note}")
 
 
-# ------------------------------------------------------------------------ what a user should know about the answer
-
-
-def _is_built_in(options):
-    """Whether the answer is that of the built-in model, whose pictures and words we know."""
-    return options.model == "shapes" and options.adapter is None
-
-
 def _about_labels(labels, options):
     """Sentences about labels that cannot be meant so."""
     if len(labels) == 1:
@@ -115,37 +106,5 @@ def _about_labels(labels, options):
     for label in labels:
         if os.path.isfile(label) and listing.is_picture(label):
             yield f"{label!r} is used as a label, but it is a file: write pictures before --labels"
-    if _is_built_in(options):
-        yield from unknown_words(labels)
-
-
-def unknown_words(texts):
-    """A sentence about words that the built-in model never saw, if there are any."""
-    if unknown := sorted(set().union(*map(_words, texts)) - shapes.WORDS):
-        megabytes = weights.manifest()["models"]["ViT-B/32"]["bytes"] / 1e6
-        yield (
-            f"the built-in model knows drawn shapes: {len(shapes.COLOURS)} colours and {len(shapes.SHAPES)} shapes. It "
-            f"never saw these words, so its answer says nothing about them: {', '.join(unknown)}. For photographs, use "
-            f"another model: --model ViT-B/32 (downloads {megabytes:.0f} MB once)"
-        )
-
-
-def _notes(picture, found, options):
-    """Sentences about a picture's answer, `found`: its labels, the best one first."""
-    notes = []
-    if not options.exif and is_turned(picture):
-        notes.append("The file says that this picture is to be turned (EXIF). It was used as it is stored: see --exif.")
-    if _is_built_in(options) and _names_a_pair(found[0]["label"]):  # other labels have other cosines
-        least = weights.manifest()["models"]["shapes"]["right_answers"]["cosine"]
-        if found[0]["cosine"] < least:
-            notes.append(f"Probably none of these: right answers reach a cosine of {least}.")
-    return notes
-
-
-def _names_a_pair(label):
-    """Whether a label names a colour and a shape."""
-    return all(_words(label) & names.keys() for names in (shapes.COLOURS, shapes.SHAPES))
-
-
-def _words(text):
-    return set(re.findall(r"\w+", text.lower()))
+    if is_built_in(options):
+        yield from hints.unknown_words(labels)

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from miniclip.cli.arguments import add_json, add_model, check_texts, load, natural
+from miniclip.cli.arguments import add_json, add_model, check_texts, is_built_in, load, natural
 from miniclip.cli.progress import say
 from miniclip.errors import InputError
 from miniclip.explain import attention_maps, relevance, visible, words
@@ -41,7 +41,7 @@ def explain(options):
         options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
     model, preprocess = load(options)
     check_texts(model, options.model)
-    if options.model == "shapes" and options.adapter is None:
+    if is_built_in(options):
         _check_words(" ".join(options.texts))
     picture = pictures.open_picture(options.picture, exif=options.exif)
     image, tokens = preprocess(picture), model.tokenize(options.texts)  # (C, height, width), (N, T)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from miniclip.cli.arguments import add_model, check_texts, load, natural
+from miniclip.cli.arguments import add_model, check_texts, is_built_in, load, natural
 from miniclip.cli.progress import say
 
 
@@ -23,9 +23,8 @@ def play(options):
         options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
     model, preprocess = load(options)
     check_texts(model, options.model)
-    built_in = options.model == "shapes" and options.adapter is None
     name = os.path.basename(options.model.rstrip("/")) if os.path.exists(options.model) else options.model
-    answers = Answers(model, preprocess, name, built_in=built_in)
+    answers = Answers(model, preprocess, name, built_in=is_built_in(options))
     if not server.is_loopback(options.host):
         say(
             f"anyone who reaches this machine at {options.host} can use the page. There is no password, and pictures "

@@ -6,9 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from miniclip import api
+from miniclip import api, hints
 from miniclip.cli.arguments import add_json, add_model, natural
-from miniclip.cli.classify import unknown_words
 from miniclip.cli.progress import say
 from miniclip.runtime import listing
 from miniclip.search import Index, contact_sheet
@@ -87,4 +86,4 @@ def _hints(options, name):
         if os.path.isfile(text) and listing.is_picture(text):
             yield f"{text!r} is used as a text, but it is a file: search for it with --image {text}"
     if name == "shapes" and options.adapter is None:
-        yield from unknown_words(options.texts + options.minus)
+        yield from hints.unknown_words(options.texts + options.minus)

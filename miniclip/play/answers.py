@@ -9,12 +9,11 @@ import colorsys
 import functools
 import io
 import math
-import re
 
 import numpy as np
 from PIL import Image
 
-from miniclip import explain, weights, zero_shot
+from miniclip import explain, hints, weights, zero_shot
 from miniclip.config import pair
 from miniclip.errors import InputError
 from miniclip.ops import numpy_ops
@@ -130,20 +129,12 @@ class Answers:
         """Sentences that a user should know about an answer, whose labels are `found`."""
         if len(found) == 1:
             yield "A single label always gets 100%: type at least two, or look at the cosine."
-        if not self.preprocess.exif and pictures.is_turned(picture):
-            yield "The file says that this picture is to be turned (EXIF). It is used as it is stored: see --exif."
-        if not self.built_in:
-            return
-        if unknown := sorted(set().union(*(_words(entry["label"]) for entry in found)) - shapes.WORDS):
-            yield (
-                f"The built-in model knows drawn shapes. It never saw these words, so its answer says nothing about "
-                f"them: {', '.join(unknown)}. For photographs, start miniclip play --model ViT-B/32."
-            )
         best = max(found, key=lambda entry: entry["cosine"])
-        least = weights.manifest()["models"]["shapes"]["right_answers"]["cosine"]
-        names_a_pair = all(_words(best["label"]) & names.keys() for names in (shapes.COLOURS, shapes.SHAPES))
-        if names_a_pair and best["cosine"] < least:
-            yield f"Probably none of these: right answers reach a cosine of {least}."
+        yield from hints.about(
+            picture, best["label"], best["cosine"], exif=self.preprocess.exif, built_in=self.built_in
+        )
+        if self.built_in:
+            yield from hints.unknown_words(entry["label"] for entry in found)
 
 
 def open_picture(picture):
@@ -186,7 +177,3 @@ def _css(colour):
     hue, saturation, value = (sum(limits) / 2 for limits in shapes.COLOURS[colour])
     rgb = colorsys.hsv_to_rgb(hue / 360 % 1, saturation / 100, value / 100)
     return "#" + "".join(f"{round(255 * x):02x}" for x in rgb)
-
-
-def _words(text):
-    return set(re.findall(r"\w+", text.lower()))
