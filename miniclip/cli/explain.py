@@ -2,16 +2,15 @@
 
 import json
 import math
-import re
 
 import numpy as np
 
+from miniclip import hints
 from miniclip.cli.arguments import add_json, add_model, check_texts, is_built_in, load, natural
 from miniclip.cli.progress import say
 from miniclip.errors import InputError
 from miniclip.explain import attention_maps, relevance, visible, words
 from miniclip.runtime import pictures
-from miniclip.train import shapes
 
 BAR = 30  # characters of a full bar
 SHADES = " ░▒▓█"  # from a patch without relevance to the most relevant one
@@ -42,7 +41,8 @@ def explain(options):
     model, preprocess = load(options)
     check_texts(model, options.model)
     if is_built_in(options):
-        _check_words(" ".join(options.texts))
+        for hint in hints.unknown_words(options.texts):
+            say(hint)
     picture = pictures.open_picture(options.picture, exif=options.exif)
     image, tokens = preprocess(picture), model.tokenize(options.texts)  # (C, height, width), (N, T)
     found = relevance(model, image, tokens, layers=options.layers)
@@ -87,12 +87,3 @@ def _show(text, cosine, caption, patches):
         return
     for row in patches / patches.max():
         print("    " + "".join(2 * SHADES[round(share * (len(SHADES) - 1))] for share in row))
-
-
-def _check_words(text):
-    """Say which words the built-in model never saw."""
-    if unknown := sorted(set(re.findall(r"\w+", text.lower())) - shapes.WORDS):
-        say(
-            f"the built-in model knows drawn shapes, and never saw these words: {', '.join(unknown)}. For photographs "
-            f"use another model, such as --model ViT-B/32"
-        )
