@@ -79,7 +79,7 @@ def program() -> int:
 
 
 def _parser(arguments):
-    """The parser of all commands. Only the given command gets its arguments, so that the others are not imported."""
+    """The parser of the given command, with its arguments; if none is given, of all commands, without theirs."""
     parser = argparse.ArgumentParser(
         prog="miniclip",
         description="CLIP that can be read in an afternoon.",
@@ -88,10 +88,12 @@ def _parser(arguments):
     )
     parser.add_argument("--version", action="version", version=f"miniclip {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (summary, module) in COMMANDS.items():
+    given = [name for name in COMMANDS if name in arguments]
+    for name in given or COMMANDS:
+        summary, module = COMMANDS[name]
         described = {"help": summary, "description": f"{summary[0].upper()}{summary[1:]}."}
         command = commands.add_parser(name, **described, allow_abbrev=False)  # --lr is not --lr-scale
-        if name in arguments:
+        if given:
             importlib.import_module(module).add_arguments(command)
     return parser
 
