@@ -52,6 +52,9 @@ def _numbers(model, features):
 
 
 def chunks(items, size):
+    """Yield lists of `size` items, the last one with the rest. Raises InputError for a size below 1."""
+    if size < 1:
+        raise InputError(f"batch is {size}, expected how many are encoded at a time: 1 or more")
     items = iter(items)
     while chunk := [*itertools.islice(items, size)]:
         yield chunk

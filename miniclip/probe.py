@@ -69,6 +69,14 @@ class Probe:
         return cls(weight, bias, classes, C)
 
 
+def is_probe(path):
+    """Whether `path` is a file that `Probe.save` has written."""
+    try:
+        return safetensors.read(path)[1].get("format") == FORMAT
+    except InputError:
+        return False
+
+
 def linear_probe(x, y, classes, seed=0):
     """The `Probe` of features x (n, E) and their classes y (n,), with the C that is best for a fifth of them.
 

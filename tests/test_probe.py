@@ -210,6 +210,7 @@ def test_numbered_classes_have_no_zero_shot_classifier(drawn, tmp_path, capsys):
     "options, message",
     [
         (["--out", "/nowhere/p.safetensors"], "/nowhere/p.safetensors: cannot be written"),
+        (["--out", __file__], f"{__file__}: exists, and only a probe would be replaced"),
         (["--shots", "0"], "--shots and --draws are numbers from 1 on"),
     ],
 )

@@ -5,10 +5,12 @@ Exit codes: 0 done, 1 an input cannot be used (one line on stderr says why), 2 t
 """
 
 import argparse
+import errno
 import importlib
 import os
 import re
 import sys
+import warnings
 
 from miniclip._version import __version__
 from miniclip.errors import InputError
@@ -34,6 +36,8 @@ COMMANDS = {
     "bench": ("measure speed on this machine, and show recorded results", "miniclip.cli.bench"),
 }
 
+FULL = (errno.ENOSPC, errno.EFBIG)  # what an OSError is about if a file cannot become longer
+
 EXAMPLES = """examples:
   miniclip classify picture.png --labels "a red heart" "a blue circle"      with the built-in model
   miniclip classify photo.jpg --labels "a dog" "a cat" --model ViT-B/32     downloads 354 MB once
@@ -44,6 +48,9 @@ EXAMPLES = """examples:
 def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> int:
     """Run one command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for name in ("stdin", "stdout", "stderr"):  # one that is closed: the next file would get its number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
     parser = _parser(arguments)
     if not arguments:
         parser.print_help(sys.stderr)
@@ -59,6 +66,8 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
         cpu.restart_with_fast_kernel()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # bars and file names that the terminal cannot show
+    warnings.filterwarnings("ignore", module="PIL")  # of pictures that are large or odd, but can be read
+    warnings.filterwarnings("ignore", "Glyph")  # of figures: what has no glyph is a box
     try:
         code = options.command(options) or 0
         sys.stdout.flush()
@@ -68,6 +77,12 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
     except BrokenPipeError:  # the reader, such as `head`, stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL:  # files have names, and are InputErrors
+            raise
+        print(f"miniclip: standard output: cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
     return code

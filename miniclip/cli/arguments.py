@@ -1,6 +1,8 @@
 """Arguments that several commands share, and what they mean."""
 
 import argparse
+import json
+import sys
 
 from miniclip import api
 from miniclip.errors import InputError
@@ -56,8 +58,25 @@ def add_json(command):
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
+def print_json(value):
+    """Print `value` as JSON. What stdout cannot encode is escaped: a "?" instead would be another name."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    print(text)
+
+
 def natural(text):
     """The argument as an integer, 0 or more."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer 0, 1, 2, ...")
+    return int(text)
+
+
+def positive(text):
+    """The argument as an integer, 1 or more."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer 1, 2, 3, ...")
     return int(text)

@@ -1,11 +1,10 @@
 """`miniclip caption`: write what is in a picture."""
 
-import json
 import sys
 
 from miniclip import encode
 from miniclip.caption import captioner
-from miniclip.cli.arguments import PICTURES, add_json, add_model, load, natural
+from miniclip.cli.arguments import PICTURES, add_json, add_model, load, natural, positive, print_json
 from miniclip.cli.progress import Broken, progress
 from miniclip.runtime import listing
 
@@ -19,7 +18,7 @@ def add_arguments(command):
         "--beams", type=natural, default=5, metavar="N",
         help="unfinished captions that the search keeps; 1 takes the most probable word each time (default: 5)",
     )  # fmt: skip
-    command.add_argument("--top", type=natural, default=1, metavar="N", help="show the N best captions (default: 1)")
+    command.add_argument("--top", type=positive, default=1, metavar="N", help="show the N best captions (default: 1)")
     command.add_argument(
         "--length-penalty", type=float, default=1.0, metavar="X",
         help="captions are ranked by log probability / tokens ** X: a larger X prefers longer ones (default: 1)",
@@ -52,7 +51,7 @@ def caption(options):
             else:
                 _show(name, best)
     if options.json:
-        print(json.dumps(results, ensure_ascii=False, indent=2))
+        print_json(results)
     return 1 if broken.count else 0
 
 

@@ -1,13 +1,14 @@
 """`miniclip classify`: find the text that fits a picture best."""
 
 import csv
-import json
 import os
 import sys
 from pathlib import Path
 
 from miniclip import encode, hints, zero_shot
-from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, is_built_in, load, natural
+from miniclip.cli.arguments import (
+    PICTURES, add_json, add_model, check_texts, is_built_in, load, positive, print_json,
+)  # fmt: skip
 from miniclip.cli.progress import Broken, progress, say
 from miniclip.errors import InputError
 from miniclip.ops import numpy_ops
@@ -28,7 +29,7 @@ def add_arguments(command):
         "--template", action="append", metavar="TEXT",
         help='{} is the label, as in "a photo of {}" (default: {}); given several times, the mean of all',
     )  # fmt: skip
-    command.add_argument("--top", type=natural, metavar="N", help="show only the N best labels (default: all)")
+    command.add_argument("--top", type=positive, metavar="N", help="show only the N best labels (default: all)")
     form = command.add_mutually_exclusive_group()
     add_json(form)
     form.add_argument("--csv", action="store_true", help=f"print a table with the columns {', '.join(COLUMNS)}")
@@ -68,7 +69,7 @@ def classify(options):
             else:
                 _show(result)
     if options.json:
-        print(json.dumps(results, ensure_ascii=False, indent=2))
+        print_json(results)
     return 1 if broken.count else 0
 
 

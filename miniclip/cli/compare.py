@@ -1,13 +1,12 @@
 """`miniclip compare`: the cosine of each picture with each text, or with each other picture, as a table or a figure."""
 
 import itertools
-import json
 import os
 
 import numpy as np
 
 from miniclip import encode
-from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load
+from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, print_json
 from miniclip.cli.progress import Broken, progress
 from miniclip.errors import InputError
 from miniclip.evaluate import report
@@ -26,7 +25,7 @@ def add_arguments(command):
         "--texts", nargs="+", metavar="TEXT", help="compare with these (default: the pictures themselves)"
     )
     command.add_argument(
-        "-o", "--out", metavar="FIGURE", help="draw the table (.png, .svg, .pdf); an older file is replaced"
+        "-o", "--out", metavar="FIGURE", help="draw the table (.png, .svg, .pdf); an older figure is replaced"
     )
     add_model(command)
     add_json(command)
@@ -65,7 +64,7 @@ def compare(options):
         saving.save(similarity_matrix(shown, rows, cosines), options.out)
     if options.json:
         what = {"texts": options.texts} if options.texts else {}
-        print(json.dumps({"pictures": names, **what, "cosines": cosines.T.tolist()}, ensure_ascii=False, indent=2))
+        print_json({"pictures": names, **what, "cosines": cosines.T.tolist()})
     elif not options.out:
         cells = [[text, *(f"{cosine:.2f}" for cosine in row)] for text, row in zip(rows, cosines)]
         print(report.columns([["", *map(_short, names)], *cells]))

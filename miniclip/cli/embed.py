@@ -3,12 +3,11 @@
 import argparse
 import functools
 import itertools
-import json
 import logging
 import os
 
 from miniclip import api, embed
-from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, natural
+from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, positive, print_json
 from miniclip.cli.progress import Broken, progress, say
 from miniclip.embed import tables, urls
 from miniclip.embed.index import FAILED
@@ -37,25 +36,27 @@ def add_arguments(command):
     )
     command.add_argument("-o", "--out", required=True, metavar="INDEX", help="the folder to write, or to add to")
     add_model(command)
-    command.add_argument("--batch", type=natural, metavar="N", help="pictures or texts encoded at a time")
+    command.add_argument("--batch", type=positive, metavar="N", help="pictures or texts encoded at a time")
     command.add_argument(
         "--column", metavar="NAME", help="the column of texts (default: text, caption, or the only one)"
     )
     command.add_argument(
         "--npy",
-        metavar="FILE",
-        help="at the end, also write all features to FILE, and their names to the .json beside it",
+        metavar="FILE.npy",
+        help="at the end, also write features to FILE.npy and names to FILE.json; older ones are replaced",
     )
     add_json(command)
     group = command.add_argument_group("on Ray")
     group.add_argument("--ray", metavar="ADDRESS", help='compute on a cluster; "local" begins one on this machine')
-    group.add_argument("--workers", type=natural, metavar="N", help="(default: the cluster's GPUs, or its cores)")
+    group.add_argument("--workers", type=positive, metavar="N", help="(default: the cluster's GPUs, or its cores)")
     group.add_argument(
         "--gpus", type=float, metavar="X", help="of each worker, such as 0.5 (default: 1 if there is one)"
     )
 
 
 def run(options):
+    if options.npy:
+        embed.check_npy(options.npy)
     logging.basicConfig(format="miniclip: %(message)s")  # of lines in tables that cannot be used
     broken, skipped = Broken(), {}
     unit = "texts" if tables.are_texts(options.names) else "pictures"
@@ -69,7 +70,7 @@ def run(options):
 
     def watch(left):
         if hasattr(names, "__len__") and len(left) < len(names):
-            say(f"{len(names) - len(left):,} of {len(names):,} {unit} are in {options.out} already")
+            say(f"{len(left):,} of {len(names):,} {unit} are left to embed")
         return progress(left, unit=unit)
 
     shared = {"name": _absolute(options.model), "ray": cluster, "watch": watch}
@@ -96,7 +97,7 @@ def _load(options):
     how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
     there = functools.partial(api.load, _absolute(options.model), mmap=True, **how)
     options.backend = "numpy"  # here it is only asked who it is
-    return *load(options), embed.Cluster(options.ray, there, options.workers or None, options.gpus)
+    return *load(options), embed.Cluster(options.ray, there, options.workers, options.gpus)
 
 
 def _absolute(model):
@@ -106,7 +107,7 @@ def _absolute(model):
 
 def _report(done, unit, options):
     if options.json:
-        print(json.dumps({"index": options.out, **done._asdict()}))
+        print_json({"index": options.out, **done._asdict()})
         return
     failed = f"; {done.failed:,} could not be read, see {options.out}/{FAILED}" if done.failed else ""
     say(f"{done.new:,} {unit} embedded, {options.out} has {done.rows:,}{failed}")

@@ -1,10 +1,9 @@
 """`miniclip evaluate`: measure a model on your own pictures, with labels or with captions."""
 
 import argparse
-import json
 import logging
 
-from miniclip.cli.arguments import add_json, add_model, check_texts, load
+from miniclip.cli.arguments import add_json, add_model, check_texts, load, print_json
 from miniclip.cli.progress import progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import classification, datasets, metrics, report, retrieval
@@ -59,7 +58,9 @@ def _classification(options):
     counts = {"pictures": len(answers.truth), "classes": len(answers.classes)}
     if options.json:
         found = {"data": options.data, "model": options.model, "task": "classification", **counts}
-        print_json({**found, "classifier": name, **answers.summary(), "per_class": answers.per_class()}, labelled.pairs)
+        print_found(
+            {**found, "classifier": name, **answers.summary(), "per_class": answers.per_class()}, labelled.pairs
+        )
     else:
         print(f"{options.data}: {counts['pictures']:,} pictures of {counts['classes']:,} classes")
         print(report.classification({name: answers.summary()}))
@@ -79,7 +80,7 @@ def _retrieval(options):
     numbers = retrieval.summary(ranks)
     if options.json:
         found = {"data": options.data, "model": options.model, "task": "retrieval", **counts, **numbers}
-        print_json(found, pairs)
+        print_found(found, pairs)
     else:
         print(f"{options.data}: {counts['pictures']:,} pictures with {counts['texts']:,} texts")
         print(report.retrieval(numbers))
@@ -119,16 +120,16 @@ def add_report(command):
     """What to show of `classification.Answers`."""
     command.add_argument("--per-class", action="store_true", help="a line for each class, the worst first")
     for name, what in (("confusion", "which classes are mistaken for which"), ("calibration", "how sure it is")):
-        command.add_argument(f"--{name}", metavar="FILE", help=f"a figure: {what}; an older file is replaced")
+        command.add_argument(f"--{name}", metavar="FILE", help=f"a figure: {what}; an older figure is replaced")
     add_json(command)
 
 
 def check_figures(options):
     """Raise InputError if the figures cannot be written, before anything is computed."""
-    for path in filter(None, (options.confusion, options.calibration)):
+    if paths := [path for path in (options.confusion, options.calibration) if path]:
         from miniclip.viz import saving  # needs matplotlib
 
-        saving.check(path)
+        saving.check(*paths)
 
 
 def write_figures(answers, options):
@@ -142,7 +143,7 @@ def write_figures(answers, options):
         saving.save(evaluation.reliability(bins, answers.summary()["ece"]), options.calibration)
 
 
-def print_json(found, *sources):
+def print_found(found, *sources):
     """One JSON value: what was found, and {name: reason} of what was left out of the `Pairs` in `sources`."""
     skipped = {name: reason for pairs in sources for name, reason in pairs.skipped.items()}
-    print(json.dumps(found | {"skipped": skipped}, ensure_ascii=False, indent=2))
+    print_json(found | {"skipped": skipped})

@@ -1,12 +1,11 @@
 """`miniclip explain`: which patches of a picture and which words of a text make the two fit."""
 
-import json
 import math
 
 import numpy as np
 
 from miniclip import hints
-from miniclip.cli.arguments import add_json, add_model, check_texts, is_built_in, load, natural
+from miniclip.cli.arguments import add_json, add_model, check_texts, is_built_in, load, natural, print_json
 from miniclip.cli.progress import say
 from miniclip.errors import InputError
 from miniclip.explain import attention_maps, relevance, visible, words
@@ -20,7 +19,7 @@ def add_arguments(command):
     command.set_defaults(command=explain, torn="texts")
     command.add_argument("picture", metavar="PICTURE", help="a picture file")
     command.add_argument("texts", nargs="+", metavar="TEXT", help="a text, or several to compare")
-    command.add_argument("-o", "--out", metavar="FILE", help="draw it (.png, .svg, .pdf); an older file is replaced")
+    command.add_argument("-o", "--out", metavar="FILE", help="draw it (.png, .svg, .pdf); an older figure is replaced")
     command.add_argument("--heads", metavar="FILE", help="draw where each head of each block looks")
     command.add_argument(
         "--layers", type=natural, default=1, metavar="N", help="count the last N blocks of a transformer (default: 1)"
@@ -34,8 +33,8 @@ def explain(options):
     if paths:
         from miniclip.viz import relevance as draw
         from miniclip.viz import saving
-    for path in paths:
-        saving.check(path)
+
+        saving.check(*paths)
     if options.backend == "auto":
         options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
     model, preprocess = load(options)
@@ -56,7 +55,7 @@ def explain(options):
              "patches": patches}
             for text, cosine, caption, patches in zip(options.texts, cosines, captions, found.patches.tolist())
         ]  # fmt: skip
-        print(json.dumps({"image": options.picture, "texts": results}, ensure_ascii=False, indent=2))
+        print_json({"image": options.picture, "texts": results})
     else:
         print(options.picture)
         for shown in zip(options.texts, cosines, captions, found.patches):

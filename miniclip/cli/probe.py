@@ -38,7 +38,7 @@ def add_arguments(command):
     )
     command.add_argument("--seed", type=natural, default=0, metavar="N", help="decides what is drawn and held out")
     evaluate.add_labels(command)
-    command.add_argument("--out", metavar="FILE", help="write the probe (.safetensors); an older file is replaced")
+    command.add_argument("--out", metavar="FILE", help="write the probe (.safetensors); an older probe is replaced")
     evaluate.add_report(command)
 
 
@@ -60,6 +60,8 @@ def probe(options):
         raise InputError("--shots and --draws are numbers from 1 on")
     if options.out and not os.access(os.path.dirname(os.path.abspath(options.out)), os.W_OK):
         raise InputError(f"{options.out}: cannot be written: choose a file's name in a folder that exists")
+    if options.out and os.path.exists(options.out) and not probes.is_probe(options.out):
+        raise InputError(f"{options.out}: exists, and only a probe would be replaced: choose another path")
     given = evaluate.texts_in(options.classes)
     data = datasets.labelled(options.data, given, options.columns)
     test = options.test and datasets.labelled(options.test, data.classes, options.columns, by_order=bool(given))
@@ -93,7 +95,7 @@ def probe(options):
         counts = {"learned_from": len(y), "measured_on": len(test_y), "classes": len(data.classes)}
         chosen = {"C": learned.C, "converged": learned.converged, "k": nearest.k}
         found = {"data": options.data, "model": options.model, **counts, **chosen, "results": results}
-        evaluate.print_json({**found, "few_shot": few, "per_class": per_class}, *sources)
+        evaluate.print_found({**found, "few_shot": few, "per_class": per_class}, *sources)
     else:
         print(f"{len(data.classes):,} classes, {len(y):,} pictures to learn from, {len(test_y):,} to measure on")
         print(report.classification(results))

@@ -1,13 +1,12 @@
 """`miniclip search`: find the pictures that fit a text or a picture best, in what `miniclip embed` has written."""
 
 import argparse
-import json
 import logging
 import os
 from pathlib import Path
 
 from miniclip import api, hints
-from miniclip.cli.arguments import add_json, add_model, natural
+from miniclip.cli.arguments import add_json, add_model, natural, print_json
 from miniclip.cli.progress import say
 from miniclip.runtime import listing
 from miniclip.search import Index, contact_sheet
@@ -65,7 +64,7 @@ def search(options):
     hits = index.search(*options.texts, *map(Path, options.image), minus=options.minus, k=options.k)
     if options.json:
         column = "text" if index.kind == "texts" else "path"
-        print(json.dumps([{column: name, "score": score} for name, score in hits], ensure_ascii=False, indent=2))
+        print_json([{column: name, "score": score} for name, score in hits])
     else:
         for name, score in hits:
             print(f"{score:7.4f}  {' '.join(name.splitlines())}")

@@ -10,6 +10,7 @@ from miniclip.embed.embedder import Embedded as Embedded
 from miniclip.embed.embedder import pictures as pictures
 from miniclip.embed.embedder import texts as texts
 from miniclip.embed.index import Rows as Rows
+from miniclip.embed.index import check_npy as check_npy
 from miniclip.embed.index import read as read
 from miniclip.embed.index import write_npy as write_npy
 from miniclip.embed.on_ray import Cluster as Cluster

@@ -84,8 +84,9 @@ def read(index):
 def write_npy(index, path):
     """Write an index's features to `path`, (n, E) float32, and its n names to the .json beside it, a list.
 
-    Files that are there are replaced. Raises InputError as `read` does, and if they cannot be written.
+    Files that are there are replaced. Raises InputError as `read` and `check_npy` do, and if they cannot be written.
     """
+    check_npy(path)
     path, names, parts = Path(path), [], _at_least_one(index)
     shape = (sum(part.rows for part in parts), parts[0].metadata["embed_dim"])  # (n, E)
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
@@ -95,6 +96,14 @@ def write_npy(index, path):
             file.write(features.astype("<f4").tobytes())
             names += some
     files.write_json(path.with_suffix(".json"), names)
+
+
+def check_npy(path):
+    """Raise InputError unless `path` is the name of a file that `write_npy` can write: a command calls it at once."""
+    path = Path(path)
+    if path.suffix != ".npy" or path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: features cannot be written to it: choose a name that ends in .npy, in a folder that "
+                         "exists")  # fmt: skip
 
 
 def _at_least_one(index):

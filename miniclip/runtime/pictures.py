@@ -95,7 +95,7 @@ def is_turned(picture):
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             return is_turned(image)
-    except (OSError, ValueError, TypeError, SyntaxError, RuntimeError, AttributeError):
+    except (OSError, ValueError, TypeError, SyntaxError, RuntimeError, AttributeError, Image.DecompressionBombError):
         return False  # an array, or a file that `open_picture` will name
 
 

@@ -33,7 +33,7 @@ def write(path, title, hits, *, texts=False):
             notes.add_text("Title", MARK)
             sheet(title, hits).save(temporary, "PNG", pnginfo=notes)
         else:
-            temporary.write_text(page(title, hits, texts=texts), encoding="utf-8")
+            temporary.write_text(page(title, hits, texts=texts), encoding="utf-8", errors="replace")
 
 
 def check(path, *, texts=False):

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz.style import BLUE, GREY, WIDTH, styled
+from miniclip.viz.style import BLUE, GREY, WIDTH, readable, styled
 
 MOST = 20  # classes whose numbers can be read in a figure
 
@@ -13,7 +13,7 @@ def counts_matrix(ax, names, counts, truth):
 
     names N · counts (N, N) · truth  the name of the axis of the true classes
     """
-    N = len(names)
+    N, names = len(names), [*map(readable, names)]
     errors = np.where(np.eye(N, dtype=bool), 0, counts)
     ax.imshow(errors, cmap="Oranges", vmin=0, vmax=1.6 * max(errors.max(), 1))
     for i, j in np.ndindex(N, N):

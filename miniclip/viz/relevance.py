@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 
-from miniclip.viz.style import WIDTH, level_line, styled
+from miniclip.viz.style import WIDTH, level_line, readable, styled
 
 HEAT = plt.get_cmap("YlOrRd")
 LINE = 30  # characters in a line of a caption, with the gaps between tokens
@@ -79,8 +79,9 @@ def caption(ax, words):
         texts = []
         for word, relevance in line:
             share = relevance / max(most, TINY)  # in 0..1
+            colour = "white" if share > 0.7 else "black"
             box = {"facecolor": HEAT(0.8 * share), "edgecolor": "none", "pad": 2.5}
-            texts.append(TextArea(word, textprops={"color": "white" if share > 0.7 else "black", "bbox": box}))
+            texts.append(TextArea(readable(word), textprops={"color": colour, "bbox": box}))
         lines.append(HPacker(children=texts, pad=0, sep=9))
     ax.add_artist(AnchoredOffsetbox("upper left", child=VPacker(children=lines, pad=0, sep=12), frameon=False))
 

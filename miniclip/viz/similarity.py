@@ -5,7 +5,7 @@ import textwrap
 import matplotlib.pyplot as plt
 import numpy as np
 
-from miniclip.viz.style import styled
+from miniclip.viz.style import readable, styled
 
 
 @styled
@@ -17,8 +17,8 @@ def similarity_matrix(pictures, captions, values, *, number="{:.2f}"):
     """
     values = np.asarray(values)
     m, n = values.shape
-    captions = [textwrap.fill(caption, 40) for caption in captions]
-    longest = max(len(line) for caption in captions for line in caption.splitlines())
+    captions = [textwrap.fill(readable(caption), 40) for caption in captions]
+    longest = max(len(line) for caption in captions for line in caption.split("\n"))
     figure, axes = plt.subplots(figsize=(max(2.6, 0.1 * longest) + 0.8 * n, 1 + 0.8 * m))
     axes.imshow(values, cmap="Blues", vmin=values.min(), vmax=values.max() * 1.15)
     middle = (values.min() + values.max()) / 2

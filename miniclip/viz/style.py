@@ -44,6 +44,11 @@ def styled(draw):
     return drawn
 
 
+def readable(text):
+    """A user's text for a figure: "$" is no formula, and bytes of file names that are not Unicode are "?"."""
+    return text.replace("$", r"\$").encode(errors="replace").decode()
+
+
 def level_line(ax, level, name, *, under=False):
     """Draw a dashed line at a level of y that is known beforehand, with its name over or under it."""
     ax.axhline(level, color="black", linewidth=1.3, linestyle="--")

@@ -59,8 +59,8 @@ def test_a_text_shows_its_words_and_the_patches_on_the_object(picture):
 
 
 def test_figures_are_written_and_replaced(picture, tmp_path):
-    (tmp_path / "map.png").write_text("old")
-    done = run(picture, "a red circle", "a blue star", "-o", "map.png", "--heads", "heads.svg", cwd=tmp_path)
+    for _ in range(2):
+        done = run(picture, "a red circle", "a blue star", "-o", "map.png", "--heads", "heads.svg", cwd=tmp_path)
     assert done.returncode == 0 and "map.png is written" in done.stderr
     with Image.open(tmp_path / "map.png") as drawn:
         assert min(drawn.size) > 400 and len(drawn.convert("RGB").getcolors(1 << 24)) > 100

@@ -243,7 +243,7 @@ def test_the_command_embeds_a_folder_and_names_what_is_broken(tmp_path, photos, 
     assert np.load(tmp_path / "f.npy").shape == (198, embed.read(tmp_path / "i").metadata["embed_dim"])
     assert main(command) == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"miniclip: 198 of 200 pictures are in {tmp_path}/i already"
+    assert said[0] == "miniclip: 2 of 200 pictures are left to embed"
     assert said[-1] == (
         f"miniclip: 0 pictures embedded, {tmp_path}/i has 198; 2 could not be read, see {tmp_path}/i/_failed.jsonl"
     )
@@ -323,3 +323,16 @@ def test_ctrl_c_keeps_what_was_embedded_and_says_how_to_resume(tmp_path, photos,
     assert process.returncode == 130
     assert said.splitlines()[-1] == f"miniclip: stopped; what was embedded is in {tmp_path}/i: the same command resumes"
     assert 8 <= len(names := embed.read(tmp_path / "i").names) < 198 and names == readable[: len(names)]
+
+
+def test_a_batch_has_one_at_least(tmp_path, loaded, readable, capsys):
+    with pytest.raises(InputError, match="batch is 0, expected how many are encoded at a time: 1 or more"):
+        embed.pictures(tmp_path / "i", *loaded, readable[:2], name="shapes", batch=0)
+    with pytest.raises(SystemExit, match="2"):
+        main(["embed", readable[0], "-o", str(tmp_path / "i"), "--batch", "0"])
+    assert "'0' is not an integer 1, 2, 3, ..." in capsys.readouterr().err
+
+
+def test_what_is_left_is_counted_without_what_is_named_twice(tmp_path, readable, capsys):
+    assert main(["embed", readable[0], readable[0], readable[1], "-o", str(tmp_path / "i")]) == 0
+    assert "2 of 3 pictures are left to embed" in capsys.readouterr().err

@@ -135,7 +135,11 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 def test_features_for_numpy(tmp_path):
     write(tmp_path / "i", (0, 19))
-    embed.write_npy(tmp_path / "i", tmp_path / "f.npy")
+    for _ in range(2):  # the second time, files are replaced
+        embed.write_npy(tmp_path / "i", tmp_path / "f.npy")
+    for name in ("f.json", "i/part-000000.parquet", "f", "nowhere/f.npy", "i"):
+        with pytest.raises(InputError, match=r"ends in \.npy, in a folder that exists"):
+            embed.write_npy(tmp_path / "i", tmp_path / name)
     features = np.load(tmp_path / "f.npy")
     assert features.dtype == np.float32 and np.array_equal(features, rows(0, 19)[1])
     assert json.loads((tmp_path / "f.json").read_text()) == rows(0, 19)[0]

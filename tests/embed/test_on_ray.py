@@ -48,7 +48,7 @@ def test_the_command_on_ray_resumes_with_the_same_rows(tmp_path, photos):
     )
     said = [line for line in done.stderr.splitlines() if line.startswith("miniclip: ")]
     assert done.returncode == 1 and done.stdout == ""
-    assert said[0] == f"miniclip: 8 of {N} pictures are in {resumed} already"
+    assert said[0] == f"miniclip: {N - 8} of {N} pictures are left to embed"
     assert said[1].startswith(f"miniclip: {photos[40]}: cannot be read as a picture")
     assert said[2].startswith(f"miniclip: {N - 9} pictures embedded, {resumed} has {N - 1}; 1 could not be read")
     assert same(embed.read(resumed), embed.read(plain))

@@ -131,3 +131,8 @@ def test_forms_that_cannot_be_written(tmp_path):
         contact_sheet.check(tmp_path / "hits.png", texts=True)
     with pytest.raises(InputError, match="cannot be written"):
         contact_sheet.write(tmp_path / "none" / "hits.png", "a title", [])
+
+
+def test_a_query_that_is_not_unicode_has_a_page(tmp_path):
+    contact_sheet.write(tmp_path / "hits.html", "a \udcff star", [])
+    assert "<h1>a ? star</h1>" in (tmp_path / "hits.html").read_text(encoding="utf-8")
