@@ -7,7 +7,14 @@ from pathlib import Path
 
 from miniclip import encode, hints, zero_shot
 from miniclip.cli.arguments import (
-    PICTURES, add_json, add_model, check_texts, is_built_in, load, positive, print_json,
+    PICTURES,
+    add_json,
+    add_model,
+    check_texts,
+    is_built_in,
+    load,
+    positive,
+    print_json,
 )  # fmt: skip
 from miniclip.cli.progress import Broken, progress, say
 from miniclip.errors import InputError
