@@ -256,6 +256,6 @@ draw.ranked([*questions], sheet)
 plt.show()
 
 # %% [markdown]
-# **Now you.** On the command line, `miniclip embed` writes the features of a folder to a file, `miniclip search`
-# asks, and `miniclip evaluate` measures recall on your own pictures with captions: see [A search engine for your
+# **Now you.** On the command line, `miniclip embed` writes the features of your photos, `miniclip search` asks, and
+# `miniclip evaluate` measures recall on pictures with captions: see [A search engine for your
 # photos](../../docs/search.md). Next: [09](09_probe_and_fine_tune.md) trains the model further, on scans of digits.

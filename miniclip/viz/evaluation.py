@@ -39,22 +39,26 @@ def confusion(names, counts):
     figure, ax = plt.subplots(figsize=(side, side))
     counts_matrix(ax, [names[i] for i in shown], counts[np.ix_(shown, shown)], "the class")
     if n < N:
-        ax.set_title(f"the {n} of {N:,} classes that are confused most often")
+        ax.set_title(f"the most confused,\n{n} of {N:,} classes")
     return figure
 
 
 def most_confused(counts, most):
-    """The numbers of at most `most` classes, in order: those of the pairs of classes that are confused most often."""
+    """The numbers of at most `most` classes, in order: those of the pairs of classes that are confused most often.
+
+    Of more than `most` classes, those that are never confused are left out; if none is, these are the first ones.
+    """
     N = len(counts)
     if most >= N:
         return list(range(N))
     errors = np.where(np.eye(N, dtype=bool), 0, counts)
     chosen = {}  # a set that keeps its order
     for place in np.argsort(-errors, axis=None, kind="stable"):
-        chosen |= dict.fromkeys(map(int, divmod(int(place), N)))
-        if len(chosen) >= most:
+        i, j = divmod(int(place), N)
+        if len(chosen) >= most or not errors[i, j]:
             break
-    return sorted([*chosen][:most])
+        chosen |= {i: None, j: None}
+    return sorted([*chosen][:most]) or list(range(most))
 
 
 @styled
@@ -66,13 +70,13 @@ def reliability(bins, error):
     M = len(bins.count)
     edges, width = np.arange(M) / M, 1 / M
     figure, (ax, below) = plt.subplots(
-        2, 1, figsize=(0.6 * WIDTH, 0.75 * WIDTH), sharex=True, gridspec_kw={"height_ratios": [4, 1]}
+        2, 1, figsize=(0.85 * WIDTH, 0.75 * WIDTH), sharex=True, gridspec_kw={"height_ratios": [4, 1]}
     )
     ax.plot([0, 1], [0, 1], color="black", linewidth=1.3, linestyle="--", label="calibrated")
     ax.bar(edges, bins.accuracy, width, align="edge", color=BLUE, edgecolor="white", label="this classifier")
     ax.plot(bins.confidence, bins.accuracy, "o", color="black", markersize=4, clip_on=False, label="mean confidence")
     ax.set(xlim=(0, 1), ylim=(0, 1), ylabel="right", title=f"calibration error {error:.1%}")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars: any of them may be high
     below.bar(edges, bins.count / bins.count.sum(), width, align="edge", color=GREY, edgecolor="white")
     below.set(xlabel="confidence: the probability of the answer", ylabel="answers")
     for axis in (ax.xaxis, ax.yaxis, below.yaxis):
