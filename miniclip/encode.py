@@ -46,8 +46,8 @@ def _prepare(preprocess, pictures, broken):
 
 def _numbers(model, features):
     x = np.asarray(model.ops.to_numpy(features), np.float32)
-    if not np.isfinite(x).all():
-        raise InputError("the model's features are no numbers, its weights may be NaN: load another file")
+    if not np.isfinite(x).all() or not x.any(axis=-1).all():
+        raise InputError("the model's features are no numbers or all 0, its weights may be NaN: load another file")
     return x
 
 

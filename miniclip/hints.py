@@ -13,10 +13,11 @@ from miniclip.train import shapes
 def unknown_words(texts):
     """About words that the built-in model never saw."""
     if unknown := sorted(set().union(*map(_words, texts)) - shapes.WORDS):
+        shown = unknown[:20] + [f"and {len(unknown) - 20:,} more"] * (len(unknown) > 20)
         megabytes = weights.manifest()["models"]["ViT-B/32"]["bytes"] / 1e6
         yield (
             f"the built-in model knows drawn shapes: {len(shapes.COLOURS)} colours and {len(shapes.SHAPES)} shapes. It "
-            f"never saw these words, so its answer says nothing about them: {', '.join(unknown)}. For photographs, use "
+            f"never saw these words, so its answer says nothing about them: {', '.join(shown)}. For photographs, use "
             f"another model: --model ViT-B/32 (downloads {megabytes:.0f} MB once)"
         )
 

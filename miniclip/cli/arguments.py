@@ -24,11 +24,14 @@ def add_model(command, default="shapes", named="shapes, the built-in one"):
     command.add_argument("--exif", action="store_true", help="turn pictures as their EXIF orientation says")
 
 
-def load(options):
-    """(model, preprocess) as the arguments of `add_model` say. Raises InputError if the model has no image tower."""
+def load(options, texts=False):
+    """(model, preprocess) as the arguments of `add_model` say.
+
+    Raises InputError if the model has no image tower, which `texts` alone do not need.
+    """
     how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
     model, preprocess = api.load(options.model, mmap=True, **how)  # this process ends before a file could change
-    if preprocess is None:
+    if preprocess is None and not texts:
         raise InputError(f"{options.model} has no image tower: choose a model that has one")
     return model, preprocess
 

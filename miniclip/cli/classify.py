@@ -1,9 +1,12 @@
 """`miniclip classify`: find the text that fits a picture best."""
 
 import csv
+import math
 import os
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from miniclip import encode, hints, zero_shot
 from miniclip.cli.arguments import (
@@ -54,6 +57,8 @@ def classify(options):
     model, preprocess = load(options)
     check_texts(model, options.model)
     classes = zero_shot.class_embeddings(model, labels, options.template or ["{}"])  # (n, E)
+    if not np.isfinite(model.ops.to_numpy(classes)).all() or not math.isfinite(model.logit_scale):
+        raise InputError(f"{options.model}: its answers are not numbers, its weights may be NaN: load another file")
     for hint in _about_labels(labels, options):
         say(hint)
     broken, table, results = Broken(), csv.writer(sys.stdout, lineterminator="\n"), []

@@ -66,7 +66,7 @@ def run(options):
         each = (urls.listed(name) if urls.is_url(name) else listing.pictures([name]) for name in options.names)
         names = itertools.chain.from_iterable(each)
         names = names if "-" in options.names else [*names]  # a program may write its list slowly
-    model, preprocess, cluster = _load(options)
+    model, preprocess, cluster = _load(options, unit == "texts")
 
     def watch(left):
         if hasattr(names, "__len__") and len(left) < len(names):
@@ -90,14 +90,14 @@ def run(options):
     return 1 if done.failed or skipped else 0
 
 
-def _load(options):
+def _load(options, texts):
     """(model, preprocess, Cluster or None). Workers of a cluster load the model again, with the backend asked for."""
     if options.ray is None:
-        return *load(options), None
+        return *load(options, texts), None
     how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
     there = functools.partial(api.load, _absolute(options.model), mmap=True, **how)
     options.backend = "numpy"  # here it is only asked who it is
-    return *load(options), embed.Cluster(options.ray, there, options.workers, options.gpus)
+    return *load(options, texts), embed.Cluster(options.ray, there, options.workers, options.gpus)
 
 
 def _absolute(model):

@@ -146,9 +146,17 @@ def _opened(path):
             rows = file.metadata.num_rows
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read ({error}): remove it; {AGAIN}") from error
-    if not isinstance(metadata, dict) or metadata.get("version") != VERSION or metadata.get("kind") not in COLUMNS:
+    if not _is_description(metadata):
         raise InputError(f"{path}: is not a part of an index that this version of miniclip wrote: use another folder")
     return Part(path, metadata, rows)
+
+
+def _is_description(metadata):
+    """Whether `metadata` are as `describe` returns them."""
+    if not isinstance(metadata, dict) or metadata.get("version") != VERSION or metadata.get("kind") not in COLUMNS:
+        return False
+    types = {"model": str, "identity": dict, "preprocess": dict, "embed_dim": int}
+    return all(isinstance(metadata.get(key), kind) for key, kind in types.items())
 
 
 def rows_of(part, features=True):
@@ -160,6 +168,8 @@ def rows_of(part, features=True):
             table = file.read([column, "features"] if features else [column])
         table = table.slice(0, part.rows)  # another process may have added rows meanwhile
         names = table[column].to_pylist()
+        if len(names) < part.rows or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"expected {part.rows} rows with texts in the column {column!r}")
         if not features:
             return names
         return names, np.from_dlpack(table["features"].combine_chunks().flatten()).reshape(-1, E)  # (n, E)

@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+import stat
 import sys
 
 from PIL import Image
@@ -30,7 +31,7 @@ def _meant(name, stdin):
     if os.path.isdir(name):
         return _some((path for path in files(name, _refuse) if is_picture(path)), f"{name}: has no pictures")
     if glob.has_magic(name) and not os.path.exists(name):
-        found = (path for path in sorted(glob.glob(name, recursive=True)) if is_picture(path))
+        found = (path for path in sorted(glob.glob(name, recursive=True)) if is_picture(path) and not _is_other(path))
         return _some(found, f"{name}: no picture's path fits this pattern")
     if name.lower().endswith(LIST):
         return _some(_in_list(name), f"{name}: names no picture: write a path on each line")
@@ -45,8 +46,8 @@ def is_picture(path):
 def files(folder, failed):
     """Yield the paths of the files in a folder and its subfolders, sorted: systems list them in any order.
 
-    Links are followed. Names that begin with "." or "__" are left out. failed(error) is called with the OSError of each
-    folder that cannot be read.
+    Links are followed. Names that begin with "." or "__" are left out, and so are pipes, which may have no end.
+    failed(error) is called with the OSError of each folder that cannot be read.
     """
     seen = set()
     for place, folders, names in os.walk(folder, onerror=failed, followlinks=True):
@@ -55,9 +56,16 @@ def files(folder, failed):
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        yield from sorted(
-            os.path.normpath(os.path.join(place, name)) for name in names if not name.startswith((".", "__"))
-        )
+        shown = (os.path.join(place, name) for name in names if not name.startswith((".", "__")))
+        yield from sorted(os.path.normpath(path) for path in shown if not _is_other(path))
+
+
+def _is_other(path):
+    """Whether there is something else than a file at `path`: a folder, a pipe, a device."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False  # a file that is gone is reported when it is opened
 
 
 def _refuse(error):

@@ -297,13 +297,21 @@ def test_doctor_reports(tmp_path):
         assert word in done.stdout
 
 
-def test_a_model_of_nan_is_one_error(tmp_path, bad_files):
+@pytest.mark.parametrize("tower, number", [("visual", np.nan), ("visual", 0), ("text", np.nan)])
+def test_a_model_of_nan_is_one_error(tmp_path, bad_files, tower, number):
     config, tree, tokenizer = checkpoints.load(api.hub.find("shapes"), dtype="float32")
-    tree["visual"]["projection"]["weight"][:] = np.nan
+    tree[tower]["projection"]["weight"][:] = number
     checkpoints.save(tmp_path / "nan.safetensors", config, tree, tokenizer=tokenizer)
     done = miniclip("classify", "good.png", *LABELS, "--model", "nan.safetensors", cwd=bad_files)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("miniclip: the model's features are no numbers")
+    assert "weights may be NaN: load another file" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_hint_names_twenty_words_at_most(tmp_path, bad_files):
+    (tmp_path / "labels.txt").write_text("\n".join(f"word{i}" for i in range(1_022)))
+    done = miniclip("classify", "good.png", "--labels-file", tmp_path / "labels.txt", "--top", 1, cwd=bad_files)
+    assert "word1, word10," in done.stderr and "and 1,002 more. For photographs" in done.stderr
+    assert len(done.stderr) < 600
 
 
 @pytest.fixture

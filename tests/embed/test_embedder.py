@@ -1,5 +1,6 @@
 """`embed.pictures`, `embed.texts` and `miniclip embed`: rows are those of the model, in order, and kills lose none."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,9 +14,10 @@ import pytest
 from PIL import Image
 
 import miniclip
-from miniclip import InputError, embed
+from miniclip import InputError, checkpoints, embed
 from miniclip.cli import main
 from miniclip.embed import index, tables, urls
+from miniclip.fetch import hub
 from miniclip.ops.numpy_ops import l2_normalize
 from miniclip.runtime import listing
 
@@ -336,3 +338,14 @@ def test_a_batch_has_one_at_least(tmp_path, loaded, readable, capsys):
 def test_what_is_left_is_counted_without_what_is_named_twice(tmp_path, readable, capsys):
     assert main(["embed", readable[0], readable[0], readable[1], "-o", str(tmp_path / "i")]) == 0
     assert "2 of 3 pictures are left to embed" in capsys.readouterr().err
+
+
+def test_a_model_without_an_image_tower_embeds_texts(tmp_path, capsys):
+    config, tree, tokenizer = checkpoints.load(hub.find("shapes"), dtype="float32")
+    tree = {name: x for name, x in tree.items() if name not in ("visual", "logit_scale")}
+    checkpoints.save(tmp_path / "t.safetensors", dataclasses.replace(config, visual=None), tree, tokenizer=tokenizer)
+    (tmp_path / "a.csv").write_text("text\na red star\n")
+    command = ["embed", str(tmp_path / "a.csv"), "-o", str(tmp_path / "i"), "--model", str(tmp_path / "t.safetensors")]
+    assert main(command) == 0 and embed.read(tmp_path / "i").names == ["a red star"]
+    assert main(["embed", "a.png", *command[2:]]) == 1
+    assert "has no image tower: choose a model that has one" in capsys.readouterr().err

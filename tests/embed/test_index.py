@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pandas
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -270,3 +271,30 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "i" / writer.LOCK])
     assert done.returncode == -signal.SIGKILL and (tmp_path / "i" / writer.LOCK).exists()
     write(tmp_path / "i", (0, 1))
+
+
+@pytest.mark.parametrize("key", [*METADATA])
+def test_a_part_without_its_whole_description_is_refused(tmp_path, key):
+    write(tmp_path / "i", (0, 3))
+    part = tmp_path / "i" / "part-000000.parquet"
+    table = pq.ParquetFile(part).read()
+    metadata = {name: value for name, value in METADATA.items() if name != key}
+    pq.write_table(table.replace_schema_metadata({"miniclip": json.dumps(metadata)}), part)
+    with pytest.raises(InputError, match="is not a part of an index that this version of miniclip wrote"):
+        embed.read(tmp_path / "i")
+
+
+def test_a_part_whose_paths_are_no_texts_is_refused(tmp_path):
+    write(tmp_path / "i", (0, 3))
+    part = tmp_path / "i" / "part-000000.parquet"
+    table = pq.ParquetFile(part).read()
+    pq.write_table(table.set_column(0, "path", table["path"].cast("binary")), part)
+    with pytest.raises(InputError, match="expected 3 rows with texts in the column 'path'"):
+        embed.read(tmp_path / "i")
+
+
+def test_a_part_with_fewer_rows_than_its_end_says_is_refused(tmp_path):
+    write(tmp_path / "i", (0, 3))
+    (part,) = index.parts_of(tmp_path / "i")
+    with pytest.raises(InputError, match=r"part-000000\.parquet: cannot be read \(expected 4 rows"):
+        index.rows_of(part._replace(rows=4))

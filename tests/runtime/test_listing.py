@@ -82,3 +82,16 @@ def test_a_list_in_another_encoding_is_named(photos):
     (photos / "latin.txt").write_bytes("é.png".encode("latin-1"))
     with pytest.raises(InputError, match=r"latin.txt: is not UTF-8 text"):
         listing.pictures([photos / "latin.txt"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in its folders")
+def test_pipes_and_folders_are_no_pictures_of_a_folder_or_pattern(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")  # to open it would take forever
+    (tmp_path / "folder.png").mkdir()
+    for name in ("a.png", "folder.png/b.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    found = [os.path.relpath(path, tmp_path) for path in listing.pictures([tmp_path])]
+    assert found == ["a.png", "gone.png", "folder.png/b.png"]
+    found = [os.path.relpath(path, tmp_path) for path in listing.pictures([f"{tmp_path}/*.png"])]
+    assert found == ["a.png", "gone.png"]

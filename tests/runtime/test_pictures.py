@@ -341,3 +341,12 @@ def test_a_picture_may_be_in_a_batch_twice_before_it_is_loaded(files):
     with Image.open(files[0]) as picture:
         batch = Preprocess(16)([picture] * 20)
     assert (batch == batch[0]).all()
+
+
+def test_any_error_of_a_decoder_names_the_file(tmp_path):
+    Image.new("F", (30, 30)).save(tmp_path / "a.spider", "SPIDER")
+    header = bytearray((tmp_path / "a.spider").read_bytes())
+    header[104:108] = np.float32(1).tobytes()  # "an image of a stack", which is none: AttributeError
+    (tmp_path / "a.spider").write_bytes(header)
+    with pytest.raises(InputError, match=r"a\.spider"):
+        pictures.open_picture(tmp_path / "a.spider")
