@@ -90,7 +90,10 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
 
 def program() -> int:
     """The program `miniclip`. It may restart its own process, to run with a faster BLAS kernel."""
-    return main(may_restart=True)
+    try:
+        return main(may_restart=True)
+    except KeyboardInterrupt:  # while the command was imported
+        return 130
 
 
 def _parser(arguments):

@@ -28,6 +28,7 @@ def writing(index, metadata):
     from those of the index, or if another process is writing to it.
     """
     index = Path(index)
+    pyarrow()  # if it is missing, this says so before anything is computed
     with ExitStack() as stack:
         try:
             index.mkdir(parents=True, exist_ok=True)

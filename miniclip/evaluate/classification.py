@@ -40,20 +40,24 @@ class Answers(NamedTuple):
 
     def per_class(self):
         """A dict for each class: how many pictures it has, how many are found, and what the others are mistaken for."""
-        counts, recall = self.confusion(), metrics.per_class(self.right, self.truth, len(self.classes))
-        rows = []
-        for i, name in enumerate(self.classes):
-            given, wrong = counts[:, i].sum(), np.where(np.arange(len(counts)) == i, 0, counts[i])
-            rows.append(
-                {
-                    "class": name,
-                    "pictures": int(counts[i].sum()),
-                    "recall": recall[i] if counts[i].any() else None,
-                    "precision": counts[i, i] / given if given else None,
-                    "mistaken_for": self.classes[wrong.argmax()] if wrong.any() else None,
-                }
-            )
-        return rows
+        N, wrong = len(self.classes), self.named != self.truth
+        pictures, given = (np.bincount(x, minlength=N).tolist() for x in (self.truth, self.named))
+        found = np.bincount(self.truth[~wrong], minlength=N).tolist()
+        recall = metrics.per_class(self.right, self.truth, N).tolist()
+        # the mistakes that there are, and not all N² that there might be: those of a class, the most frequent one last
+        mistakes, counts = np.unique(np.stack([self.truth, self.named])[:, wrong], axis=1, return_counts=True)  # (2, e)
+        order = np.lexsort((-mistakes[1], counts))
+        mistaken_for = dict(mistakes[:, order].T.tolist())
+        return [
+            {
+                "class": name,
+                "pictures": pictures[i],
+                "recall": recall[i] if pictures[i] else None,
+                "precision": found[i] / given[i] if given[i] else None,
+                "mistaken_for": self.classes[mistaken_for[i]] if i in mistaken_for else None,
+            }
+            for i, name in enumerate(self.classes)
+        ]
 
 
 def answers(classes, truth, probabilities):

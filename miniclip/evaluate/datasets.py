@@ -180,7 +180,7 @@ def features(model, preprocess, pairs, progress=iter):
 
     def broken(picture, error):
         name = pairs.names[numbers.pop(id(picture))[0]]
-        skip(pairs.skipped, name, str(error).removeprefix(f"{name}: "))
+        skip(pairs.skipped, name, str(error).removeprefix(f"{name}: ").removeprefix("picture 0: "))
 
     for pictures, x in encode.pictures(model, preprocess, read(), broken=broken):
         yield np.array([numbers.pop(id(picture))[0] for picture in pictures]), x

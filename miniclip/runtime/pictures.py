@@ -61,7 +61,8 @@ def open_picture(picture, name="the picture", exif=False):
     except InputError:
         raise
     except Exception as error:  # damaged files lead Pillow's decoders to errors of any kind
-        raise InputError(f"{name}: cannot be read as a picture: {error}") from error
+        reason = str(error).partition(" <_io.")[0]  # an open file's place in memory says nothing
+        raise InputError(f"{name}: cannot be read as a picture: {reason}") from error
     if 0 in array.shape:
         raise InputError(f"{name} has no pixels: {array.shape}")
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):

@@ -8,6 +8,8 @@ import sys
 import pytest
 from PIL import Image
 
+from miniclip import cli
+
 MINICLIP = f"{sys.executable} -m miniclip"
 
 
@@ -51,3 +53,11 @@ def test_pillow_does_not_warn_of_a_large_picture(tmp_path):
     Image.new("1", (10_000, 9_000)).save(tmp_path / "large.png")
     done = shell(f"{MINICLIP} classify large.png --labels 'a star' 'a circle'", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_while_a_command_is_imported_says_nothing(monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parser", interrupted)
+    assert cli.program() == 130

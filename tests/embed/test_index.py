@@ -298,3 +298,10 @@ def test_a_part_with_fewer_rows_than_its_end_says_is_refused(tmp_path):
     (part,) = index.parts_of(tmp_path / "i")
     with pytest.raises(InputError, match=r"part-000000\.parquet: cannot be read \(expected 4 rows"):
         index.rows_of(part._replace(rows=4))
+
+
+def test_a_missing_pyarrow_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match="need pyarrow"), writer.writing(tmp_path / "i", METADATA):
+        raise AssertionError("it began")
+    assert not (tmp_path / "i").exists()

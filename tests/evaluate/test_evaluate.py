@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 
 import matplotlib
 import numpy as np
@@ -212,6 +213,30 @@ def test_a_class_without_pictures_comes_last():
     answers = classification.answers(["none", "half"], np.array([1, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
     _, *rows = report.per_class(answers.per_class()).splitlines()
     assert [row.split() for row in rows] == [["half", "2", "50.0%", "100.0%", "none"], ["none", "0", "-", "0.0%"]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_of_classes_are_those_of_the_confusions(seed):
+    rng = np.random.default_rng(seed)
+    N, n = rng.integers(2, 7), rng.integers(1, 30)
+    answers = classification.answers([*range(N)], rng.integers(0, N, n), rng.random((n, N)))
+    counts = answers.confusion()
+    for i, row in enumerate(answers.per_class()):
+        wrong = np.where(np.arange(N) == i, 0, counts[i])
+        assert row["pictures"] == counts[i].sum()
+        assert row["recall"] == (counts[i, i] / counts[i].sum() if counts[i].any() else None)
+        assert row["precision"] == (counts[i, i] / counts[:, i].sum() if counts[:, i].any() else None)
+        assert row["mistaken_for"] == (wrong.argmax() if wrong.any() else None)
+
+
+def test_rows_of_many_classes_take_little_memory():
+    N = 30_000  # their confusions would be 7 GB
+    answers = classification.answers([*map(str, range(N))], np.arange(3), np.eye(3, N, 1))
+    tracemalloc.start()
+    rows = answers.per_class()
+    assert tracemalloc.get_traced_memory()[1] < 1e8
+    tracemalloc.stop()
+    assert [row["mistaken_for"] for row in rows[:4]] == ["1", "2", "3", None]
 
 
 def test_columns_are_aligned():
