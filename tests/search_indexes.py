@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from miniclip import identity
 
-OTHER = dict.fromkeys(("float32", "bfloat16", "float16"), "0" * 16)  # identifies no model
+OTHER = {part: dict.fromkeys(("float32", "bfloat16", "float16"), "0" * 16) for part in ("visual", "text")}  # no model's
 
 
 def unit(x):

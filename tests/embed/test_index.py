@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from miniclip import InputError, embed
 from miniclip.embed import index, writer
 
-IDENTITY = {"float32": "0123456789abcdef", "float16": "0123"}
+IDENTITY = {"visual": {"float32": "0123456789abcdef", "float16": "0123"}, "text": {"float32": "4567"}}
 METADATA = {"version": 1, "kind": "pictures", "model": "shapes", "identity": IDENTITY, "preprocess": {"exif": False}}
 METADATA["embed_dim"] = 4
 ROWS = 8  # in a part here
@@ -154,7 +154,7 @@ def test_features_for_numpy(tmp_path):
     [
         ({"kind": "texts"}, "has features of pictures, not of texts"),
         (
-            {"identity": {"float32": "another"}, "model": "ViT-B/32"},
+            {"identity": {"visual": {"float32": "another"}}, "model": "ViT-B/32"},
             "of another model, shapes, .* not those of ViT-B/32",
         ),
         ({"embed_dim": 8}, "of another model"),
@@ -171,7 +171,7 @@ def test_rows_of_another_kind_model_or_preprocessing_are_refused(tmp_path, chang
 
 def test_the_same_model_in_another_dtype_or_under_another_name_is_not(tmp_path):
     write(tmp_path / "i", (0, 10))
-    write(tmp_path / "i", (10, 11), identity={"float16": IDENTITY["float16"]}, model="/a/copy.pt")
+    write(tmp_path / "i", (10, 11), identity={"visual": {"float16": IDENTITY["visual"]["float16"]}}, model="/a/copy.pt")
     assert len(embed.read(tmp_path / "i").names) == 11
 
 
@@ -207,7 +207,7 @@ def test_readers_name_what_is_wrong(tmp_path):
         embed.read(folder)
     os.remove(folder / "part-000004.parquet")
     other = tmp_path / "other"
-    write(other, (0, 9), identity={"float32": "another"})
+    write(other, (0, 9), identity={"visual": {"float32": "another"}})
     (other / "part-000001.parquet").rename(folder / "part-000004.parquet")
     with pytest.raises(InputError, match=r"part-000004.parquet: has features of another model"):
         embed.read(folder)
