@@ -1,11 +1,13 @@
 """Features of many pictures or texts: batch after batch, in bounded memory, without those that cannot be read."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 
 from miniclip.errors import InputError
 from miniclip.runtime.ahead import ahead
+from miniclip.runtime.pictures import for_each
 
 PICTURES, TEXTS = 32, 256  # how many are encoded at a time
 
@@ -14,16 +16,16 @@ def pictures(model, preprocess, pictures, *, broken, batch=PICTURES):
     """Yield (b pictures, their features (b, E) float32) for one batch of pictures after the other, in their order.
 
     model, preprocess  what `miniclip.load` returns
-    pictures           an iterable of paths or of other pictures that `preprocess` takes; it may be endless
-    broken(picture, error)  is called for each picture that cannot be read; it is left out
+    pictures           an iterable of paths or of other pictures that `preprocess` takes; it may be endless. Instead of
+                       a picture there may be a tuple, (its name, picture): then the name is yielded
+    broken(picture, error)  is called for each picture, or name, that cannot be read; it is left out
 
     Features are ndarrays and not normalised. A GPU computes one batch while the next one is prepared.
     """
-    prepared = (_prepare(preprocess, chunk, broken) for chunk in chunks(pictures, batch))
+    prepared = itertools.chain.from_iterable(_prepare(preprocess, x, broken) for x in chunks(pictures, batch))
     # a CPU that encodes has no core to spare for a thread
     for names, images in prepared if "cpu" in str(model.device).lower() else ahead(prepared, 1):
-        if names:
-            yield names, _numbers(model, model.encode_image(images))  # (b, C, height, width) -> (b, E)
+        yield names, _numbers(model, model.encode_image(images))  # (b, C, height, width) -> (b, E)
 
 
 def texts(model, texts, *, batch=TEXTS):
@@ -33,15 +35,30 @@ def texts(model, texts, *, batch=TEXTS):
 
 
 def _prepare(preprocess, pictures, broken):
-    """The pictures that can be read, and their batch (b, C, height, width)."""
-    try:
-        return pictures, preprocess(pictures)
-    except InputError as error:
-        if len(pictures) == 1:
-            broken(pictures[0], error)
-            return [], None
-    good = [picture for picture in pictures if _prepare(preprocess, [picture], broken)[0]]
-    return good, preprocess(good) if good else None
+    """Yield (b pictures, or their names, (b, C, height, width)) of those that can be read, each opened only once.
+
+    This is one batch, except for models whose preprocessing leaves pictures of different sizes.
+    """
+    pairs = [x if isinstance(x, tuple) else (x, x) for x in pictures]
+    alone = dataclasses.replace(preprocess, asarray=np.asarray)
+    prepared: list = [None] * len(pairs)
+
+    def prepare(picture, i):
+        try:
+            prepared[i] = alone(picture)  # (C, height, width)
+        except InputError as error:
+            prepared[i] = error
+
+    for_each(prepare, [picture for _, picture in pairs], range(len(pairs)))
+    good = []
+    for (name, _), x in zip(pairs, prepared):
+        if isinstance(x, InputError):
+            broken(name, x)
+        else:
+            good.append((name, x))
+    for _, group in itertools.groupby(good, lambda pair: pair[1].shape):
+        names, images = zip(*group)
+        yield [*names], preprocess.asarray(np.stack(images))
 
 
 def _numbers(model, features):

@@ -9,7 +9,10 @@ from PIL import Image
 
 import miniclip
 from miniclip import encode
+from miniclip.config import PictureSettings
 from miniclip.errors import InputError
+from miniclip.families.preprocessing import SettingsPreprocess
+from miniclip.runtime import pictures
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,42 @@ def test_pictures_in_order_without_the_broken_ones(shapes, files):
     features = np.concatenate([x for _, x in found])
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, model.encode_image(preprocess(good)), rtol=0, atol=1e-5)
+
+
+def test_each_picture_is_opened_once_though_its_neighbours_are_broken(shapes, files, monkeypatch):
+    opened, open_picture = [], pictures.open_picture
+    monkeypatch.setattr(pictures, "open_picture", lambda path, *rest: opened.append(path) or open_picture(path, *rest))
+    assert sum(len(names) for names, _ in encode.pictures(*shapes, files, broken=lambda *_: None)) == 5
+    assert sorted(opened) == files
+
+
+def test_pictures_may_have_names(shapes, files):
+    broken = []
+    some = [("a", b"no picture"), files[0], (3, Image.open(files[1]))]
+    ((names, x),) = encode.pictures(*shapes, some, broken=lambda name, error: broken.append((name, str(error))))
+    assert names == [files[0], 3] and len(x) == 2
+    assert broken == [("a", "the picture: cannot be read as a picture: cannot identify image file")]
+
+
+def test_pictures_that_are_not_cropped_are_batches_by_size(shapes, files):
+    """A preprocessing may leave them as they are; one that is broken is among them."""
+    model, _ = shapes
+    preprocess = SettingsPreprocess(None, settings=PictureSettings("none", None, None, "bicubic", 1 / 255, ()))
+    sizes = [(48, 48), (48, 48), (64, 48), (48, 48)]
+    some = [Image.new("RGB", size) for size in sizes]
+    seen = []
+
+    class Sees:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def encode_image(self, images):
+            seen.append(images.shape)
+            return np.zeros((len(images), 8))
+
+    names = [names for names, _ in encode.pictures(Sees(), preprocess, [files[2], *some], broken=lambda *_: None)]
+    assert names == [some[:2], some[2:3], some[3:]]
+    assert seen == [(2, 3, 48, 48), (1, 3, 48, 64), (1, 3, 48, 48)]
 
 
 def test_no_more_than_a_batch_is_taken_before_it_is_needed(shapes):

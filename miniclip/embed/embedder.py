@@ -53,7 +53,8 @@ def texts(index, model, texts, *, name, batch=encode.TEXTS, watch=None, ray=None
 
 
 def _pictures(model, preprocess, paths, *, batch, broken):
-    return encode.pictures(model, urls.fetching(preprocess), paths, batch=batch, broken=broken)
+    broken = urls.named(broken)
+    return encode.pictures(model, preprocess, urls.fetched(paths, broken), batch=batch, broken=broken)
 
 
 def _texts(model, preprocess, texts, *, batch, broken):

@@ -1,13 +1,16 @@
 """Pictures in object stores: s3://bucket/folder, gs://bucket/folder, and whatever else pyarrow's file systems open."""
 
-import re
-from urllib.parse import quote
+import collections
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote, unquote, urlsplit
 
 from miniclip.embed.index import pyarrow
 from miniclip.errors import InputError
-from miniclip.runtime import cpu, listing
+from miniclip.runtime import listing
 
 AT_ONCE = 16  # pictures that are fetched at a time
+AHEAD = 64  # pictures that are fetched before they are needed
 
 
 def is_url(name):
@@ -16,53 +19,84 @@ def is_url(name):
 
 def listed(url):
     """Yield the URL of a file; for that of a folder, those of the pictures in it and in its subfolders, sorted."""
-    files, path = _opened(url)
+    store, root, path = _opened(url)
     from pyarrow import fs
 
     try:
-        if files.get_file_info(path).type != fs.FileType.Directory:
+        if store.get_file_info(path).type != fs.FileType.Directory:
             yield url
             return
-        found = sorted(info.path for info in files.get_file_info(fs.FileSelector(path, recursive=True)))
+        found = sorted(info.path for info in store.get_file_info(fs.FileSelector(path, recursive=True)))
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from error
     pictures = [path for path in found if listing.is_picture(path)]
     if not pictures:
         raise InputError(f"{url}: has no pictures")
-    yield from (f"{url.partition('://')[0]}://{quote(path)}" for path in pictures)
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    yield from (f"{parts.scheme}://{parts.netloc}{quote(path.removeprefix(root))}{query}" for path in pictures)
 
 
-def fetching(preprocess):
-    """The same function of a list of paths, for URLs too."""
+def fetched(names, broken):
+    """Yield what `encode.pictures` takes: paths as they are, and (URL, its content) of pictures in object stores.
 
-    def prepare(names):
-        pictures = cpu.on_cores(lambda name: _content(name) if is_url(name) else name, names, AT_ONCE)
+    They are fetched ahead, at most `AHEAD`. broken(url, error) is called for those that cannot be fetched.
+    """
+    pool, waiting = ThreadPoolExecutor(AT_ONCE), collections.deque()
+
+    def first():
+        name, content = waiting.popleft()
         try:
-            return preprocess(pictures)
+            yield name if content is None else (name, content.result())
         except InputError as error:
-            if len(names) > 1 or not is_url(names[0]):
-                raise
-            reason = re.sub("^picture 0: | <_io.BytesIO object at 0x[0-9a-f]+>", "", str(error))  # bytes have no name
-            raise InputError(f"{names[0]}: {reason}") from error
+            broken(name, error)
 
-    return prepare
+    try:
+        for name in names:
+            waiting.append((name, pool.submit(_content, name) if is_url(name) else None))
+            while waiting and (len(waiting) > AHEAD or waiting[0][1] is None):  # a path does not wait for others
+                yield from first()
+        while waiting:
+            yield from first()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def named(broken):
+    """The same function of a picture's name and its error; the errors of contents, which have no name, get the URL."""
+
+    def call(name, error):
+        if is_url(name):
+            error = InputError(f"{name}: {str(error).removeprefix('the picture: ').removeprefix(f'{name}: ')}")
+        broken(name, error)
+
+    return call
 
 
 def _content(url):
-    files, path = _opened(url)
+    store, _, path = _opened(url)
     try:
-        with files.open_input_file(path) as file:
+        with store.open_input_file(path) as file:
             return file.read()
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from error
 
 
 def _opened(url):
-    """(pyarrow's FileSystem, path in it) of a URL."""
+    """(pyarrow's FileSystem, what it calls the root of the bucket, the path in it) of a URL."""
     pa, _ = pyarrow()
+    try:
+        parts = urlsplit(url)
+        store, root = _store(parts.scheme, parts.netloc, parts.query)
+    except (OSError, ValueError, pa.ArrowException) as error:  # ArrowInvalid is a ValueError, as urlsplit's is
+        raise InputError(f"{url}: cannot be read: {error}") from error
+    return store, root, root + unquote(parts.path)
+
+
+@functools.lru_cache
+def _store(scheme, bucket, query):
+    """(pyarrow's FileSystem, its path of a bucket's root, without "/" at the end): S3 is asked where a bucket is."""
     from pyarrow import fs
 
-    try:
-        return fs.FileSystem.from_uri(url)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{url}: cannot be read: {error}") from error
+    store, root = fs.FileSystem.from_uri(f"{scheme}://{bucket}/{f'?{query}' if query else ''}")
+    return store, root.rstrip("/")

@@ -166,24 +166,20 @@ def features(model, preprocess, pairs, progress=iter):
     A picture that cannot be read is logged, is in `pairs.skipped`, and is left out. `progress` is called with the
     numbers of all pictures and returns an iterator over them, which may show how far it is.
     """
-    numbers = {}  # of the pictures on their way, by their identity
 
     def read():
         for i in progress(range(len(pairs))):
             try:
-                picture = pairs.picture(i)
+                yield i, pairs.picture(i)
             except Exception as error:  # a shard that is gone, a row without a picture
-                skip(pairs.skipped, pairs.names[i], str(error))
-                continue
-            numbers[id(picture)] = i, picture
-            yield picture
+                broken(i, error)
 
-    def broken(picture, error):
-        name = pairs.names[numbers.pop(id(picture))[0]]
-        skip(pairs.skipped, name, str(error).removeprefix(f"{name}: ").removeprefix("picture 0: "))
+    def broken(i, error):
+        name = pairs.names[i]
+        skip(pairs.skipped, name, str(error).removeprefix(f"{name}: ").removeprefix("the picture: "))
 
-    for pictures, x in encode.pictures(model, preprocess, read(), broken=broken):
-        yield np.array([numbers.pop(id(picture))[0] for picture in pictures]), x
+    for numbers, x in encode.pictures(model, preprocess, read(), broken=broken):
+        yield np.array(numbers), x
 
 
 # ------------------------------------------------------------------------ kinds of sources

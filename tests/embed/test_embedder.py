@@ -1,6 +1,7 @@
 """`embed.pictures`, `embed.texts` and `miniclip embed`: rows are those of the model, in order, and kills lose none."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -191,6 +192,37 @@ def test_urls_that_cannot_be_read_are_named(tmp_path, loaded, photos):
     assert embed.pictures(tmp_path / "i", *loaded, urls.listed(f"file://{tmp_path}/a%20b"), name="shapes").new == 1
     with pytest.raises(InputError, match="empty: has no pictures"):
         [*urls.listed(f"file://{tmp_path}/empty")]
+
+
+def test_a_store_is_opened_once_and_its_pictures_are_fetched_ahead(photos, readable, monkeypatch):
+    urls._store.cache_clear()
+    monkeypatch.setattr(urls, "AHEAD", 4)
+    fetched, content = [], urls._content
+    monkeypatch.setattr(urls, "_content", lambda url: fetched.append(url) or content(url))
+    names = [f"file://{path}" for path in readable[:9]]
+    taken = urls.fetched(iter([*names, readable[9]]), None)
+    assert next(taken)[0] == names[0]
+    while len(fetched) < 5:  # the others, while the first one is encoded
+        time.sleep(0.01)
+    assert [first for first, _ in itertools.islice(taken, 8)] == names[1:]
+    assert next(taken) == readable[9] and len(fetched) == 9
+    assert urls._store.cache_info().misses == 1
+    assert next(urls.fetched(iter(readable), None)) == readable[0]  # paths do not wait
+
+
+def test_what_a_url_says_about_its_store_is_kept(monkeypatch):
+    """An address, a region, credentials: each picture's URL has them, too."""
+    from pyarrow import fs
+
+    store = fs._MockFileSystem()
+    for path in ("bucket/a b/1.png", "bucket/a b/2.txt"):
+        store.create_dir(path.rpartition("/")[0])
+        store.open_output_stream(path).close()
+    asked = []
+    monkeypatch.setattr(urls, "_store", lambda *parts: asked.append(parts) or (store, "bucket"))
+    found = [*urls.listed("s3://me:secret@bucket/a%20b?region=moon")]
+    assert found == ["s3://me:secret@bucket/a%20b/1.png?region=moon"]
+    assert urls._content(found[0]) == b"" and asked == [("s3", "me:secret@bucket", "region=moon")] * 2
 
 
 # --------------------------------------------------------------------------------------- tables of texts

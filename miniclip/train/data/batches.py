@@ -6,7 +6,6 @@ on which thread was faster.
 
 import functools
 import itertools
-import re
 import threading
 from collections import Counter
 
@@ -162,7 +161,6 @@ class Batches:
 
     def _break(self, i, error):
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        reason = re.sub(" <_io.BytesIO object at 0x[0-9a-f]+>", "", reason)  # Pillow names what it reads bytes from
         with self.lock:
             self.broken.add(i)
             skip(self.skipped, self.pairs.names[i], reason.removeprefix(f"{self.pairs.names[i]}: "))
