@@ -5,6 +5,7 @@ loses only what it computed since. Parts are the same, however often a process w
 """
 
 import json
+import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -41,11 +42,14 @@ def writing(index, metadata):
         try:
             yield writer
         finally:
-            writer.flush()
+            writer.close()
 
 
 class Writer:
-    """Adds rows to an index; `writing` makes it. `metadata` is what `index.describe` returns."""
+    """Adds rows to an index; `writing` makes it. `metadata` is what `index.describe` returns.
+
+    One thread may call `add`, and another one `fail`: for a GPU, pictures are read in a thread of their own.
+    """
 
     def __init__(self, index, metadata):
         self.index, self.metadata = index, metadata
@@ -55,7 +59,7 @@ class Writer:
         elif foreign := sorted(path.name for path in index.iterdir() if path.name[0] not in "._"):
             raise InputError(f"{index}: has files that are not of an index, such as {foreign[0]}: use a new folder")
         self.there = Counter(name for part in found for name in rows_of(part, features=False))
-        self.failed = _read_failed(index / FAILED)  # {picture: error}, of this run and those before
+        self.failed, repaired = _read_failed(index / FAILED, self.there)  # {picture: error}, of all runs
         # the part that is being filled: its number, names and features; of these only the first len(names) are set
         self.number, self.names = len(found), []
         self.features = np.empty((ROWS, metadata["embed_dim"]), np.float16)
@@ -64,7 +68,13 @@ class Writer:
             self.names, self.features[: found[-1].rows] = rows_of(found[-1])
         for name in (PART.format(self.number), PART.format(len(found)), FAILED):
             files.remove_incomplete(index / name)
-        self.changed = self.failed_changed = False
+        self.lock = threading.RLock()
+        self.changed, self.unwritten = False, []  # whether there are new rows, and names that have failed
+        # whether `FAILED` has other lines than `self.failed`: the file is replaced at the end, and now if a killed
+        # process has left half a line, or pictures that are in the index
+        self.failed_changed = repaired
+        if repaired:
+            self._write_failed()
         self.written = time.monotonic()
 
     @property
@@ -91,22 +101,26 @@ class Writer:
 
     def add(self, names, features):
         """Add n rows: names, a list of n, and features (n, E) of length one."""
-        while names:
-            start, room = len(self.names), ROWS - len(self.names)
-            some, names = names[:room], names[room:]
-            self.features[start : start + len(some)], features = features[: len(some)], features[room:]
-            self.names, self.changed = self.names + some, True
-            for name in some:
-                self.failed_changed |= self.failed.pop(name, None) is not None
-            if len(self.names) == ROWS:
-                self._write_part()
-                self.number, self.names, self.changed = self.number + 1, [], False
-        self._flush_in_time()
+        with self.lock:
+            while names:
+                start, room = len(self.names), ROWS - len(self.names)
+                some, names = names[:room], names[room:]
+                self.features[start : start + len(some)], features = features[: len(some)], features[room:]
+                self.names, self.changed = self.names + some, True
+                for name in some:
+                    self.failed_changed |= self.failed.pop(name, None) is not None
+                if len(self.names) == ROWS:
+                    self._write_part()
+                    self.number, self.names, self.changed = self.number + 1, [], False
+            self._flush_in_time()
 
     def fail(self, name, error):
         """Note that a picture cannot be read."""
-        self.failed[name], self.failed_changed = str(error), True
-        self._flush_in_time()
+        with self.lock:
+            self.failed_changed |= name in self.failed
+            self.failed[name] = str(error)
+            self.unwritten.append(name)
+            self._flush_in_time()
 
     def _flush_in_time(self):
         if time.monotonic() > self.written + SECONDS:
@@ -114,14 +128,29 @@ class Writer:
 
     def flush(self):
         """Write what was added since the last time."""
-        if self.changed:
-            self._write_part()
-            self.changed = False
+        with self.lock:
+            if self.changed:
+                self._write_part()
+                self.changed = False
+            if self.unwritten:
+                path = self.index / FAILED
+                try:
+                    with open(path, "ab") as file:
+                        file.write(_lines({name: self.failed[name] for name in self.unwritten}))
+                except OSError as error:
+                    raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+                self.unwritten = []
+            self.written = time.monotonic()
+
+    def close(self):
+        """Write what was added, and `FAILED` without what has changed since."""
+        self.flush()
         if self.failed_changed:
-            lines = [json.dumps({"path": name, "error": error}) + "\n" for name, error in self.failed.items()]
-            files.write_atomically(self.index / FAILED, "".join(lines).encode())
-            self.failed_changed = False
-        self.written = time.monotonic()
+            self._write_failed()
+
+    def _write_failed(self):
+        files.write_atomically(self.index / FAILED, _lines(self.failed))
+        self.failed_changed = False
 
     def _write_part(self):
         pa, pq = pyarrow()
@@ -149,12 +178,18 @@ def _is_unicode(name):
     return True
 
 
-def _read_failed(path):
-    """{picture: error} of a file that `Writer.flush` has written; {} if there is none."""
+def _lines(failed):
+    return "".join(json.dumps({"path": name, "error": error}) + "\n" for name, error in failed.items()).encode()
+
+
+def _read_failed(path, there):
+    """({picture: error} of a file that `Writer` has written, without those that are `there`; whether it has others)."""
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return {row["path"]: row["error"] for row in rows}
+        content = path.read_bytes()
+        rows = [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+        failed = {row["path"]: row["error"] for row in rows if not there[row["path"]]}
+        return failed, _lines(failed) != content
     except FileNotFoundError:
-        return {}
+        return {}, False
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error!r}): remove it") from error

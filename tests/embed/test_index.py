@@ -119,6 +119,42 @@ def test_failures_are_kept_until_they_are_repaired(tmp_path):
     assert [json.loads(line)["path"] for line in failed.read_text().splitlines()] == ["/å\ud800.png"]
 
 
+def test_many_failures_are_appended_and_listed_once_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "SECONDS", -1)  # each is written at once
+    failed, whole = tmp_path / "i" / "_failed.jsonl", []
+    monkeypatch.setattr(writer.files, "write_atomically", lambda *x: whole.append(x) or write_atomically(*x))
+    with writer.writing(tmp_path / "i", METADATA) as w:
+        for i in range(9):
+            w.fail(f"/{i}.png", "it is broken")
+            assert failed_in(failed) == [f"/{j}.png" for j in range(i + 1)]
+    assert whole == []
+    with writer.writing(tmp_path / "i", METADATA) as w:
+        w.fail("/5.png", "it is still broken")
+        w.add(*rows(0, 3))
+        assert failed_in(failed) == [*(f"/{j}.png" for j in range(9)), "/5.png"]
+    assert failed_in(failed) == [f"/{j}.png" for j in range(3, 9)] and len(whole) == 1
+    assert json.loads(failed.read_text().splitlines()[2])["error"] == "it is still broken"
+
+
+write_atomically = writer.files.write_atomically
+
+
+def failed_in(path):
+    return [json.loads(line)["path"] for line in path.read_text().splitlines()]
+
+
+def test_what_a_killed_process_left_of_the_list_of_failures_is_mended(tmp_path):
+    """Half a line, a line that is there twice, and a picture that was added after it had failed."""
+    failed = tmp_path / "i" / "_failed.jsonl"
+    write(tmp_path / "i", (0, 3))
+    lines = [json.dumps({"path": path, "error": "x"}) + "\n" for path in ("/9.png", "/1.png", "/8.png", "/9.png")]
+    failed.write_text("".join(lines) + '{"path": "/7.p')
+    with writer.writing(tmp_path / "i", METADATA) as w:
+        assert failed_in(failed) == ["/9.png", "/8.png"]
+        w.fail("/7.png", "x")
+    assert failed_in(failed) == ["/9.png", "/8.png", "/7.png"]
+
+
 def test_a_name_that_is_not_unicode_is_a_failure(tmp_path):
     failed = []
     with writer.writing(tmp_path / "i", METADATA) as w:
