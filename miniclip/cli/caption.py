@@ -5,7 +5,7 @@ import sys
 from miniclip import encode
 from miniclip.caption import captioner
 from miniclip.cli.arguments import PICTURES, add_json, add_model, load, natural, positive, print_json
-from miniclip.cli.progress import Broken, progress
+from miniclip.cli.progress import Broken, counted, progress
 from miniclip.runtime import listing
 
 BATCH = 8  # pictures between two lines of output
@@ -37,7 +37,7 @@ def add_arguments(command):
 
 
 def caption(options):
-    pictures = listing.pictures(options.pictures)
+    pictures = counted(listing.pictures(options.pictures), options.pictures)
     how = {"vocabulary": options.vocabulary, "normalize": options.normalize}
     write = captioner.attach(*load(options), options.model, options.decoder, **how)
     broken, results = Broken(), []

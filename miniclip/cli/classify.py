@@ -19,7 +19,7 @@ from miniclip.cli.arguments import (
     positive,
     print_json,
 )  # fmt: skip
-from miniclip.cli.progress import Broken, progress, say
+from miniclip.cli.progress import Broken, counted, progress, say
 from miniclip.errors import InputError
 from miniclip.ops import numpy_ops
 from miniclip.runtime import listing
@@ -53,7 +53,7 @@ def classify(options):
     if not options.labels and options.labels_file is None:
         options.refuse("no label is given: name them with --labels TEXT TEXT..., or in a file with --labels-file FILE")
     labels = options.labels + _lines(options.labels_file)
-    pictures = listing.pictures(options.pictures)
+    pictures = counted(listing.pictures(options.pictures), options.pictures)
     model, preprocess = load(options)
     check_texts(model, options.model)
     classes = zero_shot.class_embeddings(model, labels, options.template or ["{}"])  # (n, E)

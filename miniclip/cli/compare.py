@@ -7,7 +7,7 @@ import numpy as np
 
 from miniclip import encode
 from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, print_json
-from miniclip.cli.progress import Broken, progress
+from miniclip.cli.progress import Broken, counted, progress
 from miniclip.errors import InputError
 from miniclip.evaluate import report
 from miniclip.ops import numpy_ops
@@ -39,7 +39,9 @@ def compare(options):
 
         saving.check(options.out)
     pictures = listing.pictures(options.pictures)
-    if options.out or not options.json:
+    if options.json and not options.out:
+        pictures = counted(pictures, options.pictures)
+    else:
         pictures = [*itertools.islice(pictures, MOST + 1)]
         if max(len(pictures), len(options.texts or ())) > MOST:
             raise InputError(f"more than {MOST} pictures or texts are too many to look at: pass --json, without -o")

@@ -8,7 +8,7 @@ import os
 
 from miniclip import api, embed
 from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, positive, print_json
-from miniclip.cli.progress import Broken, progress, say
+from miniclip.cli.progress import Bar, Broken, counted, say
 from miniclip.embed import tables, urls
 from miniclip.embed.index import FAILED
 from miniclip.runtime import listing
@@ -64,23 +64,23 @@ def run(options):
         names = [text for path in options.names for text in tables.texts(path, skipped, options.column)]
     else:
         each = (urls.listed(name) if urls.is_url(name) else listing.pictures([name]) for name in options.names)
-        names = itertools.chain.from_iterable(each)
-        names = names if "-" in options.names else [*names]  # a program may write its list slowly
+        names = counted(itertools.chain.from_iterable(each), options.names)
     model, preprocess, cluster = _load(options, unit == "texts")
 
-    def watch(left):
-        if hasattr(names, "__len__") and len(left) < len(names):
-            say(f"{len(left):,} of {len(names):,} {unit} are left to embed")
-        return progress(left, unit=unit)
+    def watch(finished, total):
+        if finished == 0 and total is not None and total < len(names):
+            say(f"{total:,} of {len(names):,} {unit} are left to embed")
+        bar(finished, total)
 
     shared = {"name": _absolute(options.model), "ray": cluster, "watch": watch}
     shared |= {"batch": options.batch} if options.batch else {}
     try:
-        if unit == "texts":
-            check_texts(model, options.model)
-            done = embed.texts(options.out, model, names, **shared)
-        else:
-            done = embed.pictures(options.out, model, preprocess, names, broken=broken, **shared)
+        with Bar(unit) as bar:
+            if unit == "texts":
+                check_texts(model, options.model)
+                done = embed.texts(options.out, model, names, **shared)
+            else:
+                done = embed.pictures(options.out, model, preprocess, names, broken=broken, **shared)
     except KeyboardInterrupt:
         say(f"stopped; what was embedded is in {options.out}: the same command resumes")
         raise

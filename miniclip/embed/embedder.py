@@ -1,6 +1,5 @@
 """Pictures and texts to the rows of an index. What is in it already is left out, so that the same call resumes."""
 
-import itertools
 import os
 from functools import partial
 from typing import NamedTuple
@@ -26,8 +25,8 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
     paths                   an iterable of paths and URLs (see `urls`); each picture gets one row
     name                    of the model, as `miniclip.load` takes it: a search loads it again
     broken(picture, error)  is called for each picture that cannot be read; `_failed.jsonl` lists them, too
-    watch(left)             an iterable that shows progress: it takes a step for each picture that is finished; `left`
-                            is a list of the paths that are to be embedded, or 0, 1, 2, ... if `paths` is no list
+    watch(finished, total)  is called at first, and whenever more pictures are finished: how many of those that are not
+                            in the index, and of how many; None if `paths` is not a list
     ray                     an `on_ray.Cluster`, whose workers compute instead of this process
 
     Paths are stored absolute. Pictures in the index are left out, even if their files have changed or are gone; those
@@ -68,24 +67,30 @@ def _absolute(path):
 
 def _embed(index, metadata, names, encoder, broken, watch):
     """encoder(names, broken=fail) yields (b names, features (b, E)), without the names that it calls `fail` for."""
-    failed, finished = 0, iter(())
+    failed, total, odd = 0, None, []
 
     def fail(name, error):
         nonlocal failed
-        failed += 1
         writer.fail(name, error)
+        failed += 1
         if broken is not None:
             broken(name, error)
-        next(finished, None)
+        show()
+
+    def show():
+        if watch is not None:
+            with writer.lock:
+                watch(writer.rows - before + failed, total)
 
     with writing(index, metadata) as writer:
         before, left = writer.rows, writer.left(names, fail)
-        left = [*left] if hasattr(names, "__len__") else left
-        if watch is not None:  # one step for each name that is finished: a cluster gets all of them at once
-            finished = iter(watch(left if hasattr(names, "__len__") else itertools.count()))
+        if hasattr(names, "__len__"):
+            left = [*writer.left(names, lambda *both: odd.append(both))]
+            total = len(left) + len(odd)
+        show()
+        for name, error in odd:
+            fail(name, error)
         for some, features in encoder(left, broken=fail):
             writer.add(some, l2_normalize(features))
-            for _ in some:
-                next(finished, None)
-        next(finished, None)  # the end
+            show()
     return Embedded(writer.rows, writer.rows - before, failed)

@@ -81,10 +81,10 @@ def test_a_second_call_adds_only_what_is_new(tmp_path, loaded, readable):
     before = embed.read(tmp_path / "i")
     assert embed.pictures(tmp_path / "i", *loaded, first, name="shapes") == (3, 0, 0)
     seen = []
-    done = embed.pictures(tmp_path / "i", *loaded, readable[:8], name="shapes", watch=lambda x: seen.extend(x) or x)
-    assert done == (8, 5, 0)
+    done = embed.pictures(tmp_path / "i", *loaded, readable[:8], name="shapes", watch=lambda *x: seen.append(x))
+    assert done == (8, 5, 0) and seen == [(0, 5), (5, 5)]
     after = embed.read(tmp_path / "i")
-    assert after.names == [*first, *(readable[i] for i in (1, 2, 4, 6, 7))] and seen == after.names[3:]
+    assert after.names == [*first, *(readable[i] for i in (1, 2, 4, 6, 7))]
     assert np.array_equal(after.features[:3], before.features)
 
 
@@ -92,10 +92,8 @@ def test_progress_counts_what_is_finished(tmp_path, loaded, readable):
     """Not what an encoder takes from the list: a cluster takes all of it at once."""
     seen = []
 
-    def watch(left):
-        for i, name in enumerate(left):
-            seen.append((name, len(calls)))
-            yield i
+    def watch(finished, total):
+        seen.append((finished, total, len(calls)))
 
     model, preprocess = loaded
     calls, encode = [], model.encode_image
@@ -103,11 +101,13 @@ def test_progress_counts_what_is_finished(tmp_path, loaded, readable):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "encode_image", lambda x: calls.append(x) or encode(x))
         embed.pictures(tmp_path / "i", model, preprocess, paths, name="shapes", batch=4, watch=watch)
-    assert [name for name, _ in seen] == paths  # one step each
-    assert [after for _, after in seen] == [1] * 5 + [2] * 3 + [3]
+    assert seen == [(0, 9, 0), (4, 9, 1), (5, 9, 1), (8, 9, 2), (9, 9, 3)]
+    calls.clear()
     seen.clear()
-    embed.pictures(tmp_path / "j", model, preprocess, iter(paths), name="shapes", batch=4, watch=watch)
-    assert [name for name, _ in seen] == [*range(10)]
+    odd = str(tmp_path / "\udcff.png")  # not Unicode: it is finished, too
+    embed.pictures(tmp_path / "j", model, preprocess, [odd, *paths[:2]], name="shapes", watch=watch)
+    embed.pictures(tmp_path / "j", model, preprocess, iter(paths), name="shapes", watch=watch)
+    assert seen == [(0, 3, 0), (1, 3, 0), (3, 3, 0), (0, None, 0), (1, None, 0), (7, None, 0)]
 
 
 def test_paths_are_absolute_so_that_a_search_from_anywhere_finds_them(tmp_path, loaded, photos, readable, monkeypatch):
