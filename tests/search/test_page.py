@@ -19,7 +19,9 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(3)
     for i, (colour, shape) in enumerate([("red", "heart"), ("blue", "star"), ("green", "circle")] * 3):
         picture = shapes.draw(shapes.one_object(rng, (colour, shape), smallest=0.35), rng)
-        picture.save(tmp_path / "photos" / f"{colour}-{shape}-{i}.png")
+        form = ("jpg", "JPEG", "png")[i // 3]  # as cameras and screenshots name them
+        (tmp_path / "photos" / shape).mkdir(exist_ok=True)
+        picture.save(tmp_path / "photos" / shape / f"{colour}-{shape}-{i}.{form}")
     scope = {}
     for block in [first.replace('"ViT-B/32"', '"shapes"'), *others]:
         exec(block, scope)
