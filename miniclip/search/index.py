@@ -103,8 +103,7 @@ class Index:
             return []
         rows, scores = exact.search(self._rows.blocks(), queries, k) if self._cells is None else self._cells(queries, k)
         found = [
-            [Hit(*hit) for hit in zip(self._rows.names_of(some), several_scores)]
-            for some, several_scores in zip(rows.tolist(), scores.tolist())
+            [Hit(*hit) for hit in zip(*some)] for some in zip(self._rows.names_of(rows), scores.tolist())
         ]
         return found if several else found[0]
 
@@ -157,7 +156,7 @@ class Index:
             raise InputError(f"a query has {x.shape[1]} numbers, but the features of the index have {E}: is it of "
                              "another model?")  # fmt: skip
         if not np.isfinite(x).all():
-            raise InputError("a query has values that are no numbers: the model's weights may be NaN")
+            raise InputError("a query has values that are not numbers: the model's weights may be NaN")
         if not np.linalg.norm(x, axis=-1).all():
             raise InputError("a query consists of zeros, which have no direction")
         return l2_normalize(x)

@@ -1,6 +1,5 @@
 """The rows of a search, names with features: in memory, or in the parts of a folder, which are read for each search."""
 
-import bisect
 import itertools
 from functools import partial
 
@@ -32,7 +31,8 @@ class InMemory:
         return [(i, lambda i=i: self.features[i : i + BLOCK]) for i in range(0, len(self), BLOCK)]
 
     def names_of(self, rows):
-        return [self.names[row] for row in rows]
+        """The names (q, k), lists, of rows (q, k), an array of their numbers."""
+        return [[self.names[row] for row in some] for some in rows.tolist()]
 
 
 class InFolder:
@@ -56,9 +56,13 @@ class InFolder:
         return checked(index.rows_of(part)[1], part.path)
 
     def names_of(self, rows):
-        places = [bisect.bisect(self.starts, row) - 1 for row in rows]
-        names = {place: index.rows_of(self.parts[place], features=False) for place in set(places)}
-        return [names[place][row - self.starts[place]] for place, row in zip(places, rows)]
+        """The names (q, k), lists, of rows (q, k), an array of their numbers. Each part is read once for all of them."""
+        wanted, names = np.unique(rows), {}
+        places = np.searchsorted(self.starts, wanted, side="right") - 1  # the part of each row
+        for place in np.unique(places):
+            part = index.rows_of(self.parts[place], features=False)
+            names |= {row: part[row - self.starts[place]] for row in wanted[places == place].tolist()}
+        return [[names[row] for row in some] for some in rows.tolist()]
 
     def read(self):
         """The same rows in memory."""
@@ -102,7 +106,7 @@ def checked(features, where, first=0):
         wrong = ~(np.abs(lengths - 1) <= LENGTH)  # NaN is wrong, too
     if wrong.any():
         row = int(wrong.argmax())
-        reason = f"has the length {lengths[row]:.4g}" if np.isfinite(x[row]).all() else "has values that are no numbers"
+        reason = f"has the length {lengths[row]:.4g}" if np.isfinite(x[row]).all() else "has values that are not numbers"
         raise InputError(
             f"{where}: row {first + row} {reason}, expected 1: use features as encode_image(images, normalize=True) "
             "gives them"

@@ -13,7 +13,7 @@ from search_indexes import OTHER, random_features, unit, write
 
 import miniclip
 from miniclip import InputError
-from miniclip.search import Hit, Index, cells
+from miniclip.search import Hit, Index, cells, rows
 from miniclip.train import shapes
 
 EXAMPLE = ROOT / "weights" / "example.png"
@@ -74,6 +74,22 @@ def test_an_array_has_a_list_of_hits_for_each_row(folder, features, pictures, wa
     (one,) = Index.open(folder, **way).search(features[4:5], k=3)
     alone = Index.open(folder, **way).search(features[4], k=3)
     assert [hit.name for hit in one] == [hit.name for hit in alone] == [hit.name for hit in found[4]]
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_many_queries_read_each_parts_names_once(folder, features, pictures, way, monkeypatch):
+    read, rows_of = [], rows.index.rows_of
+
+    def counted(part, features=True):
+        read.extend([] if features else [part.path.name])
+        return rows_of(part, features)
+
+    monkeypatch.setattr(rows.index, "rows_of", counted)
+    Index.open(folder, **way).search(features, k=9)
+    assert sorted(read) == [f"part-{number:06d}.parquet" for number in range(3)]
+    read.clear()
+    (hits,) = Index.open(folder, **way).search(features[9:], k=1)
+    assert hits[0].name == str(pictures[9]) and read == ["part-000002.parquet"]  # which has the last two of ten rows
 
 
 def test_scores_are_those_of_the_float16_features(folder, features):
@@ -172,7 +188,7 @@ def test_k_is_at_least_one(features, pictures, k):
         ((3,), "cannot search for 3: expected a text, a picture"),
         ((np.ones(7),), "a query has 7 numbers, but the features of the index have 128: is it of another model"),
         ((np.ones((2, 7)),), "a query has 7 numbers"),
-        ((np.full(128, np.nan),), "values that are no numbers"),
+        ((np.full(128, np.nan),), "values that are not numbers"),
         ((np.zeros(128),), "consists of zeros"),
         ((np.array(["a"] * 128),), "features are of type ndarray"),
         ((Path("none.png"),), "none.png: no such file"),
@@ -210,8 +226,8 @@ def damaged(value, row=2):
         (random_features(3, 8), "ab", "there are 2 names for 3 features"),
         (random_features(3, 8)[0], "abc", r"the shape \(8,\), expected \(n, E\)"),
         (np.empty((0, 8)), "", r"the shape \(0, 8\)"),
-        (damaged(np.nan), "abcde", "row 2 has values that are no numbers"),
-        (damaged(np.inf), "abcde", "row 2 has values that are no numbers"),
+        (damaged(np.nan), "abcde", "row 2 has values that are not numbers"),
+        (damaged(np.inf), "abcde", "row 2 has values that are not numbers"),
         (damaged(3), "abcde", "row 2 has the length 3.* encode_image.images, normalize=True"),
         ("features", "abcde", "of type str"),
     ],
@@ -224,7 +240,7 @@ def test_features_that_are_none(features, names, message):
 @pytest.mark.parametrize("way", WAYS)
 def test_numbers_in_a_folder_that_are_none(tmp_path, way):
     folder = write(tmp_path / "index", damaged(np.nan, row=4), "abcde")
-    with pytest.raises(InputError, match=r"part-000001.parquet: row 0 has values that are no numbers"):
+    with pytest.raises(InputError, match=r"part-000001.parquet: row 0 has values that are not numbers"):
         Index.open(folder, **way).search(np.ones(8))
 
 
