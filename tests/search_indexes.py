@@ -5,10 +5,18 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from miniclip import identity
+from miniclip.search import cells
 
 OTHER = {part: dict.fromkeys(("float32", "bfloat16", "float16"), "0" * 16) for part in ("visual", "text")}  # no model's
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """Nothing is said about cells that are built."""
+    monkeypatch.setattr(cells.logging.getLogger(cells.__name__), "disabled", True)
 
 
 def unit(x):

@@ -20,6 +20,7 @@ from miniclip.runtime.installation import install
 
 NAME = "_cells-{}.faiss"  # readers of Parquet leave out names that begin with "_"
 TRAINED = 64  # rows for each cell that k-means sees; faiss warns of fewer than 39
+MOST = 8192  # cells: k-means then sees half a million rows, in float32 1 GB if E is 512
 LEAST, SHARE = 8, 1 / 16  # cells that a search looks at: a number, or a share of all
 VERSION = 1
 
@@ -80,15 +81,14 @@ def path_of(folder, parts):
 
 
 def build(path, rows):
-    """Write the file of cells, and remove those of other rows."""
+    """Write the file of cells, and remove those of other rows. It takes the memory that docs/search.md says."""
     faiss, n, E = _faiss(), len(rows), rows.embed_dim
-    count = max(1, min(round(4 * n**0.5), n // TRAINED))
-    blocks, step = rows.blocks(), max(1, n // (TRAINED * count))
+    count = max(1, min(round(4 * n**0.5), n // TRAINED, MOST))
     cells = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(E), E, count, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
     )
-    cells.train(np.concatenate([features()[-first % step :: step] for first, features in blocks]))  # every step-th row
-    for _, features in blocks:
+    cells.train(_sample(rows, min(n, TRAINED * count)))
+    for _, features in rows.blocks():
         cells.add(features())
     for old in path.parent.glob(NAME.format("*")):
         old.unlink()
@@ -98,6 +98,17 @@ def build(path, rows):
             faiss.write_index(cells, str(temporary))
         except RuntimeError as error:  # the disk is full
             raise InputError(f"{path}: cannot be written: {error}") from error
+
+
+def _sample(rows, count):
+    """The features (count, E) of some rows, at equal distances."""
+    chosen, found, done = np.arange(count) * len(rows) // count, np.empty((count, rows.embed_dim), np.float32), 0
+    for first, features in rows.blocks():
+        block = features()  # (b, E)
+        some = block[chosen[(first <= chosen) & (chosen < first + len(block))] - first]
+        found[done : done + len(some)] = some
+        done += len(some)
+    return found
 
 
 def _faiss():

@@ -56,7 +56,7 @@ class InFolder:
         return checked(index.rows_of(part)[1], part.path)
 
     def names_of(self, rows):
-        """The names (q, k), lists, of rows (q, k), an array of their numbers. Each part is read once for all of them."""
+        """The names (q, k), lists, of rows (q, k), an array of their numbers. A part is read once for all."""
         wanted, names = np.unique(rows), {}
         places = np.searchsorted(self.starts, wanted, side="right") - 1  # the part of each row
         for place in np.unique(places):
@@ -106,7 +106,8 @@ def checked(features, where, first=0):
         wrong = ~(np.abs(lengths - 1) <= LENGTH)  # NaN is wrong, too
     if wrong.any():
         row = int(wrong.argmax())
-        reason = f"has the length {lengths[row]:.4g}" if np.isfinite(x[row]).all() else "has values that are not numbers"
+        finite = np.isfinite(x[row]).all()
+        reason = f"has the length {lengths[row]:.4g}" if finite else "has values that are not numbers"
         raise InputError(
             f"{where}: row {first + row} {reason}, expected 1: use features as encode_image(images, normalize=True) "
             "gives them"

@@ -1,7 +1,6 @@
 """`miniclip.search.Index`: queries, their arithmetic, the three ways to search, and what is refused."""
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,11 @@ import pytest
 import torch
 from checkout import ROOT
 from PIL import Image
-from search_indexes import OTHER, random_features, unit, write
+from search_indexes import OTHER, quiet, random_features, unit, write  # noqa: F401
 
 import miniclip
 from miniclip import InputError
-from miniclip.search import Hit, Index, cells, rows
+from miniclip.search import Hit, Index, rows
 from miniclip.train import shapes
 
 EXAMPLE = ROOT / "weights" / "example.png"
@@ -45,11 +44,6 @@ def features(loaded, pictures):
 @pytest.fixture
 def folder(tmp_path, loaded, pictures, features):
     return write(tmp_path / "index", features, [str(path) for path in pictures], model=loaded[0])
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setattr(cells.logging.getLogger(cells.__name__), "disabled", True)
 
 
 def kinds(hits):
@@ -254,72 +248,6 @@ def test_folders_that_are_none(tmp_path):
     (folder / "part-000001.parquet").write_bytes(whole[:-20])
     with pytest.raises(InputError, match=r"part-000001\.parquet"):
         Index.open(folder)
-
-
-# ---------------------------------------------------------------------------------------- approximate
-
-
-def clustered(n, E, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((40, E))
-    return unit(centres[rng.integers(40, size=n)] + 0.7 * rng.standard_normal((n, E))).astype(np.float16)
-
-
-def test_with_all_cells_hits_are_exact_and_with_few_they_are_nearly(tmp_path):
-    features = clustered(5000, 24)
-    folder = write(tmp_path / "index", features, [f"{i}" for i in range(5000)], rows=1024)
-    queries = clustered(50, 24, seed=0)
-    exact = Index.open(folder).search(queries)
-    every = Index.open(folder, approximate=True, probes=10**6).search(queries)
-    assert [[hit.name for hit in hits] for hits in every] == [[hit.name for hit in hits] for hits in exact]
-    np.testing.assert_allclose(np.array(every)[..., 1].astype(float), np.array(exact)[..., 1].astype(float), atol=1e-6)
-    few = Index.open(folder, approximate=True).search(queries)
-    recall = np.mean([len({*a} & {*b}) / 10 for a, b in zip(names(few), names(exact))])
-    assert recall > 0.8
-
-
-def names(found):
-    return [[hit.name for hit in hits] for hits in found]
-
-
-def test_cells_are_built_once_and_again_when_the_rows_change(tmp_path, monkeypatch):
-    folder = write(tmp_path / "index", random_features(12, 8), [*"abcdefghijkl"])
-    built, build = [], cells.build
-    monkeypatch.setattr(cells, "build", lambda path, rows: built.append(len(rows)) or build(path, rows))
-    query = random_features(1, 8, seed=9)[0]
-    for _ in range(2):
-        Index.open(folder, approximate=True).search(query)
-    assert built == [12]
-    new = query[None].repeat(2, 0)
-    write(folder, new, ["m", "n"], first=3)
-    assert [hit.name for hit in Index.open(folder, approximate=True).search(query, k=2)] == ["m", "n"]
-    assert built == [12, 14] and len([*folder.glob("_cells-*")]) == 1
-    write(folder, random_features(12, 8, seed=3), [*"abcdefghijkl"])  # as many rows and bytes
-    Index.open(folder, approximate=True).search(query)
-    assert built == [12, 14, 14]
-
-
-def test_there_are_k_hits_even_if_one_cell_has_fewer(tmp_path):
-    folder = write(tmp_path / "index", clustered(700, 8), [f"{i}" for i in range(700)], rows=700)
-    hits = Index.open(folder, approximate=True, probes=1).search(clustered(1, 8)[0], k=300)
-    assert len({hit.name for hit in hits}) == 300 and hits == sorted(hits, key=lambda hit: -hit.score)
-
-
-def test_damaged_cells_are_named(tmp_path):
-    folder = write(tmp_path / "index", random_features(12, 8), [*"abcdefghijkl"])
-    Index.open(folder, approximate=True).search(np.ones(8))
-    (path,) = folder.glob("_cells-*")
-    path.write_bytes(b"IwSq")
-    with pytest.raises(InputError, match=r"_cells-\w+.faiss: cannot be read: remove it"):
-        Index.open(folder, approximate=True).search(np.ones(8))
-
-
-def test_cells_need_faiss_and_at_least_one_probe(folder, monkeypatch):
-    with pytest.raises(InputError, match="probes is 0"):
-        Index.open(folder, approximate=True, probes=0)
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(InputError, match=r"needs faiss: .*pip install"):
-        Index.open(folder, approximate=True)
 
 
 def test_the_other_identity_is_of_no_model(loaded):
