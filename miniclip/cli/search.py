@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from miniclip import api, hints
-from miniclip.cli.arguments import add_json, add_model, natural, print_json
+from miniclip.cli.arguments import add_json, add_model, positive, print_json
 from miniclip.cli.progress import say
 from miniclip.runtime import listing
 from miniclip.search import Index, contact_sheet
@@ -29,7 +29,7 @@ def add_arguments(command):
     command.add_argument("texts", nargs="*", metavar="TEXT", help="what to search for")
     command.add_argument("--image", action="append", default=[], metavar="PICTURE", help="search for this, too")
     command.add_argument("--minus", action="append", default=[], metavar="TEXT", help="what hits should not have")
-    command.add_argument("-k", type=natural, default=10, metavar="N", help="how many hits (default: %(default)s)")
+    command.add_argument("-k", type=positive, default=10, metavar="N", help="how many hits (default: %(default)s)")
     command.add_argument(
         "-o", "--out", metavar="FILE",
         help="write the hits to a picture, .png, or a page, .html; an older one of this command is replaced",
@@ -41,18 +41,16 @@ def add_arguments(command):
         "--approximate", action="store_true",
         help="look at a few hundredths of the features. The first time, this writes a file as large as INDEX into it",
     )  # fmt: skip
-    group.add_argument("--probes", type=natural, metavar="N", help="cells to look at: more are slower, and miss less")
+    group.add_argument("--probes", type=positive, metavar="N", help="cells to look at: more are slower, and miss less")
 
 
 def search(options):
     if not options.texts and not options.image:
         options.refuse("there is nothing to search for: give a TEXT or --image PICTURE")
-    if options.k < 1:
-        options.refuse("-k is how many hits there may be: at least 1")
     if options.probes is not None and not options.approximate:
         options.refuse("--probes is for --approximate")
     logging.basicConfig(format="miniclip: %(message)s")
-    index = Index.open(options.index, in_memory=False, approximate=options.approximate, probes=options.probes)
+    index = Index.open(options.index, in_memory=False, approximate=options.approximate, nprobe=options.probes)
     if options.out:
         contact_sheet.check(options.out, texts=index.kind == "texts")
     name = options.model or index.metadata["model"]

@@ -29,13 +29,13 @@ class Cells:
     """The cells of an index, rows `InFolder`. Called with queries (q, E) and k, it returns what `exact.search` does.
 
     The first call builds their file if there is none for these rows. Raises InputError if faiss is not installed, for
-    `probes` below 1, and if the file cannot be written or read.
+    `nprobe` below 1, and if the file cannot be written or read.
     """
 
-    def __init__(self, folder, rows, probes=None):
-        if probes is not None and probes < 1:
-            raise InputError(f"probes is {probes}, expected how many cells are looked at: 1 or more")
-        self.folder, self.rows, self.probes, self.package = Path(folder), rows, probes, _faiss()
+    def __init__(self, folder, rows, nprobe=None):
+        if nprobe is not None and nprobe < 1:
+            raise InputError(f"nprobe is {nprobe}, expected how many cells are looked at: 1 or more")
+        self.folder, self.rows, self.nprobe, self.package = Path(folder), rows, nprobe, _faiss()
 
     @cached_property
     def index(self):
@@ -56,13 +56,13 @@ class Cells:
 
     def __call__(self, queries, k):
         count = self.index.nlist
-        probes = min(self.probes or max(LEAST, round(count * SHARE)), count)
+        nprobe = min(self.nprobe or max(LEAST, round(count * SHARE)), count)
         while True:
-            options = self.package.SearchParametersIVF(nprobe=probes)
+            options = self.package.SearchParametersIVF(nprobe=nprobe)
             scores, rows = self.index.search(np.asarray(queries, np.float32), k, params=options)  # (q, k)
-            if (rows >= 0).all() or probes == count:
+            if (rows >= 0).all() or nprobe == count:
                 break
-            probes = min(2 * probes, count)  # so few cells had less than k rows
+            nprobe = min(2 * nprobe, count)  # so few cells had less than k rows
         order = np.lexsort((rows, -scores))  # (q, k); equal rows in their order
         return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1).astype(np.float64)
 

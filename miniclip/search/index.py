@@ -39,7 +39,7 @@ class Index:
     @classmethod
     def open(
         cls, folder: str | os.PathLike, *, model: Any = None, preprocess: Any = None, in_memory: bool = True,
-        approximate: bool = False, probes: int | None = None,
+        approximate: bool = False, nprobe: int | None = None,
     ) -> "Index":  # fmt: skip
         """The Index of a folder that `miniclip embed` has written.
 
@@ -48,7 +48,7 @@ class Index:
         in_memory    read all features now, which takes 4 bytes for each number; else every search reads the folder's
                      parts, one on each core at a time: best if there is only one search
         approximate  look at a part of the features only, see docs/search.md; the first search builds a file in the
-                     folder. `probes` is how many cells are looked at: more are slower, and miss less
+                     folder. `nprobe` is how many cells are looked at: more are slower, and miss less
 
         Raises InputError if the folder is not an index, is empty or damaged, or if its features are of another model.
         """
@@ -59,7 +59,7 @@ class Index:
         if model is not None:
             index.use(model, preprocess)
         if approximate:
-            index._cells = cells.Cells(folder, index._rows, probes)
+            index._cells = cells.Cells(folder, index._rows, nprobe)
         elif in_memory:
             index._rows = index._rows.read()
         return index

@@ -25,7 +25,7 @@ def test_with_all_cells_hits_are_exact_and_with_few_they_are_nearly(tmp_path):
     folder = write(tmp_path / "index", features, [f"{i}" for i in range(5000)], rows=1024)
     queries = clustered(50, 24, seed=0)
     exact = Index.open(folder).search(queries)
-    every = Index.open(folder, approximate=True, probes=10**6).search(queries)
+    every = Index.open(folder, approximate=True, nprobe=10**6).search(queries)
     assert [[hit.name for hit in hits] for hits in every] == [[hit.name for hit in hits] for hits in exact]
     np.testing.assert_allclose(np.array(every)[..., 1].astype(float), np.array(exact)[..., 1].astype(float), atol=1e-6)
     few = Index.open(folder, approximate=True).search(queries)
@@ -56,7 +56,7 @@ def test_cells_are_built_once_and_again_when_the_rows_change(tmp_path, monkeypat
 
 def test_there_are_k_hits_even_if_one_cell_has_fewer(tmp_path):
     folder = write(tmp_path / "index", clustered(700, 8), [f"{i}" for i in range(700)], rows=700)
-    hits = Index.open(folder, approximate=True, probes=1).search(clustered(1, 8)[0], k=300)
+    hits = Index.open(folder, approximate=True, nprobe=1).search(clustered(1, 8)[0], k=300)
     assert len({hit.name for hit in hits}) == 300 and hits == sorted(hits, key=lambda hit: -hit.score)
 
 
@@ -71,8 +71,8 @@ def test_damaged_cells_are_named(tmp_path):
 
 def test_cells_need_faiss_and_at_least_one_probe(tmp_path, monkeypatch):
     folder = write(tmp_path / "index", random_features(12, 8), [*"abcdefghijkl"])
-    with pytest.raises(InputError, match="probes is 0"):
-        Index.open(folder, approximate=True, probes=0)
+    with pytest.raises(InputError, match="nprobe is 0"):
+        Index.open(folder, approximate=True, nprobe=0)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(InputError, match=r"needs faiss: .*pip install"):
         Index.open(folder, approximate=True)

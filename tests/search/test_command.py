@@ -53,7 +53,7 @@ def test_a_text_a_picture_and_both(index, capsys):
 def test_a_table(index, capsys):
     assert main(["search", index, "a red heart", "-k", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and all(line[:4] == " 0.7" or float(line[:7]) > 0.3 for line in lines)
+    assert len(lines) == 3 and all(float(line[:7]) > 0.3 for line in lines)
     assert all("/red-heart-" in line for line in lines)
 
 
@@ -89,9 +89,9 @@ def test_what_a_user_should_know(index, capsys):
     ("arguments", "code", "message"),
     [
         (["INDEX"], 2, "there is nothing to search for: give a TEXT or --image PICTURE"),
-        (["INDEX", "a star", "-k", "0"], 2, "-k is how many hits there may be: at least 1"),
+        (["INDEX", "a star", "-k", "0"], 2, "argument -k: '0' is not an integer 1, 2, 3"),
         (["INDEX", "a star", "--probes", "3"], 2, "--probes is for --approximate"),
-        (["INDEX", "a star", "--probes", "0", "--approximate"], 1, "probes is 0, expected how many cells"),
+        (["INDEX", "a star", "--probes", "0", "--approximate"], 2, "argument --probes: '0' is not an integer 1, 2, 3"),
         (["none", "a star"], 1, "none: cannot be read as the folder of an index"),
         ([str(ROOT / "weights"), "a star"], 1, "weights: is not an index, or is empty"),
         (["INDEX", "--image", "none.png"], 1, "none.png: no such file"),
