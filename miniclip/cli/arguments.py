@@ -24,6 +24,12 @@ def add_model(command, default="shapes", named="shapes, the built-in one"):
     command.add_argument("--exif", action="store_true", help="turn pictures as their EXIF orientation says")
 
 
+def prefer_numpy(options):
+    """Choose NumPy unless the user chose: it has gradients on every machine, and is fast enough for one picture."""
+    if options.backend == "auto":
+        options.backend = "numpy"
+
+
 def load(options, texts=False):
     """(model, preprocess) as the arguments of `add_model` say.
 

@@ -5,7 +5,16 @@ import math
 import numpy as np
 
 from miniclip import hints
-from miniclip.cli.arguments import add_json, add_model, check_texts, is_built_in, load, natural, print_json
+from miniclip.cli.arguments import (
+    add_json,
+    add_model,
+    check_texts,
+    is_built_in,
+    load,
+    natural,
+    prefer_numpy,
+    print_json,
+)
 from miniclip.cli.progress import say
 from miniclip.errors import InputError
 from miniclip.explain import attention_maps, relevance, visible, words
@@ -35,8 +44,7 @@ def explain(options):
         from miniclip.viz import saving
 
         saving.check(*paths)
-    if options.backend == "auto":
-        options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
+    prefer_numpy(options)
     model, preprocess = load(options)
     check_texts(model, options.model)
     if is_built_in(options):

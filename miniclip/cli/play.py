@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from miniclip.cli.arguments import add_model, check_texts, is_built_in, load, natural
+from miniclip.cli.arguments import add_model, check_texts, is_built_in, load, natural, prefer_numpy
 from miniclip.cli.progress import say
 
 
@@ -19,8 +19,7 @@ def play(options):
     from miniclip.play import server
     from miniclip.play.answers import Answers
 
-    if options.backend == "auto":
-        options.backend = "numpy"  # it has gradients on every machine, and one picture takes less than a second
+    prefer_numpy(options)
     model, preprocess = load(options)
     check_texts(model, options.model)
     name = os.path.basename(options.model.rstrip("/")) if os.path.exists(options.model) else options.model

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from miniclip import api, hints
-from miniclip.cli.arguments import add_json, add_model, positive, print_json
+from miniclip.cli.arguments import add_json, add_model, is_built_in, positive, print_json
 from miniclip.cli.progress import say
 from miniclip.runtime import listing
 from miniclip.search import Index, contact_sheet
@@ -53,11 +53,11 @@ def search(options):
     index = Index.open(options.index, in_memory=False, approximate=options.approximate, nprobe=options.probes)
     if options.out:
         contact_sheet.check(options.out, texts=index.kind == "texts")
-    name = options.model or index.metadata["model"]
-    how = {key: getattr(options, key) for key in ("backend", "activation", "adapter")}
-    exif = options.exif or index.metadata["preprocess"].get("exif", False)
-    index.use(*api.load(name, mmap=True, exif=exif, **how), name)
-    for hint in _hints(options, name):
+    options.model = options.model or index.metadata["model"]
+    options.exif = options.exif or index.metadata["preprocess"].get("exif", False)
+    how = {key: getattr(options, key) for key in ("backend", "activation", "adapter", "exif")}
+    index.use(*api.load(options.model, mmap=True, **how), options.model)
+    for hint in _hints(options):
         say(hint)
     hits = index.search(*options.texts, *map(Path, options.image), minus=options.minus, k=options.k)
     if options.json:
@@ -77,10 +77,10 @@ def title(options):
     return " + ".join(wanted) + "".join(f" − “{text}”" for text in options.minus)
 
 
-def _hints(options, name):
+def _hints(options):
     """Sentences about texts that cannot be meant so."""
     for text in options.texts:
         if os.path.isfile(text) and listing.is_picture(text):
             yield f"{text!r} is used as a text, but it is a file: search for it with --image {text}"
-    if name == "shapes" and options.adapter is None:
+    if is_built_in(options):
         yield from hints.unknown_words(options.texts + options.minus)
