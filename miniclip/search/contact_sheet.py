@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from miniclip.embed import urls
 from miniclip.errors import InputError
 from miniclip.runtime import cpu
 from miniclip.runtime.files import atomic
@@ -23,8 +24,8 @@ MARK = "hits of miniclip search"  # in the files, so that no other file is ever 
 def write(path, title, hits, *, texts=False):
     """Write the hits, (name, score) with the best one first, to a .png or .html file; see `check`.
 
-    Names are paths of pictures, or with `texts` texts, which only a page can show. A picture that is missing or broken
-    is shown as such.
+    Names are paths and URLs of pictures, or with `texts` texts, which only a page can show. A picture that is missing
+    or broken is shown as such.
     """
     check(path, texts=texts)
     with atomic(path) as temporary:
@@ -59,15 +60,16 @@ def _is_ours(path):
 
 
 def _thumbnails(names):
-    """A PIL image of at most SIDE x SIDE for each name, or the reason why there is none."""
+    """A PIL image of at most SIDE x SIDE for each name, a path or a URL, or the reason why there is none."""
+    opened = urls.fetching(lambda pictures: open_picture(*pictures, exif=True))
 
     def thumbnail(name):
         try:
-            image = on_white(open_picture(Path(name), exif=True))
+            image = on_white(opened([name]))
             image.thumbnail((SIDE, SIDE))
             return image
         except InputError:
-            return "cannot be read" if os.path.exists(name) else "missing"
+            return "cannot be read" if urls.is_url(name) or os.path.exists(name) else "missing"
 
     return cpu.on_cores(thumbnail, names, cpu.cores())
 
@@ -154,7 +156,8 @@ def _figure(name, score, thumbnail):
     else:
         file = io.BytesIO()
         thumbnail.save(file, "JPEG", quality=88)
-        data, link = base64.b64encode(file.getvalue()).decode(), Path(name).resolve().as_uri()
+        data = base64.b64encode(file.getvalue()).decode()
+        link = name if urls.is_url(name) else Path(name).resolve().as_uri()
         picture = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(name)}">'
         shown = f'<a class="frame" href="{escape(link)}">{picture}</a>'
     return f"<figure>{shown}<figcaption>{_caption(name, score)}</figcaption></figure>"

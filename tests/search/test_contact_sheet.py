@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from miniclip import InputError
+from miniclip.embed import urls
 from miniclip.search import contact_sheet
 from miniclip.search.contact_sheet import COLUMNS, GAP, SIDE
 
@@ -95,6 +96,18 @@ def test_a_page_has_all_that_it_needs_and_no_name_is_read_as_html(tmp_path, hits
         with Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))) as thumbnail:
             assert max(thumbnail.size) <= SIDE
             np.testing.assert_allclose(np.asarray(thumbnail).mean((0, 1)), colour, atol=3)
+
+
+def test_pictures_at_urls_are_shown_and_linked(tmp_path, hits, monkeypatch):
+    """As `miniclip embed` writes them: here the bucket of s3://bucket is a folder."""
+    opened = urls._opened
+    monkeypatch.setattr(urls, "_opened", lambda url: opened(url.replace("s3://bucket", tmp_path.as_uri())))
+    named = ["s3://bucket/1.png", (tmp_path / "2.png").as_uri(), "s3://bucket/none.png", "javascript://%0aalert(1)"]
+    page = Page(contact_sheet.page("a title", [(name, 0.5) for name in named]))
+    assert [link["href"] for link in page.all("a")] == [image["alt"] for image in page.all("img")] == named[:2]
+    assert page.text.count("cannot be read") == 2 and {*named} <= {*page.text}
+    pixels = np.asarray(contact_sheet.sheet("a title", [(name, 0.5) for name in named]))
+    assert (pixels == COLOURS[1]).all(-1).any() and (pixels == COLOURS[2]).all(-1).any()
 
 
 def test_a_page_of_texts():
