@@ -36,7 +36,8 @@ FILES = {  # address: (file, type)
 }
 LOCAL = ["127.0.0.1", "localhost", "[::1]"]  # names of this machine
 BODY = BYTES + 100_000  # the most bytes of a request: a picture and labels
-COMPUTING, WAITING = 1, 16  # requests at a time: that compute, on all cores; that wait for it
+COMPUTING = 1  # requests at a time, on all cores. The caches of `Answers` need it: with more, two compute the same
+WAITING = 16  # requests that are read, wait or compute
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -50,7 +51,7 @@ HEADERS = {
 
 
 def application(answers, hosts=LOCAL):
-    """The page about one model's `Answers`, as an ASGI application. `hosts`: the names under which it may be asked."""
+    """The page about one model's `Answers`, as an ASGI application. `hosts`: names under which it may be asked."""
     files = {address: Response(path.read_bytes(), media_type=kind) for address, (path, kind) in FILES.items()}
     about = JSONResponse(answers.about())
     queue = _Queue()
@@ -59,12 +60,10 @@ def application(answers, hosts=LOCAL):
         return files[request.url.path]
 
     async def answer(request):
-        picture, labels = await _form(request)
-        return await queue(request, answers.answer, picture, labels)
+        return await queue(request, answers.answer)
 
     async def explanation(request):
-        picture, labels = await _form(request)
-        return await queue(request, answers.explanation, picture, " ".join(labels))
+        return await queue(request, lambda picture, labels: answers.explanation(picture, " ".join(labels)))
 
     async def describe(request):
         return about
@@ -76,8 +75,7 @@ def application(answers, hosts=LOCAL):
             Route("/answer", answer, methods=["POST"]),
             Route("/explanation", explanation, methods=["POST"]),
         ],
-        # A page of another host, whose name leads here (DNS rebinding), asks under that name: it gets nothing.
-        middleware=[Middleware(_Guarded), Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+        middleware=[Middleware(_Guarded), Middleware(_Named, hosts)],
         exception_handlers={
             InputError: lambda request, error: JSONResponse({"error": str(error)}, 400),
             HTTPException: lambda request, error: JSONResponse({"error": error.detail}, error.status_code),
@@ -100,15 +98,17 @@ class _Queue:
     def __init__(self):
         self.turns, self.waiting = Semaphore(COMPUTING), 0
 
-    async def __call__(self, request, function, *arguments):
-        if self.waiting >= WAITING:
+    async def __call__(self, request, function):
+        """The response with function(picture, labels)."""
+        if self.waiting >= WAITING:  # the request's body is not read: it may be large
             raise HTTPException(503, "too many requests are waiting: try again")
         self.waiting += 1
         try:
+            form = await _form(request)
             async with self.turns:
                 if await request.is_disconnected():
                     return Response(status_code=499)  # nobody reads it
-                return JSONResponse(await to_thread.run_sync(function, *arguments))
+                return JSONResponse(await to_thread.run_sync(function, *form))
         finally:
             self.waiting -= 1
 
@@ -142,6 +142,21 @@ class _Guarded:
             await self.app(scope, counted, guarded)
 
 
+class _Named:
+    """Refuses requests under other names than `hosts` and the address that the request has reached.
+
+    A page of another host, whose name leads here (DNS rebinding), asks under that name: it gets nothing.
+    """
+
+    def __init__(self, app, hosts):
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope, receive, send):
+        reached = _in_address(scope["server"][0].partition("%")[0])  # "fe80::1%eth0": no browser sends the %eth0
+        allowed = TrustedHostMiddleware(self.app, allowed_hosts=[*self.hosts, reached], www_redirect=False)
+        await allowed(scope, receive, send)
+
+
 # ------------------------------------------------------------------------------------------------ the network
 
 
@@ -151,7 +166,7 @@ def serve(answers, host="127.0.0.1", port=8765, *, opened=print):
     Raises InputError if there is no such host, or if the port is used.
     """
     with listen(host, port) as listening:
-        opened(f"http://{_in_address(host)}:{listening.getsockname()[1]}/")
+        opened(f"http://{_in_address(_visited(host))}:{listening.getsockname()[1]}/")
         server(application(answers, names(host))).run([listening])
 
 
@@ -176,16 +191,24 @@ def server(application):
 
 
 def names(host):
-    """The names under which the page may be asked: those of this machine, and `host`.
+    """Names under which the page may be asked: those of this machine, and `host`.
 
-    If `host` is all addresses, 0.0.0.0 or ::, also the name that this machine has in a network, and its address.
+    If `host` is all addresses, 0.0.0.0 or ::, also the name that this machine has in a network.
     """
-    found = [*LOCAL, _in_address(host)]
-    if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
-        found.append(socket.gethostname())
-        with contextlib.suppress(OSError):
-            found += socket.gethostbyname_ex(found[-1])[2]
-    return found
+    return [*LOCAL, _in_address(host), *([socket.gethostname()] if _is_all(host) else [])]
+
+
+def _visited(host):
+    """The host to visit. If it is all addresses: this machine's in its network, or without a network its own."""
+    if not _is_all(host):
+        return host
+    family, own, other = (
+        (socket.AF_INET6, "::1", "2001:db8::1") if ":" in host else (socket.AF_INET, "127.0.0.1", "192.0.2.1")
+    )
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.connect((other, 9))  # an address of no machine; this chooses the way there, and sends nothing
+        return sender.getsockname()[0]
+    return own
 
 
 def is_loopback(host):
@@ -196,6 +219,10 @@ def is_loopback(host):
 def _in_address(host):
     """A host as it is written in an address: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def _is_all(host):
+    return _is_address(host) and ipaddress.ip_address(host).is_unspecified
 
 
 def _is_address(host):

@@ -4,13 +4,16 @@ import contextlib
 import http.client
 import json
 import os
+import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
+import urllib.request
 
+import anyio
 import pytest
 
 from miniclip import InputError
@@ -165,7 +168,7 @@ class Slow:
     """Answers that wait until they may go, and count how many compute at once."""
 
     def __init__(self):
-        self.go, self.now, self.most = threading.Event(), 0, 0
+        self.go, self.now, self.most, self.ended = threading.Event(), 0, 0, 0
 
     def about(self):
         return {}
@@ -174,7 +177,7 @@ class Slow:
         self.now += 1
         self.most = max(self.most, self.now)
         self.go.wait(20)
-        self.now -= 1
+        self.now, self.ended = self.now - 1, self.ended + 1
         return {"labels": labels}
 
     def explanation(self, picture, label):
@@ -182,24 +185,24 @@ class Slow:
 
 
 def test_one_request_computes_at_a_time_and_the_server_stays_responsive(served):
-    slow, found = Slow(), []
+    slow, found = Slow(), queue.Queue()
     with served(slow) as port:
         threads = [
-            threading.Thread(target=lambda: found.append(ask(port, "/answer", form())[0]))
+            threading.Thread(target=lambda: found.put(ask(port, "/answer", form())[0]))
             for _ in range(server.WAITING + 3)
         ]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + 20
-        while len(found) < 3 and time.monotonic() < deadline:  # three too many
-            time.sleep(0.01)
-        assert found == [503] * 3
-        start = time.monotonic()
-        assert ask(port, "/")[0] == 200 and time.monotonic() - start < 5
+        assert [found.get(timeout=20) for _ in range(3)] == [503] * 3  # three too many
+        assert ask(port, "/")[0] == 200
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as waiting:  # its body is not even read
+            waiting.sendall(b"POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
+            assert waiting.recv(100).startswith(b"HTTP/1.1 503")
+        assert slow.ended == 0 and found.empty()
         slow.go.set()
         for thread in threads:
             thread.join()
-    assert found.count(200) == server.WAITING and slow.most == server.COMPUTING == 1
+    assert [*found.queue] == [200] * server.WAITING and slow.most == server.COMPUTING == 1
 
 
 def test_a_fault_of_ours_is_not_shown(served, capsys):
@@ -219,6 +222,31 @@ def test_only_loopback_needs_no_warning():
     assert server.names("127.0.0.1") == [*server.LOCAL, "127.0.0.1"]
     assert server.names("192.168.1.5") == [*server.LOCAL, "192.168.1.5"]
     assert "[fe80::1]" in server.names("fe80::1") and "*" not in server.names("0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("reached", "host", "status"),
+    [
+        ("192.168.1.5", "192.168.1.5:8765", 200),
+        ("2001:db8::5", "[2001:db8::5]:8765", 200),
+        ("fe80::5%eth0", "[fe80::5]:8765", 200),
+        ("192.168.1.5", "192.168.1.6:8765", 400),
+        ("192.168.1.5", "192.168.1.5.evil.example", 400),
+        ("192.168.1.5", "evil.example", 400),
+        ("192.168.1.5", "localhost", 200),
+        ("192.168.1.5", socket.gethostname(), 200),
+    ],
+)
+def test_at_all_addresses_the_one_that_a_visitor_has_reached_is_a_name(reached, host, status):
+    scope = {"type": "http", "method": "GET", "path": "/about", "scheme": "http", "server": (reached, 8765)}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    page = server.application(Slow(), server.names("0.0.0.0"))
+    anyio.run(page, {**scope, "headers": [(b"host", host.encode())]}, None, send)
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
@@ -242,7 +270,10 @@ def test_the_command_serves_until_ctrl_c(host, answers):
     process = command("--host", host)
     try:
         address = process.stdout.readline().split()[0]
-        port = int(re.fullmatch(rf"http://{re.escape(host)}:(\d+)/", address)[1])
+        visited, port = re.fullmatch(r"http://([\d.]+):(\d+)/", address).groups()
+        assert (visited == host) == (host == "127.0.0.1")  # 0.0.0.0 is no address that a visitor could use
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{address}about") as about:
+            assert json.load(about) == answers.about()
         assert json.loads(ask(port, "/about")[2]) == answers.about()
         assert ask(port, "/about", host="evil.example")[0] == 400
         process.send_signal(signal.SIGINT)
