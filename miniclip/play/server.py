@@ -28,10 +28,11 @@ except ImportError as error:
     raise InputError(f"the page needs starlette, uvicorn and python-multipart: {install('play')}") from error
 
 STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("play.js", "page.js", "draw.js", "answer.js", "why.js")
 FILES = {  # address: (file, type)
     "/": (STATIC / "index.html", "text/html"),
     "/play.css": (STATIC / "play.css", "text/css"),
-    "/play.js": (STATIC / "play.js", "text/javascript"),
+    **{f"/{name}": (STATIC / name, "text/javascript") for name in SCRIPTS},
     "/example.png": (EXAMPLE, "image/png"),
 }
 LOCAL = ["127.0.0.1", "localhost", "[::1]"]  # names of this machine
