@@ -19,6 +19,7 @@ from miniclip.play import answers as page
 from miniclip.play.answers import Answers
 from miniclip.train import shapes
 
+pytest_plugins = ["play_servers"]
 EXAMPLE = page.EXAMPLE.read_bytes()
 LABELS = ["a red heart", "a red circle", "a blue heart", "a pink star"]
 

@@ -20,6 +20,7 @@ from miniclip import InputError
 from miniclip.play import server
 from miniclip.play.answers import BYTES, EXAMPLE
 
+pytest_plugins = ["play_servers"]
 LABELS = "a red heart\n\n  a blue heart \n"
 BOUNDARY = "boundary"
 
