@@ -78,6 +78,8 @@ def classify(options):
                 results.append(result)
             elif options.csv:
                 table.writerows([name, *entry.values()] for entry in result["labels"])
+                for note in result["notes"]:
+                    say(f"{name}: {note}")
             else:
                 _show(result)
     if options.json:

@@ -183,6 +183,9 @@ def test_a_picture_that_no_label_fits_is_marked(pictures, tmp_path):
     assert done.stdout.splitlines()[-1] == "  Probably none of these: right answers reach a cosine of 0.64."
     found = json.loads(miniclip("classify", tmp_path / "grey.png", pictures[0], *LABELS, "--json").stdout)
     assert [len(result["notes"]) for result in found] == [1, 0]
+    table = miniclip("classify", tmp_path / "grey.png", pictures[0], *LABELS, "--csv")
+    assert table.stderr == f"miniclip: {tmp_path / 'grey.png'}: {found[0]['notes'][0]}\n"
+    assert len(table.stdout.splitlines()) == 7
     # The measurement is about labels that name both a colour and a shape.
     assert "Probably" not in miniclip("classify", tmp_path / "grey.png", "--labels", "red", "blue").stdout
 
@@ -388,6 +391,7 @@ def test_pictures_after_the_labels_are_explained(pictures):
         ["classify", "--labels", "a"],
         ["classify", "a.png", "--labels", "a", "--backend", "tpu"],
         ["classify", "a.png", "--labels", "a", "--json", "--csv"],
+        ["classify", "a.png", "--labels", "a", "--top", "0"],
         ["train", "shapes", "--steps", "-3"],
         ["train", "shapes", "--seed", "-1"],
         ["info"],
