@@ -61,8 +61,11 @@ def mean_over_orders(ranks, value):
         wrong = np.cumprod([1, *(tied - right - j) / (tied - j)])  # P(the first 0, 1, ... of them are wrong)
         return -np.diff(wrong) @ value(above + j + 1)
 
-    rows, inverse = np.unique(np.stack(ranks, axis=1), axis=0, return_inverse=True)
-    return np.array([mean(*row) for row in rows])[inverse.reshape(-1)]
+    means = value(ranks.above + 1).astype(np.float64)  # (n,), right unless wrong answers have the same score
+    queries = np.flatnonzero(ranks.tied > ranks.right)
+    rows, inverse = np.unique(np.stack(ranks, axis=1)[queries], axis=0, return_inverse=True)
+    means[queries] = np.array([mean(*row) for row in rows])[inverse.reshape(-1)]
+    return means
 
 
 def hits(ranks, k):

@@ -78,6 +78,17 @@ def test_a_tie_is_the_mean_over_all_orders(answers):
         assert metrics.recall_at_k(found, k) == pytest.approx(np.mean([place <= k for place in places]))
 
 
+def test_a_million_queries_take_no_loop():
+    """Only where a wrong answer has the score of the right one is anything computed query by query."""
+    above, asked = np.arange(1_000_000), []
+    one = np.ones_like(above)
+    several = metrics.Ranks(above, one + one, one + one)  # two equal scores, both right
+    for found in (metrics.Ranks(above, one, one), several):
+        metrics.mean_over_orders(found, lambda rank: asked.append(len(rank)) or rank)
+        assert metrics.median_rank(found) == 500_000.5
+    assert len(asked) == 2
+
+
 def test_parts_are_joined():
     scores, truth = rng.normal(size=(20, 6)), rng.integers(0, 6, 20)
     parts = [metrics.ranks(scores[i : i + 7], truth[i : i + 7]) for i in (0, 7, 14)]
