@@ -4,7 +4,6 @@ import csv
 import math
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def classify(options):
         )
     if not options.labels and options.labels_file is None:
         options.refuse("no label is given: name them with --labels TEXT TEXT..., or in a file with --labels-file FILE")
-    labels = options.labels + _lines(options.labels_file)
+    labels = options.labels + (listing.texts(options.labels_file, "a label") if options.labels_file else [])
     pictures = counted(listing.pictures(options.pictures), options.pictures)
     model, preprocess = load(options)
     check_texts(model, options.model)
@@ -85,19 +84,6 @@ def classify(options):
     if options.json:
         print_json(results)
     return 1 if broken.count else 0
-
-
-def _lines(path):
-    """The labels in a file, one on each line; none without a file."""
-    if path is None:
-        return []
-    try:
-        labels = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    if not labels:
-        raise InputError(f"{path}: has no label: write one on each line")
-    return labels
 
 
 def _show(result):

@@ -8,6 +8,7 @@ from miniclip.cli.progress import progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import classification, datasets, metrics, report, retrieval
 from miniclip.probe import Probe
+from miniclip.runtime import listing
 
 EXAMPLES = """examples:
   miniclip evaluate pets/ --model ViT-B/32                        pets/cat/1.jpg, pets/dog/2.jpg: zero-shot accuracy
@@ -51,7 +52,8 @@ def _classification(options):
         labelled = datasets.labelled(options.data, classifier.classes, options.columns, by_order=False)
     else:
         check_texts(model, options.model)
-        name, labelled = "zero-shot", datasets.labelled(options.data, texts_in(options.classes), options.columns)
+        classes = options.classes and listing.texts(options.classes)
+        name, labelled = "zero-shot", datasets.labelled(options.data, classes, options.columns)
         classifier = zero_shot(model, labelled, options)
     answers = classification.measure(model, preprocess, labelled, classifier, progress)
     write_figures(answers, options)
@@ -101,11 +103,6 @@ def add_labels(command):
     command.add_argument("--classes", metavar="FILE", help="the texts that name the classes, one on each line")
     command.add_argument("--templates", metavar="FILE", help="prompts with {} for the label, one on each line")
     command.add_argument("--columns", nargs=2, metavar=("PICTURES", "TEXTS"), help="names of a table's columns")
-
-
-def texts_in(path):
-    """The lines of the file of an option; None if it is not given."""
-    return datasets.lines_of(path) if path else None
 
 
 def zero_shot(model, labelled, options):

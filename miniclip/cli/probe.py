@@ -11,6 +11,7 @@ from miniclip.cli.arguments import add_model, load, natural
 from miniclip.cli.progress import progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import classification, datasets, report
+from miniclip.runtime import listing
 
 EXAMPLES = """examples:
   miniclip probe pets/ --model ViT-B/32                       pets/cat/1.jpg, pets/dog/2.jpg; a fifth is held out
@@ -62,7 +63,7 @@ def probe(options):
         raise InputError(f"{options.out}: cannot be written: choose a file's name in a folder that exists")
     if options.out and os.path.exists(options.out) and not probes.is_probe(options.out):
         raise InputError(f"{options.out}: exists, and only a probe would be replaced: choose another path")
-    given = evaluate.texts_in(options.classes)
+    given = options.classes and listing.texts(options.classes)
     data = datasets.labelled(options.data, given, options.columns)
     test = options.test and datasets.labelled(options.test, data.classes, options.columns, by_order=bool(given))
     model, preprocess = load(options)

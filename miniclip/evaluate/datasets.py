@@ -76,13 +76,9 @@ def labelled(source, classes=None, columns=None, by_order=True):
 
 def in_folders(folder):
     """[(path of a picture, label)] of a folder with a folder of pictures for each class; hidden files are left out."""
-
-    def refuse(error):
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
     found = [
         (path, inside[0].replace("_", " "))
-        for path in listing.files(folder, refuse)
+        for path in listing.files(folder)
         for inside in [os.path.relpath(path, folder).split(os.sep)]
         if len(inside) > 1 and listing.is_picture(path)
     ]
@@ -185,24 +181,9 @@ def features(model, preprocess, pairs, progress=iter):
 # ------------------------------------------------------------------------ kinds of sources
 
 
-def lines_of(path):
-    """The lines of a text file, without spaces around them. Raises InputError for an empty line or file."""
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {getattr(error, 'strerror', None) or error}") from None
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise InputError(f"{path}: is empty, expected a text on each line")
-    if "" in lines:
-        raise InputError(f"{path}: line {lines.index('') + 1} is empty, expected a text on each line")
-    return lines
-
-
 def templates_in(path):
     """The templates in a file, one on each line, with {} for the label; CLIP_benchmark's {c} means the same."""
-    return [line.replace("{c}", "{}") for line in lines_of(path)]
+    return [line.replace("{c}", "{}") for line in listing.texts(path)]
 
 
 @dataclass(frozen=True)
@@ -224,7 +205,7 @@ class _Benchmark:
         place = Path(source)
         for folder, others in ((place / "test", [place]), (place, [place, place.parent])):
             if (count := folder / "nshards.txt").is_file():
-                number = lines_of(count)[0]
+                number = listing.texts(count)[0]
                 if not number.isdecimal() or int(number) < 1:
                     raise InputError(f"{count}: says {number!r}, expected the number of shards")
                 return cls([str(folder / f"{i}.tar") for i in range(int(number))], others)

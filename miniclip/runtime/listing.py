@@ -27,14 +27,14 @@ def pictures(names, stdin=None):
 
 def _meant(name, stdin):
     if name == "-":
-        return _some(_lines(stdin), "standard input: names no picture: write a path on each line")
+        return _some(_filled(stdin), "standard input: names no picture: write a path on each line")
     if os.path.isdir(name):
-        return _some((path for path in files(name, _refuse) if is_picture(path)), f"{name}: has no pictures")
+        return _some((path for path in files(name) if is_picture(path)), f"{name}: has no pictures")
     if glob.has_magic(name) and not os.path.exists(name):
         found = (path for path in sorted(glob.glob(name, recursive=True)) if is_picture(path) and not _is_other(path))
         return _some(found, f"{name}: no picture's path fits this pattern")
     if name.lower().endswith(LIST):
-        return _some(_in_list(name), f"{name}: names no picture: write a path on each line")
+        return lines(name, "a picture's path")
     return iter([name])
 
 
@@ -43,11 +43,28 @@ def is_picture(path):
     return Image.registered_extensions().get(os.path.splitext(path)[1].lower()) in Image.OPEN
 
 
-def files(folder, failed):
+def lines(path, what):
+    """An iterator over the lines of a UTF-8 text file with `what` on each line, without their ends or empty ones.
+
+    Raises InputError, before the first line is used, for a file that cannot be read or has none.
+    """
+    return _some(_read(path), f"{path}: is empty: write {what} on each line")
+
+
+def texts(path, what="a text"):
+    """The `lines` of a file as a list, without spaces around them."""
+    return [line.strip() for line in lines(path, what)]
+
+
+def _refuse(error):
+    raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def files(folder, failed=_refuse):
     """Yield the paths of the files in a folder and its subfolders, sorted: systems list them in any order.
 
     Links are followed. Names that begin with "." or "__" are left out, and so are pipes, which may have no end.
-    failed(error) is called with the OSError of each folder that cannot be read.
+    failed(error) is called with the OSError of each folder that cannot be read; without it, that is an InputError.
     """
     seen = set()
     for place, folders, names in os.walk(folder, onerror=failed, followlinks=True):
@@ -68,10 +85,6 @@ def _is_other(path):
         return False  # a file that is gone is reported when it is opened
 
 
-def _refuse(error):
-    raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-
 def _some(paths, otherwise):
     """The same paths; InputError(otherwise) if there are none."""
     first = next(paths, None)
@@ -80,15 +93,15 @@ def _some(paths, otherwise):
     return itertools.chain([first], paths)
 
 
-def _in_list(path):
+def _read(path):
     try:
-        with open(path, encoding="utf-8-sig") as lines:
-            yield from _lines(lines)
+        with open(path, encoding="utf-8-sig") as file:
+            yield from _filled(file)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error}): write a picture's path on each line") from error
+        raise InputError(f"{path}: is not UTF-8 text: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _lines(lines):
-    return (line.rstrip("\r\n") for line in lines if line.strip())
+def _filled(file):
+    return (line.rstrip("\r\n") for line in file if line.strip())

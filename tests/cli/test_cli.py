@@ -146,7 +146,8 @@ def test_labels_in_a_file_and_a_table_as_the_answer(pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b" \n", "has no label"), (b"\xff", "read as UTF-8 text"), (None, "read as UTF-8 text")]
+    ("content", "message"),
+    [(b" \n", "write a label on each line"), (b"\xff", "is not UTF-8 text"), (None, "cannot be read: No such file")],
 )
 def test_a_file_without_labels_is_named(pictures, tmp_path, content, message):
     if content is not None:

@@ -67,7 +67,7 @@ def test_a_list_on_standard_input_is_read_as_its_paths_are_used():
 @pytest.mark.parametrize("name, message", [
     ("empty", "empty: has no pictures"),
     ("empty/*.png", "empty/*.png: no picture's path fits this pattern"),
-    ("nothing.txt", "nothing.txt: names no picture"),
+    ("nothing.txt", "nothing.txt: is empty: write a picture's path on each line"),
     ("missing.txt", "missing.txt: cannot be read: No such file"),
     ("-", "standard input: names no picture"),
 ])  # fmt: skip
@@ -76,6 +76,18 @@ def test_what_means_no_picture_is_refused_before_the_first_is_used(photos, name,
     open("nothing.txt", "w").close()
     with pytest.raises(InputError, match=message.replace("*", r"\*")):
         listing.pictures(["photos", name], io.StringIO(""))
+
+
+def test_texts_in_a_file_have_no_spaces_around_them(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("a dog\n\n  a cat\u2028 \r\n \n", encoding="utf-8-sig")
+    assert listing.texts(path) == ["a dog", "a cat"]
+    for content, message in ((b" \n", "is empty: write a label on each line"), (b"\xff", "is not UTF-8 text")):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"x\.txt: {message}"):
+            listing.texts(path, "a label")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        listing.texts(tmp_path)
 
 
 def test_a_list_in_another_encoding_is_named(photos):
