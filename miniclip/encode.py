@@ -63,9 +63,22 @@ def _prepare(preprocess, pictures, broken):
 
 def _numbers(model, features):
     x = np.asarray(model.ops.to_numpy(features), np.float32)
-    if not np.isfinite(x).all() or not x.any(axis=-1).all():
-        raise InputError("the model's features are no numbers or all 0, its weights may be NaN: load another file")
+    check_numbers(x, "the model's features")
+    if not x.any(axis=-1).all():
+        raise InputError("some of the model's features are 0 everywhere: its weights may be damaged: load another file")
     return x
+
+
+def check_numbers(x, name):
+    """Raise InputError if some values of an array, which are called `name`, are infinite or not numbers."""
+    if not np.isfinite(x).all():
+        raise InputError(f"{name} are not numbers: the model's weights may be NaN: load another file")
+
+
+def check_image_tower(preprocess, name):
+    """Raise InputError if the model that a user calls `name` has no image tower: then nothing prepares its pictures."""
+    if preprocess is None:
+        raise InputError(f"{name} has no image tower: choose a model that has one")
 
 
 def chunks(items, size):

@@ -121,9 +121,9 @@ def test_texts(shapes):
     np.testing.assert_allclose(np.concatenate([x, y]), expected, rtol=0, atol=1e-5)
 
 
-def test_features_that_are_no_numbers_are_refused(shapes, files):
+def test_features_that_are_not_numbers_are_refused(shapes, files):
     model, preprocess = shapes
     params = copy.deepcopy(model.params)
     params["visual"]["ln_post"]["bias"][0] = np.nan
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="features are not numbers: the model's weights may be NaN: load another file"):
         next(encode.pictures(type(model)(model.config, params, model.ops), preprocess, files[:2], broken=None))

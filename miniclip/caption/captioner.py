@@ -4,7 +4,7 @@ import dataclasses
 import os
 from functools import partial
 
-from miniclip import api, identity, weights
+from miniclip import api, encode, identity, weights
 from miniclip.caption import clipcap, files
 from miniclip.caption.beam_search import beam_search
 from miniclip.caption.decoder import Decoder
@@ -79,8 +79,7 @@ def load(
 
 def attach(model, preprocess, name, decoder=None, *, vocabulary=None, normalize=None) -> Captioner:
     """A Captioner of what `miniclip.load(name)` has returned; see `load`."""
-    if preprocess is None:
-        raise InputError(f"{name} has no image tower: choose a model that has one")
+    encode.check_image_tower(preprocess, name)
     if decoder is None and name != "shapes":
         raise InputError(f"{name}: has no decoder that comes with miniclip: give the file of one, decoder=FILE")
     path = weights.DIRECTORY / weights.manifest()["decoders"]["shapes"]["file"] if decoder is None else decoder

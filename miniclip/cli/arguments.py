@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import logging
 import sys
 
-from miniclip import api
+from miniclip import api, encode
 from miniclip.errors import InputError
 from miniclip.ops import BACKENDS
 from miniclip.ops.numpy_ops import ACTIVATIONS
@@ -30,15 +31,20 @@ def prefer_numpy(options):
         options.backend = "numpy"
 
 
+def how_to_load(options):
+    """The arguments of `miniclip.load`, except the name, as those of `add_model` say."""
+    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
+    return how | {"mmap": True}  # this process ends before a file could change
+
+
 def load(options, texts=False):
     """(model, preprocess) as the arguments of `add_model` say.
 
     Raises InputError if the model has no image tower, which `texts` alone do not need.
     """
-    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
-    model, preprocess = api.load(options.model, mmap=True, **how)  # this process ends before a file could change
-    if preprocess is None and not texts:
-        raise InputError(f"{options.model} has no image tower: choose a model that has one")
+    model, preprocess = api.load(options.model, **how_to_load(options))
+    if not texts:
+        encode.check_image_tower(preprocess, options.model)
     return model, preprocess
 
 
@@ -61,6 +67,12 @@ def add_activation(command):
 
 def add_adapter(command):
     command.add_argument("--adapter", metavar="DIR", help="a LoRA adapter of PEFT, which is added to the weights")
+
+
+def log(level=logging.NOTSET):
+    """What miniclip logs goes to stderr: warnings, or all from this level on."""
+    logging.basicConfig(format="miniclip: %(message)s")
+    logging.getLogger("miniclip").setLevel(level)
 
 
 def add_json(command):

@@ -3,11 +3,20 @@
 import argparse
 import functools
 import itertools
-import logging
 import os
 
 from miniclip import api, embed
-from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, positive, print_json
+from miniclip.cli.arguments import (
+    PICTURES,
+    add_json,
+    add_model,
+    check_texts,
+    how_to_load,
+    load,
+    log,
+    positive,
+    print_json,
+)
 from miniclip.cli.progress import Bar, Broken, counted, say
 from miniclip.embed import tables, urls
 from miniclip.embed.index import FAILED
@@ -57,7 +66,7 @@ def add_arguments(command):
 def run(options):
     if options.npy:
         embed.check_npy(options.npy)
-    logging.basicConfig(format="miniclip: %(message)s")  # of lines in tables that cannot be used
+    log()  # lines in tables that cannot be used
     broken, skipped = Broken(), {}
     unit = "texts" if tables.are_texts(options.names) else "pictures"
     if unit == "texts":
@@ -94,8 +103,7 @@ def _load(options, texts):
     """(model, preprocess, Cluster or None). Workers of a cluster load the model again, with the backend asked for."""
     if options.ray is None:
         return *load(options, texts), None
-    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
-    there = functools.partial(api.load, _absolute(options.model), mmap=True, **how)
+    there = functools.partial(api.load, _absolute(options.model), **how_to_load(options))
     options.backend = "numpy"  # here it is only asked who it is
     return *load(options, texts), embed.Cluster(options.ray, there, options.workers, options.gpus)
 

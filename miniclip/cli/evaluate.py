@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from miniclip.cli.arguments import add_json, add_model, check_texts, load, print_json
+from miniclip.cli.arguments import add_json, add_model, check_texts, load, log, print_json
 from miniclip.cli.progress import progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import classification, datasets, metrics, report, retrieval
@@ -36,7 +36,7 @@ def add_arguments(command):
 
 
 def evaluate(options):
-    log()
+    log(logging.INFO)
     check_figures(options)
     named = options.classes or options.probe
     task = options.task or ("classification" if named else datasets.task_of(options.data, options.columns))
@@ -90,12 +90,6 @@ def _retrieval(options):
 
 
 # ------------------------------------------------------------------------ what other commands show, too
-
-
-def log():
-    """What miniclip logs goes to stderr, such as the names of pictures that are left out."""
-    logging.basicConfig(format="miniclip: %(message)s")
-    logging.getLogger("miniclip").setLevel(logging.INFO)
 
 
 def add_labels(command):

@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
-
-from miniclip import hints
+from miniclip import encode, hints
 from miniclip.cli.arguments import (
     add_json,
     add_model,
@@ -16,7 +14,6 @@ from miniclip.cli.arguments import (
     print_json,
 )
 from miniclip.cli.progress import say
-from miniclip.errors import InputError
 from miniclip.explain import attention_maps, relevance, visible, words
 from miniclip.runtime import pictures
 
@@ -53,8 +50,7 @@ def explain(options):
     picture = pictures.open_picture(options.picture, exif=options.exif)
     image, tokens = preprocess(picture), model.tokenize(options.texts)  # (C, height, width), (N, T)
     found = relevance(model, image, tokens, layers=options.layers)
-    if not np.isfinite(found.score).all():
-        raise InputError(f"{options.model}: its answers are not numbers, its weights may be NaN: load another file")
+    encode.check_numbers(found.score, f"{options.model}: its answers")
     cosines = (found.score / math.exp(model.logit_scale)).tolist()
     captions = [words(model, text, row) for text, row in zip(options.texts, found.tokens)]
     if options.json:

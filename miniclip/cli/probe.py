@@ -1,13 +1,14 @@
 """`miniclip probe`: train a linear classifier on a model's features, and see what it is worth."""
 
 import argparse
+import logging
 import os
 
 import numpy as np
 
 from miniclip import probe as probes
 from miniclip.cli import evaluate
-from miniclip.cli.arguments import add_model, load, natural
+from miniclip.cli.arguments import add_model, load, log, natural
 from miniclip.cli.progress import progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import classification, datasets, report
@@ -54,7 +55,7 @@ def _share(text):
 
 
 def probe(options):
-    evaluate.log()
+    log(logging.INFO)
     evaluate.check_figures(options)
     probes.sklearn("linear_model")  # if it is missing, this says so now
     if 0 in [*options.shots, options.draws]:

@@ -1,12 +1,11 @@
 """`miniclip search`: find the pictures that fit a text or a picture best, in what `miniclip embed` has written."""
 
 import argparse
-import logging
 import os
 from pathlib import Path
 
 from miniclip import api, hints
-from miniclip.cli.arguments import add_json, add_model, is_built_in, positive, print_json
+from miniclip.cli.arguments import add_json, add_model, how_to_load, is_built_in, log, positive, print_json
 from miniclip.cli.progress import say
 from miniclip.runtime import listing
 from miniclip.search import Index, contact_sheet
@@ -49,14 +48,13 @@ def search(options):
         options.refuse("there is nothing to search for: give a TEXT or --image PICTURE")
     if options.probes is not None and not options.approximate:
         options.refuse("--probes is for --approximate")
-    logging.basicConfig(format="miniclip: %(message)s")
+    log()
     index = Index.open(options.index, in_memory=False, approximate=options.approximate, nprobe=options.probes)
     if options.out:
         contact_sheet.check(options.out, texts=index.kind == "texts")
     options.model = options.model or index.metadata["model"]
     options.exif = options.exif or index.metadata["preprocess"].get("exif", False)
-    how = {key: getattr(options, key) for key in ("backend", "activation", "adapter", "exif")}
-    index.use(*api.load(options.model, mmap=True, **how), options.model)
+    index.use(*api.load(options.model, **how_to_load(options)), options.model)
     for hint in _hints(options):
         say(hint)
     hits = index.search(*options.texts, *map(Path, options.image), minus=options.minus, k=options.k)

@@ -8,7 +8,6 @@ from miniclip import encode
 from miniclip.embed import on_ray, urls
 from miniclip.embed.index import describe
 from miniclip.embed.writer import writing
-from miniclip.errors import InputError
 from miniclip.ops.numpy_ops import l2_normalize
 
 
@@ -33,8 +32,7 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
     that could not be read are tried again. Raises InputError if the index is of another model, preprocessing or kind,
     if another process is writing to it, or if it cannot be written.
     """
-    if preprocess is None:
-        raise InputError(f"{name} has no image tower: choose a model that has one")
+    encode.check_image_tower(preprocess, name)
     metadata = describe("pictures", model, preprocess, name)
     paths = [_absolute(path) for path in paths] if hasattr(paths, "__len__") else map(_absolute, paths)
     encoder = partial(_pictures, model, preprocess) if ray is None else on_ray.encoder(_pictures, model, ray)

@@ -37,7 +37,7 @@ def ranks(similarity, positives):
     if positives.ndim == 1:
         positives = positives[:, None] == np.arange(similarity.shape[1])  # (n, m)
     if np.isnan(similarity).any():
-        raise InputError("some scores are not numbers: the model's weights may be NaN")
+        raise InputError("some scores are not numbers: the model's weights may be NaN: load another file")
     if not positives.any(axis=1).all():
         raise InputError(f"query {positives.any(axis=1).argmin()} has no right answer: leave it out")
     best = np.where(positives, similarity, -np.inf).max(axis=1, keepdims=True)  # (n, 1)

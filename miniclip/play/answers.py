@@ -13,7 +13,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from miniclip import explain, hints, weights, zero_shot
+from miniclip import encode, explain, hints, weights, zero_shot
 from miniclip.config import pair
 from miniclip.errors import InputError
 from miniclip.ops import numpy_ops
@@ -70,7 +70,7 @@ class Answers:
         self._check(labels)
         _, features = self._features(picture)  # (1, E)
         logits = self.model.ops.to_numpy(self.model.logits(features, self._classes(tuple(labels))))[0]  # (n,)
-        _check_finite(logits, self.name)
+        encode.check_numbers(logits, f"{self.name}: its answers")
         cosines = logits / math.exp(self.model.logit_scale)  # (n,)
         columns = zip(labels, numpy_ops.softmax(logits).tolist(), cosines.tolist())
         found = [
@@ -90,7 +90,7 @@ class Answers:
         self._check([label])
         image, _ = self._features(picture)  # (C, height, width)
         found = explain.relevance(self.model, image, self.model.tokenize(label))
-        _check_finite(found.score, self.name)
+        encode.check_numbers(found.score, f"{self.name}: its answers")
         words = explain.words(self.model, label, found.tokens[0])
         has_attention = hasattr(self.model.config.visual, "heads")  # EfficientNets have none
         return {
@@ -151,11 +151,6 @@ def open_picture(picture):
     if image.width * image.height > PIXELS:
         raise too_many
     return pictures.open_picture(image)
-
-
-def _check_finite(numbers, name):
-    if not np.isfinite(numbers).all():
-        raise InputError(f"{name}: its answers are not numbers, its weights may be NaN: load another file")
 
 
 def _rounded(numbers):

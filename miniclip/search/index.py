@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from miniclip import api, identity
+from miniclip import api, encode, identity
 from miniclip.errors import InputError
 from miniclip.ops.numpy_ops import l2_normalize
 from miniclip.search import cells, exact
@@ -153,8 +153,7 @@ class Index:
         if x.shape[1] != E:
             raise InputError(f"a query has {x.shape[1]} numbers, but the features of the index have {E}: is it of "
                              "another model?")  # fmt: skip
-        if not np.isfinite(x).all():
-            raise InputError("a query has values that are not numbers: the model's weights may be NaN")
+        encode.check_numbers(x, "the values of a query")
         if not np.linalg.norm(x, axis=-1).all():
             raise InputError("a query consists of zeros, which have no direction")
         return l2_normalize(x)

@@ -201,7 +201,7 @@ def test_what_the_longest_label_may_have_is_what_the_model_reads(answers):
 def test_models_that_cannot_be_shown_are_refused_at_once():
     model, preprocess = miniclip.load("shapes", backend="numpy")
     broken = params.tree_map(lambda x: x * np.float32("nan"), model.params)
-    with pytest.raises(InputError, match="mine: its answers are not numbers, its weights may be NaN"):
+    with pytest.raises(InputError, match="mine: its answers are not numbers: the model's weights may be NaN"):
         Answers(CLIP(model.config, broken, numpy_ops, tokenizer=model.tokenizer), preprocess, "mine")
     model.backend = "jax"
     with pytest.raises(InputError, match=r"the jax backend has no gradients: pass backend='numpy' or backend='torch'"):

@@ -182,7 +182,7 @@ def test_k_is_at_least_one(features, pictures, k):
         ((3,), "cannot search for 3: expected a text, a picture"),
         ((np.ones(7),), "a query has 7 numbers, but the features of the index have 128: is it of another model"),
         ((np.ones((2, 7)),), "a query has 7 numbers"),
-        ((np.full(128, np.nan),), "values that are not numbers"),
+        ((np.full(128, np.nan),), "the values of a query are not numbers"),
         ((np.zeros(128),), "consists of zeros"),
         ((np.array(["a"] * 128),), "features are of type ndarray"),
         ((Path("none.png"),), "none.png: no such file"),
