@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from miniclip import identity
 from miniclip.errors import InputError
 from miniclip.formats import safetensors
-from miniclip.ops import numpy_ops
 from miniclip.runtime.installation import install
+from miniclip.zero_shot import precise_softmax
 
 FORMAT = "miniclip.probe"
 VALIDATION = 0.2  # share of the training pictures that C and k are chosen on
@@ -44,8 +44,7 @@ class Probe:
     converged: bool = True
 
     def __call__(self, x):
-        logits = x @ self.weight.T + self.bias  # (b, E) -> (b, N)
-        return numpy_ops.softmax(logits.astype(np.float64))  # in float32, small ones would all be 0, and equal
+        return precise_softmax(x @ self.weight.T + self.bias)
 
     def save(self, path, model):
         """Write a safetensors file; its metadata have the classes, and which `model` the features are of."""

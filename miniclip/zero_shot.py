@@ -5,9 +5,11 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from miniclip.errors import InputError
 from miniclip.model import CLIP
-from miniclip.ops import Array
+from miniclip.ops import Array, numpy_ops
 
 
 def class_embeddings(model: CLIP, labels: Iterable[str], templates: Iterable[str] = ("{}",)) -> Array:
@@ -35,6 +37,11 @@ def classify(model: CLIP, images: Array, labels: Sequence[str], templates: Seque
 def probabilities(model: CLIP, images: Array, classes: Array) -> Array:
     """softmax of the scaled cosines: images (B, C, height, width), classes (n, E) -> (B, n)."""
     return model.ops.softmax(model.logits(model.encode_image(images), classes))
+
+
+def precise_softmax(logits: np.ndarray) -> np.ndarray:
+    """softmax of logits (b, n) in float64. In float32, small probabilities would all be 0, and equal."""
+    return numpy_ops.softmax(np.asarray(logits, np.float64))
 
 
 def _texts(name, texts):

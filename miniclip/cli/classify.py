@@ -67,7 +67,7 @@ def classify(options):
     for names, features in encode.pictures(model, preprocess, bar, broken=broken):  # b names, (b, E)
         logits = model.ops.to_numpy(model.logits(features, classes))  # (b, n)
         cosines = numpy_ops.l2_normalize(features) @ model.ops.to_numpy(classes).T  # (b, n)
-        for name, *row in zip(names, numpy_ops.softmax(logits).tolist(), cosines.tolist()):
+        for name, *row in zip(names, zero_shot.precise_softmax(logits).tolist(), cosines.tolist()):
             ranked = sorted(zip(labels, *row), key=lambda entry: -entry[1])
             found = [{"label": text, "probability": p, "cosine": c} for text, p, c in ranked]
             best = found[0]["label"], found[0]["cosine"]

@@ -6,8 +6,7 @@ import numpy as np
 
 from miniclip.errors import InputError
 from miniclip.evaluate import datasets, metrics
-from miniclip.ops import numpy_ops
-from miniclip.zero_shot import class_embeddings
+from miniclip.zero_shot import class_embeddings, precise_softmax
 
 
 class Answers(NamedTuple):
@@ -79,8 +78,7 @@ def zero_shot(model, classes, templates=("{}",)):
     embeddings = class_embeddings(model, classes, templates)  # (N, E)
 
     def probabilities(x):
-        logits = model.ops.to_numpy(model.logits(x, embeddings))  # (b, N)
-        return numpy_ops.softmax(np.asarray(logits, np.float64))  # in float32, small ones would all be 0, and equal
+        return precise_softmax(model.ops.to_numpy(model.logits(x, embeddings)))
 
     return probabilities
 

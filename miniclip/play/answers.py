@@ -16,7 +16,6 @@ from PIL import Image
 from miniclip import encode, explain, hints, weights, zero_shot
 from miniclip.config import pair
 from miniclip.errors import InputError
-from miniclip.ops import numpy_ops
 from miniclip.runtime import pictures
 from miniclip.towers import vit
 from miniclip.train import shapes
@@ -72,7 +71,7 @@ class Answers:
         logits = self.model.ops.to_numpy(self.model.logits(features, self._classes(tuple(labels))))[0]  # (n,)
         encode.check_numbers(logits, f"{self.name}: its answers")
         cosines = logits / math.exp(self.model.logit_scale)  # (n,)
-        columns = zip(labels, numpy_ops.softmax(logits).tolist(), cosines.tolist())
+        columns = zip(labels, zero_shot.precise_softmax(logits).tolist(), cosines.tolist())
         found = [
             {"label": label, "probability": p, "cosine": cosine, "tokens": self._tokens(label)}
             for label, p, cosine in columns
