@@ -57,7 +57,9 @@ def open_picture(picture, name="the picture", exif=False):
     except FileNotFoundError:
         raise InputError(f"{name}: no such file{_advice(name)}") from None
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: {error}; if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS") from error
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        remedy = "make it smaller, or in Python raise PIL.Image.MAX_IMAGE_PIXELS"
+        raise InputError(f"{name}: has more than {most:,} pixels: {remedy}") from error
     except InputError:
         raise
     except Exception as error:  # damaged files lead Pillow's decoders to errors of any kind
