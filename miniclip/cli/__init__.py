@@ -56,10 +56,10 @@ def main(arguments: list[str] | None = None, *, may_restart: bool = False) -> in
         parser.print_help(sys.stderr)
         return 2
     options, rest = parser.parse_known_args(arguments)
-    if rest and ("torn" not in options or any(word.startswith("-") for word in rest)):
+    if rest and ("list_of_rest" not in options or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # argparse does not find all of a list that has options inside: it is the list that `torn` names
-        getattr(options, options.torn).extend(rest)
+    if rest:  # argparse ends a list at an option: what comes after it belongs to the list that this names
+        getattr(options, options.list_of_rest).extend(rest)
     if may_restart and arguments[0] != "doctor":  # doctor reports the machine as it is, without the restart
         from miniclip.runtime import cpu
 

@@ -22,7 +22,7 @@ SHADES = " ░▒▓█"  # from a patch without relevance to the most relevant 
 
 
 def add_arguments(command):
-    command.set_defaults(command=explain, torn="texts")
+    command.set_defaults(command=explain, list_of_rest="texts")
     command.add_argument("picture", metavar="PICTURE", help="a picture file")
     command.add_argument("texts", nargs="+", metavar="TEXT", help="a text, or several to compare")
     command.add_argument("-o", "--out", metavar="FILE", help="draw it (.png, .svg, .pdf); an older figure is replaced")

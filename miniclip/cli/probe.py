@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,8 +55,37 @@ def _share(text):
     return share
 
 
+class Found(NamedTuple):
+    """What is shown: a probe that has learned from n of the pictures, and was measured on m others."""
+
+    learned: probes.Probe
+    nearest: probes.Neighbours
+    answers: dict[str, classification.Answers]  # about the m, of each classifier by its name
+    few: dict  # of `probe.few_shot`
+    pictures: int  # n
+
+
 def probe(options):
     log(logging.INFO)
+    _check(options)
+    given = options.classes and listing.texts(options.classes)
+    data = datasets.labelled(options.data, given, options.columns)
+    test = options.test and datasets.labelled(options.test, data.classes, options.columns, by_order=bool(given))
+    model, preprocess = load(options)
+    zero_shot = _zero_shot(model, data, options)
+    found = _learn(*_split(model, preprocess, data, test, options), data.classes, zero_shot, options)
+    if not found.learned.converged:
+        say(f"L-BFGS ended after {probes.ITERATIONS:,} steps, as in the paper, before it had converged")
+    evaluate.write_figures(found.answers["linear probe"], options)
+    if options.out:
+        found.learned.save(options.out, model)
+    sources = [data.pairs, test.pairs] if test else [data.pairs]
+    (_print_json if options.json else _print)(found, sources, options)
+    return 1 if any(pairs.skipped for pairs in sources) else 0
+
+
+def _check(options):
+    """Raise InputError for what cannot be used, before anything is computed."""
     evaluate.check_figures(options)
     probes.sklearn("linear_model")  # if it is missing, this says so now
     if 0 in [*options.shots, options.draws]:
@@ -64,49 +94,50 @@ def probe(options):
         raise InputError(f"{options.out}: cannot be written: choose a file's name in a folder that exists")
     if options.out and os.path.exists(options.out) and not probes.is_probe(options.out):
         raise InputError(f"{options.out}: exists, and only a probe would be replaced: choose another path")
-    given = options.classes and listing.texts(options.classes)
-    data = datasets.labelled(options.data, given, options.columns)
-    test = options.test and datasets.labelled(options.test, data.classes, options.columns, by_order=bool(given))
-    model, preprocess = load(options)
-    zero_shot = _zero_shot(model, data, options)
-    x, y = _features(model, preprocess, data)  # (n, E), (n,)
-    if test:
-        test_x, test_y = _features(model, preprocess, test)
-    else:
-        rows, held = probes.split(y, options.held_out, np.random.default_rng(options.seed))
-        x, y, test_x, test_y = x[rows], y[rows], x[held], y[held]
 
+
+def _split(model, preprocess, data, test, options):
+    """Pictures to learn from and to measure on: two of (features (n, E), classes (n,))."""
+    x, y = _features(model, preprocess, data)
+    if test:
+        return (x, y), _features(model, preprocess, test)
+    rows, held = probes.split(y, options.held_out, np.random.default_rng(options.seed))
+    return (x[rows], y[rows]), (x[held], y[held])
+
+
+def _learn(train, test, classes, zero_shot, options):
+    """Learn from `train` and measure on `test`, both (features, classes), beside `zero_shot`, {name: classifier}."""
     seeds = range(options.seed, options.seed + options.draws)
-    few = probes.few_shot((x, y), (test_x, test_y), data.classes, options.shots, seeds)
-    learned = probes.linear_probe(x, y, data.classes, options.seed)
-    nearest = probes.neighbours(x, y, options.seed)
+    few = probes.few_shot(train, test, classes, options.shots, seeds)
+    learned = probes.linear_probe(*train, classes, options.seed)
+    nearest = probes.neighbours(*train, options.seed)
+    x, y = test
     classifiers = {"linear probe": learned, "k-NN": nearest, **zero_shot}
-    answers = {
-        name: classification.answers(data.classes, test_y, classifier(test_x))
-        for name, classifier in classifiers.items()
-    }
-    if not learned.converged:
-        say(f"L-BFGS ended after {probes.ITERATIONS:,} steps, as in the paper, before it had converged")
-    evaluate.write_figures(answers["linear probe"], options)
-    if options.out:
-        learned.save(options.out, model)
-    results = {name: some.summary() for name, some in answers.items()}
-    per_class = answers["linear probe"].per_class()
-    sources = [data.pairs, test.pairs] if test else [data.pairs]
-    if options.json:
-        counts = {"learned_from": len(y), "measured_on": len(test_y), "classes": len(data.classes)}
-        chosen = {"C": learned.C, "converged": learned.converged, "k": nearest.k}
-        found = {"data": options.data, "model": options.model, **counts, **chosen, "results": results}
-        evaluate.print_found({**found, "few_shot": few, "per_class": per_class}, *sources)
-    else:
-        print(f"{len(data.classes):,} classes, {len(y):,} pictures to learn from, {len(test_y):,} to measure on")
-        print(report.classification(results))
-        print(f"C = {learned.C:.3g} and k = {nearest.k}, chosen on a fifth of the pictures to learn from")
-        if few:
-            print(f"\n{report.few_shot(few, results, len(y))}")
-        if options.per_class:
-            print(f"\n{report.per_class(per_class)}")
-    return 1 if any(pairs.skipped for pairs in sources) else 0
+    answers = {name: classification.answers(classes, y, classifier(x)) for name, classifier in classifiers.items()}
+    return Found(learned, nearest, answers, few, len(train[1]))
+
+
+def _print_json(found, sources, options):
+    best = found.answers["linear probe"]
+    counts = {"learned_from": found.pictures, "measured_on": len(best.truth), "classes": len(best.classes)}
+    chosen = {"C": found.learned.C, "converged": found.learned.converged, "k": found.nearest.k}
+    results = {name: answers.summary() for name, answers in found.answers.items()}
+    shown = {"data": options.data, "model": options.model, **counts, **chosen, "results": results}
+    evaluate.print_found({**shown, "few_shot": found.few, "per_class": best.per_class()}, *sources)
+
+
+def _print(found, sources, options):
+    best = found.answers["linear probe"]
+    results = {name: answers.summary() for name, answers in found.answers.items()}
+    print(
+        f"{len(best.classes):,} classes, {found.pictures:,} pictures to learn from, {len(best.truth):,} to measure on"
+    )
+    print(report.classification(results))
+    print(f"C = {found.learned.C:.3g} and k = {found.nearest.k}, chosen on a fifth of the pictures to learn from")
+    if found.few:
+        print(f"\n{report.few_shot(found.few, results, found.pictures)}")
+    if options.per_class:
+        print(f"\n{report.per_class(best.per_class())}")
 
 
 def _features(model, preprocess, data):

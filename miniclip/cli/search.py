@@ -21,7 +21,7 @@ Several texts and pictures are one query: the sum of their features, minus those
 
 
 def add_arguments(command):
-    command.set_defaults(command=search, refuse=command.error, torn="texts")
+    command.set_defaults(command=search, refuse=command.error, list_of_rest="texts")
     command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     command.usage = "miniclip search INDEX TEXT... [--image PICTURE] [--minus TEXT] [options]"
     command.add_argument("index", metavar="INDEX", help="a folder that miniclip embed has written")
