@@ -381,3 +381,34 @@ def test_a_model_without_an_image_tower_embeds_texts(tmp_path, capsys):
     assert main(command) == 0 and embed.read(tmp_path / "i").names == ["a red star"]
     assert main(["embed", "a.png", *command[2:]]) == 1
     assert "has no image tower: choose a model that has one" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+PEAK = """
+import resource, sys
+from miniclip import cli
+code = cli.main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux
+sys.exit(code)
+"""
+PATH = 400  # bytes in memory for a path: the text, its places in lists and in a table; 200 were measured
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
+def test_memory_does_not_grow_with_the_number_of_pictures_except_for_their_paths(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    peaks = {}
+    for n in (5_000, 20_000):
+        photos = tmp_path / f"{n}"
+        photos.mkdir()
+        for i in range(n):
+            os.link(tmp_path / "1.png", photos / f"{i}.png")
+        command = ["embed", photos, "-o", tmp_path / f"index-{n}", "--backend", "numpy"]
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, *map(str, command)], capture_output=True, text=True, check=True
+        )
+        assert f"{n:,} pictures embedded" in done.stderr
+        peaks[n] = int(done.stdout) << 10
+    assert peaks[20_000] < peaks[5_000] + 15_000 * PATH  # 2% more; their features alone would be 8 MB

@@ -153,7 +153,7 @@ def test_texts_on_ray(tmp_path, cluster):
     [
         (other_weights, "a worker loaded other weights than this machine"),
         (no_model, r"/no/such.safetensors: no such file"),
-        (no_numbers, "features are no numbers"),
+        (no_numbers, "features are not numbers"),
     ],
 )
 def test_an_error_of_a_worker_is_one_line(tmp_path, photos, cluster, load, message):
