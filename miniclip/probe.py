@@ -200,7 +200,7 @@ def split(y, share, rng):
 
 def _fitted(estimator, x, y):
     with warnings.catch_warnings():
-        # that L-BFGS has not converged is in `Probe.converged`; few pictures of many classes are no regression
+        # of L-BFGS that has not converged, see `Probe.converged`; and of few pictures of many classes
         warnings.simplefilter("ignore", UserWarning)
         return estimator.fit(x, y)
 

@@ -72,7 +72,7 @@ def load(
     normalize   whether features get length one first, for ClipCap's files, which do not state it. None: they do not,
                 as in its training without --normalize_prefix
 
-    Raises InputError for a file that is no decoder, and for one that belongs to another model.
+    Raises InputError for a file that is not a decoder, and for one that belongs to another model.
     """
     return attach(*api.load(model, **options), model, decoder, vocabulary=vocabulary, normalize=normalize)
 

@@ -145,6 +145,6 @@ class Vocabulary:
     def decode(self, tokens):
         """Tokens to text, without spaces around it. Bytes that are not UTF-8 become U+FFFD."""
         symbols = "".join(self.symbols[token] for token in tokens)
-        # a special token is no byte symbols; it stays as it is
+        # a special token does not consist of byte symbols; it stays as it is
         data = b"".join(bytes([SYMBOL_BYTES[c]]) if c in SYMBOL_BYTES else c.encode() for c in symbols)
         return data.decode(errors="replace").strip()

@@ -36,12 +36,12 @@ def load(path, *, dtype="float32"):
             config, flat = clipcap.read(flat)
         else:
             raise InputError(
-                "is no decoder: expected a file of miniclip train --caption, or ClipCap's state dict, whose names "
+                "is not a decoder: expected a file of miniclip train --caption, or ClipCap's state dict, whose names "
                 "begin with gpt. and clip_project."
             )
         params.check(flat, config.shapes(), "its tensors")
     except KeyError as error:
-        raise InputError(f"{path}: is no whole decoder: {error.args[0]} is missing") from error
+        raise InputError(f"{path}: is not a whole decoder: {error.args[0]} is missing") from error
     except (ValueError, RecursionError) as error:  # InputError and JSON's own are ValueErrors
         raise InputError(f"{path}: {error}") from error
     return config, params.unflatten(flat), trained_with

@@ -127,7 +127,7 @@ def changed(path, change):
     return path
 
 
-def test_what_is_no_clipcap_is_refused(tmp_path, vocabulary):
+def test_what_is_not_a_clipcap_is_refused(tmp_path, vocabulary):
     path = tmp_path / "coco.pt"
 
     def refused(change, message):
@@ -138,8 +138,8 @@ def test_what_is_no_clipcap_is_refused(tmp_path, vocabulary):
 
     refused(lambda x: x.pop("gpt.transformer.ln_f.bias"), "missing gpt.ln_final.bias")
     refused(lambda x: x.update(other=np.zeros(3, np.float32)), "unexpected other")
-    refused(lambda x: x.pop("gpt.transformer.wte.weight"), "is no decoder")
-    refused(lambda x: x.pop("gpt.transformer.wpe.weight"), "no whole decoder: gpt.position_embedding is missing")
+    refused(lambda x: x.pop("gpt.transformer.wte.weight"), "is not a decoder")
+    refused(lambda x: x.pop("gpt.transformer.wpe.weight"), "not a whole decoder: gpt.position_embedding is missing")
     refused(lambda x: x.update({"gpt.lm_head.weight": np.zeros((40, 64), np.float32)}), "in a GPT-2 they are one")
     refused(lambda x: x.update({"clip_project.model.2.weight": np.zeros((100, 128), np.float32)}), "mapper.proj.weight")
     write(ClipCap("mlp", embed_dim=E, width=96), path)
@@ -159,7 +159,7 @@ def test_a_missing_vocabulary_and_other_files_are_refused(pair, capsys):
     assert main(["caption", PICTURE, "--decoder", str(path)]) == 1
     assert "give a folder with GPT-2's vocab.json, --vocabulary" in capsys.readouterr().err
     assert main(["caption", PICTURE, "--decoder", "weights/shapes.safetensors"]) == 1
-    assert "weights/shapes.safetensors: is no decoder" in capsys.readouterr().err
+    assert "weights/shapes.safetensors: is not a decoder" in capsys.readouterr().err
     assert main(["caption", PICTURE, "--decoder", PICTURE]) == 1
     assert "neither a safetensors file nor a PyTorch file" in capsys.readouterr().err
 
