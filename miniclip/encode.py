@@ -65,7 +65,7 @@ def _numbers(model, features):
     x = np.asarray(model.ops.to_numpy(features), np.float32)
     check_numbers(x, "the model's features")
     if not x.any(axis=-1).all():
-        raise InputError("some of the model's features are 0 everywhere: its weights may be damaged: load another file")
+        raise InputError("some of the model's features are all 0: its weights may be NaN: load another file")
     return x
 
 

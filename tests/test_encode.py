@@ -73,7 +73,7 @@ def test_pictures_that_are_not_cropped_are_batches_by_size(shapes, files):
 
         def encode_image(self, images):
             seen.append(images.shape)
-            return np.zeros((len(images), 8))
+            return np.ones((len(images), 8))
 
     names = [names for names, _ in encode.pictures(Sees(), preprocess, [files[2], *some], broken=lambda *_: None)]
     assert names == [some[:2], some[2:3], some[3:]]

@@ -34,7 +34,7 @@ also adds new ones. It does not notice that a picture was changed or removed: fo
 
 
 def add_arguments(command):
-    command.set_defaults(command=run)
+    command.set_defaults(command=run, refuse=command.error)
     command.epilog, command.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     command.usage = "miniclip embed PICTURE... -o INDEX [options]"
     command.add_argument(
@@ -69,6 +69,8 @@ def run(options):
     log()  # lines in tables that cannot be used
     broken, skipped = Broken(), {}
     unit = "texts" if tables.are_texts(options.names) else "pictures"
+    if options.column and unit == "pictures":
+        options.refuse("--column is for tables of texts")
     if unit == "texts":
         names = [text for path in options.names for text in tables.texts(path, skipped, options.column)]
     else:
@@ -87,7 +89,7 @@ def run(options):
         with Bar(unit) as bar:
             if unit == "texts":
                 check_texts(model, options.model)
-                done = embed.texts(options.out, model, names, **shared)
+                done = embed.texts(options.out, model, names, broken=broken, **shared)
             else:
                 done = embed.pictures(options.out, model, preprocess, names, broken=broken, **shared)
     except KeyboardInterrupt:

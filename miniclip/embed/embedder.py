@@ -39,14 +39,14 @@ def pictures(index, model, preprocess, paths, *, name, batch=encode.PICTURES, br
     return _embed(index, metadata, paths, partial(encoder, batch=batch), broken, watch)
 
 
-def texts(index, model, texts, *, name, batch=encode.TEXTS, watch=None, ray=None):
+def texts(index, model, texts, *, name, batch=encode.TEXTS, broken=None, watch=None, ray=None):
     """Add the features of texts to an index, as `pictures` does. What exceeds the context length is cut.
 
     A text has as many rows as it is given times: the rows of a new index are those of the list.
     """
     metadata = describe("texts", model, None, name)
     encoder = partial(_texts, model, None) if ray is None else on_ray.encoder(_texts, model, ray)
-    return _embed(index, metadata, texts, partial(encoder, batch=batch), None, watch)
+    return _embed(index, metadata, texts, partial(encoder, batch=batch), broken, watch)
 
 
 def _pictures(model, preprocess, paths, *, batch, broken):

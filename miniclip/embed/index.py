@@ -170,6 +170,8 @@ def rows_of(part, features=True):
         names = table[column].to_pylist()
         if len(names) < part.rows or not all(isinstance(name, str) for name in names):
             raise ValueError(f"expected {part.rows} rows with texts in the column {column!r}")
+        if features and not pa.types.is_fixed_size_list(table["features"].type):
+            raise ValueError(f"expected lists of {E} numbers in the column 'features'")
         if not features:
             return names
         return names, np.from_dlpack(table["features"].combine_chunks().flatten()).reshape(-1, E)  # (n, E)

@@ -21,13 +21,16 @@ def texts(path, skipped, column=None):
     column   their column; None: the only one, or the only one with a usual name, such as "text" or "caption"
     skipped  {line: reason}: lines that cannot be used are added to it, and logged
 
-    Raises InputError if the file cannot be read, or has no such column.
+    Raises InputError if the file cannot be read, or if its first row has no such column.
     """
-    for line, row in captions.rows(os.fspath(path), skipped):
+    for number, (line, row) in enumerate(captions.rows(os.fspath(path), skipped)):
         column = column or _only_likely(path, row)
-        if column not in row:
-            raise InputError(f"{path}, line {line}: has no column {column!r}; it has {', '.join(row)}")
+        missing = f"has no column {column!r}; it has {', '.join(row)}"
+        if column not in row and number == 0:
+            raise InputError(f"{path}, line {line}: {missing}")
         try:
+            if column not in row:
+                raise InputError(missing)
             found = [text for text in texts_of(row[column]) if text.strip()]
             if not found:
                 raise InputError("its text is empty")

@@ -27,7 +27,7 @@ def listed(url):
             yield url
             return
         found = sorted(info.path for info in store.get_file_info(fs.FileSelector(path, recursive=True)))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{url}: cannot be read: {error}") from error
     pictures = [path for path in found if listing.is_picture(path)]
     if not pictures:
@@ -53,7 +53,7 @@ def fetched(names, broken):
 
     try:
         for name in names:
-            waiting.append((name, pool.submit(_content, name) if is_url(name) else None))
+            waiting.append((name, pool.submit(content, name) if is_url(name) else None))
             while waiting and (len(waiting) > AHEAD or waiting[0][1] is None):  # a path does not wait for others
                 yield from first()
         while waiting:
@@ -73,7 +73,8 @@ def named(broken):
     return call
 
 
-def _content(url):
+def content(url):
+    """The bytes of a picture in an object store. Raises InputError."""
     store, _, path = _opened(url)
     try:
         with store.open_input_file(path) as file:

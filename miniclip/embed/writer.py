@@ -93,7 +93,8 @@ class Writer:
                 if not once:
                     self.there[name] -= 1
             elif not _is_unicode(name):
-                fail(name, InputError(f"{name!r}: its name is not Unicode text: rename it"))
+                advice = "its name is not Unicode text: rename it" if once else "is not Unicode text"
+                fail(name, InputError(f"{name!r}: {advice}"))
             else:
                 if once:
                     self.there[name] = 1

@@ -61,11 +61,11 @@ def _is_ours(path):
 
 def _thumbnails(names):
     """A PIL image of at most SIDE x SIDE for each name, a path or a URL, or the reason why there is none."""
-    opened = urls.fetching(lambda pictures: open_picture(*pictures, exif=True))
 
     def thumbnail(name):
         try:
-            image = on_white(opened([name]))
+            picture = urls.content(name) if urls.is_url(name) else Path(name)
+            image = on_white(open_picture(picture, exif=True))
             image.thumbnail((SIDE, SIDE))
             return image
         except InputError:

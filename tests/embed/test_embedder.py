@@ -158,7 +158,7 @@ def test_features_that_are_no_numbers_are_refused_and_what_came_before_is_kept(t
     model, preprocess = loaded
     encode, calls = model.encode_image, []
     monkeypatch.setattr(model, "encode_image", lambda x: encode(x) * (np.nan if calls.append(0) or calls[2:] else 1))
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="not numbers"):
         embed.pictures(tmp_path / "i", model, preprocess, readable, name="shapes", batch=10)
     assert embed.read(tmp_path / "i").names == readable[:20]
 
@@ -244,10 +244,10 @@ def test_texts_of_a_table(tmp_path, name, content, column, found):
 
 
 def test_lines_that_cannot_be_used_are_named(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": "a"}\nb\n{"text": ""}\n{"text": 3}\n{"text": "e"}\n')
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\nb\n{"text": ""}\n{"text": 3}\n{"text": "e"}\n{"x": "f"}\n')
     skipped = {}
     assert [*tables.texts(tmp_path / "a.jsonl", skipped)] == ["a", "e"]
-    assert [*skipped] == [f"{tmp_path}/a.jsonl, line {i}" for i in (2, 3, 4)]
+    assert [*skipped] == [f"{tmp_path}/a.jsonl, line {i}" for i in (2, 3, 4, 6)]
 
 
 @pytest.mark.parametrize(
@@ -412,3 +412,22 @@ def test_memory_does_not_grow_with_the_number_of_pictures_except_for_their_paths
         assert f"{n:,} pictures embedded" in done.stderr
         peaks[n] = int(done.stdout) << 10
     assert peaks[20_000] < peaks[5_000] + 15_000 * PATH  # 2% more; their features alone would be 8 MB
+
+
+def test_a_text_that_is_not_unicode_is_named(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "a\\ud800"}\n{"text": "b"}\n')
+    assert main(["embed", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "i")]) == 1
+    assert "'a\\ud800': is not Unicode text" in capsys.readouterr().err
+    assert embed.read(tmp_path / "i").names == ["b"]
+
+
+def test_a_column_is_that_of_a_table(tmp_path, readable, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["embed", readable[0], "-o", str(tmp_path / "i"), "--column", "path"])
+    assert "--column is for tables of texts" in capsys.readouterr().err
+
+
+def test_a_folder_of_an_object_store_with_a_name_that_is_not_unicode_is_one_error(tmp_path, readable):
+    shutil.copy(readable[0], os.fsencode(tmp_path) + b"/\xff.png")
+    with pytest.raises(InputError, match="cannot be read: 'utf-8' codec"):
+        [*urls.listed(f"file://{tmp_path}")]

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pandas
+import pyarrow
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -341,3 +342,12 @@ def test_a_missing_pyarrow_is_said_before_anything_is_computed(tmp_path, monkeyp
     with pytest.raises(InputError, match="need pyarrow"), writer.writing(tmp_path / "i", METADATA):
         raise AssertionError("it began")
     assert not (tmp_path / "i").exists()
+
+
+def test_a_part_whose_features_are_no_lists_of_one_length_is_refused(tmp_path):
+    write(tmp_path / "i", (0, 3))
+    part = tmp_path / "i" / "part-000000.parquet"
+    table = pq.ParquetFile(part).read()
+    pq.write_table(table.set_column(1, "features", pyarrow.array([["x"]] * 3)), part)
+    with pytest.raises(InputError, match="expected lists of 4 numbers in the column 'features'"):
+        embed.read(tmp_path / "i")
