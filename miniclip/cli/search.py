@@ -51,7 +51,7 @@ def search(options):
     log()
     index = Index.open(options.index, in_memory=False, approximate=options.approximate, nprobe=options.probes)
     if options.out:
-        contact_sheet.check(options.out, texts=index.kind == "texts")
+        contact_sheet.check(options.out, min(options.k, len(index)), texts=index.kind == "texts")
     options.model = options.model or index.metadata["model"]
     options.exif = options.exif or index.metadata["preprocess"].get("exif", False)
     index.use(*api.load(options.model, **how_to_load(options)), options.model)

@@ -16,6 +16,7 @@ from miniclip.runtime.files import atomic
 from miniclip.runtime.pictures import on_white, open_picture
 
 SIDE, GAP, COLUMNS = 176, 14, 5  # of a thumbnail and between them in pixels, in a row
+MOST = 1000  # hits in a picture: it is in memory as a whole, and has 200 kB for each
 FONT, LARGE = 13, 20  # pixels
 INK, PALE, EMPTY = "#1d1f23", "#5b6068", "#f0f1f4"
 MARK = "hits of miniclip search"  # in the files, so that no other file is ever replaced
@@ -27,7 +28,7 @@ def write(path, title, hits, *, texts=False):
     Names are paths and URLs of pictures, or with `texts` texts, which only a page can show. A picture that is missing
     or broken is shown as such.
     """
-    check(path, texts=texts)
+    check(path, len(hits), texts=texts)
     with atomic(path) as temporary:
         if Path(path).suffix.lower() == ".png":
             notes = PngInfo()
@@ -37,13 +38,15 @@ def write(path, title, hits, *, texts=False):
             temporary.write_text(page(title, hits, texts=texts), encoding="utf-8", errors="replace")
 
 
-def check(path, *, texts=False):
-    """Raise InputError unless `write` can write this file: a new one, or one that it has written before."""
+def check(path, count=0, *, texts=False):
+    """Raise InputError unless `write` can write `count` hits to this file: a new one, or one that it wrote before."""
     ending = Path(path).suffix.lower()
     if ending not in (".png", ".html"):
         raise InputError(f"{path}: the hits can be written as a picture, .png, or as a page, .html: choose one of them")
     if texts and ending == ".png":
         raise InputError(f"{path}: a picture cannot show texts, and this index has texts: write to an .html file")
+    if ending == ".png" and count > MOST:
+        raise InputError(f"{path}: a picture of {count:,} hits is too large: write to an .html file, or {MOST:,} hits")
     if os.path.lexists(path) and not _is_ours(path):
         raise InputError(f"{path}: exists, and the hits would replace it: write to another path")
 

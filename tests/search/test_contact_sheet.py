@@ -149,3 +149,10 @@ def test_forms_that_cannot_be_written(tmp_path):
 def test_a_query_that_is_not_unicode_has_a_page(tmp_path):
     contact_sheet.write(tmp_path / "hits.html", "a \udcff star", [])
     assert "<h1>a ? star</h1>" in (tmp_path / "hits.html").read_text(encoding="utf-8")
+
+
+def test_a_picture_has_a_thousand_hits_at_most(tmp_path):
+    contact_sheet.check(tmp_path / "hits.png", 1_000)
+    with pytest.raises(InputError, match="a picture of 1,001 hits is too large"):
+        contact_sheet.write(tmp_path / "hits.png", "a star", [("a.png", 0.5)] * 1_001)
+    contact_sheet.check(tmp_path / "hits.html", 10**9)
