@@ -197,8 +197,8 @@ def test_urls_that_cannot_be_read_are_named(tmp_path, loaded, photos):
 def test_a_store_is_opened_once_and_its_pictures_are_fetched_ahead(photos, readable, monkeypatch):
     urls._store.cache_clear()
     monkeypatch.setattr(urls, "AHEAD", 4)
-    fetched, content = [], urls._content
-    monkeypatch.setattr(urls, "_content", lambda url: fetched.append(url) or content(url))
+    fetched, content = [], urls.content
+    monkeypatch.setattr(urls, "content", lambda url: fetched.append(url) or content(url))
     names = [f"file://{path}" for path in readable[:9]]
     taken = urls.fetched(iter([*names, readable[9]]), None)
     assert next(taken)[0] == names[0]
@@ -222,7 +222,7 @@ def test_what_a_url_says_about_its_store_is_kept(monkeypatch):
     monkeypatch.setattr(urls, "_store", lambda *parts: asked.append(parts) or (store, "bucket"))
     found = [*urls.listed("s3://me:secret@bucket/a%20b?region=moon")]
     assert found == ["s3://me:secret@bucket/a%20b/1.png?region=moon"]
-    assert urls._content(found[0]) == b"" and asked == [("s3", "me:secret@bucket", "region=moon")] * 2
+    assert urls.content(found[0]) == b"" and asked == [("s3", "me:secret@bucket", "region=moon")] * 2
 
 
 # --------------------------------------------------------------------------------------- tables of texts
