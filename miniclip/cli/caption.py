@@ -2,10 +2,10 @@
 
 import sys
 
-from miniclip import encode
+from miniclip import encode, hints
 from miniclip.caption import captioner
 from miniclip.cli.arguments import PICTURES, add_json, add_model, load, natural, positive, print_json
-from miniclip.cli.progress import Broken, counted, progress
+from miniclip.cli.progress import Broken, counted, progress, say
 from miniclip.runtime import listing
 
 BATCH = 8  # pictures between two lines of output
@@ -40,6 +40,8 @@ def caption(options):
     pictures = counted(listing.pictures(options.pictures), options.pictures)
     how = {"vocabulary": options.vocabulary, "normalize": options.normalize}
     write = captioner.attach(*load(options), options.model, options.decoder, **how)
+    for hint in hints.turned(pictures, options.exif):
+        say(hint)
     broken, results = Broken(), []
     bar = progress(pictures, shown=options.json or not sys.stdout.isatty())
     for names, features in encode.pictures(write.model, write.preprocess, bar, broken=broken, batch=BATCH):

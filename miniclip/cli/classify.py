@@ -58,7 +58,7 @@ def classify(options):
     classes = zero_shot.class_embeddings(model, labels, options.template or ["{}"])  # (n, E)
     if not np.isfinite(model.ops.to_numpy(classes)).all() or not math.isfinite(model.logit_scale):
         raise InputError(f"{options.model}: its answers are not numbers, its weights may be NaN: load another file")
-    for hint in _about_labels(labels, options):
+    for hint in (*hints.left_out(options.pictures), *_about_labels(labels, options)):
         say(hint)
     broken, table, results = Broken(), csv.writer(sys.stdout, lineterminator="\n"), []
     if options.csv:

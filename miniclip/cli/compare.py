@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 
-from miniclip import encode
-from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, load, print_json
-from miniclip.cli.progress import Broken, counted, progress
+from miniclip import encode, hints
+from miniclip.cli.arguments import PICTURES, add_json, add_model, check_texts, is_built_in, load, print_json
+from miniclip.cli.progress import Broken, counted, progress, say
 from miniclip.errors import InputError
 from miniclip.evaluate import report
 from miniclip.ops import numpy_ops
@@ -48,6 +48,8 @@ def compare(options):
     model, preprocess = load(options)
     if options.texts:
         check_texts(model, options.model)
+    for hint in _hints(pictures, options):
+        say(hint)
     broken = Broken()
     found = [*encode.pictures(model, preprocess, progress(pictures), broken=broken)]
     if not found:
@@ -71,6 +73,12 @@ def compare(options):
         cells = [[text, *(f"{cosine:.2f}" for cosine in row)] for text, row in zip(rows, cosines)]
         print(report.columns([["", *map(_short, names)], *cells]))
     return 1 if broken.count else 0
+
+
+def _hints(pictures, options):
+    yield from hints.turned(pictures, options.exif)
+    if is_built_in(options):
+        yield from hints.unknown_words(options.texts or [])
 
 
 def _thumbnail(name, exif):

@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 
-from miniclip import api, embed
+from miniclip import api, embed, hints
 from miniclip.cli.arguments import (
     PICTURES,
     add_json,
@@ -77,6 +77,9 @@ def run(options):
         each = (urls.listed(name) if urls.is_url(name) else listing.pictures([name]) for name in options.names)
         names = counted(itertools.chain.from_iterable(each), options.names)
     model, preprocess, cluster = _load(options, unit == "texts")
+    if unit == "pictures":
+        for hint in (*hints.left_out(options.names), *hints.turned(names, options.exif)):
+            say(hint)
 
     def watch(finished, total):
         if finished == 0 and total is not None and total < len(names):

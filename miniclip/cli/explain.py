@@ -47,6 +47,8 @@ def explain(options):
     if is_built_in(options):
         for hint in hints.unknown_words(options.texts):
             say(hint)
+    for hint in hints.turned([options.picture], options.exif):
+        say(hint)
     picture = pictures.open_picture(options.picture, exif=options.exif)
     image, tokens = preprocess(picture), model.tokenize(options.texts)  # (C, height, width), (N, T)
     found = relevance(model, image, tokens, layers=options.layers)

@@ -80,5 +80,6 @@ def _hints(options):
     for text in options.texts:
         if os.path.isfile(text) and listing.is_picture(text):
             yield f"{text!r} is used as a text, but it is a file: search for it with --image {text}"
+    yield from hints.turned(options.image, options.exif)
     if is_built_in(options):
         yield from hints.unknown_words(options.texts + options.minus)

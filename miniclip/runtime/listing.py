@@ -29,7 +29,8 @@ def _meant(name, stdin):
     if name == "-":
         return _some(_filled(stdin), "standard input: names no picture: write a path on each line")
     if os.path.isdir(name):
-        return _some((path for path in files(name) if is_picture(path)), f"{name}: has no pictures")
+        found = (path for path in files(name) if is_picture(path))
+        return _some(found, f"{name}: has no pictures of a format that Pillow reads")
     if glob.has_magic(name) and not os.path.exists(name):
         found = (path for path in sorted(glob.glob(name, recursive=True)) if is_picture(path) and not _is_other(path))
         return _some(found, f"{name}: no picture's path fits this pattern")
