@@ -43,7 +43,7 @@ def left_out(names):
 
 
 def turned(pictures, exif):
-    """About pictures of which some are stored turned. Of a list the first `LOOKED_AT` are looked at, of others none."""
+    """About pictures that are stored turned. Of a list the first `LOOKED_AT` are looked at, of anything else none."""
     some = pictures[:LOOKED_AT] if isinstance(pictures, list) and not exif else []
     if count := sum(map(is_turned, some)):
         of = f"{count} of {'the first ' * (len(pictures) > len(some))}{len(some)} pictures"
