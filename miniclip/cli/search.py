@@ -72,7 +72,7 @@ def search(options):
 def title(options):
     """The query as people write it."""
     wanted = [f"“{text}”" for text in options.texts] + [os.path.basename(path) for path in options.image]
-    return " + ".join(wanted) + "".join(f" − “{text}”" for text in options.minus)
+    return " + ".join(wanted) + "".join(f" minus “{text}”" for text in options.minus)
 
 
 def _hints(options):

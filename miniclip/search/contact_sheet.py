@@ -1,6 +1,7 @@
 """A contact sheet of what a search found: a picture, drawn by Pillow, or a page of HTML that needs no other file."""
 
 import base64
+import importlib.util
 import io
 import os
 from html import escape
@@ -82,7 +83,7 @@ def _thumbnails(names):
 
 def sheet(title, hits):
     """The hits as a PIL image: thumbnails in rows, with their scores and the ends of their paths."""
-    font, large = ImageFont.load_default(FONT), ImageFont.load_default(LARGE)
+    font, large = _font(FONT), _font(LARGE)
     columns, rows = min(max(len(hits), 3), COLUMNS), -(-len(hits) // COLUMNS)
     cell, top = SIDE + 2 * (FONT + 5), LARGE + 2 * GAP
     image = Image.new("RGB", (GAP + columns * (SIDE + GAP), top + rows * (cell + GAP)), "white")
@@ -100,6 +101,13 @@ def sheet(title, hits):
         canvas.text((x + SIDE, y + SIDE + 4), f"{score:.4f}", INK, font, "ra")
         canvas.text((x, y + SIDE + FONT + 9), _fitted(name, font, SIDE, keep_end=True), PALE, font)
     return image
+
+
+def _font(size):
+    """DejaVu Sans, if matplotlib is installed, which brings it: Pillow's own font has few letters but English."""
+    package = importlib.util.find_spec("matplotlib")
+    path = package and Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size) if path and path.exists() else ImageFont.load_default(size)
 
 
 def _fitted(text, font, width, keep_end=False):

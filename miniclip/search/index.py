@@ -102,7 +102,8 @@ class Index:
         if not len(queries):
             return []
         rows, scores = exact.search(self._rows.blocks(), queries, k) if self._cells is None else self._cells(queries, k)
-        found = [[Hit(*hit) for hit in zip(*some)] for some in zip(self._rows.names_of(rows), scores.tolist())]
+        scores = scores.clip(-1, 1).tolist()  # features in float16 may be a little longer than 1
+        found = [[Hit(*hit) for hit in zip(*some)] for some in zip(self._rows.names_of(rows), scores)]
         return found if several else found[0]
 
     def query(self, *wanted: Any, minus: Iterable[Any] = ()) -> np.ndarray:

@@ -154,7 +154,9 @@ def test_another_model_and_another_preprocessing_are_refused(tmp_path, loaded, r
     assert embed.pictures(tmp_path / "i", *on_torch, readable[:3], name="shapes") == (3, 1, 0)
 
 
-def test_features_that_are_not_numbers_are_refused_and_what_came_before_is_kept(tmp_path, loaded, readable, monkeypatch):
+def test_features_that_are_not_numbers_are_refused_and_what_came_before_is_kept(
+    tmp_path, loaded, readable, monkeypatch
+):
     model, preprocess = loaded
     encode, calls = model.encode_image, []
     monkeypatch.setattr(model, "encode_image", lambda x: encode(x) * (np.nan if calls.append(0) or calls[2:] else 1))

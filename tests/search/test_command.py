@@ -65,7 +65,7 @@ def test_hits_are_written_and_written_again(index, capsys, tmp_path):
             assert f"wrote {tmp_path / name}" in printed.err and len(printed.out.splitlines()) == 4
     with Image.open(tmp_path / "hits.png") as sheet:
         assert sheet.width > 500
-    assert "<h1>“a &lt;heart&gt;” − “x”</h1>" in (tmp_path / "hits.html").read_text()
+    assert "<h1>“a &lt;heart&gt;” minus “x”</h1>" in (tmp_path / "hits.html").read_text()
 
 
 def test_texts(tmp_path, capsys):
