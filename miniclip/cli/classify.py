@@ -1,11 +1,8 @@
 """`miniclip classify`: find the text that fits a picture best."""
 
 import csv
-import math
 import os
 import sys
-
-import numpy as np
 
 from miniclip import encode, hints, zero_shot
 from miniclip.cli.arguments import (
@@ -19,7 +16,6 @@ from miniclip.cli.arguments import (
     print_json,
 )  # fmt: skip
 from miniclip.cli.progress import Broken, counted, progress, say
-from miniclip.errors import InputError
 from miniclip.ops import numpy_ops
 from miniclip.runtime import listing
 
@@ -56,8 +52,8 @@ def classify(options):
     model, preprocess = load(options)
     check_texts(model, options.model)
     classes = zero_shot.class_embeddings(model, labels, options.template or ["{}"])  # (n, E)
-    if not np.isfinite(model.ops.to_numpy(classes)).all() or not math.isfinite(model.logit_scale):
-        raise InputError(f"{options.model}: its answers are not numbers, its weights may be NaN: load another file")
+    for x in (model.ops.to_numpy(classes), model.logit_scale):
+        encode.check_numbers(x, f"{options.model}: its answers")
     for hint in (*hints.left_out(options.pictures), *_about_labels(labels, options)):
         say(hint)
     broken, table, results = Broken(), csv.writer(sys.stdout, lineterminator="\n"), []
