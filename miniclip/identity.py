@@ -27,6 +27,11 @@ def of(model):
     return {part: _part(model, part, dtypes) for part in model.params}
 
 
+def is_identity(x):
+    """Whether a file's `x` has the form of what `of` returns."""
+    return isinstance(x, dict) and all(isinstance(part, dict) for part in x.values())
+
+
 def same(first, second):
     """Whether two results of `of` name one model, or a model and one tower of it: what both have is compared.
 

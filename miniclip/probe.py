@@ -63,6 +63,8 @@ class Probe:
             weight, bias = arrays["weight"], arrays["bias"]
         except (KeyError, ValueError) as error:
             raise InputError(f"{path}: is a damaged probe, {error}: write it again") from error
+        if not identity.is_identity(its_model):
+            raise InputError(f"{path}: is a probe of another version of miniclip: write it again")
         if not identity.same(its_model, identity.of(model)):
             raise InputError(f"{path}: is a probe on the features of another model: use it with that one")
         return cls(weight, bias, classes, C)

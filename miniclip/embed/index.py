@@ -155,8 +155,9 @@ def _is_description(metadata):
     """Whether `metadata` are as `describe` returns them."""
     if not isinstance(metadata, dict) or metadata.get("version") != VERSION or metadata.get("kind") not in COLUMNS:
         return False
-    types = {"model": str, "identity": dict, "preprocess": dict, "embed_dim": int}
-    return all(isinstance(metadata.get(key), kind) for key, kind in types.items())
+    types = {"model": str, "preprocess": dict, "embed_dim": int}
+    typed = all(isinstance(metadata.get(key), kind) for key, kind in types.items())
+    return typed and identity.is_identity(metadata.get("identity"))
 
 
 def rows_of(part, features=True):

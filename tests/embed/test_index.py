@@ -351,3 +351,12 @@ def test_a_part_whose_features_are_no_lists_of_one_length_is_refused(tmp_path):
     pq.write_table(table.set_column(1, "features", pyarrow.array([["x"]] * 3)), part)
     with pytest.raises(InputError, match="expected lists of 4 numbers in the column 'features'"):
         embed.read(tmp_path / "i")
+
+
+def test_an_index_with_an_identity_of_another_form_is_refused(tmp_path):
+    write(tmp_path / "i", (0, 3))
+    part = tmp_path / "i" / "part-000000.parquet"
+    metadata = METADATA | {"identity": {"float32": "0123456789abcdef"}}
+    pq.write_table(pq.ParquetFile(part).read().replace_schema_metadata({"miniclip": json.dumps(metadata)}), part)
+    with pytest.raises(InputError, match="is not a part of an index that this version of miniclip wrote"):
+        embed.read(tmp_path / "i")
