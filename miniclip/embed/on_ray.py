@@ -124,7 +124,7 @@ def _connected(address):
             if host := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
                 socket.create_connection(host.groups(), timeout=TIMEOUT).close()  # Ray would wait for minutes
             ray.init(address, log_to_driver=False, logging_level="ERROR", **(local if address == "local" else {}))
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of this very class if a node takes longer than 30 s to start
             raise InputError(f"no Ray cluster answers at {address}: {error}") from error
     settings = ray.data.DataContext.get_current().copy()
     settings.execution_options.preserve_order, settings.enable_progress_bars = True, False

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, unquote, urlsplit
 
@@ -88,10 +89,14 @@ def _opened(url):
     pa, _ = pyarrow()
     try:
         parts = urlsplit(url)
-        store, root = _store(parts.scheme, parts.netloc, parts.query)
+        with _opening:  # threads that begin together open it once
+            store, root = _store(parts.scheme, parts.netloc, parts.query)
     except (OSError, ValueError, pa.ArrowException) as error:  # ArrowInvalid is a ValueError, as urlsplit's is
         raise InputError(f"{url}: cannot be read: {error}") from error
     return store, root, root + unquote(parts.path)
+
+
+_opening = threading.Lock()
 
 
 @functools.lru_cache

@@ -47,6 +47,7 @@ def test_the_command_on_ray_resumes_with_the_same_rows(tmp_path, photos):
         [sys.executable, "-m", "miniclip", *map(str, command)], capture_output=True, text=True, env=environment
     )
     said = [line for line in done.stderr.splitlines() if line.startswith("miniclip: ")]
+    said = [line for line in said if not line.endswith(" left")]  # on a slow machine it says how far it is
     assert done.returncode == 1 and done.stdout == ""
     assert said[0] == f"miniclip: {N - 8} of {N} pictures are left to embed"
     assert said[1].startswith(f"miniclip: {photos[40]}: cannot be read as a picture")
@@ -65,7 +66,11 @@ def cluster():
     """A cluster that this process has joined; Ray's workers find this file's functions by value."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init("local", num_cpus=2, object_store_memory=1 << 27, include_dashboard=False, log_to_driver=False)
+    for attempt in (1, 2, 3):  # on a busy machine a node may take longer to start than Ray waits, 30 s
+        with contextlib.suppress(Exception) if attempt < 3 else contextlib.nullcontext():
+            ray.init("local", num_cpus=2, object_store_memory=1 << 27, include_dashboard=False, log_to_driver=False)
+            break
+        ray.shutdown()
     yield partial(embed.Cluster, "local")
     ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
