@@ -311,12 +311,13 @@ def test_a_path_of_a_model_is_stored_absolute(tmp_path, readable, monkeypatch):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from miniclip import cli, model
 from miniclip.embed import writer
 writer.SECONDS = 0.2
 encode = model.CLIP.encode_image
 model.CLIP.encode_image = lambda self, x: time.sleep(0.1) or encode(self, x)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 sys.exit(cli.main(sys.argv[1:]))
 """
 

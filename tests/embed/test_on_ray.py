@@ -19,9 +19,9 @@ from miniclip import InputError, embed
 from miniclip.embed import on_ray
 
 ray = pytest.importorskip("ray")
-# Ray leaves files and sockets to the garbage collector
+# Ray leaves files and sockets to the garbage collector; JAX, if another test has used it, warns of Ray's new processes
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:os.fork:RuntimeWarning"
 )
 N = 90
 

@@ -185,7 +185,7 @@ def test_a_picture_that_is_too_large_is_skipped(tmp_path, monkeypatch):
     loaded = load(tmp_path, batch=60 - 5)
     for step in range(4):
         loaded.batch(step)
-    assert "could be decompression bomb" in loaded.skipped[str(tmp_path / "005.png")]
+    assert "has more than 8,000 pixels: make it smaller" in loaded.skipped[str(tmp_path / "005.png")]
 
 
 def test_too_many_broken_pictures_are_one_error(damaged):
