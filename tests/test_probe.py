@@ -168,7 +168,7 @@ def test_the_command_learns_measures_and_saves(drawn, tmp_path, capsys, caplog):
     options = ["--test", drawn / "test", "--shots", 1, 2, "--draws", 2, "--out", out, "--json"]
     code, text, err = run(capsys, "probe", drawn / "train", *options)
     found = json.loads(text)
-    assert code == 1 and err == "" and "broken.png: cannot be read" in caplog.text
+    assert code == 1 and err == f"miniclip: {out} is written\n" and "broken.png: cannot be read" in caplog.text
     assert (found["learned_from"], found["measured_on"], found["classes"]) == (30, 9, 3)
     assert [*found["results"]] == ["linear probe", "k-NN", "zero-shot"]
     assert found["results"]["linear probe"]["acc1"] == found["results"]["zero-shot"]["acc1"] == 1

@@ -1,5 +1,6 @@
 """`miniclip bench report --cpu`: the newest records of `bench cpu`, for docs/cpu.md and, in short, for README.md."""
 
+import textwrap
 from pathlib import Path
 
 from miniclip.bench import markdown, records
@@ -95,7 +96,7 @@ def draw(found, directory, suffix=""):
             axes.bar_label(bars, [rate(r, r["times"][name]) for name in names], padding=4, fontsize=9)
             axes.set(xlim=(0, 1.5 * max(speeds)), xticks=[])
             meaning = "" if r["shape"] else ": a longer bar takes less time"  # bars are speeds
-            axes.set_title(title(r) + meaning, loc="left", fontsize=10)
+            axes.set_title(textwrap.fill(title(r) + meaning, 48), loc="left", fontsize=10)
             axes.spines[["top", "right", "bottom"]].set_visible(False)
         for axes in panels[len(rows) :]:
             axes.set_axis_off()

@@ -4,7 +4,7 @@ import sys
 
 from miniclip import encode, hints
 from miniclip.caption import captioner
-from miniclip.cli.arguments import PICTURES, add_json, add_model, load, natural, positive, print_json
+from miniclip.cli.arguments import PICTURES, add_json, add_model, load, positive, print_json
 from miniclip.cli.progress import Broken, counted, progress, say
 from miniclip.runtime import listing
 
@@ -12,10 +12,10 @@ BATCH = 8  # pictures between two lines of output
 
 
 def add_arguments(command):
-    command.set_defaults(command=caption)
+    command.set_defaults(command=caption, refuse=command.error)
     command.add_argument("pictures", nargs="+", metavar="PICTURE", help=PICTURES)
     command.add_argument(
-        "--beams", type=natural, default=5, metavar="N",
+        "--beams", type=positive, default=5, metavar="N",
         help="unfinished captions that the search keeps; 1 takes the most probable word each time (default: 5)",
     )  # fmt: skip
     command.add_argument("--top", type=positive, default=1, metavar="N", help="show the N best captions (default: 1)")
@@ -37,6 +37,8 @@ def add_arguments(command):
 
 
 def caption(options):
+    if options.top > options.beams:
+        options.refuse(f"--top {options.top}: the search keeps {options.beams} captions: pass --beams {options.top}")
     pictures = counted(listing.pictures(options.pictures), options.pictures)
     how = {"vocabulary": options.vocabulary, "normalize": options.normalize}
     write = captioner.attach(*load(options), options.model, options.decoder, **how)

@@ -66,6 +66,7 @@ def compare(options):
 
         shown = [_thumbnail(name, options.exif) for name in names]
         saving.save(similarity_matrix(shown, rows, cosines), options.out)
+        say(f"{options.out} is written")
     if options.json:
         what = {"texts": options.texts} if options.texts else {}
         print_json({"pictures": names, **what, "cosines": cosines.T.tolist()})

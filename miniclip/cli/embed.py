@@ -123,4 +123,5 @@ def _report(done, unit, options):
         print_json({"index": options.out, **done._asdict()})
         return
     failed = f"; {done.failed:,} could not be read, see {options.out}/{FAILED}" if done.failed else ""
-    say(f"{done.new:,} {unit} embedded, {options.out} has {done.rows:,}{failed}")
+    what = unit.removesuffix("s") if done.new == 1 else unit
+    say(f"{done.new:,} {what} embedded, {options.out} has {done.rows:,}{failed}")

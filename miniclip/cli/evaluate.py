@@ -132,6 +132,8 @@ def write_figures(answers, options):
     if options.calibration:
         bins = metrics.reliability_bins(answers.confidence, answers.right)
         saving.save(evaluation.reliability(bins, answers.summary()["ece"]), options.calibration)
+    for path in filter(None, (options.confusion, options.calibration)):
+        say(f"{path} is written")
 
 
 def print_found(found, *sources):

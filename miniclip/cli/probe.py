@@ -79,6 +79,7 @@ def probe(options):
     evaluate.write_figures(found.answers["linear probe"], options)
     if options.out:
         found.learned.save(options.out, model)
+        say(f"{options.out} is written")
     sources = [data.pairs, test.pairs] if test else [data.pairs]
     (_print_json if options.json else _print)(found, sources, options)
     return 1 if any(pairs.skipped for pairs in sources) else 0

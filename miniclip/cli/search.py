@@ -66,7 +66,7 @@ def search(options):
             print(f"{score:7.4f}  {' '.join(name.splitlines())}")
     if options.out:
         contact_sheet.write(options.out, title(options), hits, texts=index.kind == "texts")
-        say(f"wrote {options.out}")
+        say(f"{options.out} is written")
 
 
 def title(options):

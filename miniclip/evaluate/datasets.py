@@ -83,7 +83,10 @@ def in_folders(folder):
         if len(inside) > 1 and listing.is_picture(path)
     ]
     if not found:
-        raise InputError(f"{folder}: expected pictures of at least two classes, in a folder for each of them")
+        raise InputError(
+            f"{folder}: expected pictures of at least two classes, in a folder for each of them; or pictures with "
+            f"captions, in a .txt beside each or in a table"
+        )
     return found
 
 

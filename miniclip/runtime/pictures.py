@@ -54,6 +54,8 @@ def open_picture(picture, name="the picture", exif=False):
         if not hasattr(picture, "__array__"):
             raise InputError(f"{name} is an object of type {type(picture).__name__}, {EXPECTED}")
         array = np.asarray(picture)
+    except IsADirectoryError:
+        raise InputError(f"{name}: is a folder, not a picture") from None
     except FileNotFoundError:
         raise InputError(f"{name}: no such file{_advice(name)}") from None
     except Image.DecompressionBombError as error:

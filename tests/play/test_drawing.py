@@ -108,8 +108,12 @@ FAULTS = ["status of 400"]  # Chromium's console names each of these answers
 def test_what_cannot_be_read_is_said(visit):
     page = visit(faults=FAULTS)
     alert = page.get_by_role("alert")
+    page.get_by_role("button", name="Example").click()
+    says(page, "^a red heart, 99.9 percent$")
+    expected = page.evaluate("document.getElementById('canvas').toDataURL()")
     page.locator("#file").set_input_files({"name": "p.png", "mimeType": "image/png", "buffer": b"no picture"})
-    playwright.expect(alert).to_contain_text("the picture cannot be read: this page takes PNG, JPEG")
+    playwright.expect(alert).to_have_text("p.png cannot be read as a picture: choose another file.")
+    assert page.evaluate("document.getElementById('canvas').toDataURL()") == expected  # the drawing is still there
     page.get_by_role("button", name="Example").click()
     playwright.expect(alert).to_have_text("")
     page.get_by_label("Labels, one on each line").fill("\n  \n")
@@ -125,6 +129,7 @@ def test_what_cannot_be_read_is_said(visit):
 def test_a_file_that_is_too_large_is_not_even_sent(visit, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(BYTES + 1))
     page = visit()
+    says(page, "^Draw something")  # it has asked once
     page.locator("#file").set_input_files(tmp_path / "large.png")
     playwright.expect(page.get_by_role("alert")).to_have_text(
         "large.png has more than 20 million bytes: choose a smaller picture."

@@ -62,7 +62,7 @@ def test_hits_are_written_and_written_again(index, capsys, tmp_path):
         for text in ("a star", "a <heart>"):
             assert main(["search", index, text, "-k", "4", "-o", str(tmp_path / name), "--minus", "x"]) == 0
             printed = capsys.readouterr()
-            assert f"wrote {tmp_path / name}" in printed.err and len(printed.out.splitlines()) == 4
+            assert f"{tmp_path / name} is written" in printed.err and len(printed.out.splitlines()) == 4
     with Image.open(tmp_path / "hits.png") as sheet:
         assert sheet.width > 500
     assert "<h1>“a &lt;heart&gt;” minus “x”</h1>" in (tmp_path / "hits.html").read_text()

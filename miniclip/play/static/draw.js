@@ -184,15 +184,14 @@ async function load(file) {
     return problem(`${file.name} has more than ${about.limits.bytes / 1e6} million bytes: choose a smaller picture.`);
   }
   const bitmap = await createImageBitmap(file).catch(() => null);
+  if (!bitmap) return problem(`${file.name} cannot be read as a picture: choose another file.`);
   remember();
   pen.clearRect(0, 0, canvas.width, canvas.height);
-  if (bitmap) {
-    const scale = Math.max(canvas.width / bitmap.width, canvas.height / bitmap.height);
-    const [w, h] = [bitmap.width * scale, bitmap.height * scale];
-    pen.drawImage(bitmap, (canvas.width - w) / 2, (canvas.height - h) / 2, w, h);
-  }
-  // of other formats, the server gets what this browser shows; if it shows nothing, the server says why
-  drawn({ ground: "#ffffff", file: bitmap && !about.formats.includes(file.type) ? null : file });
+  const scale = Math.max(canvas.width / bitmap.width, canvas.height / bitmap.height);
+  const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+  pen.drawImage(bitmap, (canvas.width - w) / 2, (canvas.height - h) / 2, w, h);
+  // of other formats than the server's, it gets what this browser shows
+  drawn({ ground: "#ffffff", file: about.formats.includes(file.type) ? file : null });
 }
 
 function takeFiles() {
