@@ -169,6 +169,8 @@ class Writer:
                 pq.write_table(table, file, use_dictionary=False, compression={column: "zstd"})
         except InputError as error:
             raise InputError(f"{error}; what was written before is kept: the same command resumes") from error
+        del table, features
+        pa.default_memory_pool().release_unused()  # else it keeps more memory after each part
 
 
 def _is_unicode(name):
