@@ -1,13 +1,12 @@
 """PEFT's adapters: merged by us they give the features that PEFT gives, and PEFT loads those that we write."""
 
-import json
-import random
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from hf_models import ALIGN, CLIP, TEXT, VISION, batch, official
+from hf_models import batch, official
+from peft_adapters import AS_OPENAI, SIZES, changed, check, features, made, ours, trained
 
 import miniclip
 from miniclip import InputError, checkpoints, params
@@ -15,14 +14,12 @@ from miniclip.checkpoints import peft as adapters
 from miniclip.checkpoints.convert import convert
 from miniclip.config import CLIPConfig, ResNetConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
-from miniclip.formats import safetensors
 from miniclip.train import lora
 
 peft = pytest.importorskip("peft", reason="pip install peft")
 transformers = pytest.importorskip("transformers")
 
-SIZES = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"]}
-AS_OPENAI = {"text_config": {**TEXT, "eos_token_id": 2}, "vision_config": VISION, "projection_dim": 24}
+
 CASES = {
     "queries, keys and values": {"target_modules": ["q_proj", "k_proj", "v_proj"]},
     "queries alone": {"target_modules": ["q_proj"], "lora_alpha": 3.5},
@@ -48,59 +45,13 @@ CASES = {
     "transposed": {"target_modules": ["fc1"], "fan_in_fan_out": True},
     "another start": {"target_modules": ["q_proj"], "init_lora_weights": "gaussian"},
 }
+
+
 ALIGNS = {
     "all linear": {"target_modules": "all-linear"},
     "attention and embeddings": {"target_modules": ["query", "value", "word_embeddings", "token_type_embeddings"]},
     "squeezed convolutions": {"target_modules": ["reduce", "squeeze_excite.expand"], "bias": "lora_only"},
 }
-
-
-def trained(model, **settings):
-    """PEFT's model with an adapter whose every parameter has been trained: none is 0."""
-    torch.manual_seed(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fan_in_fan_out, and embeddings
-        model = peft.get_peft_model(model, peft.LoraConfig(**{"r": 4, "lora_alpha": 8, **settings}))
-    with torch.no_grad():
-        for x in model.parameters():
-            if x.requires_grad:
-                x.add_(0.1 * torch.randn_like(x))
-    return model.eval()
-
-
-def features(model, inputs):
-    """[those of pictures, those of texts] of a model of transformers or PEFT."""
-    images = {"pixel_values": inputs["pixel_values"]}
-    texts = {name: x for name, x in inputs.items() if name != "pixel_values"}
-    with torch.no_grad():
-        found = model.get_image_features(**images), model.get_text_features(**texts)
-    return [x.pooler_output.numpy() for x in found]
-
-
-def ours(model, inputs):
-    padded = {"lengths": inputs["attention_mask"].numpy().sum(1)} if model.config.family == "align" else {}
-    texts = model.encode_text(inputs["input_ids"].numpy(), **padded)
-    return [model.encode_image(inputs["pixel_values"].numpy()), texts]
-
-
-def check(found, wanted, tolerance):
-    for x, y in zip(found, wanted):
-        assert np.abs(x - y).max() <= tolerance * np.abs(y).max()
-
-
-def made(tmp_path, family="CLIP", sizes=None, **settings):
-    """(the base's directory, the adapter's, inputs, features of the adapted model, and of the merged one)."""
-    model = official(family, sizes or SIZES[family])
-    model.save_pretrained(tmp_path / "base")
-    inputs, before = batch(model.config), features(model, batch(model.config))
-    model.name_or_path = str(tmp_path / "base")  # what transformers remembers of a model that it has loaded
-    model = trained(model, **settings)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # embeddings are saved too
-        model.save_pretrained(tmp_path / "adapter")
-    apart, merged = features(model, inputs), features(model.merge_and_unload(), inputs)
-    assert max(np.abs(x - y).max() for x, y in zip(before, apart)) > 1e-3  # the adapter changes something
-    return tmp_path / "base", tmp_path / "adapter", inputs, apart, merged
 
 
 @pytest.mark.parametrize(
@@ -209,9 +160,6 @@ def test_a_classifier_is_left_out(tmp_path):
     check([loaded.encode_image(images.numpy())], [wanted], 1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------- writing
-
-
 @pytest.mark.parametrize("family", SIZES)
 def test_peft_loads_what_we_write(family, tmp_path):
     base = official(family, SIZES[family])
@@ -259,171 +207,3 @@ def test_what_peft_s_files_cannot_have_is_refused(small, tmp_path):
         with pytest.raises(InputError, match=f"{name}: PEFT's files cannot have a pair for it"):
             adapters.save(tmp_path / "a", other, lora.init(tree, 2, [name], rng), 2)
     assert not (tmp_path / "a").exists()
-
-
-# ------------------------------------------------------------------------------------------------ damaged adapters
-
-
-def changed(adapter, target, change):
-    """A copy of an adapter's directory; `change(settings, tensors)` changes what is in its files."""
-    settings = json.loads((adapter / adapters.CONFIG).read_text())
-    tensors, metadata = safetensors.read(adapter / adapters.WEIGHTS[0])
-    change(settings, tensors)
-    target.mkdir()
-    (target / adapters.CONFIG).write_text(json.dumps(settings))
-    safetensors.write(target / adapters.WEIGHTS[0], tensors, metadata)
-    return target
-
-
-Q = "base_model.model.text_model.encoder.layers.1.self_attn.q_proj"
-
-
-def renamed(old, new):
-    def change(_, tensors):
-        for name in [name for name in tensors if old in name]:
-            tensors[name.replace(old, new)] = tensors.pop(name)
-
-    return change
-
-
-def setting(**values):
-    return lambda settings, _: settings.update(values)
-
-
-def tensor(name, shape, dtype=np.float32):
-    return lambda _, tensors: tensors.update({name: np.ones(shape, dtype)})
-
-
-def without(*ends):
-    def change(_, tensors):
-        for name in [name for name in tensors if name.endswith(ends)]:
-            del tensors[name]
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (setting(peft_type="LOHA"), r"config\.json: peft_type is 'LOHA', expected 'LORA': merge it with PEFT"),
-        (setting(use_dora=True), r"config\.json: use_dora is True, which miniclip does not have: merge it with PEFT"),
-        (setting(lora_bias=True), "lora_bias is True, which"),
-        (setting(trainable_token_indices=[3]), r"trainable_token_indices is \[3\], which"),
-        (setting(invented_next_year={"x": 1}), "invented_next_year is {'x': 1}, which"),
-        (setting(init_lora_weights="pissa"), "init_lora_weights is 'pissa', which has changed the model's weights"),
-        (setting(r=5), r"safetensors: .*lora_A\.weight is \(4, \d+\), expected \(5, \d+\)"),
-        (setting(r=0), "has rank 0 and alpha 8, expected"),
-        (setting(lora_alpha="8"), "has rank 4 and alpha '8', expected"),
-        (setting(lora_alpha=float("nan")), "has rank 4 and alpha nan, expected"),
-        (setting(lora_alpha=10**400), "has rank 4 and alpha 1000"),
-        (setting(rank_pattern={"q_proj": 2}), r"q_proj\.lora_A\.weight is \(4, 48\), expected \(2, 48\)"),
-        (setting(rank_pattern=[2]), r"rank_pattern is \[2\]: not the settings of an adapter"),
-        (setting(target_modules=7), "target_modules is 7: not the settings of an adapter"),
-        (setting(target_modules=None), "target_modules does not name .*, which has a pair in the weights"),
-        (setting(target_modules=["q_proj", "fc1", "visual_projection"]), "does not name .*v_proj, which has a pair"),
-        (setting(target_modules=".*(q_proj|v_proj|fc1|fc2|_projection)"), "names .*fc2, which has no pair"),
-        (setting(target_modules="all-linear"), "names .*k_proj, which has no pair"),
-        (setting(target_modules="(q_proj"), r"'\(q_proj' cannot be used as a regular expression"),
-        (setting(target_modules="(.|..|...|....)+(?<!j)"), "cannot be used as a regular expression"),
-        (setting(layers_to_transform=[0]), r"does not name .*layers\.1\..*, which has a pair"),
-        (setting(modules_to_save=["q_proj"]), "does not name .*q_proj, which has a pair"),
-        (without(f"{Q[17:]}.lora_A.weight", f"{Q[17:]}.lora_B.weight"), r"names .*1\.self_attn\.q_proj, which has no"),
-        (without(f"{Q[17:]}.lora_B.weight"), r"q_proj has lora_A\.weight, expected lora_A\.weight and lora_B\.weight"),
-        (without("weight"), r"safetensors: has no pairs lora_A and lora_B"),
-        (tensor(f"{Q}.lora_A.weight", (4, 47)), r"q_proj\.lora_A\.weight is \(4, 47\), expected \(4, 48\)"),
-        (tensor(f"{Q}.lora_B.weight", (48, 4, 1, 1)), r"lora_B\.weight is \(48, 4, 1, 1\), expected \(48, 4\)"),
-        (tensor(f"{Q}.lora_A.weight", (4, 48), np.int64), r"lora_A\.weight \(int64\) is not part of an adapter"),
-        (tensor(f"{Q}.lora_embedding_A", (4, 48)), "q_proj has .*lora_embedding_A.*, expected lora_A"),
-        (
-            tensor(f"{Q}.lora_magnitude_vector", (48,)),
-            r"changes .*q_proj\.lora_magnitude_vector, which this",
-        ),
-        (tensor(f"{Q}.base_layer.bias", (47,)), r"self_attn\.q_proj\.bias is \(47,\), expected \(48,\)"),
-        (tensor("optimizer.step", ()), r"optimizer\.step \(float32\) is not part of an adapter"),
-        (renamed("text_model.", "language_model."), r"safetensors: changes language_model\..*, which this model does"),
-        (renamed("layers.1", "layers.7"), r"changes text_model\.encoder\.layers\.7.*; load|which this model does not"),
-    ],
-)
-def test_adapters_that_do_not_fit_are_refused(change, message, small, tmp_path):
-    adapter = changed(small[1], tmp_path / "a", change)
-    with pytest.raises(InputError, match=message) as error:
-        checkpoints.load(small[0], adapter=adapter)
-    assert str(error.value).startswith(str(adapter))
-
-
-VALUES = [None, True, 0, -1, 2.5, 10**30, float("inf"), "", "(", "*", ".*", "all-linear", "q_proj", "\0"]
-VALUES += [
-    [],
-    [1],
-    [None],
-    ["q_proj"],
-    ["("],
-    [["a"]],
-    {},
-    {"fc1": 2},
-    {"(": 1},
-    {"fc1": None},
-    {"base_model_class": 3},
-]
-
-
-def test_any_settings_are_used_or_refused_in_one_sentence(small, tmp_path):
-    config, tree, _ = checkpoints.load(small[0])
-    adapter, draw = changed(small[1], tmp_path / "a", setting()), random.Random(0)
-    path, refused = adapter / adapters.CONFIG, 0
-    settings = json.loads(path.read_text())
-    for _ in range(300):
-        wrong = {draw.choice(list(settings)): draw.choice(VALUES) for _ in range(draw.choice([1, 1, 2]))}
-        path.write_text(json.dumps(settings | wrong))
-        try:
-            adapters.merge(params.flatten(tree), config, adapter)
-        except InputError as error:
-            assert str(error).startswith(str(adapter)), wrong
-            refused += 1
-    assert 100 < refused < 300
-
-
-def test_files_of_an_adapter_that_are_missing_or_damaged_are_named(small, tmp_path):
-    adapter = changed(small[1], tmp_path / "a", setting())
-    (adapter / adapters.WEIGHTS[0]).write_bytes(b"\x08")
-    with pytest.raises(InputError, match=r"a/adapter_model\.safetensors: "):
-        checkpoints.load(small[0], adapter=adapter)
-    (adapter / adapters.WEIGHTS[0]).unlink()
-    with pytest.raises(InputError, match=r"a: has adapter_config\.json, but no weights: expected adapter_model\.s"):
-        checkpoints.load(small[0], adapter=adapter)
-    (adapter / adapters.CONFIG).write_text("[]")
-    with pytest.raises(InputError, match=r"adapter_config\.json: expected a JSON object"):
-        miniclip.load(small[0], adapter=adapter)
-    with pytest.raises(InputError, match=r"base/adapter_config\.json: cannot be read"):
-        miniclip.load(small[0], adapter=small[0])
-
-
-def test_an_old_file_of_torch_is_read_too(small, tmp_path):
-    base, adapter, inputs, _, merged = small
-    adapter = changed(adapter, tmp_path / "a", setting())
-    tensors, _ = safetensors.read(adapter / adapters.WEIGHTS[0])
-    torch.save({name: torch.from_numpy(x.copy()) for name, x in tensors.items()}, adapter / adapters.WEIGHTS[1])
-    (adapter / adapters.WEIGHTS[0]).unlink()
-    check(ours(miniclip.load(base, backend="numpy", adapter=adapter)[0], inputs), merged, 2e-6)
-
-
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"target_modules": ["expand_conv"]}, "expand_conv"),
-        ({"target_modules": ["query"], "modules_to_save": ["convolution"]}, r"embeddings\.convolution"),
-    ],
-)
-def test_convolutions_with_a_batchnorm_are_refused(settings, name, tmp_path):
-    base, adapter, *_ = made(tmp_path, "Align", **settings)
-    with pytest.raises(
-        InputError, match=rf"{name}\.weight, whose BatchNorm is a part of it in miniclip: merge it with"
-    ):
-        miniclip.load(base, adapter=adapter)
-
-
-def test_a_directory_of_an_adapter_is_no_model(small):
-    with pytest.raises(InputError, match=r"adapter: has an adapter of PEFT .*with adapter='.*adapter'"):
-        checkpoints.load(small[1])
-    with pytest.raises(InputError, match=r"safetensors: has an adapter of PEFT, .* as in adapter='.*adapter'"):
-        checkpoints.load(small[1] / adapters.WEIGHTS[0])
