@@ -123,8 +123,13 @@ titles = [f"cosine {logit / math.exp(model.logit_scale):.2f}" for logit in found
 words = [explain.words(model, text, row) for text, row in zip(texts, found.tokens)]
 draw.explanations(seen, [*zip(titles, words, found.patches)])
 plt.show()
+first, second = np.argsort(-found.patches[0], axis=None)[:2] % found.patches.shape[-1]  # columns, for the circle
+assert first < 3 <= second and found.patches[1].argmax() % found.patches.shape[-1] >= 3  # left, right, and right
 
 # %% [markdown]
+# For the heart, the map is on the heart. For the circle, the darkest patch is on the circle, and the second one is
+# not: a patch beside the heart raises this score as well. Is the map mostly right, or mostly not?
+#
 # ## Is it on the object?
 #
 # One picture proves little. So take 100 pictures of two objects each. They were drawn, so we know where the objects
