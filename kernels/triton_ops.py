@@ -15,7 +15,7 @@ from miniclip.kernels import float8 as float8_kernels
 from miniclip.kernels import gradients, graphs
 from miniclip.kernels.contrastive import contrastive_loss, sigmoid_loss  # noqa: F401  for chunked_loss
 from miniclip.kernels.device import INTERPRETING, NO_BFLOAT16, emulating, no_autocast, why_not
-from miniclip.ops import refuse_batch_invariant, torch_ops
+from miniclip.ops import refuse, torch_ops
 from miniclip.params import flatten
 
 NAME = "triton"
@@ -50,8 +50,8 @@ def asarray(x, *, device=None, dtype=None):
 to_numpy, peak = torch_ops.to_numpy, torch_ops.peak
 
 
-def capture(function, parameters, *, batch_invariant=False):
-    refuse_batch_invariant(batch_invariant, NAME)
+def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
+    refuse(NAME, batch_invariant=batch_invariant, compile=compile)
     return graphs.Runner(functools.partial(function, **parameters), parameters=list(flatten(parameters).values()))
 
 

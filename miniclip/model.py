@@ -31,7 +31,7 @@ class CLIP:
     ops          the backend, a module such as `miniclip.ops.numpy_ops`
     tokenizer    the Tokenizer of the model's vocabulary, or a function that finds it when it is first needed
     device, dtype  where the parameters go (None: the backend's choice), and their floating type (None: as they are)
-    batch_invariant  without `trace`, features are the same bit for bit in any batch; NumPy only, and slower
+    options      of `ops.capture`, which makes the towers fast: batch_invariant, compile; see `miniclip.load`
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class CLIP:
         tokenizer: Tokenizer | Callable[[], Tokenizer] | None = None,
         device: Any = None,
         dtype: str | None = None,
-        batch_invariant: bool = False,
+        **options: bool,
     ):
         self.config, self.ops, self._tokenizer = config, ops, tokenizer
-        self.backend, self.dtype, self.batch_invariant = ops.NAME, dtype, batch_invariant
+        self.backend, self.dtype, self.options = ops.NAME, dtype, options
         # scales, the only scalars, are float32 at least: in bfloat16 ln(100) would be 4.594
         self.params = parameter_tree.tree_map(
             lambda x: ops.asarray(x, device=device, dtype=dtype if len(x.shape) else WIDE.get(dtype, dtype)), params
@@ -54,7 +54,7 @@ class CLIP:
         first = next(iter(parameter_tree.flatten(self.params).values()))
         self.device = getattr(first, "device", None)  # pictures and texts go there too; None inside jax.jit
         # each tower is a function of a batch, as fast as the backend can make it; config.visual.tower is a module: vit
-        capture = partial(ops.capture, batch_invariant=batch_invariant)
+        capture = partial(ops.capture, dtype=dtype, **options)
         if "visual" in self.params:
             encode_image = partial(config.visual.tower.encode_image, ops, config=config.visual)
             self._encode_image = capture(encode_image, self.params["visual"])
@@ -64,7 +64,7 @@ class CLIP:
 
     def __reduce__(self):  # captured functions cannot be pickled: they are made again
         tokenizer = vars(self).get("tokenizer", self._tokenizer)
-        options = {"tokenizer": tokenizer, "dtype": self.dtype, "batch_invariant": self.batch_invariant}
+        options = {"tokenizer": tokenizer, "dtype": self.dtype, **self.options}
         return _again, (type(self), self.config, self.params, self.ops.__name__, options)
 
     def __repr__(self):

@@ -263,7 +263,7 @@ def rebuilt(
         tokenizer=_tokenizer(model),
         device=model.device if device is None else device,
         dtype=model.dtype if dtype is None else dtype,
-        batch_invariant=model.batch_invariant,
+        **model.options,
     )
 
 

@@ -18,6 +18,7 @@ BACKENDS = {
     "triton": "miniclip.kernels.triton_ops",
     "jax": "miniclip.ops.jax_ops",
 }
+ONLY = {"batch_invariant": "numpy", "compile": "torch"}  # the backend that has an option of `capture`
 EXTRAS = {"torch": "train", "triton": "gpu", "jax": "jax"}  # the extra that installs what a backend needs
 
 
@@ -76,10 +77,12 @@ def _has_gpu():
     return library.nvmlInit_v2() == 0 and library.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def refuse_batch_invariant(wanted: bool, backend: str) -> None:
-    """Raise InputError if batch invariance is wanted: only the numpy backend has it."""
-    if wanted:
-        raise InputError(f"batch_invariant works on the numpy backend, not on {backend}: pass backend='numpy'")
+def refuse(backend: str, **options: bool) -> None:
+    """Raise InputError if an option of `capture` is wanted that another backend has, and not this one."""
+    for name, wanted in options.items():
+        if wanted:
+            other = ONLY[name]
+            raise InputError(f"{name} works on the {other} backend, not on {backend}: pass backend={other!r}")
 
 
 def dtype_name(dtype: Any, ops: ModuleType) -> str:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from miniclip.ops import refuse_batch_invariant
+from miniclip.ops import refuse
 
 NAME = "jax"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -55,8 +55,8 @@ def peak(x):
     return float(np.abs(x).max())  # of a large array, jnp.max can lose a NaN (jax 0.10, on a CPU)
 
 
-def capture(function, parameters, *, batch_invariant=False):
-    refuse_batch_invariant(batch_invariant, NAME)
+def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
+    refuse(NAME, batch_invariant=batch_invariant, compile=compile)
     compiled = jax.jit(function)  # once for each shape of batch
 
     def run(*batches, trace=None, **options):

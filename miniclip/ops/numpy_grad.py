@@ -21,7 +21,7 @@ busy waiting for the next one, on cores that the chunks need.
 import numpy as np
 
 from miniclip.ops import numpy_gradients as by_hand
-from miniclip.ops import numpy_ops, refuse_batch_invariant
+from miniclip.ops import numpy_ops, refuse
 from miniclip.ops.numpy_grad_activations import ACTIVATIONS, gelu, gelu_tanh, quick_gelu, relu, sigmoid, silu, tanh  # noqa: F401
 from miniclip.ops.numpy_grad_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.ops.tape import Variable, record, value, values
@@ -53,8 +53,8 @@ def peak(x):
     return numpy_ops.peak(value(x))
 
 
-def capture(function, parameters, *, batch_invariant=False):
-    refuse_batch_invariant(batch_invariant, NAME)
+def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
+    refuse(NAME, batch_invariant=batch_invariant, compile=compile)
     return in_chunks(function, parameters)
 
 

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from miniclip.ops import refuse
 from miniclip.ops.numpy_activations import ACTIVATIONS, gelu, gelu_tanh, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
 from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.runtime.chunks import in_chunks
@@ -41,11 +42,12 @@ def peak(x):
     return float(max(x.max(initial=0), -x.min(initial=0)))
 
 
-def capture(function, parameters, *, batch_invariant=False):
+def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
     """function(*batches, **parameters) -> the same with its parameters filled in, as fast as a backend can make it.
 
-    Here: in chunks, on all cores. `batch_invariant`: bit for bit the same in any batch, InputError if it cannot be.
+    Here: in chunks, on all cores. `dtype`: as the model's. `batch_invariant`: bit for bit the same in any batch.
     """
+    refuse(NAME, compile=compile)
     return in_chunks(functools.partial(function, **parameters), batch_invariant)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from miniclip.errors import InputError
-from miniclip.ops import refuse_batch_invariant
+from miniclip.ops import refuse
 from miniclip.ops.torch_gradients import with_gradients  # noqa: F401
 
 NAME = "torch"
@@ -52,8 +52,8 @@ def _is_traced():
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
-def capture(function, parameters, *, batch_invariant=False):
-    refuse_batch_invariant(batch_invariant, NAME)
+def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
+    refuse(NAME, batch_invariant=batch_invariant, compile=compile)
     return functools.partial(function, **parameters)
 
 
