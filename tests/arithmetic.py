@@ -8,6 +8,7 @@ from backends import HERE
 from hypothesis import strategies as st
 
 from miniclip.ops import select
+from miniclip.ops.graph import Graph
 
 EXACT = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
@@ -28,9 +29,28 @@ def normal(seed, *shape, scale=1.0):
 
 def run(ops, name, *args, **kwargs):
     """The result of a backend's operation on ndarrays, as an ndarray."""
+    if hasattr(ops, "RUNTIME"):
+        return run_recorded(ops.RUNTIME, getattr(ops, name), args, kwargs)
     args = [ops.asarray(x) if isinstance(x, np.ndarray) else x for x in args]
     kwargs = {k: ops.asarray(x) if isinstance(x, np.ndarray) else x for k, x in kwargs.items()}
     return ops.to_numpy(getattr(ops, name)(*args, **kwargs))
+
+
+def run_recorded(runtime, operation, args, kwargs):
+    """The same for an operation that is recorded: arrays are inputs of its graph."""
+    graph, given = Graph(), {}
+
+    def value(x):
+        if not isinstance(x, np.ndarray):
+            return x
+        name = f"input_{len(given)}"
+        given[name] = x
+        return graph.input(name, x.dtype.name, *x.shape)
+
+    result = operation(*map(value, args), **{name: value(x) for name, x in kwargs.items()})
+    several = result if isinstance(result, tuple) else (result,)
+    found = [runtime.compile(graph, x, "float32")([given])[0] for x in several]
+    return tuple(found) if isinstance(result, tuple) else found[0]
 
 
 def close(ours, exact, error=1e-5):

@@ -7,5 +7,6 @@ from miniclip.ops import BACKENDS
 
 # `make gpu` leaves JAX out, also where it is installed: XLA compiles for minutes and takes most of a GPU's memory.
 LEFT_OUT = os.environ.get("MINICLIP_WITHOUT", "").split(",")
-HERE = [name for name in BACKENDS if name not in LEFT_OUT and (name != "jax" or importlib.util.find_spec("jax"))]
+OPTIONAL = ("jax", "onnxruntime", "openvino")
+HERE = [name for name in BACKENDS if name not in LEFT_OUT and (name not in OPTIONAL or importlib.util.find_spec(name))]
 QUICK = [name for name in HERE if name != "triton"]  # its interpreter takes minutes, the others seconds

@@ -17,9 +17,18 @@ BACKENDS = {
     "torch": "miniclip.ops.torch_ops",
     "triton": "miniclip.kernels.triton_ops",
     "jax": "miniclip.ops.jax_ops",
+    "onnxruntime": "miniclip.ops.onnxruntime_ops",
+    "openvino": "miniclip.ops.openvino_ops",
 }
+ON_CPU = ("numpy", "onnxruntime", "openvino")
 ONLY = {"batch_invariant": "numpy", "compile": "torch"}  # the backend that has an option of `capture`
-EXTRAS = {"torch": "train", "triton": "gpu", "jax": "jax"}  # the extra that installs what a backend needs
+EXTRAS = {
+    "torch": "train",
+    "triton": "gpu",
+    "jax": "jax",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}  # the extra that installs what a backend needs
 
 
 def select(backend: str = "auto", device: Any = None) -> ModuleType:
@@ -34,8 +43,8 @@ def select(backend: str = "auto", device: Any = None) -> ModuleType:
         backend = _fastest(device)
     if backend not in BACKENDS:
         raise InputError(f"there is no backend {backend!r}; choose one of auto, {', '.join(BACKENDS)}")
-    if backend == "numpy" and device is not None and not on_cpu:
-        raise InputError(f"the numpy backend runs on the CPU, not on {device}: pass backend='torch'")
+    if backend in ON_CPU and device is not None and not on_cpu:
+        raise InputError(f"the {backend} backend runs on the CPU, not on {device}: pass backend='torch'")
     try:
         ops = importlib.import_module(BACKENDS[backend])
     except ImportError as error:

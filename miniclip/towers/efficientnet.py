@@ -23,7 +23,7 @@ def encode_image(ops, images, stem, blocks, *, config, trace=None):
     for i, (p, block) in enumerate(zip(blocks, layout(config))):
         x = bottleneck(ops, x, **p, block=block, activation=config.activation)  # (B, O, Gy, Gx)
         see(f"blocks.{i}", x)
-    x = ops.global_avg_pool2d(x).reshape(len(x), -1)  # (B, E)
+    x = ops.global_avg_pool2d(x).reshape(x.shape[0], -1)  # (B, E)
     see("features", x)
     return x
 

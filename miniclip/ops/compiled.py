@@ -1,0 +1,80 @@
+"""Towers as programs of another runtime: recorded once, compiled once, then fed with chunks of a batch.
+
+Builds on `onnx_ops`, which record a tower, and on `runtime.chunks`, which cuts a batch. A backend adds what its runtime
+does differently.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from miniclip.errors import InputError
+from miniclip.ops.graph import Graph
+from miniclip.runtime import chunks
+
+
+class Runtime(NamedTuple):
+    """How a backend's runtime makes a program of a graph, and what it is fed with."""
+
+    name: str
+    compile: Callable[
+        [Graph, Any, str], Callable
+    ]  # (graph, its result, dtype) -> program([{name: ndarray}]) -> results
+    pictures: int  # at most in a chunk
+    tokens: int  # of texts, at most in a chunk
+    at_once: Callable[[], int]  # how many chunks are computed at the same time
+
+
+def captured(runtime, function, parameters, dtype):
+    """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed by a runtime.
+
+    There is a program for each set of options that are not None, made when it is first needed. With `trace`, which
+    needs values, and for an empty batch NumPy computes the function. Raises InputError if the runtime refuses it.
+    """
+    programs, lock = {}, threading.Lock()
+
+    def run(*batch, trace=None, **options):
+        options = {name: x for name, x in options.items() if x is not None}
+        if trace is not None or len(batch[0]) == 0:
+            return np.ascontiguousarray(function(*batch, **parameters, **options, trace=trace))
+        with lock:  # two threads do not compile the same
+            if (*options,) not in programs:
+                recorded = record(function, parameters, batch, options, "int8" if dtype == "int8" else "float32")
+                programs[(*options,)] = _attempt(runtime, lambda: runtime.compile(*recorded, dtype))
+        total = int(chunks.lengths_of(*batch).sum())
+        most = chunks.share(total, runtime.tokens if batch[1:] else runtime.pictures, runtime.at_once())
+        pieces = chunks.pieces(*batch, most=most, **options)
+        inputs = [named(piece.batch, piece.options) for piece in pieces]
+        return chunks.joined(pieces, _attempt(runtime, lambda: programs[(*options,)](inputs)))
+
+    return run
+
+
+def record(function, parameters, batch, options, dtype):
+    """The graph of a tower for inputs like these, and its result. The sizes of a batch get names: B, and T of texts."""
+    graph = Graph(dtype)
+    inputs = {name: _input(graph, name, x) for name, x in named(batch, {}).items()}
+    options = {name: _input(graph, name, x) for name, x in options.items()}
+    return graph, function(*inputs.values(), **graph.parameters(parameters), **options)
+
+
+def named(batch, options):
+    """{name: array} of a tower's inputs."""
+    return {**dict(zip(("tokens", "end") if batch[1:] else ("images",), batch)), **options}
+
+
+def _input(graph, name, x):
+    shape = ("B", *x.shape[1:]) if name == "images" else ("B", "T")[: x.ndim]
+    return graph.input(name, x.dtype.name, *shape)
+
+
+def _attempt(runtime, call):
+    try:
+        return call()
+    except InputError:
+        raise
+    except Exception as error:  # runtimes raise errors of many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{runtime.name} refuses the model: {reason}; pass backend='numpy'") from error

@@ -1,0 +1,61 @@
+"""NumPy's operations, with towers that OpenVINO compiles and computes on the CPU.
+
+Arrays are ndarrays, before and after; what is no tower, such as logits, is computed by `numpy_ops`. All cores work on
+the same chunk of a batch.
+"""
+
+import functools
+import threading
+
+import openvino
+
+from miniclip.ops import refuse
+from miniclip.ops.compiled import Runtime, captured
+from miniclip.ops.onnx_ops import *  # noqa: F403
+from miniclip.runtime import cpu
+
+NAME = "openvino"
+DTYPES = ("float32", "bfloat16")
+LENGTH_STEP = 1
+PACKAGES = ("numpy",)
+ANY_DEVICE = False
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+IN_MEMORY = "*/_ORT_MEM_ADDR_/*"  # the name of a file that means an address, for OpenVINO's reader of ONNX
+
+
+def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
+    refuse(NAME, batch_invariant=batch_invariant, compile=compile)
+    return captured(RUNTIME, function, parameters, dtype)
+
+
+@functools.cache
+def _core():
+    return openvino.Core()
+
+
+def _compile(graph, result, dtype):
+    constants, lock = [], threading.Lock()  # the model has only the addresses of its constants
+
+    def place(name, x):
+        constants.append(x)
+        return {"location": IN_MEMORY, "offset": x.ctypes.data, "length": x.nbytes}
+
+    model = _core().read_model(graph.model({"features": result}, place).SerializeToString())
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": cpu.blas_threads(),
+        "INFERENCE_PRECISION_HINT": PRECISIONS.get(
+            dtype, "f32"
+        ),  # by itself it chooses bfloat16 on processors that have it
+    }
+    compiled = _core().compile_model(model, "CPU", settings)
+
+    def program(inputs):
+        """The results for a list of {name: ndarray}."""
+        with lock:  # it has one request, for which all cores work
+            return [compiled(x, share_outputs=False)[0] for x in inputs]
+
+    return program
+
+
+RUNTIME = Runtime("OpenVINO", _compile, pictures=64, tokens=1600, at_once=lambda: 1)
