@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from backends import HERE
+from backends import COMPUTED
 from hypothesis import strategies as st
 
 from miniclip.ops import select
@@ -19,7 +19,7 @@ EXACT = {
     "tanh": torch.tanh,
 }
 
-each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in HERE])
+each_backend = pytest.mark.parametrize("ops", [pytest.param(select(name), id=name) for name in COMPUTED])
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -38,6 +38,8 @@ def run(ops, name, *args, **kwargs):
 
 def run_recorded(runtime, operation, args, kwargs):
     """The same for an operation that is recorded: arrays are inputs of its graph."""
+    if any(isinstance(x, np.ndarray) and not x.size for x in (*args, *kwargs.values())):
+        return operation(*args, **kwargs)  # as for an empty batch
     graph, given = Graph(), {}
 
     def value(x):

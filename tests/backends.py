@@ -9,4 +9,5 @@ from miniclip.ops import BACKENDS
 LEFT_OUT = os.environ.get("MINICLIP_WITHOUT", "").split(",")
 OPTIONAL = ("jax", "onnxruntime", "openvino")
 HERE = [name for name in BACKENDS if name not in LEFT_OUT and (name not in OPTIONAL or importlib.util.find_spec(name))]
+COMPUTED = [name for name in HERE if name != "openvino"]  # of operations: it runs the graphs that onnxruntime runs
 QUICK = [name for name in HERE if name != "triton"]  # its interpreter takes minutes, the others seconds

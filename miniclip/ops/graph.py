@@ -22,7 +22,7 @@ LARGE = 1 << 10  # bytes, of a constant that can be outside of the model
 
 
 class Graph:
-    """Nodes, and constants in `dtype`: "float32", "float16", "bfloat16", or "int8" for the weights of products alone."""
+    """Nodes, and constants in `dtype`: "float32", "float16", "bfloat16", or "int8" for weights of products alone."""
 
     def __init__(self, dtype="float32"):
         self.dtype, self.inputs, self.nodes, self.constants = dtype, [], [], {}
@@ -84,8 +84,8 @@ class Graph:
     def model(self, outputs, place=None):
         """The ONNX model whose results are `outputs`, {name: Value}.
 
-        place(name, ndarray) says where the model finds a large constant: {"location": ..., "offset": ..., "length": ...}
-        as in ONNX's external data. None: in the model itself, which ONNX limits to 2 GB.
+        place(name, ndarray) says where the model finds a large constant, as ONNX's external data do: {"location": ...,
+        "offset": ..., "length": ...}. None: in the model itself, which ONNX limits to 2 GB.
         """
         nodes = [helper.make_node("Identity", [x.name], [name]) for name, x in outputs.items()]
         used = {x.name for x in outputs.values()}

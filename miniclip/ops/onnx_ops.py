@@ -4,8 +4,8 @@ A tower that gets these operations and a `graph.Value` computes nothing: its nod
 `miniclip export` writes to a file and the backends `onnxruntime` and `openvino` compile. ndarrays are computed at once,
 by `numpy_ops`, which documents the operations.
 
-The nodes are those that ONNX Runtime and OpenVINO recognise: both join x · σ(1.702x), layer norm with the sum before it,
-and attention with its transpositions to operations of their own.
+The nodes are those that ONNX Runtime and OpenVINO recognise: both make one operation of x · σ(1.702x) and of a layer
+norm; OpenVINO also of attention.
 """
 
 import functools
@@ -156,7 +156,7 @@ class Product(Value):
 @_recorded
 def layer_norm(x, weight, bias, *, eps):
     # its statistics are float32 in any dtype (stash_type, by default)
-    return x.node("LayerNormalization", weight, bias, axis=-1, epsilon=eps)
+    return x.node("LayerNormalization", weight, bias, axis=-1, epsilon=float(eps))
 
 
 @_recorded
@@ -168,8 +168,7 @@ def add_layer_norm(x, update, weight, bias, *, eps):
 @_recorded
 def attention_weights(q, k, *, causal=False, lengths=None):
     Tq, Tk, K = q.shape[1], k.shape[1], q.shape[3]
-    q = q * K**-0.5  # here it can be joined to the product before
-    scores = q.transpose(0, 2, 1, 3) @ k.transpose(0, 2, 3, 1)  # (B, H, Tq, Tk)
+    scores = q.transpose(0, 2, 1, 3) @ k.transpose(0, 2, 3, 1) * K**-0.5  # (B, H, Tq, Tk)
     hidden = _hidden(q.graph, Tq, Tk, causal, lengths)
     return softmax(scores if hidden is None else scores + hidden.astype(q.dtype))
 

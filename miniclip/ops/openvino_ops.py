@@ -5,14 +5,21 @@ the same chunk of a batch.
 """
 
 import functools
+import sys
 import threading
-
-import openvino
 
 from miniclip.ops import refuse
 from miniclip.ops.compiled import Runtime, captured
 from miniclip.ops.onnx_ops import *  # noqa: F403
 from miniclip.runtime import cpu
+
+# When it is imported, openvino reports this to Google Analytics, in a process that it forks, unless the package
+# openvino_telemetry is missing (openvino 2026.4, openvino/tools/ovc/__init__.py): here it is missing for a moment.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
+
+if sys.modules["openvino_telemetry"] is None:
+    del sys.modules["openvino_telemetry"]
 
 NAME = "openvino"
 DTYPES = ("float32", "bfloat16")
