@@ -163,6 +163,21 @@ class Value:
             shape = tuple(have // -rest if n == -1 else n for n in shape)
         return self.node("Reshape", np.array(sizes, np.int64), shape=shape)
 
+    def flattened(self):
+        """All axes before the last as one, of "rows": (..., n) -> (rows, n)."""
+        if len(self.shape) == 2:
+            return self
+        return self.node("Reshape", np.array([-1, self.shape[-1]], np.int64), shape=("rows", self.shape[-1]))
+
+    def unflattened(self, lead):
+        """The inverse: (rows, n) -> (*lead, n)."""
+        if len(lead) == 1:
+            return self
+        shape = self.graph.size(lead[0]).node(
+            "Concat", *map(self.graph.size, (*lead[1:], self.shape[-1])), axis=0, shape=(len(lead) + 1,)
+        )
+        return self.node("Reshape", shape, shape=(*lead, self.shape[-1]))
+
     def transpose(self, *axes):
         return self.node("Transpose", shape=tuple(self.shape[i] for i in axes), perm=axes)
 

@@ -120,9 +120,10 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 @_recorded
 def linear(x, weight, bias=None, *, activation=None):
-    y = x @ weight.transpose(1, 0)  # (..., out)
-    if bias is not None:
-        y = y + bias
+    # Gemm takes the weights as they are, (out, in); for MatMul, ONNX Runtime would first make transposed copies of them
+    more, lead = () if bias is None else (bias,), x.shape[:-1]
+    y = x.flattened().node("Gemm", weight, *more, shape=("rows", weight.shape[0]), transB=1)  # (rows, out)
+    y = y.unflattened(lead)  # (..., out)
     return Product(y, x, weight, bias) if activation is None else ACTIVATIONS[activation](y)
 
 
