@@ -50,7 +50,8 @@ def select(backend: str = "auto", device: Any = None) -> ModuleType:
     except ImportError as error:
         from miniclip.runtime.installation import install  # only for this message
 
-        raise InputError(f"the {backend} backend needs {error.name}: {install(EXTRAS.get(backend))}") from error
+        reason = f"needs {error.name}" if error.name else f"cannot be imported ({str(error).strip()})"
+        raise InputError(f"the {backend} backend {reason}: {install(EXTRAS.get(backend))}") from error
     try:
         ops.asarray(0.0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises both
