@@ -155,12 +155,12 @@ class Value:
 
     def reshape(self, *shape):
         """Sizes with names must stay in their places; -1 becomes what is left."""
-        sizes = [0 if isinstance(n, str) else n for n in shape]  # 0: the size that the input has there
         if any(isinstance(n, str) and self.shape[i : i + 1] != (n,) for i, n in enumerate(shape)):
             raise InputError(f"{self.shape} cannot be recorded as {shape}: sizes with names must stay in their places")
-        if -1 in shape:
+        if -1 in shape:  # now: for an empty batch a runtime could not
             have, rest = (math.prod(n for n in s if not isinstance(n, str)) for s in (self.shape, shape))
             shape = tuple(have // -rest if n == -1 else n for n in shape)
+        sizes = [0 if isinstance(n, str) else n for n in shape]  # 0: the size that the input has there
         return self.node("Reshape", np.array(sizes, np.int64), shape=shape)
 
     def flattened(self):
