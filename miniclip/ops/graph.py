@@ -18,6 +18,7 @@ from miniclip._version import __version__
 from miniclip.errors import InputError
 
 OPSET = 20  # the first with Gelu; LayerNormalization came with 17
+OPSET_BFLOAT16 = 22  # the first with convolutions and pooling of bfloat16
 LARGE = 1 << 10  # bytes, of a constant that can be outside of the model
 
 
@@ -97,7 +98,7 @@ class Graph:
         given = [_info(x.name, x) for x in self.inputs]
         results = [_info(name, x) for name, x in outputs.items()]
         graph = helper.make_graph(nodes, "miniclip", given, results, constants)
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", OPSET_BFLOAT16 if self.dtype == "bfloat16" else OPSET)]
         about = {"producer_name": "miniclip", "producer_version": __version__}
         version = helper.find_min_ir_version_for(opsets)
         return helper.make_model(graph, opset_imports=opsets, ir_version=version, **about)
@@ -180,6 +181,13 @@ class Value:
 
     def transpose(self, *axes):
         return self.node("Transpose", shape=tuple(self.shape[i] for i in axes), perm=axes)
+
+    def first(self, stop, axis):
+        """The first `stop` along an axis: a Value, (1,), whose name is the name of the new size."""
+        ends, shape = (np.array([0], np.int64), stop, np.array([axis], np.int64)), self.shape
+        x = self.node("Slice", *ends, shape=(*shape[:axis], stop.name, *shape[axis + 1 :]))
+        self.graph._sizes[stop.name] = x, axis
+        return x
 
     def __getitem__(self, key):
         """Of each axis all, one place, or a slice with step 1; None makes a new axis. One axis at a time is a node.
