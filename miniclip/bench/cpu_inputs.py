@@ -1,9 +1,11 @@
 """Cases of `bench cpu`: the inputs of a model, texts to tokens and files to pixels.
 
-Peers are OpenAI's own tokenizer and preprocessing, and Hugging Face's tokenizer.
+Peers are OpenAI's own tokenizer and preprocessing, Hugging Face's tokenizer, tiktoken with CLIP's vocabulary, and
+hf-processors-rs, which computes transformers' pixels in Rust.
 """
 
 import itertools
+import json
 import os
 
 import numpy as np
@@ -16,9 +18,10 @@ from miniclip.errors import WrongAnswer
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.fetch import vocabulary
 from miniclip.image import MEAN, STD
-from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizer import END, END_OF_WORD, START, SYMBOL_BYTES, WORD, Tokenizer
 
-ONE_CORE = "miniclip, one core"
+ONE_CORE, HF_PROCESSORS = "miniclip, one core", "hf-processors-rs"
+MARK = "\x01"  # no caption contains it
 CORPORA = 36  # sets of new captions: more than there are calls, so that no set comes twice
 
 # ------------------------------------------------------------------------------------------ texts to tokens
@@ -49,7 +52,12 @@ def tokenize(model, *, texts, dtype, new=False):
         encode = Tokenizer(ours.merges).encode  # with an empty cache of words
         return lambda corpus: [encode(text) for text in corpus]
 
-    builders = {OURS: ours_new, "tokenizers": lambda: _rust(model, ours), OFFICIAL: _official_tokenizer}
+    builders = {
+        OURS: ours_new,
+        "tokenizers": lambda: _rust(model, ours),
+        "tiktoken": lambda: _tiktoken(ours),
+        OFFICIAL: _official_tokenizer,
+    }
     builders = {name: builder(build) for name, build in builders.items()}
     return Measurement(builders, check, texts, "texts/s")
 
@@ -72,6 +80,27 @@ def _rust(model, ours):
     return lambda corpus: [encoding.ids for encoding in theirs.encode_batch_fast(corpus, add_special_tokens=False)]
 
 
+def _tiktoken(ours):
+    """OpenAI's tiktoken, whose symbols are bytes and have no end of a word: a control character after each word is one.
+
+    A byte and this mark are merged first of all, and ids are ranks; so the ids are CLIP's. The words are found here,
+    because tiktoken cannot insert marks.
+    """
+    import tiktoken
+
+    ranks = {}
+    for symbol, rank in ours.encoder.items():
+        if symbol not in (START, END):
+            end = MARK.encode() * symbol.endswith(END_OF_WORD)
+            ranks[bytes(SYMBOL_BYTES[c] for c in symbol.removesuffix(END_OF_WORD)) + end] = rank
+    encoding = tiktoken.Encoding("clip", pat_str=f"[^{MARK}]+{MARK}", mergeable_ranks=ranks, special_tokens={})
+
+    def marked(text):
+        return MARK.join([*WORD.findall(" ".join(text.split()).lower()), ""])
+
+    return lambda corpus: encoding.encode_ordinary_batch([marked(text) for text in corpus])
+
+
 # ---------------------------------------------------------------------------------------- files to pictures
 
 
@@ -90,10 +119,22 @@ def preprocess(model, *, files, megapixels, dtype):
 
     builders = {
         OURS: lambda: lambda: ours(paths),
+        HF_PROCESSORS: lambda: _hf_processors(model, paths),
         ONE_CORE: lambda: _on_one_core(lambda: ours(paths)),
         f"{OFFICIAL}, one core": lambda: _on_one_core(_official_preprocess(paths, size)),
     }
     return Measurement(builders, check, files, "pictures/s")
+
+
+def _hf_processors(model, paths):
+    import hf_processors_rs
+
+    folder = model.scratch / "preprocessor"
+    folder.mkdir(exist_ok=True)
+    settings = json.dumps(clip_huggingface.preprocessor(model.config.visual))
+    (folder / "preprocessor_config.json").write_text(settings)
+    processor = hf_processors_rs.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    return lambda: processor(paths)
 
 
 def _on_one_core(call):

@@ -9,8 +9,9 @@ import numpy as np
 
 from miniclip import api, chunked_loss, loss
 from miniclip.bench import captions, session
-from miniclip.bench.cpu_features import ON_TORCH, pictures, transformers_model
-from miniclip.bench.measurement import OURS, TRANSFORMERS, Measurement, Model, extra_memory, module_of
+from miniclip.bench.cpu_features import pictures
+from miniclip.bench.cpu_peers import transformers_model
+from miniclip.bench.measurement import ON_TORCH, OURS, TRANSFORMERS, Measurement, Model, extra_memory, module_of
 from miniclip.bench.work import work, work_of_texts
 from miniclip.checkpoints import huggingface
 from miniclip.errors import InputError, WrongAnswer

@@ -10,14 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from miniclip import params
+from miniclip.bench.records import OURS
 from miniclip.checkpoints import huggingface
 
-OURS, TRANSFORMERS, OFFICIAL = "miniclip", "transformers", "official"
+TRANSFORMERS, OFFICIAL = "transformers", "official"
+ON_TORCH, ON_ONNX_RUNTIME, ON_OPENVINO = (f"{OURS} on {name}" for name in ("torch", "onnxruntime", "openvino"))
+COMPILED = f"{ON_TORCH}, compiled"
 
 
 class Measurement(NamedTuple):
     builders: dict  # {provider: () -> its call, a function without arguments}; raises if it is not installed
-    check: Callable  # (provider, answer of its call); raises WrongAnswer
+    check: (
+        Callable  # (provider, answer of its call) -> the least cosine with the right features, or None; or WrongAnswer
+    )
     count: int  # pictures, texts or other units per call
     unit: str  # such as "pictures/s"
     flops: float | None = None  # FLOPs of a call that consists of matrix products
@@ -42,6 +47,7 @@ def save_random(config, scratch):
         flat[name] = np.float32(spread) * rng.standard_normal(shape, np.float32)
         if name.endswith(".weight") and len(shape) == 1:  # a layer norm's
             flat[name] += 1
+    scratch.mkdir(exist_ok=True)
     huggingface.save(scratch / "model", config, params.unflatten(flat))
     return Model(config, scratch / "model", scratch)
 

@@ -1,7 +1,9 @@
-"""Records of measurements: one JSON object per line, one file per device. Lines are only added, never changed.
+"""Records of measurements: one JSON object per line, one file per kind of device. Lines are only added, never changed.
 
 A record has the name, shape and dtype of the case, the device and the versions, times {provider: median microseconds},
-skipped {provider: why it has no time}, the ceilings of the same run, and the figures that follow (`figures`).
+skipped {provider: why it has no time}, the ceilings of the same run, and the figures that follow (`figures`). Newer
+records of processors also have `fastest`, the fastest of our backends, with its ratio, and `doubts`, the reasons why the
+row cannot be trusted.
 """
 
 import datetime
@@ -18,6 +20,7 @@ from miniclip.errors import InputError
 from miniclip.runtime.caches import cache_directory
 from miniclip.runtime.installation import checkout
 
+OURS = "miniclip"
 NUMBER = (int, float, type(None))
 FIELDS = {  # and their types; others are for the reader of the file
     **dict.fromkeys(["name", "dtype", "device", "date", "ours", "unit"], str),
@@ -25,7 +28,11 @@ FIELDS = {  # and their types; others are for the reader of the file
     **dict.fromkeys(["value", "share_of_limit", "ratio_to_best_peer"], NUMBER),
     "best_peer": (str, type(None)),
 }
+OPTIONAL = {"doubts": list, "cosines": dict, "vectors": (str, type(None)), "ratio_of_fastest": NUMBER}
 REPORTED = ("name", "shape", "dtype", "device", "value", "unit", "share_of_limit", "best_peer", "ratio_to_best_peer")
+CLOSE = 0.9999  # features with a smaller cosine are shown with it
+ALSO_REPORTED = ("fastest", "ratio_of_fastest", "doubts")  # if a record has them
+VECTORS = {"SapphireRapids": "AMX", "SkylakeX": "AVX-512", "Cooperlake": "AVX-512", "Haswell": "AVX2", "Zen": "AVX2"}
 
 
 def figures(times, ours, limit=None):
@@ -42,6 +49,21 @@ def figures(times, ours, limit=None):
         "best_peer": best,
         "ratio_to_best_peer": peers[best] / times[ours] if peers else None,
     }
+
+
+def is_ours(name):
+    """Whether a provider is a backend of miniclip: neither a peer, nor a part or variant such as "miniclip, one core"."""
+    return name == OURS or name.startswith(f"{OURS} on ")
+
+
+def fastest(times):
+    """The name of our fastest backend; None if none has a time."""
+    return min(filter(is_ours, times), key=times.get, default=None)
+
+
+def kind(record):
+    """(device, vectors): the processor. Some of one name differ; older records say so only by OpenBLAS' kernel."""
+    return record["device"], record.get("vectors") or VECTORS.get(record.get("kernel"))
 
 
 def versions():
@@ -107,7 +129,7 @@ def slug(device):
 def append(directory, record):
     """Add a record to its device's file: one write of one whole line, so that two runs can write at the same time."""
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
-    path = Path(directory) / f"{slug(record['device'])}.jsonl"
+    path = Path(directory) / f"{slug(' '.join(filter(None, kind(record))))}.jsonl"
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -121,7 +143,7 @@ def append(directory, record):
 def read(*directories, missing_ok=False, also=()):
     """The newest record of each case and device, from all files in the directories; each has the fields `also`.
 
-    Raises InputError for a missing directory, unless `missing_ok`, and for a line that is not such a record.
+    A record that cannot be trusted never replaces one that can. Raises InputError for a missing directory, unless `missing_ok`, and for a line that is not such a record.
     """
     for directory in directories:
         if not missing_ok and not Path(directory).is_dir():
@@ -137,10 +159,14 @@ def read(*directories, missing_ok=False, also=()):
                 record = _checked(json.loads(line), also)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise InputError(f"{path}, line {number}, is not a record ({error!r}): delete the line") from error
-            key = (record["name"], json.dumps(record["shape"], sort_keys=True), record["dtype"], record["device"])
-            if key not in newest or record["date"] >= newest[key]["date"]:
+            key = (record["name"], json.dumps(record["shape"], sort_keys=True), record["dtype"], kind(record))
+            if key not in newest or _rank(record) >= _rank(newest[key]):
                 newest[key] = record
     return list(newest.values())
+
+
+def _rank(record):
+    return not record.get("doubts"), record["date"]
 
 
 def _checked(record, also):
@@ -148,7 +174,14 @@ def _checked(record, also):
     for name, kind in {**FIELDS, **dict.fromkeys(also, object)}.items():
         if not isinstance(record[name], kind):
             raise TypeError(f"{name} is {record[name]!r}")
-    for numbers in (record["times"], {"value": record["value"] or 0, "share": record["share_of_limit"] or 0}):
+    for name, kind in OPTIONAL.items():
+        if name in record and not isinstance(record[name], kind):
+            raise TypeError(f"{name} is {record[name]!r}")
+    for numbers in (
+        record["times"],
+        record.get("cosines", {}),
+        {"value": record["value"] or 0, "share": record["share_of_limit"] or 0},
+    ):
         if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers.values()):
             raise TypeError(f"{numbers} has more than numbers")
     if record["value"] is not None and not record["times"][record["ours"]] > 0:
@@ -162,7 +195,7 @@ def _checked(record, also):
 
 def reported(record):
     """The fields of a record that `miniclip bench report --json` prints."""
-    return {name: record[name] for name in REPORTED}
+    return {name: record[name] for name in (*REPORTED, *(name for name in ALSO_REPORTED if name in record))}
 
 
 # -------------------------------------------------------------------------------- output of a run
@@ -177,12 +210,17 @@ def summary(record):
         value = record["value"] * record["times"][record["ours"]] / time
         share = record["share_of_limit"] and record["share_of_limit"] * record["times"][record["ours"]] / time
         launched = "  (with launches)" if name in record.get("launched", ()) else ""
+        cosine = record.get("cosines", {}).get(name, 1)
         lines.append(
             f"  {name:<{width}} {time:12,.1f} µs {value:12,.1f} {record['unit']}"
             + (f"  {share:6.1%} of the limit" if share else "")
+            + (f"  cosine {cosine:.4f}" if cosine < CLOSE else "")
             + launched
         )
     lines += [f"  {name:<{width}} not measured: {reason}" for name, reason in record["skipped"].items()]
     if record["ratio_to_best_peer"]:
         lines.append(f"  {record['ratio_to_best_peer']:.2f}x the speed of the best peer, {record['best_peer']}")
+    if record.get("ratio_of_fastest") and record["fastest"] != record["ours"]:
+        lines.append(f"  {record['fastest']}: {record['ratio_of_fastest']:.2f}x")
+    lines += [f"  not to be trusted: {doubt}" for doubt in record.get("doubts", ())]
     return "\n".join(lines)

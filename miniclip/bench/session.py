@@ -10,16 +10,20 @@ from miniclip.bench import records
 from miniclip.errors import InputError, WrongAnswer
 from miniclip.ops.numpy_ops import l2_normalize
 
-LEAST_COSINE = {"bfloat16": 0.999, "float32": 0.99999}  # of each feature with the reference's in float32
+LEAST_COSINE = {"int8": 0.999, "bfloat16": 0.999, "float32": 0.99999}  # of each feature with the reference's in float32
 
 
 def select(cases, only, names):
-    """The cases with `only` among names(case); None: all cases. Raises InputError if there are none."""
-    chosen = [case for case in cases if only is None or only in names(case)]
-    if not chosen:
-        known = dict.fromkeys(name for case in cases for name in names(case))
-        raise InputError(f"there is nothing to measure called {only!r}; choose one of {', '.join(known)}")
-    return chosen
+    """The cases with a word of `only` (commas between them) among names(case); None: all cases.
+
+    Raises InputError for a word without a case.
+    """
+    known = dict.fromkeys(name for case in cases for name in names(case))
+    words = [*known] if only is None else [word.strip() for word in only.split(",")]
+    for word in words:
+        if word not in known:
+            raise InputError(f"there is nothing to measure called {word!r}; choose one of {', '.join(known)}")
+    return [case for case in cases if not {*words}.isdisjoint(names(case))]
 
 
 def within(seconds, cases, describe):
@@ -41,7 +45,8 @@ def run(cases, measure, describe, directory, seconds=None, show=print_record, fa
     """Show and save measure(case) for each case that begins within `seconds`; at the end, InputError names failures.
 
     Each record is in its file before the next case begins; with `directory` None it is only shown. If measure raises,
-    failure(case, reason) is the record, and the next case follows; without `failure`, the error ends the run.
+    failure(case, reason) is the record, and the next case follows; without `failure`, the error ends the run. A case
+    whose record is None cannot be measured here. A record may name more providers that are `wrong` than its own.
     """
     failed = []
     for case in within(seconds, cases, describe):
@@ -51,11 +56,16 @@ def run(cases, measure, describe, directory, seconds=None, show=print_record, fa
             if failure is None:
                 raise
             record = failure(case, reason(error))
+        if record is None:
+            continue
         show(record)
         if directory is not None:
             records.append(directory, record)
-        if record["ours"] not in record["times"]:
-            failed.append(f"{describe(case)}: {record['skipped'][record['ours']]}")
+        bad = [*record.get("wrong", ())]
+        if record["ours"] not in [*record["times"], *bad]:
+            bad.append(record["ours"])
+        if bad:
+            failed.append(f"{describe(case)}: " + "; ".join(f"{name}: {record['skipped'][name]}" for name in bad))
     if failed:
         raise InputError(f"{len(failed)} of {len(cases)} cases gave no answer that can be timed: " + "; ".join(failed))
 
@@ -83,12 +93,16 @@ def attempt(calls, check):
     return right, skipped
 
 
-def compare(features, reference, dtype):
-    """1 - the least cosine between features and reference, ndarrays (B, E); WrongAnswer if a cosine is too small."""
+def compare(features, reference, dtype, least=None):
+    """1 - the least cosine between features and reference, ndarrays (B, E); WrongAnswer if a cosine is too small.
+
+    least  the smallest cosine that is right; None: that of the dtype
+    """
     if features.shape != reference.shape or not np.isfinite(features).all():
         raise WrongAnswer(f"it is wrong: features {features.shape} are misshaped or not finite")
     a, b = (l2_normalize(x.astype(np.float64)) for x in (features, reference))
     cosine = float((a * b).sum(axis=-1).min())
-    if not cosine >= LEAST_COSINE[dtype]:
-        raise WrongAnswer(f"it is wrong: a cosine with float32's is {cosine:.5f}, not {LEAST_COSINE[dtype]}")
+    least = LEAST_COSINE[dtype] if least is None else least
+    if not cosine >= least:
+        raise WrongAnswer(f"it is wrong: a cosine with float32's is {cosine:.5f}, not {least}")
     return 1 - cosine

@@ -31,7 +31,13 @@ CPU = Clock(time.perf_counter, lambda start, end: (end - start) * 1e6, lambda: N
 
 
 def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
-    """{name: run} -> ({name: median microseconds of one run}, rounds); every run has one turn in each round.
+    """{name: run} -> ({name: median microseconds of one run}, rounds), see `samples`."""
+    taken, rounds = samples(runs, clock, rounds, alone=alone, seconds=seconds)
+    return {name: statistics.median(times) for name, times in taken.items()}, rounds
+
+
+def samples(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
+    """{name: run} -> ({name: microseconds of each run}, rounds); every run has one turn in each round.
 
     The device works through the rounds without a pause. With `alone` it is idle before each run: then the time is that
     of a single call, launches included. There are fewer rounds if they would take longer than `seconds`. The first
@@ -54,8 +60,7 @@ def medians(runs, clock, rounds=ROUNDS, *, alone=False, seconds=SECONDS):
             run()
             moments[name].append((start, clock.mark()))
     clock.wait()
-    times = {name: [clock.elapsed(*pair) for pair in pairs[clock.warm_up :]] for name, pairs in moments.items()}
-    return {name: statistics.median(samples) for name, samples in times.items()}, rounds
+    return {name: [clock.elapsed(*pair) for pair in pairs[clock.warm_up :]] for name, pairs in moments.items()}, rounds
 
 
 def limit(flops, size, ceilings):
