@@ -7,6 +7,7 @@ markdown.py     tables and pictures between two markers of a page
 work.py         the least work that a tower needs
 
 cpu.py          CLIP on a processor;  measurement.py  what its cases share;  cpu_features.py, cpu_inputs.py,
-                cpu_embed.py, cpu_search.py, cpu_training.py  the cases, with texts from captions.py;  report_cpu.py
-                their table and picture
+                cpu_embed.py, cpu_starts.py, cpu_search.py, cpu_training.py  the cases, with texts from captions.py
+cpu_peers.py    transformers, ONNX Runtime, OpenVINO and torch.compile;  machine.py  whether a figure can be trusted
+report_cpu.py   the table and picture of `bench cpu`
 """

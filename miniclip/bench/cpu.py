@@ -84,11 +84,12 @@ def run(*, only=None, quick=False, seconds=None, out=None, as_json=False, cases=
             print(json.dumps(found, indent=1) if as_json else report_cpu.section(found))
 
 
-def measure(case, model, rounds, facts, products):
+def measure(case, model, rounds, facts, products=None):
     """A case's record, or None if no provider of ours is here. Those that are not here or are wrong have no times.
 
     products  {dtype: the least time of a plain matrix product in this run}, which this call updates
     """
+    products = {} if products is None else products
     print(f"{describe(case)} ...", file=sys.stderr, flush=True)  # a case takes a minute or two
     made, calls, cosines = {}, {}, {}
     _, failed = session.attempt(

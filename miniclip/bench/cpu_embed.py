@@ -11,8 +11,8 @@ from PIL import Image
 
 from miniclip import api, embed, encode
 from miniclip.bench import session
-from miniclip.bench.cpu_peers import transformers_features, transformers_model
 from miniclip.bench.cpu_inputs import photograph
+from miniclip.bench.cpu_peers import transformers_features, transformers_model
 from miniclip.bench.measurement import OURS, TRANSFORMERS, Measurement, Model, array
 from miniclip.bench.work import work
 from miniclip.checkpoints import huggingface

@@ -16,6 +16,7 @@ from pathlib import Path
 from miniclip.runtime import cpu
 
 LOAD, OTHERS, SPREAD, DRIFT = 0.5, 0.05, 0.10, 0.10
+LEAST = 0.5  # seconds of the cores that a `Watch` needs: the system counts hundredths
 VECTORS = {"AMX": "amx_tile", "AVX-512": "avx512f", "AVX2": "avx2"}  # the widest that a processor has, by Linux's flags
 STAT, SIBLINGS = Path("/proc/stat"), Path("/sys/devices/system/cpu")
 FIRST, LAST = 1, 9  # columns of /proc/stat: user nice system idle iowait irq softirq steal
@@ -43,7 +44,7 @@ def describe(facts):
     cores = (
         f"{facts['cores']} cores" if physical in (None, threads) else f"{threads} hardware threads of {physical} cores"
     )
-    load = "" if facts.get("load") is None else f", load {facts['load']:.1f}"
+    load = "" if facts.get("load") is None else f", load {facts['load']:.1f} at the start"
     return f"{facts['device']}{vectors}, {cores}, BLAS kernel {facts['kernel']}{load}"
 
 
@@ -81,10 +82,10 @@ class Watch:
         after = self._seconds()
         if self.before and after:
             busy, own, all_ = (b - a for a, b in zip(self.before, after))
-            self.others = max(0.0, busy - own) / all_ if all_ else None
+            self.others = max(0.0, busy - own) / all_ if all_ >= LEAST else None
 
     def _seconds(self):
-        """Seconds of our cores: (busy, those of them for this process and its children that have ended, all); or None."""
+        """Seconds of our cores: (busy ones, those for this process and its ended children, all); or None."""
         try:
             lines, ours = STAT.read_text().splitlines(), {f"cpu{i}" for i in _cpus()}
             rows = [row for row in map(str.split, lines) if row and row[0] in ours]

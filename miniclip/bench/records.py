@@ -2,8 +2,8 @@
 
 A record has the name, shape and dtype of the case, the device and the versions, times {provider: median microseconds},
 skipped {provider: why it has no time}, the ceilings of the same run, and the figures that follow (`figures`). Newer
-records of processors also have `fastest`, the fastest of our backends, with its ratio, and `doubts`, the reasons why the
-row cannot be trusted.
+records of processors also have `fastest`, the fastest of our backends, with its ratio, and `doubts`, the reasons why
+the row cannot be trusted.
 """
 
 import datetime
@@ -52,7 +52,7 @@ def figures(times, ours, limit=None):
 
 
 def is_ours(name):
-    """Whether a provider is a backend of miniclip: neither a peer, nor a part or variant such as "miniclip, one core"."""
+    """Whether a provider is a backend of miniclip: neither a peer, nor a variant such as "miniclip, one core"."""
     return name == OURS or name.startswith(f"{OURS} on ")
 
 
@@ -143,7 +143,8 @@ def append(directory, record):
 def read(*directories, missing_ok=False, also=()):
     """The newest record of each case and device, from all files in the directories; each has the fields `also`.
 
-    A record that cannot be trusted never replaces one that can. Raises InputError for a missing directory, unless `missing_ok`, and for a line that is not such a record.
+    A record that cannot be trusted never replaces one that can. Raises InputError for a missing
+    directory, unless `missing_ok`, and for a line that is not such a record.
     """
     for directory in directories:
         if not missing_ok and not Path(directory).is_dir():

@@ -45,7 +45,7 @@ def in_short(found, pictures=()):
             best = f", {_best(r)}" if r["best_peer"] else ""
             others += f". The fastest is {fastest}, at {rate(r, r['times'][fastest])}{best}"
         parts.append(
-            f"On {_named(kind)} with {r['cores']} cores, `{title(r)}` runs at {rate(r, r['times'][r['ours']])}; its "
+            f"On {_named(kind)}, {r['cores']} cores, `{title(r)}` runs at {rate(r, r['times'][r['ours']])}; its "
             f"speed is {others}. "
             "[All figures, and how they were measured](docs/cpu.md)."
         )
@@ -90,7 +90,7 @@ def _row(r):
     share = f"{r['share_of_limit']:.0%}" if r["share_of_limit"] else ""
     memory = f", memory for {r['memory'] / r['size']:.2f} of its size" if r.get("memory") else ""
     ours = rate(r, r["times"][r["ours"]]) + memory + notes.get(r["ours"], "")
-    if not r["ours"] == "miniclip":
+    if r["ours"] != "miniclip":
         ours += f" {r['ours'].removeprefix('miniclip ')}"
     fastest = records.fastest(r["times"])
     if fastest == r["ours"]:

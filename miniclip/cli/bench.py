@@ -34,11 +34,13 @@ def add_arguments(command):
     command = benches.add_parser(
         "cpu", help="measure features, search and training on this processor against transformers, faiss and others",
         description="Measure files to features, search and training on this processor, in turns with the peers that "
-        "are installed. Every answer is checked before it is timed. This takes about 18 minutes and 12 GB of memory: "
-        "run nothing else meanwhile.",
+        "are installed. Every answer is checked before it is timed. This takes about 20 minutes and 12 GB of memory: "
+        "run nothing else meanwhile. Rows that were disturbed are marked. Ctrl-C ends it; what is finished is kept.",
     )  # fmt: skip
     command.set_defaults(command=bench_cpu)
-    command.add_argument("--only", metavar="NAME", help="only these cases, such as tokenize or search")
+    command.add_argument(
+        "--only", metavar="NAMES", help="only these cases, such as search, or encode_image,tokenize, or int8"
+    )
     _add_common(command, "miniclip/bench/results")
     command.add_argument("--json", action="store_true", help="print only the records, as JSON, at the end")
 
