@@ -1,7 +1,7 @@
 """The peers of `bench cpu` that compute features: transformers, the same compiled by torch, and transformers' own
 export in ONNX Runtime and OpenVINO.
 
-Each has its defaults, except that OpenVINO is told the precision: on some processors it would choose bfloat16. Exports
+Each has its defaults, except that OpenVINO's precision is set: on some processors it would choose bfloat16. Exports
 are made once in a run, for all cases.
 """
 

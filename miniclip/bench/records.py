@@ -32,7 +32,7 @@ OPTIONAL = {"doubts": list, "cosines": dict, "vectors": (str, type(None)), "rati
 REPORTED = ("name", "shape", "dtype", "device", "value", "unit", "share_of_limit", "best_peer", "ratio_to_best_peer")
 CLOSE = 0.9999  # features with a smaller cosine are shown with it
 ALSO_REPORTED = ("fastest", "ratio_of_fastest", "doubts")  # if a record has them
-VECTORS = {"SapphireRapids": "AMX", "SkylakeX": "AVX-512", "Cooperlake": "AVX-512", "Haswell": "AVX2", "Zen": "AVX2"}
+VECTORS = {"SapphireRapids": "AMX", "SkylakeX": "AVX-512", "Cooperlake": "AVX-512"}  # that kernels of OpenBLAS need
 
 
 def figures(times, ours, limit=None):
@@ -62,7 +62,10 @@ def fastest(times):
 
 
 def kind(record):
-    """(device, vectors): the processor. Some of one name differ; older records say so only by OpenBLAS' kernel."""
+    """(device, vectors): the processor. Some of one name differ; older records say so only by OpenBLAS' kernel.
+
+    None: unknown. Its kernels for AVX2 say nothing, because it may overlook AVX-512.
+    """
     return record["device"], record.get("vectors") or VECTORS.get(record.get("kernel"))
 
 

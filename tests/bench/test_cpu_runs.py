@@ -1,4 +1,4 @@
-"""A run of `miniclip bench cpu`: what it prints when it is stopped, which answers are errors, whom its records replace."""
+"""A run of `miniclip bench cpu`: what it prints when it is stopped, which answers are errors, what records replace."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def test_what_is_finished_is_printed_and_kept_when_a_run_is_stopped(tmp_path, ca
     if as_json:
         assert json.loads(printed.out) == kept
     else:
-        assert printed.out.endswith(report_cpu.section(kept) + "\n") and "| first, float32 | 0 ms |" in printed.out
+        assert printed.out.endswith(report_cpu.section(kept) + "\n") and "\n| first, float32 " in printed.out
     assert printed.err.startswith(f"{machine.describe(kept[0])}\n") and "Traceback" not in printed.err
 
 
