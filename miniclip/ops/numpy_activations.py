@@ -21,7 +21,12 @@ def sigmoid(x):
 
 def silu(x):
     """silu(x) = x · σ(x), also called swish (Searching for Activation Functions, sec. 4); any shape."""
-    return x * sigmoid(x)
+    # plain: x * sigmoid(x), with σ(x) = (1 + tanh(x/2)) / 2, which cannot overflow; in place, to save memory
+    half = 0.5 * x
+    gate = np.tanh(half)
+    gate *= half
+    gate += half
+    return gate
 
 
 def tanh(x):

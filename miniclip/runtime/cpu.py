@@ -46,6 +46,9 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_busy = contextvars.ContextVar("busy", default=False)  # whether this code is a job of `on_cores`
+
+
 def on_cores(function, jobs, cores):
     """[function(job) for job in jobs], up to `cores` jobs at a time, one of them on this thread.
 
@@ -55,6 +58,7 @@ def on_cores(function, jobs, cores):
     results, errors, lock, left = [None] * len(jobs), {}, threading.Lock(), iter(jobs)
 
     def work():
+        _busy.set(True)
         while True:
             with lock:
                 i, job = next(left, (None, None))
@@ -73,7 +77,7 @@ def on_cores(function, jobs, cores):
     for thread in threads:
         thread.start()
     try:
-        work()
+        contextvars.copy_context().run(work)
     finally:
         jobs.clear()  # an interrupt may have come between two jobs: no thread begins another one
         for thread in threads:
@@ -182,6 +186,11 @@ def blas_threads():
     """How many threads a product may use, within the user's limits ($OPENBLAS_NUM_THREADS, say); 1 if unknown."""
     with one_blas_thread.lock:
         return _threads if one_blas_thread.users else _count()
+
+
+def free_cores():
+    """How many cores this code may use: one inside a job of `on_cores`, as other jobs have the rest."""
+    return 1 if _busy.get() else blas_threads()
 
 
 # ------------------------------------------------------------------------------------ kernels of BLAS

@@ -1,6 +1,7 @@
 """The operations on grids, for ResNets and EfficientNets: equal to torch's own in float64, on every backend."""
 
 import math
+import threading
 import tracemalloc
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniclip.ops import numpy_conv, numpy_ops, select
+from miniclip.runtime import cpu
 
 
 def each_dtype(name):
@@ -75,7 +77,7 @@ def test_a_convolution_with_a_kernel_of_one_one_is_a_shift(ops):
     np.testing.assert_array_equal(run(ops, "conv2d", x, weight, padding=1), shifted)
 
 
-def test_the_reference_lays_out_the_windows_of_one_picture_at_a_time_and_none_for_1x1():
+def test_the_reference_lays_out_as_many_windows_as_fit_in_the_cache_and_none_for_1x1(monkeypatch):
     def most(*args, **options):
         """The most memory allocated at any time, in float32 numbers."""
         numpy_ops.conv2d(*args, **options)  # once before: a first call makes small objects that stay
@@ -85,11 +87,58 @@ def test_the_reference_lays_out_the_windows_of_one_picture_at_a_time_and_none_fo
         tracemalloc.stop()
         return peak
 
-    B, C, size = 8, 64, 32
-    x, narrow, wide = normal(0, B, C, size, size), normal(1, 1, C, 1, 1), normal(2, 1, C, 3, 3)
-    result, columns, padded = B * size**2, 9 * C * size**2, B * C * (size + 2) ** 2
+    monkeypatch.setattr(cpu, "free_cores", lambda: 1)
+    B, C, size = 8, 64, 64
+    x, narrow, wide = normal(0, B, C, size, size), normal(1, 2, C, 1, 1), normal(2, 2, C, 3, 3)
+    result, columns = B * 2 * size**2, 9 * C * size**2  # columns of one picture
     assert result < most(x, narrow) < 1.1 * result
-    assert columns < most(x, wide, padding=1) - padded - result < 1.1 * columns
+    assert columns / 12 < most(x, wide, padding=1) - result < columns / 6  # those of a tenth of its rows
+
+
+LAYERS = {  # (O, C/groups, k, k), groups, stride, padding, grid
+    "1x1, by rows": ((5, 8, 1, 1), 1, 1, 0, (7, 6)),
+    "1x1, by channels": ((90, 8, 1, 1), 1, 1, 0, (7, 6)),
+    "1x1, every other": ((90, 8, 1, 1), 1, 2, 0, (9, 8)),
+    "3x3, by rows": ((6, 4, 3, 3), 1, 1, 1, (7, 6)),
+    "3x3, by channels": ((70, 4, 3, 3), 1, 2, 1, (7, 6)),
+    "grouped": ((8, 3, 3, 3), 4, 1, (0, 2), (7, 6)),
+    "depthwise": ((40, 1, 5, 5), 40, 1, 2, (9, 7)),
+    "depthwise, wide": ((600, 1, 3, 3), 600, 1, (0, 1), (5, 7)),
+    "depthwise, every other": ((40, 1, 5, 5), 40, 2, (1, 2), (9, 7)),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("cores", [1, 3])
+def test_parts_on_several_cores_are_the_whole(layer, channels_last, cores, monkeypatch):
+    shape, groups, stride, padding, grid = LAYERS[layer]
+    monkeypatch.setattr(cpu, "free_cores", lambda: cores)
+    for name, value in {"PART": 60, "FEW": 0, "SMALL": 0, "COLUMNS": 300}.items():
+        monkeypatch.setattr(numpy_conv, name, value)
+    x, weight, bias = normal(0, 2, shape[1] * groups, *grid), normal(1, *shape), normal(2, shape[0])
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if channels_last else x
+    sides = padding if isinstance(padding, tuple) else (padding, padding)
+    wide = [torch.from_numpy(a.astype(np.float64)) for a in (x, weight, bias)]
+    exact = F.conv2d(F.pad(wide[0], 2 * sides), *wide[1:], stride, groups=groups)
+    residual = normal(3, *exact.shape)
+    exact = F.silu(exact + torch.from_numpy(residual))
+    how = {"stride": stride, "padding": padding, "groups": groups, "residual": residual, "activation": "silu"}
+    close(numpy_ops.conv2d(x, weight, bias, **how), exact.numpy())
+
+
+def test_a_convolution_inside_a_job_starts_no_threads(monkeypatch):
+    """The other cores have jobs of their own; and a row that is batch-invariant is the same on any number of cores."""
+    x, weight = normal(0, 1, 32, 64, 64), normal(1, 32, 32, 1, 1)
+    monkeypatch.setattr(cpu, "blas_threads", lambda: 3)
+    begun, begin = [], threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread) or begin(thread))
+    numpy_ops.conv2d(x, weight)
+    assert len(begun) == 2
+    cpu.on_cores(lambda job: numpy_ops.conv2d(x, weight), [0], 1)
+    assert len(begun) == 2 and cpu.free_cores() == 3
+    cpu.on_own_cores(lambda job: numpy_ops.conv2d(x, weight), range(4), 3)
+    assert len(begun) == 4 and cpu.free_cores() == 3
 
 
 @pytest.mark.parametrize("columns", [1, 300, 1000])
