@@ -45,9 +45,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
     def compute(part):
         picture, channels, rows = part
         out = y[picture, channels, rows]  # (some of O, some of Gy, Gx)
-        seen = _seen(
-            x[picture], rows, k, stride, before, after, depthwise
-        )  # (C, the rows of k x k windows, padded width)
+        seen = _seen(x[picture], rows, k, stride, (before, after), depthwise)  # (C, some rows, padded width)
         if depthwise:
             convolve_depthwise(seen, weight[:, 0], stride, out)
         else:
@@ -65,12 +63,8 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
     else:  # each core gets as many parts as the others, and each part fits in its cache
         numbers = O / PART if channels_last else members * k * k / COLUMNS if k > 1 else 0
         parts = [(slice(None), rows) for rows in _cut(Gy, cores * max(1, math.ceil(numbers * Gy * Gx / cores)))]
-    jobs = [(picture, *part) for picture in range(B) for part in parts]
-    if cores > 1:
-        cpu.on_own_cores(compute, jobs, cores)
-    else:
-        for job in jobs:
-            compute(job)
+    # Products of all sizes on one thread each: BLAS' own threads would wait for their next product on these cores.
+    cpu.on_own_cores(compute, [(picture, *part) for picture in range(B) for part in parts], cores)
     return y
 
 
@@ -80,16 +74,16 @@ def _cut(length, parts):
     return [slice(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
 
 
-def _seen(x, rows, k, stride, before, after, channels_last):
+def _seen(x, rows, k, stride, padding, channels_last):
     """What some rows of the result see of one picture, x (C, height, width), with the zeros around it."""
+    (C, height, width), (before, after) = x.shape, padding
     first, last = rows.start * stride - before, (rows.stop - 1) * stride + k - before
-    if not before and not after:
-        return x[:, first:last]
-    C, height, width = x.shape
+    if not (before or after or channels_last):
+        return x[:, first:last]  # a view
     shape = last - first, before + width + after
     seen = np.zeros((*shape, C), x.dtype).transpose(2, 0, 1) if channels_last else np.zeros((C, *shape), x.dtype)
-    inside = slice(max(first, 0), min(last, height))
-    seen[:, inside.start - first : inside.stop - first, before : before + width] = x[:, inside]
+    top, bottom = (min(max(row, 0), height) for row in (first, last))
+    seen[:, top - first : bottom - first, before : before + width] = x[:, top:bottom]
     return seen
 
 

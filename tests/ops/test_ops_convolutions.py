@@ -99,11 +99,13 @@ LAYERS = {  # (O, C/groups, k, k), groups, stride, padding, grid
     "1x1, by rows": ((5, 8, 1, 1), 1, 1, 0, (7, 6)),
     "1x1, by channels": ((90, 8, 1, 1), 1, 1, 0, (7, 6)),
     "1x1, every other": ((90, 8, 1, 1), 1, 2, 0, (9, 8)),
+    "1x1, rows of zeros": ((5, 8, 1, 1), 1, 1, (2, 1), (7, 6)),
     "3x3, by rows": ((6, 4, 3, 3), 1, 1, 1, (7, 6)),
     "3x3, by channels": ((70, 4, 3, 3), 1, 2, 1, (7, 6)),
     "grouped": ((8, 3, 3, 3), 4, 1, (0, 2), (7, 6)),
     "depthwise": ((40, 1, 5, 5), 40, 1, 2, (9, 7)),
     "depthwise, wide": ((600, 1, 3, 3), 600, 1, (0, 1), (5, 7)),
+    "depthwise, not padded": ((600, 1, 3, 3), 600, 1, 0, (5, 7)),
     "depthwise, every other": ((40, 1, 5, 5), 40, 2, (1, 2), (9, 7)),
 }
 
