@@ -8,6 +8,7 @@ import contextvars
 import functools
 import os
 import platform
+import queue
 import sys
 import threading
 from pathlib import Path
@@ -69,22 +70,47 @@ def on_cores(function, jobs, cores):
             except BaseException as error:  # Ctrl-C too: then the other threads must end
                 errors[i] = error
 
-    # Each runs in a copy of this thread's context, so that numpy.errstate and similar settings apply there too. These
-    # are not threads of concurrent.futures, which starts none after the main thread has ended.
-    threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(min(cores, len(jobs)) - 1)
-    ]
-    for thread in threads:
-        thread.start()
+    # Each runs in a copy of this thread's context, so that numpy.errstate and similar settings apply there too.
+    waits = [_begin(contextvars.copy_context(), work) for _ in range(min(cores, len(jobs)) - 1)]
     try:
         contextvars.copy_context().run(work)
     finally:
         jobs.clear()  # an interrupt may have come between two jobs: no thread begins another one
-        for thread in threads:
-            thread.join()
+        for wait in waits:
+            wait()
     if errors:
         raise errors[min(errors)]
     return results
+
+
+_idle = []  # the queues of threads that wait for work: a convolution is over before a new thread has started
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _begin(context, function):
+    """Begin context.run(function), which raises no error, on another thread; returns a function that waits for its end.
+
+    These are not threads of concurrent.futures, which starts none after the main thread has ended.
+    """
+    try:
+        work = _idle.pop()
+    except IndexError:
+        work = queue.SimpleQueue()
+        threading.Thread(target=_serve, args=(work,), name="miniclip-core", daemon=True).start()
+    ended = threading.Lock()
+    ended.acquire()
+    work.put((context, function, ended))
+    return ended.acquire
+
+
+def _serve(work):
+    while True:
+        context, function, ended = work.get()
+        context.run(function)
+        del context, function  # which hold the jobs and their results
+        _idle.append(work)
+        ended.release()
 
 
 class Shared:

@@ -99,7 +99,7 @@ def test_one_rows_weight_gradient_is_an_outer_product(seed, rows, inner, outer):
 def test_a_convolution_is_linear_in_pixels_and_in_weights(seed, shape, kernel, stride, padding, columns):
     """Σ dx · x = Σ dy · y = Σ dweight · weight, however many groups are laid out at a time."""
     x, weight = normal(seed, (shape[0], 2 * shape[1], *shape[2:]), (4, shape[1], kernel, kernel))
-    y = numpy_conv.convolve(x, weight, stride, padding, 2)
+    y = numpy_conv.conv2d(x, weight, stride=stride, padding=padding, groups=2)
     (dy,) = normal(seed + 1, y.shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_conv_gradients, "COLUMNS", columns)

@@ -15,7 +15,7 @@ from miniclip.loss import contrastive_loss
 from miniclip.model import CLIP
 from miniclip.ops import numpy_grad, numpy_ops, torch_ops
 from miniclip.ops.tape import Variable
-from miniclip.runtime import cpu
+from miniclip.runtime import chunks, cpu
 
 TEXT = TextConfig(context_length=9, vocab_size=40, width=12, layers=2, heads=3, mlp_width=20)
 VIT = VisionConfig(image_size=(14, 20), patch_size=6, width=16, layers=2, heads=2, mlp_width=24, activation="gelu")
@@ -165,7 +165,7 @@ def test_pixels_have_a_gradient_if_they_are_variables(model, monkeypatch):
     """They are one chunk: several threads must not add to one gradient."""
     kind, config, tree, images, _ = model
     pixels, tensor = Variable(images), torch.tensor(images, requires_grad=True)
-    monkeypatch.setattr(cpu, "on_own_cores", lambda *jobs: pytest.fail("pixels were cut into chunks"))
+    monkeypatch.setattr(chunks, "pieces", lambda *batch, **how: pytest.fail("pixels were cut into chunks"))
     kind(config, params.tree_map(Variable, tree), numpy_grad).encode_image(pixels).sum().backward()
     kind(config, tree, torch_ops).encode_image(tensor).sum().backward()
     same({"pixels": pixels.gradient}, {"pixels": tensor.grad.numpy()}, 1e-9)

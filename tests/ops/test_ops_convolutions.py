@@ -1,7 +1,6 @@
 """The operations on grids, for ResNets and EfficientNets: equal to torch's own in float64, on every backend."""
 
 import math
-import threading
 import tracemalloc
 
 import numpy as np
@@ -129,12 +128,12 @@ def test_parts_on_several_cores_are_the_whole(layer, channels_last, cores, monke
     close(numpy_ops.conv2d(x, weight, bias, **how), exact.numpy())
 
 
-def test_a_convolution_inside_a_job_starts_no_threads(monkeypatch):
+def test_a_convolution_inside_a_job_uses_no_other_threads(monkeypatch):
     """The other cores have jobs of their own; and a row that is batch-invariant is the same on any number of cores."""
     x, weight = normal(0, 1, 32, 64, 64), normal(1, 32, 32, 1, 1)
     monkeypatch.setattr(cpu, "blas_threads", lambda: 3)
-    begun, begin = [], threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread) or begin(thread))
+    begun, begin = [], cpu._begin
+    monkeypatch.setattr(cpu, "_begin", lambda *work: begun.append(work) or begin(*work))
     numpy_ops.conv2d(x, weight)
     assert len(begun) == 2
     cpu.on_cores(lambda job: numpy_ops.conv2d(x, weight), [0], 1)

@@ -1,10 +1,12 @@
 """The processor: jobs on its cores, a limit on BLAS that all threads share, and the kernel that OpenBLAS chooses."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,48 @@ def test_jobs_see_the_callers_settings():
         assert cpu.on_cores(job, [0] * 8, 3) == [np.inf] * 8
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
         cpu.on_cores(job, [0] * 8, 3)
+
+
+def test_threads_are_kept_for_the_next_jobs_and_keep_nothing_of_them():
+    def use():
+        meet = threading.Barrier(3)  # three jobs at a time
+        results = cpu.on_cores(lambda job: (meet.wait(9), job, threading.get_ident()), [Thing() for _ in "abc"], 3)
+        return {thread for *_, thread in results}
+
+    class Thing:
+        def __init__(self):
+            alive.add(self)
+
+    alive = weakref.WeakSet()
+    assert len(use()) == 3 and use() == use()
+    gc.collect()
+    assert not alive
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_starts_threads_of_its_own():
+    code = """
+import os, threading
+from miniclip.runtime import cpu
+def use():
+    meet = threading.Barrier(3)
+    return len(set(cpu.on_cores(lambda job: meet.wait(9) and 0 or threading.get_ident(), range(3), 3)))
+use()
+if os.fork() == 0:
+    os._exit(use())
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["3"], done.stderr
+
+
+def test_jobs_of_jobs_stay_on_their_thread():
+    def outer(job):
+        here = cpu.free_cores(), threading.get_ident()
+        return here == (1, *cpu.on_cores(lambda job: threading.get_ident(), [job], cpu.free_cores()))
+
+    assert cpu.on_cores(outer, range(6), 3) == [True] * 6
+    assert cpu.free_cores() == cpu.blas_threads()
 
 
 # ------------------------------------------------------------------------------------ the kernels of BLAS
