@@ -57,15 +57,8 @@ def check(destination, to, dtype=None, overwrite=False):
 def write(destination, to, config, tree, tokenizer, *, source, dtype=None, official=lambda: None):
     """Write a model as `convert` does, and return the same; `source` is the name of the model, for messages."""
     lacking, official_size = None, families.of(config).official_vocabulary
-    if config.text and tokenizer is None and to == "hf":
-        if official_size is None:
-            lacking = f"this model came without its own, a {config.tokenizer}"
-        elif config.text.vocab_size != official_size:
-            ids = config.text.vocab_size
-            lacking = f"this model has none of its own, and its {ids} ids are not the official {official_size}"
-        else:
-            tokenizer = official()
-            lacking = None if tokenizer else "the official one is not on this machine: run miniclip download vocabulary"
+    if config.text and to == "hf":
+        tokenizer, lacking = vocabulary(config, tokenizer, official)
     is_own = tokenizer and (len(tokenizer) != official_size or type(tokenizer) is not families.of(config).tokenizer)
     if is_own and to in ("openai", "open_clip"):
         raise InputError(
@@ -77,6 +70,20 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
     }
     WRITERS[to](destination, config, tree, tokenizer=tokenizer)
     return lacking
+
+
+def vocabulary(config, tokenizer, official=lambda: None):
+    """(a tokenizer for a model with a text tower, None), or (None, the reason why there is none)."""
+    official_size = families.of(config).official_vocabulary
+    if tokenizer:
+        return tokenizer, None
+    if official_size is None:
+        return None, f"this model came without its own, a {config.tokenizer}"
+    if config.text.vocab_size != official_size:
+        ids = config.text.vocab_size
+        return None, f"this model has none of its own, and its {ids} ids are not the official {official_size}"
+    found = official()
+    return found, None if found else "the official one is not on this machine: run miniclip download vocabulary"
 
 
 def _check_destination(path, to, overwrite):

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("train on pictures with captions, or fine-tune a model", "miniclip.cli.train"),
     "info": ("show a model's configuration and parameters", "miniclip.cli.info"),
     "convert": ("convert a model to another format", "miniclip.cli.convert"),
+    "export": ("write a model as ONNX files, for ONNX Runtime, OpenVINO and transformers.js", "miniclip.cli.export"),
     "interpolate": ("mix a model with its fine-tuned version (WiSE-FT)", "miniclip.cli.interpolate"),
     "download": ("download models in advance, and print their paths", "miniclip.cli.download"),
     "doctor": ("show what this machine has: versions, BLAS, GPU, caches, vocabulary", "miniclip.cli.doctor"),

@@ -4,6 +4,7 @@ A directory has some of tokenizer_config.json, special_tokens_map.json, added_to
 on the version that wrote it. The order is transformers' (tokenization_utils_base.py, `_from_pretrained`).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,10 @@ def to_settings(tokenizer: Any) -> dict[str, Any]:
     """`added_tokens_decoder` of a tokenizer, as transformers' tokenizer_config.json has it; {} if there is none."""
     added = getattr(tokenizer, "added", {})
     return {DECLARED: {str(id): {**vars(token)} for id, token in sorted(added.items())}} if added else {}
+
+
+def to_added_tokens(tokenizer: Any, special: Iterable[str]) -> list[dict[str, Any]]:
+    """`added_tokens` of transformers' tokenizer.json: those of a tokenizer, and the `special` ones it has."""
+    own = {tokenizer.encoder[x]: AddedToken.of(x, special=True) for x in special if x in tokenizer.encoder}
+    found = {**own, **getattr(tokenizer, "added", {})}
+    return [{"id": id, **vars(token)} for id, token in sorted(found.items())]

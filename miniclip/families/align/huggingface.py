@@ -8,7 +8,11 @@ from miniclip.errors import InputError
 from miniclip.families import activations, batch_norm, image_settings, names
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.image import own_settings
-from miniclip.families.align.tokenizer_files import load_tokenizer, save_tokenizer  # noqa: F401  for the record
+from miniclip.families.align.tokenizer_files import (  # noqa: F401  for the record
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_json,
+)
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
@@ -163,6 +167,9 @@ def config_to(config):
         return {"model_type": "align", "architectures": ["AlignModel"], "projection_dim": config.embed_dim, **towers}
     (source,) = towers.values()
     return {**source, "architectures": ["AlignVisionModel" if config.visual else "AlignTextModel"]}
+
+
+described = config_to  # transformers has all towers of this family
 
 
 def _vision_to(visual):

@@ -9,13 +9,14 @@ from miniclip.families.align.config import TEXT_LENGTH
 from miniclip.families.tokenizer_settings import (
     CONFIG,
     read_settings,
+    to_added_tokens,
     to_settings,
     with_added_tokens,
     without_added_tokens,
 )
 from miniclip.formats import read_json
 from miniclip.runtime.files import write_json
-from miniclip.tokenizers.wordpiece import CLS, MASK, PAD, SEP, UNK, WordPiece
+from miniclip.tokenizers.wordpiece import CLS, CONTINUES, LONGEST_WORD, MASK, PAD, SEP, UNK, WordPiece
 
 SPECIAL = {"unk_token": UNK, "sep_token": SEP, "pad_token": PAD, "cls_token": CLS, "mask_token": MASK}
 # transformers' names of WordPiece's options, in tokenizer_config.json and in tokenizer.json.
@@ -103,3 +104,35 @@ def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = ()
     path = directory / f"{prefix}{CONFIG}"
     write_json(path, content)
     return path, *save_vocabulary(directory, tokenizer, prefix)
+
+
+def tokenizer_json(tokenizer):
+    """The content of a tokenizer.json, from which Hugging Face's tokenizers make the same ids."""
+    vocabulary = without_added_tokens(tokenizer)
+    options = {theirs: vocabulary.options[ours] for ours, (_, theirs) in OPTIONS.items()}
+    first, last = ({"SpecialToken": {"id": token, "type_id": 0}} for token in (CLS, SEP))
+    text, second = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
+    ids = {x: {"id": x, "ids": [vocabulary.encoder[x]], "tokens": [x]} for x in (CLS, SEP)}
+    pair = [first, text, last, second, {"SpecialToken": {"id": SEP, "type_id": 1}}]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": to_added_tokens(tokenizer, SPECIAL.values()),
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, **options},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [first, text, last],
+            "pair": pair,
+            "special_tokens": ids,
+        },
+        "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": UNK,
+            "continuing_subword_prefix": CONTINUES,
+            "max_input_chars_per_word": LONGEST_WORD,
+            "vocab": dict(vocabulary.encoder),
+        },
+    }

@@ -7,7 +7,11 @@ from miniclip.errors import InputError
 from miniclip.families import activations, image_settings, names
 from miniclip.families.clip.image import own_settings
 from miniclip.families.clip.presets import VOCABULARY
-from miniclip.families.clip.tokenizer_files import load_tokenizer, save_tokenizer  # noqa: F401  for the record
+from miniclip.families.clip.tokenizer_files import (  # noqa: F401  for the record
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_json,
+)
 from miniclip.image import MEAN, STD
 
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
@@ -116,17 +120,22 @@ def _transformer(source, width, heads, mlp_width):
 
 def config_to(config):
     """CLIPConfig -> the contents of a config.json; the inverse of `config_from`."""
-    visual, text = config.visual, config.text
+    visual = config.visual
     if (visual and type(visual) is not VisionConfig) or (visual and type(visual.image_size) is not int):
         raise InputError("transformers' CLIP has only Vision Transformers for square pictures")
+    return described(config)
+
+
+def described(config):
+    """The same for every CLIPConfig: of an image tower that transformers does not have, only its pictures' sizes."""
+    visual, text = config.visual, config.text
     towers = {}
     if visual:
         towers["vision_config"] = {
             "model_type": "clip_vision_model",
             "image_size": visual.image_size,
-            "patch_size": visual.patch_size,
             "num_channels": visual.channels,
-            **_transformer_to(visual),
+            **({"patch_size": visual.patch_size, **_transformer_to(visual)} if type(visual) is VisionConfig else {}),
         }
     if text:
         towers["text_config"] = {

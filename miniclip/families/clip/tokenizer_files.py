@@ -9,13 +9,14 @@ from miniclip.errors import InputError
 from miniclip.families.tokenizer_settings import (
     CONFIG,
     read_settings,
+    to_added_tokens,
     to_settings,
     with_added_tokens,
     without_added_tokens,
 )
 from miniclip.formats import read_json
 from miniclip.runtime.files import write_json
-from miniclip.tokenizer import END, END_OF_WORD, START, Tokenizer
+from miniclip.tokenizer import END, END_OF_WORD, START, WORD, Tokenizer
 from miniclip.tokenizers.added import AddedToken
 from miniclip.tokenizers.renumbered import Renumbered
 
@@ -112,3 +113,36 @@ def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = ()
     path = directory / f"{prefix}{CONFIG}"
     write_json(path, content)
     return path, *save_vocabulary(directory, tokenizer, prefix)
+
+
+def tokenizer_json(tokenizer):
+    """The content of a tokenizer.json, from which Hugging Face's tokenizers make the same ids.
+
+    Unlike `tokenizer.clean` they repair no encodings and undo no HTML escapes.
+    """
+    vocabulary = without_added_tokens(tokenizer)
+    split = {"type": "Split", "pattern": {"Regex": WORD.pattern}, "behavior": "Removed", "invert": True}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    ends = {"sep": [END, vocabulary.end_id], "cls": [START, vocabulary.start_id]}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": to_added_tokens(tokenizer, (START, END)),
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, spaces, {"type": "Lowercase"}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": {"type": "RobertaProcessing", **ends, "trim_offsets": False, "add_prefix_space": False},
+        "decoder": {**byte_level, "add_prefix_space": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": END,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": END_OF_WORD,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": dict(vocabulary.encoder),
+            "merges": getattr(vocabulary, "tokenizer", vocabulary).lines(),
+        },
+    }

@@ -1,0 +1,73 @@
+"""A model as ONNX graphs: each tower by itself, and both with their logits; each is recorded by calling the towers.
+
+Inputs and outputs have transformers' names (modeling_clip.py, CLIPModel.forward). Outputs are float32 in any dtype.
+"""
+
+import numpy as np
+
+from miniclip.config import pair
+from miniclip.ops import onnx_ops
+from miniclip.ops.graph import Graph
+
+# sizes that are known when a graph runs
+IMAGES, TEXTS, TOKENS = "image_batch_size", "text_batch_size", "sequence_length"
+
+
+def vision_model(config, tree, scale, dtype):
+    """pixel_values (B, C, height, width) -> image_embeds (B, E), not normalised: (the graph, its outputs by name)."""
+    graph = Graph(dtype)
+    return graph, {"image_embeds": _image_embeds(graph, config.visual, tree, _pixel_values(graph, config.visual))}
+
+
+def text_model(config, tree, scale, dtype):
+    """input_ids (N, T), attention_mask (N, T) -> text_embeds (N, E), not normalised: (the graph, its outputs)."""
+    graph = Graph(dtype)
+    tokens, mask = (_ids(graph, name) for name in ("input_ids", "attention_mask"))
+    return graph, {"text_embeds": _text_embeds(graph, config.text, tree, tokens, mask)}
+
+
+def model(config, tree, scale, dtype):
+    """input_ids, pixel_values, attention_mask -> logits_per_image (B, N) and _per_text (N, B), and both features.
+
+    As in transformers the features are normalised here. `scale` is the logarithm of what the cosines are multiplied by.
+    """
+    graph = Graph(dtype)
+    tokens, pixels, mask = _ids(graph, "input_ids"), _pixel_values(graph, config.visual), _ids(graph, "attention_mask")
+    images = onnx_ops.l2_normalize(_image_embeds(graph, config.visual, tree, pixels))  # (B, E)
+    texts = onnx_ops.l2_normalize(_text_embeds(graph, config.text, tree, tokens, mask))  # (N, E)
+    logits = (images @ texts.transpose(1, 0)) * graph.constant(scale, "scale")  # (B, N)
+    outputs = {"logits_per_image": logits, "logits_per_text": logits.transpose(1, 0)}
+    return graph, {**outputs, "text_embeds": texts, "image_embeds": images}
+
+
+def _pixel_values(graph, visual):
+    return graph.input("pixel_values", "float32", IMAGES, visual.channels, *pair(visual.image_size))
+
+
+def _ids(graph, name):
+    return graph.input(name, "int64", TEXTS, TOKENS)
+
+
+def _image_embeds(graph, visual, tree, pixels):
+    parameters = graph.parameters(tree["visual"], "visual.")
+    images = pixels.astype("float32" if graph.dtype == "int8" else graph.dtype)
+    return visual.tower.encode_image(onnx_ops, images, **parameters, config=visual).astype("float32")  # (B, E)
+
+
+def _text_embeds(graph, text, tree, tokens, mask):
+    tokens, end = _ended(text, tokens, mask)  # (N, T), (N,)
+    last = end.node("ReduceMax", [0], shape=(1,)).node("Max", np.int64(0))
+    tokens = tokens.first(last + 1, axis=1)  # nothing after the last end is needed
+    parameters = graph.parameters(tree["text"], "text.")
+    return text.tower.encode_text(onnx_ops, tokens, end, **parameters, config=text).astype("float32")  # (N, E)
+
+
+def _ended(text, tokens, mask):
+    """The tokens (N, T), and where each text ends, (N,): its ids say it, or for a tower without such a rule the mask.
+
+    With a rule the mask changes nothing in a text that has an end: what it hides becomes 0, and can be no end.
+    """
+    if hasattr(text.tower, "end_of_text"):
+        tokens = tokens * mask  # OpenVINO has no input that nothing depends on
+        return tokens, text.tower.end_of_text(tokens, text.eot_token_id)
+    return tokens, mask.node("ReduceSum", [1], shape=(TEXTS,), keepdims=0) - 1
