@@ -56,9 +56,8 @@ def export(
         raise InputError(f"to export a model, {error.name} is needed: {install('onnx')}") from error
     if Path(destination).exists():
         raise InputError(f"{destination}: exists already: move it away, or write to another path")
-    config, tree, tokenizer = checkpoints.load(
-        source, image_size=image_size, activation=activation, adapter=adapter, mmap=True
-    )
+    how = {"image_size": image_size, "activation": activation, "adapter": adapter}
+    config, tree, tokenizer = checkpoints.load(source, dtype="float32", mmap=True, **how)
     kinds = {"vision_model": graphs.vision_model, "text_model": graphs.text_model, "model": graphs.model}
     wanted = ["vision_model"] * bool(config.visual) + ["text_model"] * bool(config.text)
     if len(wanted) == 2:

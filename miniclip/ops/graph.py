@@ -130,7 +130,8 @@ class Value:
         return self._elementwise("Sub", other)
 
     def __mul__(self, other):
-        return self._elementwise("Mul", other)
+        x = self.astype("int64") if self.dtype == "bool" else self  # as in NumPy, where True is 1
+        return x._elementwise("Mul", other)
 
     __rmul__ = __mul__
 
