@@ -33,10 +33,8 @@ def transformers_model(sizes, folder, request):
     with torch.no_grad():
         found = model(**inputs)
         images, texts = found.vision_model_output.pooler_output, found.text_model_output
-        if sizes[0] == "CLIP":
-            texts = texts.pooler_output  # both are projected already
-        else:
-            texts = model.text_projection(texts.last_hidden_state[:, 0])
+        is_clip = sizes[0] == "CLIP"  # whose outputs are projected already
+        texts = texts.pooler_output if is_clip else model.text_projection(texts.last_hidden_state[:, 0])
     return folder, *_arrays(inputs, images, texts, found.logits_per_image)
 
 
@@ -96,7 +94,7 @@ def exported(request, tmp_path_factory):
 
 
 def in_onnxruntime(path):
-    """A function from inputs to outputs, by name, that ONNX Runtime computes on one thread. Other inputs are ignored."""
+    """A function from inputs to outputs, by name, computed by ONNX Runtime on one thread. It ignores other inputs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

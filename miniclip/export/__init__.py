@@ -97,7 +97,7 @@ def write_graph(path: Path, graph: Any, outputs: dict[str, Any]) -> bool:
         def place(name, x):
             file.seek(-(-file.tell() // PAGE) * PAGE)
             offset = file.tell()
-            file.write(memoryview(x).cast("B"))
+            file.write(x.reshape(-1).view(np.uint8))
             return {"location": Path(file.name).name, "offset": offset, "length": x.nbytes}
 
         path.write_bytes(graph.model(outputs, place).SerializeToString())

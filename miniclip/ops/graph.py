@@ -94,14 +94,17 @@ class Graph:
             if used.intersection(node.output):
                 nodes.insert(0, node)
                 used.update(node.input)
-        constants = [_constant(name, x, place) for name, x in self.constants.items() if name in used]
         given = [_info(x.name, x) for x in self.inputs]
         results = [_info(name, x) for name, x in outputs.items()]
-        graph = helper.make_graph(nodes, "miniclip", given, results, constants)
+        graph = helper.make_graph(nodes, "miniclip", given, results)
         opsets = [helper.make_opsetid("", OPSET_BFLOAT16 if self.dtype == "bfloat16" else OPSET)]
         about = {"producer_name": "miniclip", "producer_version": __version__}
         version = helper.find_min_ir_version_for(opsets)
-        return helper.make_model(graph, opset_imports=opsets, ir_version=version, **about)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=version, **about)
+        for name, x in self.constants.items():
+            if name in used:
+                _fill(model.graph.initializer.add(), name, x, place)
+        return model
 
 
 class Value:
@@ -235,12 +238,13 @@ def _info(name, x):
     return helper.make_tensor_value_info(name, _onnx(x.dtype), x.shape)
 
 
-def _constant(name, x, place):
-    tensor = TensorProto(name=name, data_type=_onnx(x.dtype.name), dims=x.shape)
+def _fill(tensor, name, x, place):
+    """Make a TensorProto that is in its model already that of a constant: one made elsewhere would be copied twice."""
+    tensor.name, tensor.data_type = name, _onnx(x.dtype.name)
+    tensor.dims.extend(x.shape)
     if place is None or x.nbytes < LARGE:
         tensor.raw_data = x.tobytes()
-        return tensor
+        return
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in place(name, np.ascontiguousarray(x)).items():
         tensor.external_data.add(key=key, value=str(value))
-    return tensor
