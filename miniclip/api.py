@@ -41,8 +41,8 @@ def load(
     name      one of `available_models()`, the path of a weights file (.safetensors, OpenAI's .pt, another .pt or .bin),
               the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub;
               also that of an adapter of PEFT, which names its model
-    backend   "numpy", "torch", "triton", "jax", "onnxruntime", "openvino", or "auto": "triton" if there is a GPU for it,
-              "torch" if `device` is any other device than the CPU, else "numpy"
+    backend   "numpy", "torch", "triton", "jax", "onnxruntime", "openvino", or "auto": "triton" if there is a GPU for
+              it, "torch" if `device` is any other device than the CPU, else "numpy"
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
               device for jax, the CPU for the others
     dtype     of parameters and features: "float32" (default); numpy and torch also take "float64"; torch, triton and

@@ -6,11 +6,15 @@ import shutil
 import subprocess
 
 from miniclip import weights
+from miniclip.bench import machine, records, report_cpu
 from miniclip.errors import InputError
 from miniclip.fetch import hub, vocabulary
 from miniclip.runtime import caches, cpu
+from miniclip.runtime.installation import install
 
 PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torch", "triton", "jax", "transformers")
+PACKAGES += ("onnx", "onnxruntime", "openvino")
+MEASURED = "encode_image"  # in float32: the rows of `miniclip bench cpu` that say which backend is fast
 
 
 def report():
@@ -22,6 +26,7 @@ def report():
         "cpus": f"{cpu.cores()}",
         "gpu": _gpu(),
         "kernels": _kernels(),
+        "faster": faster(),
         "models": _models(),
         "cache": f"{caches.cache_directory()}{'' if caches.cache_directory().is_dir() else ' (does not exist yet)'}",
         "vocabulary": _vocabulary(),
@@ -69,6 +74,42 @@ def _kernels():
     here = "run here, slowly, in Triton's interpreter" if INTERPRETING else "run here"
     here = "compile for this GPU, of a kind that nobody has run them on" if untried() else here
     return why_not() or f"{here}: backend='triton'"
+
+
+def faster(*directories):
+    """How fast other backends encode pictures on this processor, beside NumPy, as far as that has been measured.
+
+    directories  of records; none: miniclip's own, and this machine's
+    """
+    directories = directories or (report_cpu.RESULTS, records.own(report_cpu.RESULTS))
+    rows = [r for r in records.read(*directories, missing_ok=True) if _tells(r)]
+    here = [r for r in rows if records.kind(r) == records.kind(machine.facts())]
+    found = {}  # the newest last
+    for r in sorted(here or rows, key=lambda r: r["date"]):
+        others = [f"{name.partition(' on ')[2]} {_speed(r, name):.2f}x" for name in _others(r)]
+        found[r["shape"]["B"]] = f"{r['shape']['B']} at a time: {', '.join(others)}"
+    if not found:
+        return "nothing has been measured: run miniclip bench cpu --only encode_image"
+    last = max(here or rows, key=lambda r: r["date"])
+    where = "here" if here else f"on {last['device']}; miniclip bench cpu --only encode_image measures it here"
+    missing = [name for name in ("onnxruntime", "openvino") if _version(name) == "not installed"]
+    advice = "".join(f"; {name} is not installed: {install(name)}" for name in missing)
+    measured = f"{'; '.join(found[B] for B in sorted(found))} ({last['date']}, {where})"
+    return f"times the speed of NumPy, {last['name'].split()[-1]} in float32, pictures {measured}{advice}"
+
+
+def _tells(record):
+    return record["name"].startswith(MEASURED) and record["dtype"] == "float32" and bool(_others(record))
+
+
+def _others(record):
+    """The other backends of a record with a time, the fastest first; none if NumPy has no time."""
+    times = record["times"] if records.OURS in record["times"] else {}
+    return sorted((name for name in times if records.is_ours(name) and name != records.OURS), key=times.get)
+
+
+def _speed(record, name):
+    return record["times"][records.OURS] / record["times"][name]
 
 
 def _models():

@@ -24,7 +24,7 @@ LAYERS = [
     ["miniclip.checkpoints"],
     ["miniclip.torch_arrays", "miniclip.torch_modules"],
     ["miniclip.fetch"],
-    ["miniclip.api", "miniclip.clip", "miniclip.doctor", "miniclip"],
+    ["miniclip.api", "miniclip.clip", "miniclip"],
     [
         "miniclip.hf",
         "miniclip.train",
@@ -40,6 +40,8 @@ LAYERS = [
         "miniclip.caption",
         "miniclip.play",
         "miniclip.hints",
+        "miniclip.export",
+        "miniclip.doctor",
     ],
     ["miniclip.cli", "miniclip.__main__", "miniclip.train.__main__"],
 ]
