@@ -9,7 +9,6 @@ guess, a comment says "official". The ids are
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain, pairwise
@@ -18,8 +17,7 @@ import numpy as np
 import regex
 
 from miniclip.errors import InputError
-from miniclip.tokenizers import merges_file, repair
-from miniclip.tokenizers.cache import Cache
+from miniclip.tokenizers import PLAIN, as_texts, merges_file, merging, repair
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD = "</w>"
@@ -29,9 +27,6 @@ END_OF_WORD = "</w>"
 WORD = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
-
-# ASCII without ampersands, and of controls only \t\n\r: nothing to repair or unescape. (The re module is faster here.)
-PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 
 
 def clean(text):
@@ -56,9 +51,14 @@ SYMBOL_BYTES = {symbol: byte for byte, symbol in BYTE_SYMBOLS.items()}
 FIXED = 2 * len(BYTE_SYMBOLS) + 2  # ids that every vocabulary has, whatever its merges
 
 
+def spell(word):
+    """A word in byte symbols: "hé" -> "hÃ©"."""
+    return "".join(BYTE_SYMBOLS[byte] for byte in word.encode())
+
+
 def split(text):
     """Cut a clean text into words, each written in byte symbols: "hé!" -> ["hÃ©", "!"]."""
-    return ["".join(BYTE_SYMBOLS[byte] for byte in word.encode()) for word in WORD.findall(text)]
+    return [*map(spell, WORD.findall(text))]
 
 
 def symbols_of(word):
@@ -96,7 +96,7 @@ class Tokenizer:
                 raise InputError(f"not a vocabulary of merges: {' '.join(pair)!r} is not a pair of known symbols")
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.start_id, self.end_id, self.pad_id = self.encoder[START], self.encoder[END], 0  # official: 0 is "!" too
-        self._words, self._pieces = Cache(self._merge_word), Cache(self._merge_piece)  # text -> ids
+        self._words, self._pieces = merging.caches(self, WORD.findall, spell, BYTE_SYMBOLS, END_OF_WORD)
 
     def __reduce__(self):
         return Tokenizer, (self.merges,)  # the cache cannot be pickled
@@ -111,11 +111,12 @@ class Tokenizer:
         "<|endoftext|>" in the text becomes the id of that name (official).
         """
         # plain: [id for word in split(clean(text)) for id in self._merge_word(word)]. No word contains a space, so
-        # what is between two spaces has the same ids in every text: they are kept.
-        return [*chain.from_iterable(map(self._pieces.__getitem__, clean(text).split(" ")))]
+        # what is between two spaces has the same ids in every text: they are kept, each as the character of this code.
+        return [*map(ord, "".join(map(self._pieces.__getitem__, clean(text).split(" "))))]
 
-    def _merge_piece(self, piece):
-        return tuple(id for word in split(piece) for id in self._words[word])
+    def encode_batch(self, texts: str | Iterable[str]) -> list[list[int]]:
+        """The ids of each text, as by `encode`, but the words that are new are merged together, which is faster."""
+        return merging.encode_batch(texts, self.encode, self._pieces)
 
     def _merge_word(self, word):
         """A word's ids: join the pair that was learned first, everywhere in the word, until no pair is known."""
@@ -135,20 +136,17 @@ class Tokenizer:
         Each row is start, the text's ids, end, then padding. A text with more than context_length - 2 ids raises
         InputError naming it; `truncate` drops its last ids instead, never the end token (clip/clip.py, tokenize).
         """
-        if isinstance(texts, bytes) or not isinstance(texts, Iterable):
-            raise InputError(f"texts is of type {type(texts).__name__}, expected str or a list of str: {texts!r}")
+        texts = as_texts(texts)
         if not isinstance(context_length, (int, np.integer)) or context_length < 2:
             raise InputError(f"context_length is {context_length!r}, expected a whole number from 2, for start and end")
         rows = []
-        for i, text in enumerate([texts] if isinstance(texts, str) else texts):
-            if not isinstance(text, str):
-                raise InputError(f"text {i} is of type {type(text).__name__}, expected str: {text!r}")
-            ids = [self.start_id, *self.encode(text), self.end_id]
+        for i, ids in enumerate(self.encode_batch(texts)):
+            ids = [self.start_id, *ids, self.end_id]
             if len(ids) > context_length:
                 if not truncate:
                     raise InputError(
                         f"text {i} has {len(ids)} tokens, start and end included, but the context length is "
-                        f"{context_length}; shorten it or pass truncate=True: {text[:200]!r}"
+                        f"{context_length}; shorten it or pass truncate=True: {texts[i][:200]!r}"
                     )
                 ids = [*ids[: context_length - 1], self.end_id]
             rows.append(ids)

@@ -37,7 +37,8 @@ def accuracy(exercises=(), directory=None):
         text=_with_tower(model.config.text, joined(text, theirs, transformer=blocks)),
     )
     encode = theirs.get("encode", Tokenizer.encode)
-    tokenizer = type("Tokenizer", (Tokenizer,), {"encode": encode})(model.tokenizer.merges)
+    methods = {"encode": encode, "encode_batch": lambda self, texts: [*map(self.encode, texts)]}
+    tokenizer = type("Tokenizer", (Tokenizer,), methods)(model.tokenizer.merges)
     model = CLIP(config, model.params, ops, tokenizer=tokenizer)
     classes = theirs.get("class_embeddings", zero_shot.class_embeddings)
     return evaluation.one_object(model, preprocess, shapes.HELD_OUT, PICTURES, classes=classes)[0]

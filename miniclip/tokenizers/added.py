@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from miniclip.errors import InputError
 from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers import as_texts
 from miniclip.tokenizers.steps import BytePairs, WordPieces
 from miniclip.tokenizers.wordpiece import WordPiece
 
@@ -72,7 +73,7 @@ class WithAddedTokens:
     Texts without one of the `added` tokens {id: AddedToken} get the same ids as from the tokenizer itself.
     """
 
-    tokenize = Tokenizer.tokenize  # it uses only encode, start_id, end_id and pad_id
+    tokenize = Tokenizer.tokenize  # it uses only encode_batch, start_id, end_id and pad_id
 
     def __init__(self, tokenizer: Any, tokens: Iterable[AddedToken] = ()):
         self.tokenizer = tokenizer
@@ -128,6 +129,10 @@ class WithAddedTokens:
         for start, end, id in self._raw.parts(text):
             ids += self._encode(text[start:end]) if id is None else [id]
         return ids
+
+    def encode_batch(self, texts: str | Iterable[str]) -> list[list[int]]:
+        """The ids of each text, as by `encode`."""
+        return [*map(self.encode, as_texts(texts))] if self.changes_ids else self.tokenizer.encode_batch(texts)
 
     def _encode(self, text):
         clean = self.steps.normalize(text)

@@ -13,7 +13,7 @@ class Renumbered:
     Raises InputError if there are no ids for the start, the end, the unknown token or a merge.
     """
 
-    tokenize = Tokenizer.tokenize  # it uses only encode, start_id, end_id and pad_id
+    tokenize = Tokenizer.tokenize  # it uses only encode_batch, start_id, end_id and pad_id
     LINES = Tokenizer.LINES
 
     def __init__(self, tokenizer: Tokenizer, ids: dict[str, int], unknown: str = END):
@@ -33,6 +33,10 @@ class Renumbered:
     def encode(self, text: str) -> list[int]:
         """A text's ids, without start and end."""
         return [self.numbers[id] for id in self.tokenizer.encode(text)]
+
+    def encode_batch(self, texts: str | Iterable[str]) -> list[list[int]]:
+        """The ids of each text, as by `encode`."""
+        return [[self.numbers[id] for id in ids] for ids in self.tokenizer.encode_batch(texts)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids to clean text, as `Tokenizer.decode`. Raises InputError for an unknown id."""

@@ -8,8 +8,8 @@ character.
 import difflib
 from collections.abc import Iterator
 
-from miniclip.tokenizer import BYTE_SYMBOLS, END, END_OF_WORD, PLAIN, START, SYMBOL_BYTES, WORD, Tokenizer, clean, split
-from miniclip.tokenizers import repair
+from miniclip.tokenizer import END, END_OF_WORD, START, SYMBOL_BYTES, WORD, Tokenizer, clean
+from miniclip.tokenizers import PLAIN, repair
 from miniclip.tokenizers.wordpiece import CLS, CONTINUES, MASK, PAD, SEP, UNK, WordPiece, join, word_spans, words
 
 Places = list[tuple[int, int]]  # for each character, the (start, end) of what it was made from
@@ -32,14 +32,14 @@ class BytePairs:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a clean text."""
-        return [self.numbers[id] for word in split(text) for id in self.tokenizer._words[word]]
+        return [self.numbers[ord(id)] for word in WORD.findall(text) for id in self.tokenizer._words[word]]
 
     def words(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
         """For each word of a clean text, [(id, start, end), ...]. Pieces of one character all have its place."""
         for match in WORD.finditer(text):
             owners = [i for i, character in enumerate(match[0], match.start()) for _ in character.encode()]
             pieces, done = [], 0
-            for id in self.tokenizer._words["".join(BYTE_SYMBOLS[byte] for byte in match[0].encode())]:
+            for id in map(ord, self.tokenizer._words[match[0]]):
                 size = len(self.tokenizer.decoder[id].removesuffix(END_OF_WORD))  # bytes
                 pieces.append((self.numbers[id], owners[done], owners[done + size - 1] + 1))
                 done += size

@@ -15,8 +15,8 @@ import regex
 from miniclip.errors import InputError
 from miniclip.runtime.files import open_regular, write_atomically
 from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers import Cache, as_texts
 from miniclip.tokenizers.bert_unicode import category, decompose, lower
-from miniclip.tokenizers.cache import Cache
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUES = "##"  # begins a piece that is not the first of its word
@@ -133,6 +133,10 @@ class WordPiece:
             ids += [self.encoder[part]] if i % 2 else [id for word in found for id in self._words[word]]
         return ids
 
+    def encode_batch(self, texts: str | Iterable[str]) -> list[list[int]]:
+        """The ids of each text, as by `encode`."""
+        return [*map(self.encode, as_texts(texts))]
+
     def normalize(self, text: str) -> str:
         """A clean text, as this vocabulary needs it."""
         options = self.options
@@ -159,7 +163,7 @@ class WordPiece:
         except KeyError as error:
             raise InputError(f"there is no token id {error}: the vocabulary has ids 0 to {len(self) - 1}") from None
 
-    tokenize = Tokenizer.tokenize  # it uses only encode, start_id, end_id and pad_id
+    tokenize = Tokenizer.tokenize  # it uses only encode_batch, start_id, end_id and pad_id
 
     def lines(self) -> list[str]:
         """The pieces as text, one a line, in the order of their ids: what `from_lines` reads."""

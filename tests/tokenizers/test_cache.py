@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from miniclip import Tokenizer
 from miniclip.tokenizer import PLAIN, clean
-from miniclip.tokenizers.cache import Cache
+from miniclip.tokenizers import Cache
 
 # ------------------------------------------------------------------------------------------- threads, processes, memory
 
