@@ -49,8 +49,7 @@ def tokenize(model, *, texts, dtype, new=False):
         return call
 
     def ours_new():
-        encode = Tokenizer(ours.merges).encode  # with an empty cache of words
-        return lambda corpus: [encode(text) for text in corpus]
+        return Tokenizer(ours.merges).encode_batch  # with an empty cache of words
 
     builders = {
         OURS: ours_new,

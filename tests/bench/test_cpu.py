@@ -86,7 +86,7 @@ def test_a_wrong_answer_is_noticed(model, name):
 def test_answers_of_ours_that_differ_from_the_official_ones_end_in_an_error(tmp_path, monkeypatch, name, capsys):
     monkeypatch.setattr(miniclip.CLIP, "encode_image", lambda self, x: np.ones((len(x), 16), np.float32))
     monkeypatch.setattr(miniclip.CLIP, "encode_text", lambda self, x: np.ones((len(x), 16), np.float32))
-    monkeypatch.setattr(miniclip.Tokenizer, "encode", lambda self, text: [7])
+    monkeypatch.setattr(miniclip.Tokenizer, "encode_batch", lambda self, texts: [[7] for _ in texts])
     monkeypatch.setattr("miniclip.image.NORMALIZED", np.zeros((3, 256), np.float32))
     case = named(name, "int32" if name == "tokenize" else "float32")
     with pytest.raises(miniclip.InputError, match=r"gave no answer .* WrongAnswer"):
