@@ -5,6 +5,7 @@ A row cannot be trusted if one of these holds (`doubts`):
 - other processes, or other virtual machines, took more than OTHERS of the cores while it was timed. If the system does
   not say so (only Linux does), the load at the start counts instead: more than LOAD processes for each core.
 - the times of a provider that the row is about differ by more than SPREAD: that is half of the samples' range.
+- NumPy's BLAS uses a kernel that overlooks the processor's AVX-512, because of $OPENBLAS_CORETYPE or by mistake.
 - the plain matrix product, which is timed in every case, was slower by more than DRIFT than in another case of the run:
   the processor was throttled, or shared.
 """
@@ -33,6 +34,7 @@ def facts():
         "physical": physical_cores(),
         "load": load(),
         "kernel": ", ".join(library.get("architecture") or library["internal_api"] for library in cpu.blas()),
+        "overlooks": cpu.has(*cpu.NEEDED) and any(library.get("architecture") in cpu.OLDER for library in cpu.blas()),
         "chosen": os.environ.get(cpu.CORETYPE),  # the kernel that was set; None: OpenBLAS chose it
     }
 
@@ -117,6 +119,8 @@ def doubts(facts, others, spreads, slowdown):
         reasons.append(f"the load was {load:.1f} at the start")
     if others is not None and others > OTHERS:
         reasons.append(f"others used {others:.0%} of the cores")
+    if facts.get("overlooks"):
+        reasons.append(f"BLAS used its kernel {facts['kernel']}, which overlooks AVX-512")
     reasons += [f"half of the times of {name} span {x:.0%}" for name, x in spreads.items() if x > SPREAD]
     if slowdown > 1 + DRIFT:
         reasons.append(f"a plain matrix product took {slowdown:.2f} times as long as in another case")

@@ -28,7 +28,7 @@ FIELDS = {  # and their types; others are for the reader of the file
     **dict.fromkeys(["value", "share_of_limit", "ratio_to_best_peer"], NUMBER),
     "best_peer": (str, type(None)),
 }
-OPTIONAL = {"doubts": list, "cosines": dict, "vectors": (str, type(None)), "ratio_of_fastest": NUMBER}
+OPTIONAL = {"doubts": list, "vectors": (str, type(None)), "ratio_of_fastest": NUMBER}
 REPORTED = ("name", "shape", "dtype", "device", "value", "unit", "share_of_limit", "best_peer", "ratio_to_best_peer")
 CLOSE = 0.9999  # features with a smaller cosine are shown with it
 ALSO_REPORTED = ("fastest", "ratio_of_fastest", "doubts")  # if a record has them

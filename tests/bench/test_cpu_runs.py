@@ -42,7 +42,7 @@ def case(name, dtype="float32", ours="miniclip", **answers):
 
     def prepare(model, *, dtype):
         builders = {name: lambda answer=answer: build(answer) for name, answer in answers.items()}
-        return Measurement(builders, cpu_features.close_to(RIGHT, dtype), 3, "pictures/s")
+        return Measurement(builders, cpu_features.close_to(RIGHT, dtype), 3, "pictures/s", 1e6)
 
     return cpu.Case(name, {}, dtype, prepare, ours)
 

@@ -104,3 +104,14 @@ def test_a_quiet_run_has_no_doubts():
 )
 def test_each_disturbance_is_a_reason(others, spread, slowdown, reason):
     assert machine.doubts(FACTS, others, {"miniclip": spread}, slowdown) == [reason]
+
+
+@pytest.mark.parametrize(
+    "kernel, flags, overlooks",
+    [("Haswell", machine.cpu.NEEDED, True), ("SkylakeX", machine.cpu.NEEDED, False), ("Haswell", ("avx2",), False)],
+)
+def test_a_kernel_that_overlooks_avx512_is_a_reason(monkeypatch, kernel, flags, overlooks):
+    monkeypatch.setattr(machine.cpu, "_cpuinfo", lambda: {"model name": "CPU", "flags": " ".join(flags)})
+    monkeypatch.setattr(machine.cpu, "blas", lambda: [{"architecture": kernel}])
+    reasons = machine.doubts(machine.facts(), 0.0, {}, 1)
+    assert reasons == [f"BLAS used its kernel {kernel}, which overlooks AVX-512"] * overlooks
