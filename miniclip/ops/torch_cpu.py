@@ -1,4 +1,4 @@
-"""What `torch_ops.capture` does on a CPU if no gradients are wanted: oneDNN's products, and a chunk of the batch on each core.
+"""What `torch_ops.capture` does on a CPU without gradients: products of oneDNN, and a chunk of the batch on each core.
 
 oneDNN is a library of matrix products inside torch. It can keep a weight packed, in the order in memory that its
 products read, and it applies an activation before a product is written, x · σ(x) for example. Builds on
@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from miniclip.kernels.operators import differentiating, recording, transforming
 from miniclip.runtime import chunks, cpu
 
-# oneDNN's former name is MKL-DNN. Builds of torch for other processors lack these operations, or compute them otherwise.
+# oneDNN's former name is MKL-DNN. Builds of torch for other processors lack these operations, or have others in them.
 PRODUCT = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 HAS_ONEDNN = bool(PRODUCT and REORDER) and torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -124,9 +124,9 @@ class Operations:
         Tk = k.shape[1]
         mask = q.new_zeros(1, 1, 1, 1)
         if causal or lengths is not None:
-            mask = mask.masked_fill(~self._ops.visible(Tq, Tk, causal, lengths, q.device), -math.inf)
+            mask = mask.masked_fill(~self._ops._visible(Tq, Tk, causal, lengths, q.device), -math.inf)
         mask = mask.expand(B, H, Tq, Tk).reshape(B * H, Tq, Tk)
-        q, k, v = (x.transpose(1, 2).reshape(B * H, -1, K) for x in (q, k, v))  # (B·H, T, K)
+        q, k, v = (x.transpose(1, 2).reshape(B * H, x.shape[1], K) for x in (q, k, v))  # (B·H, T, K)
         weights = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=K**-0.5).softmax(dim=-1)  # (B·H, Tq, Tk)
         return torch.bmm(weights, v).view(B, H, Tq, K).transpose(1, 2)  # (B, Tq, H, K)
 
@@ -208,7 +208,7 @@ def _unusual(given, leaves):
 def _in_chunks(function, batch, *end, **options):
     """As `chunks.in_chunks`, for tensors: function(batch, ...) in chunks, each on one of torch's threads."""
     B, cores = len(batch), torch.get_num_threads()
-    if B < max(2, cores) or not _openmp():  # each operation runs on all cores instead
+    if max(2, cores) > B or not _openmp():  # each operation runs on all cores instead
         return function(batch, *end, **options)
     if end:  # NumPy sorts texts
         batch, *end = (x.numpy() for x in (batch, *end))

@@ -142,18 +142,18 @@ def add_layer_norm(x, update, weight, bias, *, eps):
 def attention_weights(q, k, *, causal=False, lengths=None):
     Tq, Tk, K = q.shape[1], k.shape[1], q.shape[3]
     scores = torch.einsum("bqhk,bthk->bhqt", q, k) / K**0.5  # (B, H, Tq, Tk)
-    return scores.masked_fill(~visible(Tq, Tk, causal, lengths, q.device), float("-inf")).softmax(dim=-1)
+    return scores.masked_fill(~_visible(Tq, Tk, causal, lengths, q.device), float("-inf")).softmax(dim=-1)
 
 
 def attention(q, k, v, *, causal=False, lengths=None):
     Tq, Tk = q.shape[1], k.shape[1]
     # torch's flash kernels take no mask, so there is one only for padding.
-    mask = {"is_causal": causal} if lengths is None else {"attn_mask": visible(Tq, Tk, causal, lengths, q.device)}
+    mask = {"is_causal": causal} if lengths is None else {"attn_mask": _visible(Tq, Tk, causal, lengths, q.device)}
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, K)
     return F.scaled_dot_product_attention(q, k, v, **mask).transpose(1, 2)  # (B, Tq, H, K)
 
 
-def visible(Tq, Tk, causal, lengths, device):
+def _visible(Tq, Tk, causal, lengths, device):
     """Which keys each query may see: (B or 1, 1, Tq, Tk) bool."""
     visible = torch.ones(1, 1, Tq, Tk, dtype=torch.bool, device=device)
     if causal:
