@@ -34,6 +34,7 @@ def load(
     as_openai: bool = False,
     mmap: bool = False,
     batch_invariant: bool = False,
+    compile: bool = False,
     exif: bool = False,
 ) -> tuple[CLIP, Preprocess | Any]:  # not None: a type checker would ask everyone for a check that few need
     """Load a model: returns (model, preprocess).
@@ -58,6 +59,8 @@ def load(
               takes less memory, but must not be overwritten or shortened while the model is used
     batch_invariant  numpy only, slower: the features of a picture or text are the same, bit for bit, whatever else is
               in the batch and on any number of cores (logits and the values that a `trace` sees are not)
+    compile   torch on a CPU only: torch.compile makes what is between the matrix products faster. It takes a minute at
+              the first pictures and texts, and needs a C++ compiler; it pays in bfloat16, for many small batches
     exif      turn pictures as their EXIF orientation says, as a camera writes it; OpenAI's preprocessing does not
 
     model is a `CLIP`. preprocess turns a picture (path, bytes, open file, PIL image, uint8 array) into (3, height,
@@ -88,6 +91,7 @@ def load(
         device=device,
         dtype=dtype,
         batch_invariant=batch_invariant,
+        compile=compile,
     )
     return model, families.preprocess_of(config, backend_ops.asarray, exif)
 

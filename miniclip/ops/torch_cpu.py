@@ -105,7 +105,10 @@ class Operations:
                 return F.silu(x, inplace=True).div_(1.702)
             activation = "silu"
         name, formula = ACTIVATIONS[activation]
-        return PRODUCT(x, weight.matrix, bias, name, [], formula)  # (..., out)
+        return self.product(x, weight, bias, name, formula)  # (..., out)
+
+    def product(self, x, weight, bias, name, formula):
+        return PRODUCT(x, weight.matrix, bias, name, [], formula)
 
     def patch_embed(self, images, weight, class_token, position_embedding):
         B, C, height, width = images.shape
@@ -162,12 +165,15 @@ class OnCPU:
         with torch.no_grad():
             return _in_chunks(encode, *batches, **options)
 
+    def make(self, weight):
+        return _pack(weight) if self.copied else _lend(weight)
+
     def _tree(self, leaves):
         before, state, tree = self.found
         now = [(x.data_ptr(), -1 if x.is_inference() else x._version) for x in leaves]
         if before is None or state != now or not all(map(operator.is_, before, leaves)):
             with torch.inference_mode(False), torch.no_grad():
-                tree = prepared(self.parameters, self.activation, _pack if self.copied else _lend)
+                tree = prepared(self.parameters, self.activation, self.make)
             self.found = leaves, now, tree
         return tree
 

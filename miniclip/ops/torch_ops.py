@@ -54,8 +54,15 @@ def _is_traced():
 
 
 def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
-    refuse(NAME, batch_invariant=batch_invariant, compile=compile)
-    if torch_cpu.fits(function, parameters, sys.modules[__name__]):
+    refuse(NAME, batch_invariant=batch_invariant)
+    on_cpu = torch_cpu.fits(function, parameters, sys.modules[__name__])
+    if compile:
+        if not on_cpu:
+            raise InputError("compile=True is for float32 and bfloat16 on a CPU with AVX that torch computes them on")
+        from miniclip.ops import torch_compiled  # torch's compiler takes a second to import
+
+        return torch_compiled.OnCPU(function, parameters)
+    if on_cpu:
         # without a dtype the parameters are another's, who may change them unseen: they are not copied
         return torch_cpu.OnCPU(function, parameters, copied=dtype is not None)
     return functools.partial(function, **parameters)

@@ -305,3 +305,53 @@ def test_without_these_products_models_run_on_torchs_own_operations(monkeypatch,
     model, _ = miniclip.load(backend="torch")
     model.encode_image(pictures(2))
     assert not products
+
+
+# ------------------------------------------------------------------------------------------ torch.compile
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """torch.compile without what it compiles, which takes a minute."""
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, *, options, **how: compiled(f, backend="eager", **how))
+
+
+def test_compiled_features_are_the_same_for_any_batch(shapes, quickly, threads, relative_error):
+    threads(2)
+    model, _ = miniclip.load(backend="torch", compile=True)
+    tokens = torch.from_numpy(shapes.tokenize(["a red circle", "a star", "a small blue star in the middle"] * 5))
+    for B in (3, 15):
+        assert relative_error(model.encode_image(pictures(B)), shapes.encode_image(pictures(B))) < 1e-5
+        assert relative_error(model.encode_text(tokens[:B]), shapes.encode_text(tokens[:B])) < 1e-5
+    seen = []
+    model.encode_image(pictures(1), trace=lambda name, x: seen.append(name))
+    assert "features" in seen
+    images = pictures(2).requires_grad_()
+    model.encode_image(images).sum().backward()
+    assert images.grad.abs().max() > 0
+
+
+def test_a_compiled_model_is_compiled_again_in_a_copy_and_after_a_change(shapes, quickly, relative_error):
+    model = copy.deepcopy(miniclip.load(backend="torch", tower="visual", compile=True)[0])
+    assert model.options["compile"]
+    expected = shapes.encode_image(pictures(3))
+    assert relative_error(model.encode_image(pictures(3)), expected) < 1e-5
+    model.params["visual"]["projection"]["weight"].mul_(2)
+    assert relative_error(model.encode_image(pictures(3)), 2 * expected) < 1e-5
+
+
+def test_compiling_says_what_it_needs(monkeypatch):
+    from torch._inductor import config
+
+    with pytest.raises(ValueError, match="compile=True is for float32 and bfloat16 on a CPU"):
+        miniclip.load(backend="torch", dtype="float64", compile=True)
+    with pytest.raises(ValueError, match="compile works on the torch backend, not on numpy"):
+        miniclip.load(backend="numpy", compile=True)
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    from torch._inductor.cpp_builder import cpp_compiler_search
+
+    cpp_compiler_search.cache_clear()
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, and torch finds none: install g\+\+"):
+        miniclip.load(backend="torch", compile=True)
+    cpp_compiler_search.cache_clear()
