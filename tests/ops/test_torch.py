@@ -323,7 +323,7 @@ def test_compiled_features_are_the_same_for_any_batch(shapes, quickly, threads, 
     tokens = torch.from_numpy(shapes.tokenize(["a red circle", "a star", "a small blue star in the middle"] * 5))
     for B in (3, 15):
         assert relative_error(model.encode_image(pictures(B)), shapes.encode_image(pictures(B))) < 1e-5
-        assert relative_error(model.encode_text(tokens[:B]), shapes.encode_text(tokens[:B])) < 1e-5
+    assert relative_error(model.encode_text(tokens), shapes.encode_text(tokens)) < 1e-5
     seen = []
     model.encode_image(pictures(1), trace=lambda name, x: seen.append(name))
     assert "features" in seen
