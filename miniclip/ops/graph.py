@@ -96,7 +96,9 @@ class Graph:
                 used.update(node.input)
         given = [_info(x.name, x) for x in self.inputs]
         results = [_info(name, x) for name, x in outputs.items()]
-        graph = helper.make_graph(nodes, "miniclip", given, results)
+        # runtimes do not find all shapes by themselves, and join fewer nodes without
+        known = [_info(x.name, x) for values in self._known.values() for x in values if x.name in used]
+        graph = helper.make_graph(nodes, "miniclip", given, results, value_info=known)
         opsets = [helper.make_opsetid("", OPSET_BFLOAT16 if self.dtype == "bfloat16" else OPSET)]
         about = {"producer_name": "miniclip", "producer_version": __version__}
         version = helper.find_min_ir_version_for(opsets)
