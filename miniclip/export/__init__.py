@@ -95,8 +95,7 @@ def write_graph(path: Path, graph: Any, outputs: dict[str, Any]) -> bool:
     with open(f"{path}_data", "wb") as file:
 
         def place(name, x):
-            file.seek(-(-file.tell() // PAGE) * PAGE)
-            offset = file.tell()
+            offset = file.seek(-(-file.seek(0, os.SEEK_END) // PAGE) * PAGE)
             file.write(x.reshape(-1).view(np.uint8))
             return {"location": Path(file.name).name, "offset": offset, "length": x.nbytes}
 

@@ -10,9 +10,13 @@ import torch
 from exports import RUNTIMES, exported, in_onnxruntime, in_openvino  # noqa: F401
 
 import miniclip
+from miniclip.cli import main
 from miniclip.export import export
+from miniclip.weights import DIRECTORY
 
 FILES = ("vision_model", "text_model", "model")
+SHAPES = DIRECTORY / "shapes.safetensors"
+MODULES = {"CLIP": ["q_proj", "fc1"], "Align": ["query", "dense"]}
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -118,9 +122,20 @@ def test_a_model_of_16_bits_computes_in_them_between_float32(dtype, most, export
                     assert relative_error(found, theirs) < most, (program, output)
 
 
-def test_a_picture_size_and_an_adapter_are_those_of_convert(tmp_path, relative_error):
-    export("weights/shapes.safetensors", tmp_path / "m", image_size=64)
+def test_a_picture_size_is_that_of_load(tmp_path, relative_error):
+    export(SHAPES, tmp_path / "m", image_size=64)
     model, _ = miniclip.load("shapes", backend="numpy", image_size=64)
     images = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
     (found,) = in_onnxruntime(tmp_path / "m" / "onnx" / "vision_model.onnx")({"pixel_values": images}).values()
     assert relative_error(found, model.encode_image(images)) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["CLIP", "Align"])
+def test_an_adapter_of_peft_is_added_to_the_weights(family, tmp_path, relative_error):
+    peft_adapters = pytest.importorskip("peft_adapters", reason="pip install peft")
+    base, adapter, inputs, _, merged = peft_adapters.made(tmp_path, family, target_modules=MODULES[family])
+    assert main(["export", str(base), str(tmp_path / "m"), "--adapter", str(adapter)]) == 0
+    inputs = {name: x.numpy() for name, x in inputs.items()}
+    for name, theirs in zip(FILES, merged):
+        (found,) = in_onnxruntime(tmp_path / "m" / "onnx" / f"{name}.onnx")(inputs).values()
+        assert relative_error(found, theirs) < 1e-5

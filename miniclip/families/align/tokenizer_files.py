@@ -107,7 +107,7 @@ def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = ()
 
 
 def tokenizer_json(tokenizer):
-    """The content of a tokenizer.json, from which Hugging Face's tokenizers make the same ids."""
+    """The content of a tokenizer.json: Hugging Face's tokenizers make the same ids with it."""
     vocabulary = without_added_tokens(tokenizer)
     options = {theirs: vocabulary.options[ours] for ours, (_, theirs) in OPTIONS.items()}
     first, last = ({"SpecialToken": {"id": token, "type_id": 0}} for token in (CLS, SEP))

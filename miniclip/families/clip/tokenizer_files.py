@@ -116,7 +116,7 @@ def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = ()
 
 
 def tokenizer_json(tokenizer):
-    """The content of a tokenizer.json, from which Hugging Face's tokenizers make the same ids.
+    """The content of a tokenizer.json: Hugging Face's tokenizers make the same ids with it.
 
     Unlike `tokenizer.clean` they repair no encodings and undo no HTML escapes.
     """

@@ -1,0 +1,77 @@
+"""Runtimes join the nodes of exported models to larger ones, which are counted here in what they compute."""
+
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
+
+from collections import Counter
+
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from exports import exported  # noqa: F401
+
+from miniclip import checkpoints
+from miniclip.towers import bert
+
+OUTSIDE = {"vision_model": ("ln_pre", "ln_post"), "text_model": ("ln_final or ln_embed",)}  # norms outside of blocks
+
+
+def nodes_of_onnxruntime(path, folder):
+    """{kind: number} of the nodes that ONNX Runtime makes of a file."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimised.onnx"), 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
+
+
+def nodes_of_openvino(path):
+    """[(kind, the nodes of the file that are in it)] of those that OpenVINO makes of a file."""
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).get_runtime_model()
+    infos = [node.get_rt_info() for node in model.get_ops()]
+    return [(info["layerType"].value, info["originalLayersNames"].value) for info in infos]
+
+
+def transformers_in(exported):
+    """{file: configuration} of the towers that are transformers."""
+    config = checkpoints.load(exported.source)[0]
+    towers = {"vision_model": config.visual, "text_model": config.text}
+    return {name: tower for name, tower in towers.items() if hasattr(tower, "mlp_width")}
+
+
+def test_onnx_runtime_joins_activations_scales_and_layer_norms(exported, tmp_path):
+    for name, tower in transformers_in(exported).items():
+        found = nodes_of_onnxruntime(exported.folder / "onnx" / f"{name}.onnx", tmp_path)
+        activations = {kind: found[kind] for kind in ("QuickGelu", "Gelu", "BiasGelu", "Sigmoid", "Tanh", "Erf")}
+        assert sum(activations.values()) == tower.layers == found["Softmax"]
+        assert found["Sigmoid"] == found["Erf"] == 0
+        assert found["FusedMatMul"] >= tower.layers  # queries, scaled, by keys
+        # one for each half of a block; and of pictures two, of texts one before or after all blocks
+        norms = {kind: found[kind] for kind in ("LayerNormalization", "SkipLayerNormalization")}
+        assert sum(norms.values()) == 2 * tower.layers + len(OUTSIDE[name])
+        if tower.tower is bert:  # its sums are used by nothing except the norms
+            assert found["SkipLayerNormalization"] == 2 * tower.layers
+
+
+def test_openvino_joins_attention_and_activations(exported):
+    for name, tower in transformers_in(exported).items():
+        found = nodes_of_openvino(exported.folder / "onnx" / f"{name}.onnx")
+        kinds = Counter(kind for kind, _ in found)
+        attention = [nodes for kind, nodes in found if kind == "Subgraph" and "Softmax" in nodes and "MatMul" in nodes]
+        assert len(attention) == tower.layers
+        assert kinds["Softmax"] == kinds["MatMul"] == 0  # all of both are in those
+        assert kinds["MVN"] == 2 * tower.layers + len(OUTSIDE[name])  # layer norms
+        alone = [nodes for kind, nodes in found if kind != "FullyConnected" and ("Sigmoid" in nodes or "Gelu" in nodes)]
+        assert alone == []  # the products before them compute the activations
+
+
+def test_convolutions_have_their_activations(exported, tmp_path):
+    path = exported.folder / "onnx" / "vision_model.onnx"
+    before = Counter(node.op_type for node in onnx.load(path).graph.node)
+    if before["Conv"] == 1:
+        pytest.skip("a Vision Transformer")
+    found = nodes_of_onnxruntime(path, tmp_path)
+    assert found["Conv"] == before["Conv"] and found["Relu"] == 0
+    silu = before["Sigmoid"] - found["Mul"]  # all but one for each block that excites: y · σ(x)
+    assert found["QuickGelu"] == max(silu, 0) and (before["Sigmoid"] == 0 or silu > 0)
+    alone = [nodes for kind, nodes in nodes_of_openvino(path) if kind == "Eltwise" and "Sigmoid" in nodes]
+    assert alone == []
