@@ -259,10 +259,9 @@ def test_torchs_threads_and_modes_are_as_before(shapes, threads):
         assert shapes.encode_image(pictures(4)).is_inference()
     x = shapes.encode_image(pictures(4))
     assert not x.is_inference() and torch.is_grad_enabled() and torch.get_num_threads() == 2
-    for threads_of_caller in (1, 2):
-        with torch.inference_mode():
-            inside, _ = miniclip.load(backend="torch")  # its parameters count no changes
-        assert torch.equal(inside.encode_image(pictures(4)), x), threads_of_caller
+    with torch.inference_mode():
+        inside, _ = miniclip.load(backend="torch")  # its parameters count no changes
+    assert torch.equal(inside.encode_image(pictures(4)), x)
 
 
 def test_several_threads_may_encode_at_once(shapes, threads):
