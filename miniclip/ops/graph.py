@@ -97,7 +97,8 @@ class Graph:
         given = [_info(x.name, x) for x in self.inputs]
         results = [_info(name, x) for name, x in outputs.items()]
         # runtimes do not find all shapes by themselves, and join fewer nodes without
-        known = [_info(x.name, x) for values in self._known.values() for x in values if x.name in used]
+        made = [x for values in self._known.values() for x in values if x.name in used]
+        known = [_info(x.name, x) for x in made if all(n in self._sizes for n in x.shape if isinstance(n, str))]
         graph = helper.make_graph(nodes, "miniclip", given, results, value_info=known)
         opsets = [helper.make_opsetid("", OPSET_BFLOAT16 if self.dtype == "bfloat16" else OPSET)]
         about = {"producer_name": "miniclip", "producer_version": __version__}
