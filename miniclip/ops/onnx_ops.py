@@ -122,7 +122,8 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 def linear(x, weight, bias=None, *, activation=None):
     # Gemm takes the weights as they are, (out, in); for MatMul, ONNX Runtime would first make transposed copies of them
     more, lead = () if bias is None else (bias,), x.shape[:-1]
-    y = x.flattened().node("Gemm", weight, *more, shape=("rows", weight.shape[0]), transB=1)  # (rows, out)
+    flat = x.flattened()  # (rows, in)
+    y = flat.node("Gemm", weight, *more, shape=(flat.shape[0], weight.shape[0]), transB=1)  # (rows, out)
     if activation is not None:  # before another shape: OpenVINO joins it to the product
         return ACTIVATIONS[activation](y).unflattened(lead)
     return Product(y.unflattened(lead), x, weight, bias)  # (..., out)
