@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniclip.errors import InputError
+from miniclip.ops import onnx_int8
 from miniclip.ops.graph import Graph
 from miniclip.runtime import chunks
 
@@ -55,6 +56,8 @@ def captured(runtime, function, parameters, dtype):
 def record(function, parameters, batch, options, dtype):
     """The graph of a tower for inputs like these, and its result. The sizes of a batch get names: B, and T of texts."""
     graph = Graph(dtype)
+    if dtype == "int8":
+        parameters = onnx_int8.calibrated(function, parameters, None if batch[1:] else batch[0].shape[1:])
     inputs = {name: _input(graph, name, x) for name, x in named(batch, {}).items()}
     options = {name: _input(graph, name, x) for name, x in options.items()}
     return graph, function(*inputs.values(), **graph.parameters(parameters), **options)

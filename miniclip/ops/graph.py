@@ -40,7 +40,7 @@ class Graph:
     def parameters(self, tree, prefix=""):
         """A parameter tree as constants, with the tree's names after `prefix`."""
         flat = params.flatten(tree)
-        return params.unflatten({name: self._parameter(np.asarray(x), prefix + name) for name, x in flat.items()})
+        return params.unflatten({name: self._parameter(np.asanyarray(x), prefix + name) for name, x in flat.items()})
 
     def _parameter(self, x, name):
         dtype = "float32" if self.dtype == "int8" or not x.ndim else self.dtype  # scales, the only scalars, are float32
@@ -48,7 +48,7 @@ class Graph:
 
     def constant(self, x, name=None):
         """A Value with numbers: an ndarray or what becomes one. Without a name equal ones are one constant."""
-        x = np.asarray(x)
+        x = np.asanyarray(x)  # `onnx_int8` has a kind of its own
         name = name or f"{x.dtype.name}{[*x.shape]}{x.ravel().tolist()}"
         self.constants[name] = x
         return Value(self, name, x.dtype.name, x.shape)

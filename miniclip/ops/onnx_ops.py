@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from miniclip.ops import numpy_ops
+from miniclip.ops import numpy_ops, onnx_int8
 from miniclip.ops.graph import Value
 
 # ------------------------------------------------------------------------------ arrays in, arrays out
@@ -44,7 +44,10 @@ to_numpy, peak = numpy_ops.to_numpy, numpy_ops.peak
 @_recorded
 def patch_embed(images, weight, class_token, position_embedding):
     D, P = weight.shape[0], weight.shape[-1]
-    x = conv2d(images, weight, stride=P).reshape(images.shape[0], D, -1).transpose(0, 2, 1)  # (B, Gy·Gx, D)
+    if images.graph.dtype == "int8":
+        x = linear(*onnx_int8.patches(images, weight))
+    else:
+        x = conv2d(images, weight, stride=P).reshape(images.shape[0], D, -1).transpose(0, 2, 1)  # (B, Gy·Gx, D)
     # a row of zeros for the class token, which is added as if it were a part of the first position
     x = x.node("Pad", np.array([0, 1, 0, 0, 0, 0], np.int64), shape=(x.shape[0], x.shape[1] + 1, D))  # (B, T, D)
     first = class_token[None].node("Pad", np.array([0, 0, x.shape[1] - 1, 0], np.int64), shape=(x.shape[1], D))
@@ -120,6 +123,9 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 @_recorded
 def linear(x, weight, bias=None, *, activation=None):
+    if x.graph.dtype == "int8" and len(x.shape) > 2:  # of tokens; a feature is a single row: nothing is gained there
+        y = onnx_int8.linear(x, weight, bias)  # (..., out)
+        return Product(y, x, weight, bias) if activation is None else ACTIVATIONS[activation](y)
     # Gemm takes the weights as they are, (out, in); for MatMul, ONNX Runtime would first make transposed copies of them
     more, lead = () if bias is None else (bias,), x.shape[:-1]
     flat = x.flattened()  # (rows, in)

@@ -14,7 +14,7 @@ from miniclip.ops.onnx_ops import *  # noqa: F403
 from miniclip.runtime import cpu
 
 NAME = "onnxruntime"
-DTYPES = ("float32",)
+DTYPES = ("float32", "int8")
 LENGTH_STEP = 1
 PACKAGES = ("numpy",)
 ANY_DEVICE = False

@@ -22,7 +22,7 @@ if sys.modules["openvino_telemetry"] is None:
     del sys.modules["openvino_telemetry"]
 
 NAME = "openvino"
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "int8")
 LENGTH_STEP = 1
 PACKAGES = ("numpy",)
 ANY_DEVICE = False

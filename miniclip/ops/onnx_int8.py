@@ -1,0 +1,131 @@
+"""Products of 8-bit integers, recorded: weights are rounded once, activations as they come.
+
+Builds on `graph`; `onnx_ops` records these for a graph in "int8", and `compiled` calibrates its weights. As in
+LLM.int8() (Dettmers et al., 2022, sec. 2.1.1), every row of x and every output channel has a scale of its own:
+
+    x @ weight.T ≈ (round(127 x / a) @ round(127 weight / w).T) · a w / 127²,    a = max |x| of a row, w = max |weight|
+
+So a token's result depends on no other token, and a picture's feature on no other picture of the batch. A channel that
+is 50 times as large as the others would leave those only a few of the 255 steps. As in SmoothQuant (Xiao et al., 2023,
+eq. 4), it gives half of that to its weights, which changes nothing in exact arithmetic:
+
+    x @ weight.T = (x / f) @ (weight · f).T,    f = √(max |x| / max |weight|) of each input channel
+
+max |x| comes from a calibration. The nodes are ONNX's own. ONNX Runtime joins QuantizeLinear, DequantizeLinear and
+MatMul to MatMulIntegerToFloat, and OpenVINO to a product of integers; both are fastest with activations in uint8.
+"""
+
+import numpy as np
+
+from miniclip import params
+from miniclip.ops.graph import Value
+
+STEPS = 127
+ZERO = np.uint8(128)  # where 0 is in the activations' uint8
+SMALLEST = np.float32(1e-30)  # of a row's largest value, so that its inverse is finite
+NARROWEST = 1e-5  # of a channel's largest value, as a part of the largest of all channels
+
+
+class Weight(np.ndarray):
+    """A weight (out, in) that observes what it is multiplied with; its rows are Weights with the same `factors`.
+
+    largest  (in,) of each input channel the largest absolute value that there was
+    factors  (in,) what inputs are divided by, and weights multiplied; None: not calibrated
+    """
+
+    largest, factors = np.float32(0), None
+
+    def __array_finalize__(self, whole):
+        self.factors = getattr(whole, "factors", None)
+
+    def __matmul__(self, columns):
+        self.largest = np.maximum(self.largest, np.abs(columns).max(1))
+        return np.asarray(self) @ columns
+
+
+def calibrated(function, parameters, shape=None):
+    """A tower's parameters, with Weights that have factors.
+
+    function(*inputs, **parameters) computes the tower in NumPy: here, of pictures of normal pixels that have this
+    `shape`, (C, height, width), or of texts of random tokens if it is None. These are the same each time.
+    """
+    flat = params.flatten(parameters)
+    flat = {name: np.asarray(x, np.float32) for name, x in flat.items()}
+    flat = {name: x.view(Weight) if name.endswith("weight") and x.ndim == 2 else x for name, x in flat.items()}
+    function(*_texts(parameters) if shape is None else _pictures(shape), **params.unflatten(flat))
+    for x in flat.values():
+        if isinstance(x, Weight) and x.largest.ndim:
+            x.factors = _factors(x.largest, np.abs(np.asarray(x)).max(0))
+    return params.unflatten(flat)
+
+
+def _pictures(shape):
+    return (np.random.default_rng(0).standard_normal((2, *shape), np.float32),)
+
+
+def _texts(parameters):
+    V, T = len(parameters["embed"]["table"]), len(parameters["position_embedding"])
+    tokens = np.random.default_rng(0).integers(0, V, (4, T))
+    tokens[:, [0, -1]] = V - 2, V - 1  # in CLIP's vocabularies the start and the end of a text
+    return tokens, np.full(4, T - 1)
+
+
+def _factors(x, weight):
+    """√(x / weight) of each channel, from the largest values of inputs and weights, with the mean 1; all are (in,)."""
+    x, weight = (np.maximum(largest, max(NARROWEST * largest.max(), SMALLEST)) for largest in (x, weight))
+    factors = np.sqrt(x / weight)
+    return factors / factors.mean()
+
+
+# ------------------------------------------------------------------------------------------- nodes
+
+
+def linear(x, weight, bias=None):
+    """x @ weight.T + bias with a product of 8-bit integers: x (..., in), a Value, weight (out, in) -> (..., out)."""
+    graph, w = x.graph, weight.graph.constants[weight.name]
+    if getattr(w, "factors", None) is not None:
+        x, w = _divided(x, w.factors), np.asarray(w) * w.factors
+    # activations: a scale for each row
+    largest = x.node("Abs").node("ReduceMax", np.array([-1], np.int64), shape=(*x.shape[:-1], 1))
+    largest = largest.node("Max", SMALLEST)
+    x = x * graph.constant(np.float32(STEPS)).node("Div", largest, shape=largest.shape)
+    x = x.node("QuantizeLinear", np.float32(1), ZERO, dtype="uint8")
+    x = x.node("DequantizeLinear", np.float32(1), ZERO, dtype="float32")
+    # weights: a scale for each output channel
+    rounded, scale = quantize(w)
+    rounded = graph.constant(np.ascontiguousarray(rounded.T), f"{weight.name}.int8")  # (in, out)
+    w = rounded.node("DequantizeLinear", graph.constant(scale / STEPS, f"{weight.name}.scale"), dtype="float32", axis=1)
+    x = (x @ w) * largest
+    return x if bias is None else x + bias
+
+
+def quantize(weight):
+    """(int8 (out, in), scale (out,)) with weight ≈ int8 · scale, from -127 to 127 in each row."""
+    scale = np.maximum(np.abs(weight).max(1), SMALLEST) / np.float32(STEPS)
+    return np.rint(weight / scale[:, None]).astype(np.int8), scale
+
+
+def _divided(x, factors):
+    """x / factors. If x comes from a layer norm, that is recorded again with its gain and bias divided."""
+    graph = x.graph
+    node = next((node for node in graph.nodes if x.name in node.output), None)
+    if node is None or node.op_type != "LayerNormalization":
+        return x * graph.constant(1 / factors)
+    before, *parameters = node.input
+    parameters = [graph.constant(graph.constants[name] / factors) for name in parameters]
+    attributes = {x.name: x.f if x.type == x.FLOAT else x.i for x in node.attribute}
+    return Value(graph, before, x.dtype, x.shape).node("LayerNormalization", *parameters, **attributes)
+
+
+def patches(images, weight):
+    """Patches as rows, and their weight: images (B, C, height, width), weight (D, C, P, P) -> (B, Gy·Gx, C·P·P), (D, C·P·P).
+
+    A convolution whose patches do not overlap becomes a product that `linear` can compute.
+    """
+    B, C, height, width = images.shape
+    D, _, P, _ = weight.shape
+    Gy, Gx = height // P, width // P
+    if (height, width) != (Gy * P, Gx * P):
+        images = images[:, :, : Gy * P, : Gx * P]
+    x = images.reshape(B, C, Gy, P, Gx, P).transpose(0, 2, 4, 1, 3, 5).reshape(B, Gy * Gx, C * P * P)
+    return x, weight.graph.constant(weight.graph.constants[weight.name].reshape(D, -1), f"{weight.name}.rows")
