@@ -39,7 +39,7 @@ class Weight(np.ndarray):
         self.factors = getattr(whole, "factors", None)
 
     def __matmul__(self, columns):
-        self.largest = np.maximum(self.largest, np.abs(columns).max(1))
+        self.largest = np.maximum(self.largest, _largest(columns, 1))
         return np.asarray(self) @ columns
 
 
@@ -55,7 +55,7 @@ def calibrated(function, parameters, shape=None):
     function(*_texts(parameters) if shape is None else _pictures(shape), **params.unflatten(flat))
     for x in flat.values():
         if isinstance(x, Weight) and x.largest.ndim:
-            x.factors = _factors(x.largest, np.abs(np.asarray(x)).max(0))
+            x.factors = _factors(x.largest, _largest(np.asarray(x), 0))
     return params.unflatten(flat)
 
 
@@ -83,8 +83,9 @@ def _factors(x, weight):
 def linear(x, weight, bias=None):
     """x @ weight.T + bias with a product of 8-bit integers: x (..., in), a Value, weight (out, in) -> (..., out)."""
     graph, w = x.graph, weight.graph.constants[weight.name]
-    if getattr(w, "factors", None) is not None:
-        x, w = _divided(x, w.factors), np.asarray(w) * w.factors
+    factors, w = getattr(w, "factors", None), np.asarray(w)
+    if factors is not None:
+        x, w = _divided(x, factors), w * factors
     # activations: a scale for each row
     largest = x.node("Abs").node("ReduceMax", np.array([-1], np.int64), shape=(*x.shape[:-1], 1))
     largest = largest.node("Max", SMALLEST)
@@ -101,8 +102,14 @@ def linear(x, weight, bias=None):
 
 def quantize(weight):
     """(int8 (out, in), scale (out,)) with weight ≈ int8 · scale, from -127 to 127 in each row."""
-    scale = np.maximum(np.abs(weight).max(1), SMALLEST) / np.float32(STEPS)
-    return np.rint(weight / scale[:, None]).astype(np.int8), scale
+    scale = np.maximum(_largest(weight, 1), SMALLEST) / np.float32(STEPS)
+    steps = weight / scale[:, None]
+    return np.rint(steps, out=steps).astype(np.int8), scale
+
+
+def _largest(x, axis):
+    """max |x| along an axis, without a copy of x."""
+    return np.maximum(x.max(axis), -x.min(axis))
 
 
 def _divided(x, factors):
