@@ -7,6 +7,7 @@ arrays share, such as `+` and slices; the operations are in `onnx_ops`.
 A size that is not known yet has a name instead of a number: ("B", 77, 512).
 """
 
+import hashlib
 import math
 
 import ml_dtypes
@@ -49,7 +50,7 @@ class Graph:
     def constant(self, x, name=None):
         """A Value with numbers: an ndarray or what becomes one. Without a name equal ones are one constant."""
         x = np.asanyarray(x)  # `onnx_int8` has a kind of its own
-        name = name or f"{x.dtype.name}{[*x.shape]}{x.ravel().tolist()}"
+        name = name or f"{x.dtype.name}{[*x.shape]}{x.ravel().tolist() if x.size < 99 else _digest(x)}"
         self.constants[name] = x
         return Value(self, name, x.dtype.name, x.shape)
 
@@ -235,6 +236,10 @@ def _numpy(dtype):
 def _onnx(dtype):
     """The number of a dtype in ONNX's files."""
     return helper.np_dtype_to_tensor_dtype(np.dtype(_numpy(dtype)))
+
+
+def _digest(x):
+    return hashlib.sha256(x.tobytes()).hexdigest()
 
 
 def _info(name, x):

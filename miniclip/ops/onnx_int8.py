@@ -22,6 +22,7 @@ from miniclip.ops.graph import Value
 
 STEPS = 127
 ZERO = np.uint8(128)  # where 0 is in the activations' uint8
+WHITE = 2.0  # about what a white pixel becomes when a picture is prepared
 SMALLEST = np.float32(1e-30)  # of a row's largest value, so that its inverse is finite
 NARROWEST = 1e-5  # of a channel's largest value, as a part of the largest of all channels
 
@@ -44,23 +45,25 @@ class Weight(np.ndarray):
 
 
 def calibrated(function, parameters, shape=None):
-    """A tower's parameters, with Weights that have factors.
+    """A tower's parameters, with Weights that have factors. This takes about as long as two pictures in NumPy.
 
-    function(*inputs, **parameters) computes the tower in NumPy: here, of pictures of normal pixels that have this
-    `shape`, (C, height, width), or of texts of random tokens if it is None. These are the same each time.
+    function(*inputs, **parameters) computes the tower in NumPy: for two pictures of this `shape`, (C, height, width), of
+    noise and all white; if it is None, for texts of random tokens. They are the same each time.
     """
-    flat = params.flatten(parameters)
-    flat = {name: np.asarray(x, np.float32) for name, x in flat.items()}
-    flat = {name: x.view(Weight) if name.endswith("weight") and x.ndim == 2 else x for name, x in flat.items()}
-    function(*_texts(parameters) if shape is None else _pictures(shape), **params.unflatten(flat))
-    for x in flat.values():
-        if isinstance(x, Weight) and x.largest.ndim:
-            x.factors = _factors(x.largest, _largest(np.asarray(x), 0))
-    return params.unflatten(flat)
+    flat = {name: np.asarray(x, np.float32) for name, x in params.flatten(parameters).items()}
+    weights = {name: x.view(Weight) for name, x in flat.items() if name.endswith("weight") and x.ndim == 2}
+    parameters = params.unflatten({**flat, **weights})
+    if weights:
+        function(*_texts(parameters) if shape is None else _pictures(shape), **parameters)
+    for weight in weights.values():
+        if weight.largest.ndim:  # it was used
+            weight.factors = _factors(weight.largest, _largest(np.asarray(weight), 0))
+    return parameters
 
 
 def _pictures(shape):
-    return (np.random.default_rng(0).standard_normal((2, *shape), np.float32),)
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return (np.stack([noise, np.full_like(noise, WHITE)]),)
 
 
 def _texts(parameters):
@@ -125,14 +128,14 @@ def _divided(x, factors):
 
 
 def patches(images, weight):
-    """Patches as rows, and their weight: images (B, C, height, width), weight (D, C, P, P) -> (B, Gy·Gx, C·P·P), (D, C·P·P).
+    """A convolution whose patches do not overlap as a product: the patches as rows, and the weight as a matrix.
 
-    A convolution whose patches do not overlap becomes a product that `linear` can compute.
+    images (B, C, height, width), weight (D, C, P, P) -> (B, Gy·Gx, C·P·P), (D, C·P·P)
     """
     B, C, height, width = images.shape
     D, _, P, _ = weight.shape
     Gy, Gx = height // P, width // P
-    if (height, width) != (Gy * P, Gx * P):
+    if (height, width) != (Gy * P, Gx * P):  # pixels beyond the last whole patch are not seen
         images = images[:, :, : Gy * P, : Gx * P]
     x = images.reshape(B, C, Gy, P, Gx, P).transpose(0, 2, 4, 1, 3, 5).reshape(B, Gy * Gx, C * P * P)
     return x, weight.graph.constant(weight.graph.constants[weight.name].reshape(D, -1), f"{weight.name}.rows")
