@@ -105,8 +105,8 @@ def dtype_name(dtype: Any, ops: ModuleType) -> str:
 
         name = np.dtype(dtype).name
     if name not in ops.DTYPES:
-        known = ", ".join(ops.DTYPES)
+        known, other = ", ".join(ops.DTYPES), "onnxruntime" if name == "int8" else "torch"
         raise InputError(
-            f"the {ops.NAME} backend does not compute in {name}; choose one of {known}, or backend='torch'"
+            f"the {ops.NAME} backend does not compute in {name}; choose one of {known}, or backend={other!r}"
         )
     return name

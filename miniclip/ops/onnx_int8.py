@@ -1,6 +1,6 @@
 """Products of 8-bit integers, recorded: weights are rounded once, activations as they come.
 
-Builds on `graph`; `onnx_ops` records these for a graph in "int8", and `compiled` calibrates its weights. As in
+Builds on `graph`; `compiled` calibrates weights for "int8", and `onnx_ops` records these products for them. As in
 LLM.int8() (Dettmers et al., 2022, sec. 2.1.1), every row of x and every output channel has a scale of its own:
 
     x @ weight.T ≈ (round(127 x / a) @ round(127 weight / w).T) · a w / 127²,    a = max |x| of a row, w = max |weight|
@@ -28,7 +28,9 @@ NARROWEST = 1e-5  # of a channel's largest value, as a part of the largest of al
 
 
 class Weight(np.ndarray):
-    """A weight (out, in) that observes what it is multiplied with; its rows are Weights with the same `factors`.
+    """A weight (out, in) whose products are to be of 8-bit integers; its rows are Weights with the same `factors`.
+
+    It observes what it is multiplied with.
 
     largest  (in,) of each input channel the largest absolute value that there was
     factors  (in,) what inputs are divided by, and weights multiplied; None: not calibrated
@@ -47,16 +49,18 @@ class Weight(np.ndarray):
 def calibrated(function, parameters, shape=None):
     """A tower's parameters, with Weights that have factors. This takes about as long as two pictures in NumPy.
 
-    function(*inputs, **parameters) computes the tower in NumPy: for two pictures of this `shape`, (C, height, width), of
-    noise and all white; if it is None, for texts of random tokens. They are the same each time.
+    function(*inputs, **parameters) computes the tower in NumPy: for two pictures of this `shape`, (C, height, width),
+    one of noise and one all white; if it is None, for texts of random tokens. They are the same each time.
+    A convolutional tower gets no Weights: it is computed in float32.
     """
     flat = {name: np.asarray(x, np.float32) for name, x in params.flatten(parameters).items()}
-    weights = {name: x.view(Weight) for name, x in flat.items() if name.endswith("weight") and x.ndim == 2}
+    if any(x.ndim == 4 and not name.startswith("patch_embed") for name, x in flat.items()):
+        return parameters
+    weights = {name: x.view(Weight) for name, x in flat.items() if name.endswith("weight") and x.ndim > 1}
     parameters = params.unflatten({**flat, **weights})
-    if weights:
-        function(*_texts(parameters) if shape is None else _pictures(shape), **parameters)
+    function(*_texts(parameters) if shape is None else _pictures(shape), **parameters)
     for weight in weights.values():
-        if weight.largest.ndim:  # it was used
+        if weight.largest.ndim:  # it was used as it is; that of patches was reshaped, and has no factors
             weight.factors = _factors(weight.largest, _largest(np.asarray(weight), 0))
     return parameters
 
@@ -83,10 +87,15 @@ def _factors(x, weight):
 # ------------------------------------------------------------------------------------------- nodes
 
 
+def rounds(x, weight):
+    """Whether `linear` is to compute x @ weight.T. Not for features, (B, D): with so few rows nothing is gained."""
+    return isinstance(weight.graph.constants.get(weight.name), Weight) and len(x.shape) > 2
+
+
 def linear(x, weight, bias=None):
     """x @ weight.T + bias with a product of 8-bit integers: x (..., in), a Value, weight (out, in) -> (..., out)."""
     graph, w = x.graph, weight.graph.constants[weight.name]
-    factors, w = getattr(w, "factors", None), np.asarray(w)
+    factors, w = w.factors, np.asarray(w)
     if factors is not None:
         x, w = _divided(x, factors), w * factors
     # activations: a scale for each row

@@ -44,7 +44,7 @@ to_numpy, peak = numpy_ops.to_numpy, numpy_ops.peak
 @_recorded
 def patch_embed(images, weight, class_token, position_embedding):
     D, P = weight.shape[0], weight.shape[-1]
-    if images.graph.dtype == "int8":
+    if onnx_int8.rounds(images, weight):
         x = linear(*onnx_int8.patches(images, weight))
     else:
         x = conv2d(images, weight, stride=P).reshape(images.shape[0], D, -1).transpose(0, 2, 1)  # (B, Gy·Gx, D)
@@ -123,7 +123,7 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 
 @_recorded
 def linear(x, weight, bias=None, *, activation=None):
-    if x.graph.dtype == "int8" and len(x.shape) > 2:  # of tokens; a feature is a single row: nothing is gained there
+    if onnx_int8.rounds(x, weight):
         y = onnx_int8.linear(x, weight, bias)  # (..., out)
         return Product(y, x, weight, bias) if activation is None else ACTIVATIONS[activation](y)
     # Gemm takes the weights as they are, (out, in); for MatMul, ONNX Runtime would first make transposed copies of them
