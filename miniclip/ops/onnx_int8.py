@@ -23,6 +23,7 @@ from miniclip.ops.graph import Value
 STEPS = 127
 ZERO = np.uint8(128)  # where 0 is in the activations' uint8
 WHITE = 2.0  # about what a white pixel becomes when a picture is prepared
+LONG = 77  # tokens, of a text that calibrates: as many as in CLIP
 SMALLEST = np.float32(1e-30)  # of a row's largest value, so that its inverse is finite
 NARROWEST = 1e-5  # of a channel's largest value, as a part of the largest of all channels
 
@@ -71,7 +72,7 @@ def _pictures(shape):
 
 
 def _texts(parameters):
-    V, T = len(parameters["embed"]["table"]), len(parameters["position_embedding"])
+    V, T = len(parameters["embed"]["table"]), min(len(parameters["position_embedding"]), LONG)
     tokens = np.random.default_rng(0).integers(0, V, (4, T))
     tokens[:, [0, -1]] = V - 2, V - 1  # in CLIP's vocabularies the start and the end of a text
     return tokens, np.full(4, T - 1)

@@ -11,11 +11,13 @@ pytest.importorskip("openvino")
 import onnx
 import onnxruntime
 import openvino
-from trained_like import trained_like
+from trained_like import random, trained_like
 
 import miniclip
 from miniclip import identity
 from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.model import ALIGN
 from miniclip.model import CLIP
 from miniclip.ops import compiled, numpy_ops, onnx_int8, onnx_ops, onnxruntime_ops, openvino_ops
 from miniclip.ops.graph import Graph
@@ -152,15 +154,23 @@ def test_both_runtimes_multiply_integers(tmp_path):
 
 
 @each_backend
-def test_convolutions_are_computed_in_float32(ops):
-    config = CLIPConfig(ResNetConfig(64, 8, (1, 1, 1, 1), heads=4), None, 32)
-    rng = np.random.default_rng(0)
-    tree = miniclip.params.tree_map(lambda shape: 0.2 * rng.standard_normal(shape, np.float32), config.shapes())
-    tree.pop("logit_scale", None)
-    images = inputs()[0]
-    found = CLIP(config, tree, ops, dtype="int8").encode_image(images)
-    exact = CLIP(config, tree, numpy_ops).encode_image(images)
-    np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
+def test_convolutional_towers_are_computed_in_float32(ops):
+    resnet = CLIPConfig(ResNetConfig(64, 8, (1, 1, 1, 1), heads=4), None, 32)
+    efficientnet = EfficientNetConfig(64, 80, width_coefficient=0.25, depth_coefficient=0.1)
+    for config, kind in ((resnet, CLIP), (ALIGNConfig(efficientnet, None, efficientnet.width), ALIGN)):
+        tree = random(config, np.random.default_rng(0))
+        exact = kind(config, tree, numpy_ops).encode_image(inputs()[0])
+        found = kind(config, tree, ops, dtype="int8").encode_image(inputs()[0])
+        np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
+
+
+@each_backend
+def test_layer_norms_after_the_sum_keep_their_own_result(ops):
+    # ALIGN's: the sum that comes next needs what is not divided by factors
+    config = ALIGNConfig(None, BertConfig(100, 300, 128, 3, 2, 512), 64)
+    tree, tokens = random(config, np.random.default_rng(0)), inputs()[1]
+    exact = ALIGN(config, tree, numpy_ops).encode_text(tokens)
+    assert cosines(ALIGN(config, tree, ops, dtype="int8").encode_text(tokens), exact).min() > 0.999
 
 
 def test_it_is_the_same_model_by_name():
