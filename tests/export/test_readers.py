@@ -8,12 +8,14 @@ Each is tested where it is installed. For the first two: npm install --ignore-sc
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from exports import exported  # noqa: F401
 from PIL import Image
 
@@ -117,3 +119,16 @@ def test_optimum_reads_the_folder(tmp_path, relative_error):
     inputs = inputs_of_shapes(model)
     logits, _ = model(inputs["pixel_values"], inputs["input_ids"])
     assert relative_error(theirs(**inputs)["logits_per_image"], logits) < 1e-5
+
+
+def test_the_python_on_the_page_runs(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    export(SHAPES, "exported")
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    expected = re.findall(r"print\(.*?\)  # (.*)", "".join(blocks))
+    assert capsys.readouterr().out.splitlines() == expected
