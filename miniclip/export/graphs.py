@@ -3,10 +3,12 @@
 Inputs and outputs have transformers' names (modeling_clip.py, CLIPModel.forward). Outputs are float32 in any dtype.
 """
 
+import functools
+
 import numpy as np
 
 from miniclip.config import pair
-from miniclip.ops import onnx_ops
+from miniclip.ops import onnx_int8, onnx_ops
 from miniclip.ops.graph import Graph
 
 # sizes that are known when a graph runs
@@ -49,17 +51,24 @@ def _ids(graph, name):
 
 
 def _image_embeds(graph, visual, tree, pixels):
-    parameters = graph.parameters(tree["visual"], "visual.")
-    images = pixels.astype("float32" if graph.dtype == "int8" else graph.dtype)
-    return visual.tower.encode_image(onnx_ops, images, **parameters, config=visual).astype("float32")  # (B, E)
+    encode = functools.partial(visual.tower.encode_image, onnx_ops, config=visual)
+    images = pixels if graph.dtype == "int8" else pixels.astype(graph.dtype)
+    return _features(graph, encode, tree, "visual", images, shape=pixels.shape[1:])  # (B, E)
 
 
 def _text_embeds(graph, text, tree, tokens, mask):
     tokens, end = _ended(text, tokens, mask)  # (N, T), (N,)
     last = end.node("ReduceMax", [0], shape=(1,)).node("Max", np.int64(0))
     tokens = tokens.first(last + 1, axis=1)  # nothing after the last end is needed
-    parameters = graph.parameters(tree["text"], "text.")
-    return text.tower.encode_text(onnx_ops, tokens, end, **parameters, config=text).astype("float32")  # (N, E)
+    encode = functools.partial(text.tower.encode_text, onnx_ops, config=text)
+    return _features(graph, encode, tree, "text", tokens, end)  # (N, E)
+
+
+def _features(graph, encode, tree, name, *inputs, shape=None):
+    parameters = tree[name]
+    if graph.dtype == "int8":
+        parameters = onnx_int8.calibrated(encode, parameters, shape)
+    return encode(*inputs, **graph.parameters(parameters, f"{name}.")).astype("float32")
 
 
 def _ended(text, tokens, mask):

