@@ -14,7 +14,7 @@ import numpy as np
 from miniclip import checkpoints, families
 from miniclip.checkpoints import convert
 from miniclip.errors import InputError
-from miniclip.ops import numpy_ops
+from miniclip.formats import ENDINGS
 from miniclip.runtime.files import atomic_directory, write_json
 from miniclip.runtime.installation import install
 from miniclip.tokenizer import Tokenizer
@@ -54,32 +54,21 @@ def export(
         from miniclip.export import graphs
     except ImportError as error:
         raise InputError(f"to export a model, {error.name} is needed: {install('onnx')}") from error
+    if Path(destination).suffix in (".onnx", *ENDINGS):
+        raise InputError(f"{destination}: is a file's name, and the files are in a directory: give a directory's")
     if Path(destination).exists():
         raise InputError(f"{destination}: exists already: move it away, or write to another path")
     how = {"image_size": image_size, "activation": activation, "adapter": adapter}
     config, tree, tokenizer = checkpoints.load(source, dtype="float32", mmap=True, **how)
-    kinds = {"vision_model": graphs.vision_model, "text_model": graphs.text_model, "model": graphs.model}
-    wanted = ["vision_model"] * bool(config.visual) + ["text_model"] * bool(config.text)
-    if len(wanted) == 2:
-        wanted.append("model")
     ending, known_as = DTYPES[dtype]
     with atomic_directory(destination) as folder:
         (folder / "onnx").mkdir()
-        outside = []
-        for name in wanted:
-            graph, outputs = kinds[name](config, tree, _factor(config, tree), dtype)
+        outside = []  # the files whose weights are beside them
+        for name, (record, towers) in graphs.FILES.items():
             path = folder / "onnx" / f"{name}{ending}.onnx"
-            if write_graph(path, graph, outputs):
+            if all(getattr(config, tower) for tower in towers) and write_graph(path, *record(config, tree, dtype)):
                 outside.append(path.name)
         return _write_others(folder, config, tokenizer, official, known_as, outside)
-
-
-def _factor(config, tree):
-    """What the cosines are multiplied by, a float32; None for one tower alone."""
-    if config.scale not in tree:
-        return None
-    model = families.of(config).model(config, {config.scale: tree[config.scale]}, numpy_ops)
-    return np.exp(np.float32(model.logit_scale))
 
 
 def write_graph(path: Path, graph: Any, outputs: dict[str, Any]) -> bool:

@@ -7,39 +7,54 @@ import functools
 
 import numpy as np
 
+from miniclip import families
 from miniclip.config import pair
-from miniclip.ops import onnx_int8, onnx_ops
+from miniclip.ops import numpy_ops, onnx_int8, onnx_ops
 from miniclip.ops.graph import Graph
 
 # sizes that are known when a graph runs
 IMAGES, TEXTS, TOKENS = "image_batch_size", "text_batch_size", "sequence_length"
 
 
-def vision_model(config, tree, scale, dtype):
+def vision_model(config, tree, dtype):
     """pixel_values (B, C, height, width) -> image_embeds (B, E), not normalised: (the graph, its outputs by name)."""
     graph = Graph(dtype)
     return graph, {"image_embeds": _image_embeds(graph, config.visual, tree, _pixel_values(graph, config.visual))}
 
 
-def text_model(config, tree, scale, dtype):
+def text_model(config, tree, dtype):
     """input_ids (N, T), attention_mask (N, T) -> text_embeds (N, E), not normalised: (the graph, its outputs)."""
     graph = Graph(dtype)
     tokens, mask = (_ids(graph, name) for name in ("input_ids", "attention_mask"))
     return graph, {"text_embeds": _text_embeds(graph, config.text, tree, tokens, mask)}
 
 
-def model(config, tree, scale, dtype):
+def model(config, tree, dtype):
     """input_ids, pixel_values, attention_mask -> logits_per_image (B, N) and _per_text (N, B), and both features.
 
-    As in transformers the features are normalised here. `scale` is the logarithm of what the cosines are multiplied by.
+    As in transformers the features are normalised here.
     """
     graph = Graph(dtype)
     tokens, pixels, mask = _ids(graph, "input_ids"), _pixel_values(graph, config.visual), _ids(graph, "attention_mask")
     images = onnx_ops.l2_normalize(_image_embeds(graph, config.visual, tree, pixels))  # (B, E)
     texts = onnx_ops.l2_normalize(_text_embeds(graph, config.text, tree, tokens, mask))  # (N, E)
-    logits = (images @ texts.transpose(1, 0)) * graph.constant(scale, "scale")  # (B, N)
+    logits = (images @ texts.transpose(1, 0)) * graph.constant(_scale(config, tree), "scale")  # (B, N)
     outputs = {"logits_per_image": logits, "logits_per_text": logits.transpose(1, 0)}
     return graph, {**outputs, "text_embeds": texts, "image_embeds": images}
+
+
+# {name of a file: (what records it, the towers that a model needs for it)}
+FILES = {
+    "vision_model": (vision_model, ("visual",)),
+    "text_model": (text_model, ("text",)),
+    "model": (model, ("visual", "text")),
+}
+
+
+def _scale(config, tree):
+    """What the cosines are multiplied by, a float32."""
+    family = families.of(config)
+    return np.exp(np.float32(family.model(config, {config.scale: tree[config.scale]}, numpy_ops).logit_scale))
 
 
 def _pixel_values(graph, visual):

@@ -155,6 +155,11 @@ def test_an_existing_directory_is_refused(tmp_path, capsys):
     assert list((tmp_path / "m").iterdir()) == []
 
 
+def test_a_directory_does_not_get_a_file_s_name(tmp_path):
+    with pytest.raises(InputError, match=r"m\.onnx: is a file's name, and the files are in a directory"):
+        export(SHAPES, tmp_path / "m.onnx")
+
+
 def test_an_unknown_dtype_is_refused(tmp_path):
     with pytest.raises(InputError, match="dtype is 'float64', expected one of float32, float16, bfloat16, int8"):
         export(SHAPES, tmp_path / "m", dtype="float64")
