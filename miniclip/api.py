@@ -47,7 +47,8 @@ def load(
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
               device for jax, the CPU for the others
     dtype     of parameters and features: "float32" (default); numpy and torch also take "float64"; torch, triton and
-              jax "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features are float32
+              jax "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features are float32; so are
+              those of "int8" on onnxruntime and openvino, which is for the products of transformers
     download_root  the directory for downloaded models; None: miniclip's cache
     adapter   the directory of a LoRA adapter of PEFT, or its id on the hub: it is added to the weights
     tower     "visual" or "text" to load one tower alone; None: all towers in the file

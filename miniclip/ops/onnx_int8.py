@@ -20,7 +20,7 @@ import numpy as np
 from miniclip import params
 from miniclip.ops.graph import Value
 
-STEPS = 127
+STEP = np.float32(1 / 127)
 ZERO = np.uint8(128)  # where 0 is in the activations' uint8
 WHITE = 2.0  # about what a white pixel becomes when a picture is prepared
 LONG = 77  # tokens, of a text that calibrates: as many as in CLIP
@@ -99,23 +99,21 @@ def linear(x, weight, bias=None):
     factors, w = w.factors, np.asarray(w)
     if factors is not None:
         x, w = _divided(x, factors), w * factors
-    # activations: a scale for each row
-    largest = x.node("Abs").node("ReduceMax", np.array([-1], np.int64), shape=(*x.shape[:-1], 1))
-    largest = largest.node("Max", SMALLEST)
-    x = x * graph.constant(np.float32(STEPS)).node("Div", largest, shape=largest.shape)
-    x = x.node("QuantizeLinear", np.float32(1), ZERO, dtype="uint8")
-    x = x.node("DequantizeLinear", np.float32(1), ZERO, dtype="float32")
+    # activations: each row divided by its largest value, in steps of 1 / 127
+    largest = x.node("Abs").node("ReduceMax", np.array([-1], np.int64), shape=(*x.shape[:-1], 1)).node("Max", SMALLEST)
+    x = (x / largest).node("QuantizeLinear", STEP, ZERO, dtype="uint8")
+    x = x.node("DequantizeLinear", STEP, ZERO, dtype="float32")
     # weights: a scale for each output channel
     rounded, scale = quantize(w)
     rounded = graph.constant(np.ascontiguousarray(rounded.T), f"{weight.name}.int8")  # (in, out)
-    w = rounded.node("DequantizeLinear", graph.constant(scale / STEPS, f"{weight.name}.scale"), dtype="float32", axis=1)
+    w = rounded.node("DequantizeLinear", graph.constant(scale, f"{weight.name}.scale"), dtype="float32", axis=1)
     x = (x @ w) * largest
     return x if bias is None else x + bias
 
 
 def quantize(weight):
     """(int8 (out, in), scale (out,)) with weight ≈ int8 · scale, from -127 to 127 in each row."""
-    scale = np.maximum(_largest(weight, 1), SMALLEST) / np.float32(STEPS)
+    scale = np.maximum(_largest(weight, 1), SMALLEST) * STEP
     steps = weight / scale[:, None]
     return np.rint(steps, out=steps).astype(np.int8), scale
 
