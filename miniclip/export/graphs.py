@@ -92,6 +92,6 @@ def _ended(text, tokens, mask):
     With a rule the mask changes nothing in a text that has an end: what it hides becomes 0, and can be no end.
     """
     if hasattr(text.tower, "end_of_text"):
-        tokens = tokens * mask  # OpenVINO has no input that nothing depends on
+        tokens = tokens * mask  # from memory, OpenVINO reads no input that nothing depends on
         return tokens, text.tower.end_of_text(tokens, text.eot_token_id)
     return tokens, mask.node("ReduceSum", [1], shape=(TEXTS,), keepdims=0) - 1

@@ -5,6 +5,7 @@
 import hf_models
 import numpy as np
 import onnx
+import openvino
 import pytest
 import torch
 from exports import RUNTIMES, exported, in_onnxruntime, in_openvino  # noqa: F401
@@ -52,6 +53,30 @@ def test_every_family_is_equal_to_its_official_model(exported, runtime, relative
 def test_onnx_accepts_every_file(exported):
     for name in FILES:
         onnx.checker.check_model(exported.folder / "onnx" / f"{name}.onnx", full_check=True)
+
+
+def test_openvino_has_every_input(exported):
+    """From memory, it reads no inputs that nothing depends on, and then refuses their values."""
+    for name in FILES:
+        path = exported.folder / "onnx" / f"{name}.onnx"
+        found = {name for x in openvino.Core().read_model(path.read_bytes()).inputs for name in x.names}
+        assert {x.name for x in onnx.load(path).graph.input} <= found
+
+
+def test_what_the_mask_hides_is_no_end(runtime, tmp_path):
+    export(SHAPES, tmp_path / "m")
+    program = runtime(tmp_path / "m" / "onnx" / "text_model.onnx")
+    tokens = np.array([[671, 320, 672, 300, 672]])  # two ends; the highest id, 672, ends a text
+    hidden = program({"input_ids": tokens, "attention_mask": np.array([[1, 1, 0, 1, 1]])})["text_embeds"]
+    ones = np.ones_like(tokens)
+    np.testing.assert_array_equal(
+        hidden, program({"input_ids": tokens * [1, 1, 0, 1, 1], "attention_mask": ones})["text_embeds"]
+    )
+    shown = program({"input_ids": tokens, "attention_mask": ones})["text_embeds"]
+    np.testing.assert_array_equal(
+        shown, program({"input_ids": tokens[:, :3], "attention_mask": ones[:, :3]})["text_embeds"]
+    )
+    assert np.abs(hidden - shown).max() > 0.1
 
 
 def test_an_empty_batch_has_no_features(exported, runtime):
