@@ -20,7 +20,9 @@ from exports import exported  # noqa: F401
 from PIL import Image
 
 import miniclip
+from miniclip import checkpoints, params
 from miniclip import export as room
+from miniclip.config import CLIPConfig, ResNetConfig
 from miniclip.export import export
 from miniclip.weights import DIRECTORY
 
@@ -102,6 +104,21 @@ def test_transformers_js_reads_texts_and_pictures(dtype, beside, tmp_path, monke
     scores = {x["label"]: x["score"] for x in json.loads(printed)["classes"]}
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     np.testing.assert_allclose([scores[text] for text in texts], expected, atol=10 * most)
+
+
+def test_transformers_js_reads_a_resnet(tmp_path, relative_error):
+    """transformers has no configuration for it; ours is enough for a loader."""
+    visual, text = ResNetConfig(32, 8, (1, 1, 1, 1), 4), checkpoints.load(SHAPES)[0].text
+    config, rng = CLIPConfig(visual, text, 16), np.random.default_rng(0)
+    tree = params.tree_map(lambda shape: 0.2 * rng.standard_normal(shape).astype(np.float32), config.shapes())
+    checkpoints.save(tmp_path / "m.safetensors", config, tree, tokenizer=checkpoints.load(SHAPES)[2])
+    export(tmp_path / "m.safetensors", tmp_path / "m")
+    Image.new("RGB", (40, 50), "red").save(tmp_path / "picture.png")
+    found, _ = read("transformers.js", tmp_path / "m", {"picture": str(tmp_path / "picture.png"), "texts": ["a", "b"]})
+    model, preprocess = miniclip.load(tmp_path / "m.safetensors", backend="numpy")
+    images = preprocess([tmp_path / "picture.png"])  # of one colour: every way to resize is the same
+    np.testing.assert_allclose(found["pixels.pixel_values"], images.ravel(), atol=1e-5)
+    assert relative_error(found["model.logits_per_image"], model(images, model.tokenize(["a", "b"]))[0].ravel()) < 1e-4
 
 
 def test_optimum_reads_the_folder(tmp_path, relative_error):
