@@ -13,26 +13,15 @@ The weights that read such a channel are divided by its size; after gains of a l
 
 import numpy as np
 
-from miniclip import params
+from miniclip.bench.measurement import random_parameters
 
 FEW = 6
-
-
-def random(config, rng):
-    """A parameter tree that keeps values at about their size through all layers, without outliers."""
-    flat = {}
-    for name, shape in params.flatten(config.shapes()).items():
-        spread = np.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.02
-        flat[name] = np.float32(spread) * rng.standard_normal(shape, np.float32)
-        if name.endswith(".weight") and len(shape) == 1:  # a layer norm's
-            flat[name] += 1
-    return params.unflatten(flat)
 
 
 def trained_like(config, seed=0):
     """The parameter tree of `config`, a CLIPConfig with a Vision Transformer."""
     rng = np.random.default_rng(seed)
-    tree = random(config, rng)
+    tree = random_parameters(config, rng)
     visual, text = tree["visual"], tree["text"]
     channels, sizes = _outliers(rng, config.visual.width)
     visual["ln_pre"]["weight"][channels] *= 0.2 * sizes

@@ -39,17 +39,21 @@ class Model(NamedTuple):
 
 
 def save_random(config, scratch):
-    """A Model with random parameters that keep values at about their size through all layers."""
-    rng = np.random.default_rng(0)
+    """A Model with random parameters."""
+    scratch.mkdir(exist_ok=True)
+    huggingface.save(scratch / "model", config, random_parameters(config, np.random.default_rng(0)))
+    return Model(config, scratch / "model", scratch)
+
+
+def random_parameters(config, rng):
+    """A parameter tree that keeps values at about their size through all layers."""
     flat = {}
     for name, shape in params.flatten(config.shapes()).items():
         spread = np.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.02
         flat[name] = np.float32(spread) * rng.standard_normal(shape, np.float32)
         if name.endswith(".weight") and len(shape) == 1:  # a layer norm's
             flat[name] += 1
-    scratch.mkdir(exist_ok=True)
-    huggingface.save(scratch / "model", config, params.unflatten(flat))
-    return Model(config, scratch / "model", scratch)
+    return params.unflatten(flat)
 
 
 def module_of(package, name):

@@ -89,6 +89,20 @@ def print_json(value):
     print(text)
 
 
+def add_image_size(command):
+    """--image-size, for `image_size`."""
+    command.add_argument(
+        "--image-size", type=natural, nargs="+", metavar="N",
+        help="interpolate positions for this picture size in pixels: one number for a square, or height and width",
+    )  # fmt: skip
+
+
+def image_size(options):
+    """The size that --image-size gives: None, one number, or a tuple."""
+    size = options.image_size
+    return size and (size[0] if len(size) == 1 else tuple(size))
+
+
 def natural(text):
     """The argument as an integer, 0 or more."""
     if not text.isdecimal():

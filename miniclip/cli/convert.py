@@ -4,7 +4,7 @@ import sys
 
 from miniclip import checkpoints
 from miniclip.checkpoints.convert import WRITERS, convert
-from miniclip.cli.arguments import MODEL, add_activation, add_adapter, natural
+from miniclip.cli.arguments import MODEL, add_activation, add_adapter, add_image_size, image_size
 from miniclip.fetch import hub, vocabulary
 
 
@@ -16,24 +16,20 @@ def add_arguments(command):
     )
     command.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
     command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the dtype to store (default: unchanged)")
-    command.add_argument(
-        "--image-size", type=natural, nargs="+", metavar="N",
-        help="interpolate positions for this picture size in pixels: one number for a square, or height and width",
-    )  # fmt: skip
+    add_image_size(command)
     command.add_argument("--overwrite", action="store_true", help="replace the file DST if it exists")
     add_activation(command)
     add_adapter(command)
 
 
 def convert_model(options):
-    size = options.image_size
     source, adapter = hub.find_adapted(options.source, options.adapter)
     lacking = convert(
         source,
         options.destination,
         options.to,
         dtype=options.dtype,
-        image_size=size and (size[0] if len(size) == 1 else tuple(size)),
+        image_size=image_size(options),
         activation=options.activation,
         adapter=adapter,
         official=vocabulary.official_tokenizer_here,

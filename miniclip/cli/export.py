@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from miniclip.cli.arguments import MODEL, add_activation, add_adapter, natural
+from miniclip.cli.arguments import MODEL, add_activation, add_adapter, add_image_size, image_size
 from miniclip.export import export
 from miniclip.fetch import hub, vocabulary
 
@@ -18,22 +18,18 @@ def add_arguments(command):
         help="the dtype of weights and of what is computed (default: float32)",
     )  # fmt: skip
     kinds.add_argument("--int8", action="store_true", help="weights and products in 8 bits, the rest in float32")
-    command.add_argument(
-        "--image-size", type=natural, nargs="+", metavar="N",
-        help="interpolate positions for this picture size in pixels: one number for a square, or height and width",
-    )  # fmt: skip
+    add_image_size(command)
     add_activation(command)
     add_adapter(command)
 
 
 def export_model(options):
-    size = options.image_size
     source, adapter = hub.find_adapted(options.source, options.adapter)
     missing = export(
         source,
         options.destination,
         dtype="int8" if options.int8 else options.dtype,
-        image_size=size and (size[0] if len(size) == 1 else tuple(size)),
+        image_size=image_size(options),
         activation=options.activation,
         adapter=adapter,
         official=vocabulary.official_tokenizer_here,

@@ -11,10 +11,11 @@ pytest.importorskip("openvino")
 import onnx
 import onnxruntime
 import openvino
-from trained_like import random, trained_like
+from trained_like import trained_like
 
 import miniclip
 from miniclip import identity
+from miniclip.bench.measurement import random_parameters
 from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.model import ALIGN
@@ -158,7 +159,7 @@ def test_convolutional_towers_are_computed_in_float32(ops):
     resnet = CLIPConfig(ResNetConfig(64, 8, (1, 1, 1, 1), heads=4), None, 32)
     efficientnet = EfficientNetConfig(64, 80, width_coefficient=0.25, depth_coefficient=0.1)
     for config, kind in ((resnet, CLIP), (ALIGNConfig(efficientnet, None, efficientnet.width), ALIGN)):
-        tree = random(config, np.random.default_rng(0))
+        tree = random_parameters(config, np.random.default_rng(0))
         exact = kind(config, tree, numpy_ops).encode_image(inputs()[0])
         found = kind(config, tree, ops, dtype="int8").encode_image(inputs()[0])
         np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
@@ -168,7 +169,7 @@ def test_convolutional_towers_are_computed_in_float32(ops):
 def test_layer_norms_after_the_sum_keep_their_own_result(ops):
     # ALIGN's: the sum that comes next needs what is not divided by factors
     config = ALIGNConfig(None, BertConfig(100, 300, 128, 3, 2, 512), 64)
-    tree, tokens = random(config, np.random.default_rng(0)), inputs()[1]
+    tree, tokens = random_parameters(config, np.random.default_rng(0)), inputs()[1]
     exact = ALIGN(config, tree, numpy_ops).encode_text(tokens)
     assert cosines(ALIGN(config, tree, ops, dtype="int8").encode_text(tokens), exact).min() > 0.999
 
