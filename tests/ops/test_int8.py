@@ -1,16 +1,17 @@
 """int8: the arithmetic of its products, how near its features are to float32, and what it does not change."""
 
 import functools
+import importlib.util
 
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("openvino")
+if not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "openvino"))):
+    pytest.skip("the backends that have int8 are not installed", allow_module_level=True)
 
 import onnx
 import onnxruntime
-import openvino
+from onnx.reference import ReferenceEvaluator
 from trained_like import trained_like
 
 import miniclip
@@ -22,6 +23,7 @@ from miniclip.families.align.model import ALIGN
 from miniclip.model import CLIP
 from miniclip.ops import compiled, numpy_ops, onnx_int8, onnx_ops, onnxruntime_ops, openvino_ops
 from miniclip.ops.graph import Graph
+from miniclip.ops.openvino_ops import openvino
 from miniclip.train import evaluation, shapes
 
 BACKENDS = [onnxruntime_ops, openvino_ops]
@@ -48,18 +50,27 @@ def inputs(B=5):
     return rng.standard_normal((B, 3, 64, 64), np.float32), tokens
 
 
-@each_backend
-def test_a_product_is_that_of_rounded_numbers(ops):
+def computed_by_onnx(graph, y, x):
+    """The result of ONNX's own definitions of the nodes, in NumPy; FloatingPointError if one divides 0 by 0."""
+    with np.errstate(invalid="raise"):
+        return ReferenceEvaluator(graph.model({"y": y})).run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize("compute", [computed_by_onnx, *BACKENDS], ids=["onnx", "onnxruntime", "openvino"])
+def test_a_product_is_that_of_rounded_numbers(compute):
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((3, 7, 48), np.float32), rng.standard_normal((32, 48), np.float32)
     x *= np.float32(10.0) ** rng.integers(-3, 4, (3, 7, 1))  # rows of very different sizes
     weight *= np.float32(10.0) ** rng.integers(-3, 4, (32, 1))
-    x[1, 2] = 0
+    x[1, 2] = 0  # a row without a largest value
     bias = rng.standard_normal(32, np.float32)
     graph = Graph("int8")
     parameters = graph.parameters({"weight": weight.view(onnx_int8.Weight), "bias": bias})
     y = onnx_ops.linear(graph.input("x", "float32", 3, 7, 48), **parameters)
-    found = ops.RUNTIME.compile(graph, y, "int8")([{"x": x}])[0]
+    if compute is computed_by_onnx:
+        found = compute(graph, y, x)
+    else:
+        found = compute.RUNTIME.compile(graph, y, "int8")([{"x": x}])[0]
     exact = w8a8(x, weight) + bias
     size = np.abs(x).max(-1, keepdims=True) * np.abs(weight).max(-1) + np.abs(bias)
     assert (np.abs(found - exact) / size).max() < 1e-4  # a step of one number would be 1 / 127
@@ -108,7 +119,7 @@ def test_the_built_in_model_names_the_same(ops):
     exact = reference.logits(features, texts)
     best, second = np.sort(exact)[:, -1], np.sort(exact)[:, -2]
     same = model.logits(found, found_texts).argmax(-1) == exact.argmax(-1)
-    assert same[best - second > 1].all()  # a logit of 1: nearer ones may change places
+    assert same[best - second > 0.5].all()  # logits that are nearer may change places
     assert same.mean() >= 0.995
 
 
