@@ -24,7 +24,7 @@ STEP = np.float32(1 / 127)
 ZERO = np.uint8(128)  # where 0 is in the activations' uint8
 WHITE = 2.0  # about what a white pixel becomes when a picture is prepared
 LONG = 77  # tokens, of a text that calibrates: as many as in CLIP
-SMALLEST = np.float32(1e-30)  # of a row's largest value, so that its inverse is finite
+SMALLEST = np.float32(1e-30)  # largest value, so that a row of zeros is not divided by 0
 NARROWEST = 1e-5  # of a channel's largest value, as a part of the largest of all channels
 
 
