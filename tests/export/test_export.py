@@ -4,11 +4,9 @@
 
 import hf_models
 import numpy as np
-import onnx
-import openvino
 import pytest
 import torch
-from exports import RUNTIMES, exported, in_onnxruntime, in_openvino  # noqa: F401
+from exports import RUNTIMES, exported, in_onnxruntime, in_openvino, onnx, openvino  # noqa: F401
 
 import miniclip
 from miniclip.cli import main

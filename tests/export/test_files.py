@@ -6,10 +6,9 @@ import sys
 
 import hf_models
 import numpy as np
-import onnx
 import pytest
 from clip_directories import official_model
-from exports import configuration, in_onnxruntime, in_openvino
+from exports import configuration, in_onnxruntime, in_openvino, onnx
 
 import miniclip
 from miniclip import InputError, checkpoints, params

@@ -5,13 +5,10 @@
 import re
 from collections import Counter
 
-import onnx
-import onnxruntime
 import pytest
-from exports import exported  # noqa: F401
+from exports import exported, onnx, onnxruntime, openvino  # noqa: F401
 
 from miniclip import checkpoints
-from miniclip.ops.openvino_ops import openvino
 from miniclip.towers import bert
 
 OUTSIDE = {"vision_model": ("ln_pre", "ln_post"), "text_model": ("ln_final or ln_embed",)}  # norms outside of blocks
