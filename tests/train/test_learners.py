@@ -163,7 +163,7 @@ def test_a_finished_model_computes_no_gradients(low_rank):
         assert all(p.grad is None for p in params.flatten(trained.model.params).values())
     expected = trained.current_model().encode_image(images).detach().numpy()
     model = trained.finished_model()
-    np.testing.assert_array_equal(np.asarray(model.encode_image(images)), expected)
+    np.testing.assert_allclose(np.asarray(model.encode_image(images)), expected, rtol=0, atol=1e-5)  # faster products
     assert np.asarray(model.encode_text(model.tokenize(captions))).shape == (12, 8)
 
 
