@@ -1,6 +1,7 @@
 """The report of `miniclip doctor`: what this machine has for miniclip."""
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ def report():
         "cpus": f"{cpu.cores()}",
         "gpu": _gpu(),
         "kernels": _kernels(),
-        "faster": faster(),
+        "backends": backends(),
         "models": _models(),
         "cache": f"{caches.cache_directory()}{'' if caches.cache_directory().is_dir() else ' (does not exist yet)'}",
         "vocabulary": _vocabulary(),
@@ -46,6 +47,9 @@ def _blas():
         f"{library['num_threads']} threads"
         for library in cpu.blas()
     )
+    chosen = os.environ.get(cpu.CORETYPE)
+    if chosen and machine.facts()["overlooks"]:
+        found += f"; ${cpu.CORETYPE} chose it, but it does not use AVX-512: unset it, then products take half the time"
     if cpu.slow_kernel():
         found += (
             f"; this kernel does not use AVX-512: set {cpu.CORETYPE}={cpu.AVX512} before Python "
@@ -76,7 +80,7 @@ def _kernels():
     return why_not() or f"{here}: backend='triton'"
 
 
-def faster(*directories):
+def backends(*directories):
     """How fast other backends encode pictures on this processor, beside NumPy, as far as that has been measured.
 
     directories  of records; none: miniclip's own, and this machine's
@@ -91,11 +95,12 @@ def faster(*directories):
     if not found:
         return "nothing has been measured: run miniclip bench cpu --only encode_image"
     last = max(here or rows, key=lambda r: r["date"])
-    where = "here" if here else f"on {last['device']}; miniclip bench cpu --only encode_image measures it here"
+    where = "on a processor of this kind" if here else f"on {last['device']}"
     missing = [name for name in ("onnxruntime", "openvino") if _version(name) == "not installed"]
     advice = "".join(f"; {name} is not installed: {install(name)}" for name in missing)
     measured = f"{'; '.join(found[B] for B in sorted(found))} ({last['date']}, {where})"
-    return f"times the speed of NumPy, {last['name'].split()[-1]} in float32, pictures {measured}{advice}"
+    advice += "; miniclip bench cpu --only encode_image measures this machine"
+    return f"beside NumPy (1.00x), {last['name'].split()[-1]} in float32, pictures {measured}{advice}"
 
 
 def _tells(record):

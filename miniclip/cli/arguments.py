@@ -11,6 +11,7 @@ from miniclip.ops import BACKENDS
 from miniclip.ops.numpy_ops import ACTIVATIONS
 
 MODEL = "a model's name, a path, or an id on Hugging Face's hub (owner/name)"
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int8")
 PICTURES = (
     "picture files, folders, patterns, .txt files with a path on each line, or - for such a list on standard input"
 )
@@ -22,6 +23,11 @@ def add_model(command, default="shapes", named="shapes, the built-in one"):
     add_activation(command)
     add_adapter(command)
     command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")
+    command.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="float64, float16, bfloat16 and int8 need a backend that has them (default: float32)",
+    )
     command.add_argument("--exif", action="store_true", help="turn pictures as their EXIF orientation says")
 
 
@@ -33,7 +39,7 @@ def prefer_numpy(options):
 
 def how_to_load(options):
     """The arguments of `miniclip.load`, except the name, as those of `add_model` say."""
-    how = {name: getattr(options, name) for name in ("backend", "activation", "adapter", "exif")}
+    how = {name: getattr(options, name) for name in ("backend", "dtype", "activation", "adapter", "exif")}
     return how | {"mmap": True}  # this process ends before a file could change
 
 

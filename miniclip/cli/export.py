@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from miniclip.cli.arguments import MODEL, add_activation, add_adapter, add_image_size, image_size
-from miniclip.export import export
+from miniclip.export import DTYPES, export
 from miniclip.fetch import hub, vocabulary
 
 
@@ -12,12 +12,11 @@ def add_arguments(command):
     command.set_defaults(command=export_model)
     command.add_argument("source", metavar="MODEL", help=MODEL)
     command.add_argument("destination", metavar="DIR", help="a new directory")
-    kinds = command.add_mutually_exclusive_group()
-    kinds.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
-        help="the dtype of weights and of what is computed (default: float32)",
+    command.add_argument(
+        "--dtype", choices=DTYPES, default="float32",
+        help="of weights and of what is computed; int8: of weights and products alone (default: float32)",
     )  # fmt: skip
-    kinds.add_argument("--int8", action="store_true", help="weights and products in 8 bits, the rest in float32")
+    command.add_argument("--int8", dest="dtype", action="store_const", const="int8", help="the same as --dtype int8")
     add_image_size(command)
     add_activation(command)
     add_adapter(command)
@@ -28,7 +27,7 @@ def export_model(options):
     missing = export(
         source,
         options.destination,
-        dtype="int8" if options.int8 else options.dtype,
+        dtype=options.dtype,
         image_size=image_size(options),
         activation=options.activation,
         adapter=adapter,

@@ -105,8 +105,9 @@ def dtype_name(dtype: Any, ops: ModuleType) -> str:
 
         name = np.dtype(dtype).name
     if name not in ops.DTYPES:
-        known, other = ", ".join(ops.DTYPES), "onnxruntime" if name == "int8" else "torch"
+        other = {"int8": "onnxruntime", "bfloat16": "torch", "float16": "torch", "float64": "torch"}.get(name)
+        advice = f", or backend={other!r}" if other else ""
         raise InputError(
-            f"the {ops.NAME} backend does not compute in {name}; choose one of {known}, or backend={other!r}"
+            f"the {ops.NAME} backend does not compute in {name}; choose one of {', '.join(ops.DTYPES)}{advice}"
         )
     return name
