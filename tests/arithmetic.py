@@ -51,7 +51,7 @@ def run_recorded(runtime, operation, args, kwargs):
 
     result = operation(*map(value, args), **{name: value(x) for name, x in kwargs.items()})
     several = result if isinstance(result, tuple) else (result,)
-    found = [runtime.compile(graph, x, "float32")([given])[0] for x in several]
+    found = [runtime.compile(graph, x, "float32")(given) for x in several]
     return tuple(found) if isinstance(result, tuple) else found[0]
 
 

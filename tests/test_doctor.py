@@ -41,7 +41,8 @@ def test_measured_here_the_newest_counts_and_the_fastest_comes_first(said):
     )
     many = record("Here", {"miniclip": 3.0, "miniclip on torch": 4.0}, B=32)
     other = record("There", {"miniclip": 2.0, "miniclip on openvino": 0.5}, date="2026-12-01")
-    text = said(old, new, many, other)
+    align = {**new, "name": "encode_image ALIGN-base", "times": {"miniclip": 9.0, "miniclip on openvino": 1.0}}
+    text = said(old, new, many, other, align)
     assert "pictures 1 at a time: openvino 2.00x, onnxruntime 1.25x; 32 at a time: torch 0.75x (2026-11-01, on" in text
     assert "on a processor of this kind" in text
     assert "; openvino is not installed: " in text and "onnxruntime is not installed" not in text

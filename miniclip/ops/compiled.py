@@ -15,24 +15,25 @@ from miniclip.ops import onnx_int8
 from miniclip.ops.graph import Graph
 from miniclip.runtime import chunks
 
+PICTURES, TOKENS = 64, 1600  # at most in a chunk, which bounds the memory; and texts are sorted by length
+
 
 class Runtime(NamedTuple):
-    """How a backend's runtime makes a program of a graph, and what it is fed with."""
+    """What a backend adds: its runtime's name, and compile(graph, result, dtype) -> a program.
+
+    program({name: ndarray}) -> ndarray, the graph's Value `result`; `dtype` is the model's.
+    """
 
     name: str
-    compile: Callable[
-        [Graph, Any, str], Callable
-    ]  # (graph, its result, dtype) -> program([{name: ndarray}]) -> results
-    pictures: int  # at most in a chunk
-    tokens: int  # of texts, at most in a chunk
-    at_once: Callable[[], int]  # how many chunks are computed at the same time
+    compile: Callable[[Graph, Any, str], Callable]
 
 
 def captured(runtime, function, parameters, dtype):
     """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed by a runtime.
 
     There is a program for each set of options that are not None, made when it is first needed. With `trace`, which
-    needs values, and for an empty batch NumPy computes the function. Raises InputError if the runtime refuses it.
+    needs values, and for an empty batch NumPy computes the function. The program has the parameters as they are when it
+    is made: a later change of them is not seen. Raises InputError if the runtime refuses it.
     """
     programs, lock = {}, threading.Lock()
 
@@ -43,12 +44,13 @@ def captured(runtime, function, parameters, dtype):
         with lock:  # two threads do not compile the same
             if (*options,) not in programs:
                 recorded = record(function, parameters, batch, options, "int8" if dtype == "int8" else "float32")
-                programs[(*options,)] = _attempt(runtime, lambda: runtime.compile(*recorded, dtype))
+                programs[(*options,)] = _attempt(runtime.name, runtime.compile, *recorded, dtype)
         total = int(chunks.lengths_of(*batch).sum())
-        most = chunks.share(total, runtime.tokens if batch[1:] else runtime.pictures, runtime.at_once())
+        most = chunks.share(total, TOKENS if batch[1:] else PICTURES, 1)
         pieces = chunks.pieces(*batch, most=most, **options)
-        inputs = [named(piece.batch, piece.options) for piece in pieces]
-        return chunks.joined(pieces, _attempt(runtime, lambda: programs[(*options,)](inputs)))
+        program = programs[(*options,)]
+        parts = [_attempt(runtime.name, program, named(piece.batch, piece.options)) for piece in pieces]
+        return chunks.joined(pieces, parts)
 
     return run
 
@@ -73,11 +75,12 @@ def _input(graph, name, x):
     return graph.input(name, x.dtype.name, *shape)
 
 
-def _attempt(runtime, call):
+def _attempt(runtime, function, *arguments):
+    """function(*arguments), which calls the runtime with this name. Raises InputError if that refuses them."""
     try:
-        return call()
-    except InputError:
+        return function(*arguments)
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # runtimes raise errors of many kinds
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{runtime.name} refuses the model: {reason}; pass backend='numpy'") from error
+        raise InputError(f"{runtime} refuses the model or its input: {reason}; pass backend='numpy'") from error

@@ -1,10 +1,8 @@
 """NumPy's operations, with towers that ONNX Runtime compiles and computes on the CPU.
 
-Arrays are ndarrays, before and after; what is no tower, such as logits, is computed by `numpy_ops`. Each core works on
-chunks of a batch by itself, as in `runtime.chunks`; a single chunk is computed by all cores.
+Arrays are ndarrays, before and after; what is no tower, such as logits, is computed by `numpy_ops`. All cores work on
+the same chunk of a batch.
 """
-
-import functools
 
 import onnxruntime
 
@@ -32,26 +30,18 @@ def _compile(graph, result, dtype):
         large[name] = onnxruntime.OrtValue.ortvalue_from_numpy(x)
         return {"location": "memory", "offset": 0, "length": x.nbytes}
 
+    options = onnxruntime.SessionOptions()
     model = graph.model({"features": result}, place).SerializeToString()
-
-    @functools.cache
-    def session(threads):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors alone
-        options.add_external_initializers([*large], [*large.values()])
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    options.add_external_initializers([*large], [*large.values()])
+    options.intra_op_num_threads = cpu.threads()
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def program(inputs):
-        """The results for a list of {name: ndarray}."""
-        cores = cpu.blas_threads()
-        if len(inputs) == 1:
-            return session(cores).run(None, inputs[0])
-        alone = session(1)
-        return cpu.on_cores(lambda x: alone.run(None, x)[0], inputs, cores)
+        """The result for {name: ndarray}."""
+        return session.run(None, inputs)[0]
 
-    session(cpu.blas_threads())  # now, so that what it refuses is known, and packed only once
     return program
 
 
-RUNTIME = Runtime("ONNX Runtime", _compile, pictures=8, tokens=400, at_once=cpu.blas_threads)
+RUNTIME = Runtime("ONNX Runtime", _compile)

@@ -16,10 +16,11 @@ from miniclip.runtime import cpu
 # When it is imported, openvino reports this to Google Analytics, in a process that it forks, unless the package
 # openvino_telemetry is missing (openvino 2026.4, openvino/tools/ovc/__init__.py): here it is missing for a moment.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402
-
-if sys.modules["openvino_telemetry"] is None:
-    del sys.modules["openvino_telemetry"]
+try:
+    import openvino
+finally:
+    if sys.modules["openvino_telemetry"] is None:
+        del sys.modules["openvino_telemetry"]
 
 NAME = "openvino"
 DTYPES = ("float32", "bfloat16", "int8")
@@ -41,7 +42,7 @@ def _core():
 
 
 def _compile(graph, result, dtype):
-    constants, lock = [], threading.Lock()  # the model has only the addresses of its constants
+    constants, lock = [], threading.Lock()  # the model has only the addresses of the constants
 
     def place(name, x):
         constants.append(x)
@@ -50,19 +51,20 @@ def _compile(graph, result, dtype):
     model = _core().read_model(graph.model({"features": result}, place).SerializeToString())
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": cpu.blas_threads(),
-        "INFERENCE_PRECISION_HINT": PRECISIONS.get(
-            dtype, "f32"
-        ),  # by itself it chooses bfloat16 on processors that have it
+        "INFERENCE_NUM_THREADS": cpu.threads(),
+        # by itself it chooses bfloat16 on processors that have it
+        "INFERENCE_PRECISION_HINT": PRECISIONS.get(dtype, "f32"),
     }
     compiled = _core().compile_model(model, "CPU", settings)
 
     def program(inputs):
-        """The results for a list of {name: ndarray}."""
+        """The result for {name: ndarray}."""
         with lock:  # it has one request, for which all cores work
-            return [compiled(x, share_outputs=False)[0] for x in inputs]
+            return compiled(inputs, share_outputs=False)[0]
 
+    # the constants are not in the model: they must live as long as the program
+    program.constants = constants
     return program
 
 
-RUNTIME = Runtime("OpenVINO", _compile, pictures=64, tokens=1600, at_once=lambda: 1)
+RUNTIME = Runtime("OpenVINO", _compile)

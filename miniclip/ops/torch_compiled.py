@@ -10,6 +10,7 @@ import weakref
 
 import torch
 
+from miniclip import params
 from miniclip.errors import InputError
 from miniclip.kernels.operators import register
 from miniclip.ops import torch_cpu
@@ -19,24 +20,31 @@ MATRICES: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDict
 
 
 class OnCPU(torch_cpu.OnCPU):
-    """As `torch_cpu.OnCPU`, compiled at its first calls with one row and with more, and after a parameter was changed.
+    """As `torch_cpu.OnCPU`, compiled at its first calls with one row and with more. InputError without a C++ compiler.
 
-    InputError if there is no C++ compiler.
+    A parameter that has changed is packed again, under the number that it had: nothing is compiled again.
     """
 
     def __init__(self, function, parameters):
         super().__init__(function, parameters, copied=True)
+        self.numbered, self.given = {}, None  # {name: NumberedWeight}, and the tree with them
         _check_compiler()
         operations = Operations(*function.args, scaled=True)
         # dynamic: for any size of batch. fullgraph: all of it, or an error. One thread: each core has its own chunk
         encode = _own_code(functools.partial(function.func, operations, **function.keywords))
         self.function = torch.compile(encode, dynamic=True, fullgraph=True, options={"cpp.threads": 1})
 
-    def make(self, weight):
-        weight = super().make(weight)
-        number = next(NUMBERS)
-        MATRICES[number] = weight.matrix
-        return NumberedWeight(weight, number)
+    def _tree(self, leaves):
+        before, tree = self.found[2], super()._tree(leaves)
+        if tree is not before:
+            flat = params.flatten(tree)
+            weights = {name: x for name, x in flat.items() if isinstance(x, torch_cpu.Weight)}
+            if self.numbered.keys() != weights.keys():
+                self.numbered = {name: NumberedWeight(next(NUMBERS)) for name in weights}
+            for name, weight in weights.items():
+                self.numbered[name].take(weight)
+            self.given = params.unflatten(flat | self.numbered)
+        return self.given
 
 
 def _own_code(function):
@@ -52,8 +60,12 @@ def _own_code(function):
 class NumberedWeight:
     """A weight that compiled code knows by its number."""
 
-    def __init__(self, weight, number):
-        self.weight, self.shape, self.number = weight, weight.shape, number
+    def __init__(self, number):
+        self.number = number
+
+    def take(self, weight):
+        self.shape, self.matrix = weight.shape, weight.matrix
+        MATRICES[self.number] = weight.matrix
 
 
 class Operations(torch_cpu.Operations):

@@ -153,11 +153,10 @@ class OnCPU:
         self.function = functools.partial(function.func, Operations(*function.args, scaled=copied), **function.keywords)
         self.activation = getattr(function.keywords["config"], "activation", None) if copied else None
         self.parameters, self.copied = parameters, copied
-        self.places = list(_places(parameters))  # of the parameters
         self.found = None, None, None  # the parameters, their state, and the tree for `function`
 
     def __call__(self, *batches, trace=None, **options):
-        leaves = [box[name] for box, name in self.places]
+        leaves = [box[name] for box, name in _places(self.parameters)]
         given = [*batches, *(x for x in options.values() if x is not None)]
         if trace is not None or _unusual(given, leaves):
             return self.ordinary(*batches, trace=trace, **options)
@@ -170,7 +169,7 @@ class OnCPU:
 
     def _tree(self, leaves):
         before, state, tree = self.found
-        now = [(x.data_ptr(), -1 if x.is_inference() else x._version) for x in leaves]
+        now = [(x.data_ptr(), x._version) for x in leaves]
         if before is None or state != now or not all(map(operator.is_, before, leaves)):
             with torch.inference_mode(False), torch.no_grad():
                 tree = prepared(self.parameters, self.activation, self.make)
@@ -208,6 +207,7 @@ def _unusual(given, leaves):
         or torch.jit.is_tracing()
         or torch.is_autocast_enabled("cpu")
         or torch.autograd.forward_ad._current_level >= 0
+        or any(x.is_inference() for x in leaves)  # nobody counts their changes
     )
 
 

@@ -219,6 +219,11 @@ def free_cores():
     return 1 if _busy.get() else blas_threads()
 
 
+def threads():
+    """How many threads other libraries may use: as many as BLAS, or all cores if nobody knows BLAS' limit."""
+    return blas_threads() if blas() else cores()
+
+
 # ------------------------------------------------------------------------------------ kernels of BLAS
 
 

@@ -108,7 +108,7 @@ def test_types_of_tokens_are_an_input_of_their_own(backend, small, relative_erro
 
 def test_as_many_threads_as_numpys_products(backend, monkeypatch):
     asked = []
-    monkeypatch.setattr(cpu, "blas_threads", lambda: asked.append(3) or 3)
+    monkeypatch.setattr(cpu, "threads", lambda: asked.append(3) or 3)
     miniclip.load("shapes", backend)[0].encode_image(images(1))
     assert asked
 
@@ -148,7 +148,9 @@ def test_what_the_runtime_refuses_is_one_error(backend):
         return images.node("NoSuchOperation", shape=images.shape)
 
     run = compiled.captured(select(backend).RUNTIME, wrong, {}, None)
-    with pytest.raises(miniclip.InputError, match=r"refuses the model: .*NoSuchOperation.*pass backend='numpy'"):
+    with pytest.raises(
+        miniclip.InputError, match=r"refuses the model or its input: .*NoSuchOperation.*pass backend='numpy'"
+    ):
         run(images(1))
 
 

@@ -67,10 +67,8 @@ def test_a_product_is_that_of_rounded_numbers(compute):
     graph = Graph("int8")
     parameters = graph.parameters({"weight": weight.view(onnx_int8.Weight), "bias": bias})
     y = onnx_ops.linear(graph.input("x", "float32", 3, 7, 48), **parameters)
-    if compute is computed_by_onnx:
-        found = compute(graph, y, x)
-    else:
-        found = compute.RUNTIME.compile(graph, y, "int8")([{"x": x}])[0]
+    by_onnx = compute is computed_by_onnx
+    found = compute(graph, y, x) if by_onnx else compute.RUNTIME.compile(graph, y, "int8")({"x": x})
     exact = w8a8(x, weight) + bias
     size = np.abs(x).max(-1, keepdims=True) * np.abs(weight).max(-1) + np.abs(bias)
     assert (np.abs(found - exact) / size).max() < 1e-4  # a step of one number would be 1 / 127
