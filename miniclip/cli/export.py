@@ -12,11 +12,12 @@ def add_arguments(command):
     command.set_defaults(command=export_model)
     command.add_argument("source", metavar="MODEL", help=MODEL)
     command.add_argument("destination", metavar="DIR", help="a new directory")
-    command.add_argument(
+    kinds = command.add_mutually_exclusive_group()
+    kinds.add_argument(
         "--dtype", choices=DTYPES, default="float32",
         help="of weights and of what is computed; int8: of weights and products alone (default: float32)",
     )  # fmt: skip
-    command.add_argument("--int8", dest="dtype", action="store_const", const="int8", help="the same as --dtype int8")
+    kinds.add_argument("--int8", dest="dtype", action="store_const", const="int8", help="the same as --dtype int8")
     add_image_size(command)
     add_activation(command)
     add_adapter(command)
