@@ -65,7 +65,8 @@ def run(cases, measure, describe, directory, seconds=None, show=print_record, fa
         if record["ours"] not in [*record["times"], *bad]:
             bad.append(record["ours"])
         if bad:
-            failed.append(f"{describe(case)}: " + "; ".join(f"{name}: {record['skipped'][name]}" for name in bad))
+            reasons = [f"{name}: " * (name != record["ours"]) + record["skipped"][name] for name in bad]
+            failed.append(f"{describe(case)}: {'; '.join(reasons)}")
     if failed:
         raise InputError(f"{len(failed)} of {len(cases)} cases gave no answer that can be timed: " + "; ".join(failed))
 

@@ -81,7 +81,7 @@ def log_softmax(x):
 
 @_recorded
 def quick_gelu(x):
-    return x * sigmoid(x * 1.702)
+    return x * (x * 1.702).node("Sigmoid")
 
 
 @_recorded
@@ -101,12 +101,12 @@ def relu(x):
 
 @_recorded
 def sigmoid(x):
-    return x.node("Sigmoid")
+    return ((x * -1.0).node("Exp") + 1.0).node("Reciprocal")  # ONNX Runtime's Sigmoid is 0 below -18
 
 
 @_recorded
 def silu(x):
-    return x * sigmoid(x)
+    return x * x.node("Sigmoid")
 
 
 @_recorded

@@ -183,6 +183,7 @@ def fits(function, parameters, ops):
     return (
         getattr(function, "args", None) == (ops,)
         and all(isinstance(x, torch.Tensor) and x.device.type == "cpu" for x in leaves)
+        and "stem" not in parameters  # of a convolutional tower, which has next to no products
         and len(dtypes := {x.dtype for x in leaves}) == 1
         and all(map(multiplies, dtypes))
     )

@@ -83,7 +83,7 @@ def same(a, b, error):
         if x is None:
             assert a[name] is None, name
         else:
-            largest = max(np.abs(x).max(), 1e-5 * scale)  # some are 0 but for rounding: biases of keys
+            largest = max(np.abs(x).max(), 1e-6 * scale)  # some are 0 but for rounding: biases of keys
             np.testing.assert_allclose(a[name], x, rtol=0, atol=error * largest, err_msg=name)
 
 

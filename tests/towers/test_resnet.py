@@ -130,7 +130,7 @@ def compare(model, module, official, images, relative_error, error):
         assert found < error, f"{stage} is off by {found:.1e} of its largest value"
     np.testing.assert_array_equal(model.ops.to_numpy(features), stages["features"])
     unseen = model.ops.to_numpy(model.encode_image(images))
-    assert relative_error(unseen, stages["features"]) < error / 5  # without a trace, JAX and torch compute it otherwise
+    assert relative_error(unseen, stages["features"]) < error / 10  # JAX compiles the whole, and rounds less
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])

@@ -55,7 +55,7 @@ def test_a_case_that_could_not_be_measured_has_a_record_of_why(ladder, tmp_path,
         }  # fmt: skip
 
     failure = lambda case, reason: kernels.failed(case, reason, ladder=ladder, facts=facts)  # noqa: E731
-    with pytest.raises(session.InputError, match=r"1 of 2 cases .*layer_norm rows=3 D=8 float32: .*: Lost: no result"):
+    with pytest.raises(session.InputError, match=r"1 of 2 cases .*layer_norm rows=3 D=8 float32: Lost: no result"):
         session.run([bad, good], measure, cases.describe, tmp_path, failure=failure)
     first, second = records.read(tmp_path)
     assert first["name"] == "layer_norm" + ladder * " ladder" and first["times"] == {}
