@@ -41,7 +41,7 @@ def tokens(ops: ModuleType, tokens: Any, config: Any) -> np.ndarray:
     In NumPy because asking a GPU for a number means waiting for it. Raises InputError if T is not from 1 to the context
     length, and for ids outside the vocabulary.
     """
-    x = _array(numpy_ops, ops.to_numpy(tokens) if hasattr(tokens, "cpu") else tokens, "tokens")  # torch's have `cpu`
+    x = _in_numpy(ops, tokens, "tokens")
     if x.dtype.kind not in "iu":
         raise InputError(f"tokens are of {x.dtype}, expected integers: texts must go through tokenize first")
     if x.ndim != 2 or not 1 <= x.shape[1] <= config.context_length:
@@ -59,10 +59,20 @@ def tokens(ops: ModuleType, tokens: Any, config: Any) -> np.ndarray:
 
 def lengths(ops: ModuleType, lengths: Any, tokens: np.ndarray) -> np.ndarray:
     """How many tokens of each text count, (B,): InputError unless there is a number from 1 to T for each of B texts."""
-    x = _array(numpy_ops, ops.to_numpy(lengths) if hasattr(lengths, "cpu") else lengths, "lengths")
+    x = _in_numpy(ops, lengths, "lengths")
     B, T = tokens.shape
     if x.shape != (B,) or (B and not 1 <= x.min() <= x.max() <= T):
         raise InputError(f"lengths are {x.tolist()}, expected a number from 1 to {T} for each of {B} texts")
+    return x
+
+
+def token_types(ops: ModuleType, types: Any, tokens: np.ndarray, config: Any) -> np.ndarray:
+    """The type of each token, (B, T) integers: InputError for another shape, and for types that BERT does not have."""
+    x = _in_numpy(ops, types, "token_types")
+    if x.dtype.kind not in "iu" or x.shape != tokens.shape:
+        raise InputError(f"token_types are {x.shape} of {x.dtype}, expected integers (B, T) = {tokens.shape}")
+    if x.size and not 0 <= x.min() <= x.max() < config.token_types:
+        raise InputError(f"token_types run from {x.min()} to {x.max()}, expected 0 to {config.token_types - 1}")
     return x
 
 
@@ -72,6 +82,10 @@ def features(ops: ModuleType, features: Any, embed_dim: int | None, *, device: A
     if len(x.shape) != 2 or x.shape[1] != (embed_dim or x.shape[1]):
         raise InputError(f"features are {tuple(x.shape)}, expected (n, {embed_dim}): are they another model's?")
     return ops.asarray(x, dtype=dtype)
+
+
+def _in_numpy(ops, x, name):
+    return _array(numpy_ops, ops.to_numpy(x) if hasattr(x, "cpu") else x, name)  # torch's arrays have `cpu`
 
 
 def _array(ops, x, name, device=None):

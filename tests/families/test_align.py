@@ -3,6 +3,7 @@
 # ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
 import dataclasses
+import importlib.util
 
 import numpy as np
 import pytest
@@ -134,6 +135,23 @@ def test_token_types_are_looked_up(small, relative_error):
 def test_lengths_that_no_text_has_are_refused(small, lengths):
     with pytest.raises(miniclip.InputError, match=r"lengths are .* a number from 1 to 11"):
         miniclip.load(small)[0].encode_text(np.ones((3, 11), int), lengths=np.array(lengths))
+
+
+@pytest.mark.parametrize(
+    "types, says",
+    [
+        (np.full((3, 11), 2), "run from 2 to 2, expected 0 to 1"),
+        (np.full((3, 11), -1), "run from -1 to -1, expected 0 to 1"),
+        (np.zeros((3, 10), int), r"are \(3, 10\) of int64, expected integers \(B, T\) = \(3, 11\)"),
+        (np.zeros((3, 11)), r"are \(3, 11\) of float64, expected integers"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["numpy", "torch", "openvino"])  # OpenVINO alone would look up something
+def test_types_that_bert_does_not_have_are_refused(small, backend, types, says):
+    if backend == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    with pytest.raises(miniclip.InputError, match=f"token_types {says}"):
+        miniclip.load(small, backend)[0].encode_text(np.ones((3, 11), int), token_types=types)
 
 
 def test_a_model_without_its_vocabulary_says_so(pair):

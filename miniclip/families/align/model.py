@@ -36,7 +36,8 @@ class ALIGN(CLIP):
 
         Tokens after a text's length are padding: `lengths` (B,) int from 1 to T; None: padding ids at the end do not
         count. `token_types` (B, T) int; None: all 0. `trace(name, value)` sees every stage, see `towers/bert.py`.
-        Raises InputError for another shape, ids outside the vocabulary, or a model without a text tower.
+        Raises InputError for another shape, ids outside the vocabulary, types that BERT does not have, or a model
+        without a text tower.
         """
         config = self._tower("text")
         tokens = inputs.tokens(self.ops, tokens, config)  # (B, T)
@@ -44,6 +45,8 @@ class ALIGN(CLIP):
             end = last_token(tokens, config.pad_token_id)  # (B,)
         else:
             end = inputs.lengths(self.ops, lengths, tokens) - 1  # (B,)
+        if token_types is not None:
+            token_types = inputs.token_types(self.ops, token_types, tokens, config)  # (B, T)
         if trace is None:
             kept = text.length(end, self.ops.LENGTH_STEP)
             tokens, token_types = tokens[:, :kept], None if token_types is None else token_types[:, :kept]
