@@ -15,7 +15,7 @@ from miniclip.export import export
 onnx = pytest.importorskip("onnx", reason="pip install onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 # miniclip's own import of OpenVINO reports nothing to anyone
-openvino = pytest.importorskip("miniclip.ops.openvino_ops", reason="pip install openvino").openvino
+openvino_ops = pytest.importorskip("miniclip.ops.openvino_ops", reason="pip install openvino")
 HAS_OPEN_CLIP = importlib.util.find_spec("open_clip") is not None
 
 
@@ -111,7 +111,7 @@ def in_onnxruntime(path):
 def in_openvino(path):
     """The same in OpenVINO, in float32 on every processor."""
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    model = openvino.Core().compile_model(path, "CPU", settings)
+    model = openvino_ops.core().compile_model(path, "CPU", settings)
 
     def run(inputs):
         # an input or output may have several names: also that of its cast

@@ -168,7 +168,7 @@ def _onnx_runtime(path):
 
 
 def _openvino(path, dtype):
-    from miniclip.ops.openvino_ops import openvino  # which reports nothing then
+    from miniclip.ops.openvino_ops import core
 
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": PRECISION[dtype]})
+    compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": PRECISION[dtype]})
     return lambda inputs: array(compiled(list(inputs))[0])

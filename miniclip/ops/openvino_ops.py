@@ -37,7 +37,12 @@ def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=
 
 
 @functools.cache
-def _core():
+def core():
+    """OpenVINO's Core. A process should have one, this one.
+
+    Each sets a stack for the main thread's signals, and when it ends, the one from before it is set again. If another
+    Core's was there, and that has ended meanwhile, the next Ctrl-C is a crash (openvino 2026.4).
+    """
     return openvino.Core()
 
 
@@ -48,14 +53,14 @@ def _compile(graph, result, dtype):
         constants.append(x)
         return {"location": IN_MEMORY, "offset": x.ctypes.data, "length": x.nbytes}
 
-    model = _core().read_model(graph.model({"features": result}, place).SerializeToString())
+    model = core().read_model(graph.model({"features": result}, place).SerializeToString())
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": cpu.threads(),
         # by itself it chooses bfloat16 on processors that have it
         "INFERENCE_PRECISION_HINT": PRECISIONS.get(dtype, "f32"),
     }
-    compiled = _core().compile_model(model, "CPU", settings)
+    compiled = core().compile_model(model, "CPU", settings)
 
     def program(inputs):
         """The result for {name: ndarray}."""

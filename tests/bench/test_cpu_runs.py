@@ -138,7 +138,7 @@ def test_openvino_is_told_the_precision(monkeypatch):
         def compile_model(self, path, device, settings):
             told.append(settings)
 
-    monkeypatch.setattr(openvino_ops.openvino, "Core", Core)
+    monkeypatch.setattr(openvino_ops, "core", Core)
     for dtype in ("float32", "bfloat16"):
         cpu_peers._openvino("x", dtype)
     assert told == [{"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"}]

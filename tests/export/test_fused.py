@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 import pytest
-from exports import exported, onnx, onnxruntime, openvino  # noqa: F401
+from exports import exported, onnx, onnxruntime, openvino_ops  # noqa: F401
 
 from miniclip import checkpoints
 from miniclip.towers import bert
@@ -24,7 +24,7 @@ def nodes_of_onnxruntime(path, folder):
 
 def nodes_of_openvino(path):
     """[(kind, the nodes of the file that are in it)] of those that OpenVINO makes of a file."""
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).get_runtime_model()
+    model = openvino_ops.core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).get_runtime_model()
     infos = [node.get_rt_info() for node in model.get_ops()]
     return [(info["layerType"].value, info["originalLayersNames"].value) for info in infos]
 

@@ -106,6 +106,26 @@ def test_types_of_tokens_are_an_input_of_their_own(backend, small, relative_erro
 # ------------------------------------------------------------------------------------------- settings
 
 
+CTRL_C = """
+import faulthandler, signal, miniclip
+faulthandler.enable()  # with a stack for signals, as pytest does
+models = [miniclip.load("shapes", "openvino")[0] for _ in range(2)]
+for model in models:
+    model.encode_text(model.tokenize("a red heart"))
+del model, models[0], models[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_models_of_openvino_have_ended():
+    need("openvino")
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True)
+    assert done.stdout == "interrupted\n" and done.returncode == 0, done.stderr
+
+
 def test_as_many_threads_as_numpys_products(backend, monkeypatch):
     asked = []
     monkeypatch.setattr(cpu, "threads", lambda: asked.append(3) or 3)

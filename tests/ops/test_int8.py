@@ -23,7 +23,6 @@ from miniclip.families.align.model import ALIGN
 from miniclip.model import CLIP
 from miniclip.ops import compiled, numpy_ops, onnx_int8, onnx_ops, onnxruntime_ops, openvino_ops
 from miniclip.ops.graph import Graph
-from miniclip.ops.openvino_ops import openvino
 from miniclip.train import evaluation, shapes
 
 BACKENDS = [onnxruntime_ops, openvino_ops]
@@ -156,7 +155,7 @@ def test_both_runtimes_multiply_integers(tmp_path):
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 25
     assert "DequantizeLinear" not in kinds
-    core = openvino.Core()
+    core = openvino_ops.core()
     program = core.compile_model(core.read_model(model.SerializeToString()), "CPU")
     facts = [node.get_rt_info() for node in program.get_runtime_model().get_ops()]
     products = [x["runtimePrecision"].astype(str) for x in facts if x["layerType"].astype(str) == "FullyConnected"]
