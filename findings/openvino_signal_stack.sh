@@ -2,16 +2,15 @@
 # The first use of OpenVINO's CPU device replaces the stack on which the main thread handles signals.
 #
 # Packages: openvino 2026.4.1.
-# Expect:   a library that multiplies matrices leaves the process's way of handling signals alone, and if it
-#           does not, what was there is put back when its objects have ended.
+# Expect:   a library that multiplies matrices does not change how a process handles signals.
 # Found:    Core's first question to the CPU device sets an alternate signal stack (sigaltstack) of its own
 #           instead of that of Python's faulthandler. Each Core sets one, smaller than Python's. One that has
 #           ended puts back the stack that it found, even if that was another Core's and is no longer there.
 # Seen:     faulthandler: 16880 bytes
 #           a Core:       11568 bytes
 #           it has ended: 16880 bytes
-# Matters:  Python handles signals on this stack. A test suite in which several Cores began and ended ended
-#           with a segmentation fault at the next Ctrl-C, and faulthandler could not say where.
+# Matters:  Python handles signals on this stack. After several Cores had ended, a test suite had a
+#           segmentation fault at the next Ctrl-C, and faulthandler could not say where.
 # Avoid:    make one Core in a process, and keep it.
 set -eu
 dir=$(mktemp -d)
