@@ -6,6 +6,7 @@ products read, and it applies an activation before a product is written, x · σ
 """
 
 import contextlib
+import ctypes
 import functools
 import math
 import operator
@@ -242,6 +243,12 @@ def _openmp():
     return ThreadpoolController().select(user_api="openmp").lib_controllers
 
 
+@functools.cache
+def _mkl():
+    """MKL's function in torch that sets the calling thread's own number of threads, and returns the one before."""
+    return getattr(ctypes.CDLL(torch._C.__file__), "MKL_Set_Num_Threads_Local", lambda count: 0)  # or there is no MKL
+
+
 @contextlib.contextmanager
 def _one_thread():
     """Inside, torch computes on the calling thread alone; other threads are as before."""
@@ -249,8 +256,10 @@ def _one_thread():
     before = [library.num_threads for library in _openmp()]
     for library in _openmp():
         library.set_num_threads(1)
+    mkl_before = _mkl()(1)  # torch.set_num_threads gives a thread this number, too, and it decides how MKL rounds
     try:
         yield
     finally:
+        _mkl()(mkl_before)
         for library, count in zip(_openmp(), before):
             library.set_num_threads(count)

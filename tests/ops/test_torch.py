@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import threading
 
 import numpy as np
@@ -252,6 +253,18 @@ def test_copies_of_a_model_compute_the_same(shapes):
 
 
 # --------------------------------------------------------------------------------------- threads and modes
+
+
+def test_a_chunk_has_one_thread_of_every_library(threads):
+    """After torch.set_num_threads MKL has a number for each thread: with two, a chunk's last bits would be others."""
+
+    def numbers():
+        return [int(n) for n in re.findall(r"max_threads\(\) : (\d+)", torch.__config__.parallel_info())]
+
+    threads(2)
+    with torch_cpu._one_thread():
+        assert set(numbers()) == {1}
+    assert set(numbers()) == {2}
 
 
 def test_torchs_threads_and_modes_are_as_before(shapes, threads):
