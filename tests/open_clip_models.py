@@ -1,8 +1,11 @@
 """OpenCLIP's models of random weights, saved in directories, and their features of given inputs."""
 
+import contextlib
 import json
 import subprocess
 import sys
+
+import numpy as np
 
 TEXT = {"context_length": 9, "vocab_size": 60, "width": 64, "heads": 2, "layers": 2}
 VISION = {"image_size": 24, "patch_size": 8, "width": 64, "layers": 2}
@@ -27,6 +30,47 @@ CONFIGS = {
         },
         "text_cfg": TEXT,
     },
+    # The settings of CLIPA, ViT-M-16-alt, MetaCLIP 2 and CoCa, and others that no published model has.
+    "clipa": {
+        "embed_dim": 16,
+        "vision_cfg": {**VISION, "no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True},
+        "text_cfg": {**TEXT, "pool_type": "last", "no_causal_mask": True},
+    },
+    "average": {
+        "embed_dim": 16,
+        "vision_cfg": {**VISION, "image_size": [24, 40], "pool_type": "avg", "norm_kwargs": {"eps": 1e-3}},
+        "text_cfg": {**TEXT, "pool_type": "first", "no_causal_mask": True, "act_kwargs": {"approximate": "tanh"}},
+    },
+    "layer scale": {
+        "embed_dim": 16,
+        "vision_cfg": {**VISION, "ls_init_value": 0.5},
+        "text_cfg": {**TEXT, "ls_init_value": 0.5, "pool_type": "eos", "eos_id": 7},
+    },
+    "coca": {
+        "embed_dim": 24,
+        "custom_text": True,
+        "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_queries": 5, "output_tokens": True},
+        "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {"context_length": 9, "vocab_size": 60, "width": 64, "heads": 2, "layers": 1},
+    },
+    "coca as wide": {  # its attention pool has one matrix for queries, keys and values
+        "embed_dim": 64,
+        "custom_text": True,
+        "quick_gelu": True,
+        "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_queries": 3, "pool_type": "avg"},
+        "text_cfg": {**TEXT, "embed_cls": True, "no_causal_mask": True, "pad_id": 5},
+    },
+    "both ways": {
+        "embed_dim": 64,
+        "vision_cfg": {**VISION, "pos_embed_type": "sin_cos_2d", "final_ln_after_pool": True},
+        "text_cfg": {**TEXT, "no_causal_mask": True, "proj_type": "none"},
+    },
+    "bias": {
+        "embed_dim": 16,
+        "custom_text": True,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
+        "text_cfg": {**TEXT, "proj_bias": True, "pool_type": "last"},
+    },
     "defaults": {"embed_dim": 16, "vision_cfg": {"width": 64, "layers": 1}, "text_cfg": {"width": 64, "layers": 1}},
 }
 
@@ -46,11 +90,14 @@ def run(task, directory, config, arrays, names):
     directory = pathlib.Path(directory)
     if task == "save":
         torch.manual_seed(0)
-        model = open_clip.CLIP(**json.loads(json.dumps(config))).eval()
+        sizes = json.loads(json.dumps(config))
+        custom = open_clip.CoCa if "multimodal_cfg" in sizes else open_clip.CustomTextCLIP
+        kind = custom if sizes.pop("custom_text", False) else open_clip.CLIP  # as in create_model
+        model = kind(**sizes).eval()
         with torch.no_grad():
             for name, x in [*model.named_parameters(), *model.named_buffers()]:
                 if x.is_floating_point() and "running_var" not in name and "attn_mask" not in name:
-                    x.add_(0.1 * torch.randn_like(x))
+                    x.add_((0.1 if x.ndim < 2 else 0.02) * torch.randn_like(x))
         model.visual.image_mean, model.visual.image_std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
         save_for_hf(model, MagicMock(), config, directory)
     else:
@@ -59,20 +106,57 @@ def run(task, directory, config, arrays, names):
     batch = numpy.load(arrays)
     with torch.no_grad():
         images, texts = map(torch.from_numpy, (batch["images"], batch["tokens"]))
-        numpy.savez(arrays, **batch, image=model.encode_image(images), text=model.encode_text(texts))
+        image, text = model.encode_image(images, normalize=False), model.encode_text(texts, normalize=False)
+        numpy.savez(arrays, **batch, image=image, text=text)
 
-for arguments in json.load(sys.stdin):
-    run(*arguments)
+for line in sys.stdin:
+    run(*json.loads(line))
+    print("done", flush=True)
 """
 
 
+@contextlib.contextmanager
+def running():
+    """A function that has OpenCLIP do one task, (task, directory, config, arrays, names)."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OFFICIAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def do(task):
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n", task
+
+        yield do
+        process.stdin.close()
+
+
 def official(tasks):
-    done = subprocess.run(
-        [sys.executable, "-c", OFFICIAL], input=json.dumps(tasks), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    with running() as do:
+        for task in tasks:
+            do(task)
 
 
 def size_of(config):
     size = config["vision_cfg"].get("image_size", 224)
     return size if isinstance(size, list) else [size, size]
+
+
+def save(base, configs, texts=3):
+    """Have OpenCLIP save models, {name: config}, in `base`: {name: (directory, its inputs and features)}."""
+    tasks = []
+    for name, config in configs.items():
+        rng = np.random.default_rng(0)
+        text = config["text_cfg"]
+        images = rng.standard_normal((2, 3, *size_of(config))).astype(np.float32)
+        tokens = rng.integers(0, text.get("vocab_size", 49408), (texts, text.get("context_length", 77)))
+        np.savez(base / f"{name}.npz", images=images, tokens=tokens)
+        tasks.append(["save", str(base / name), config, str(base / f"{name}.npz"), name])
+    official(tasks)
+    return {name: (base / name, arrays(base / f"{name}.npz")) for name in configs}
+
+
+def arrays(path):
+    """The arrays in an .npz file."""
+    with np.load(path) as found:
+        return dict(found)

@@ -10,7 +10,8 @@ from miniclip.families import every, names, of
 from miniclip.formats import read_json, safetensors
 from miniclip.runtime.files import atomic_directory, write_json
 
-MODEL_TYPES = {kind: family.huggingface for family in every() for kind in family.huggingface.MODEL_TYPES}
+FAMILIES = [family for family in every() if family.in_transformers]
+MODEL_TYPES = {kind: family.huggingface for family in FAMILIES for kind in family.huggingface.MODEL_TYPES}
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # until transformers 4, and since 5
 
 
@@ -75,7 +76,7 @@ def _parsed(path, source, settings=None, remedy=""):
     try:
         return config_from(source, settings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # InputError is a ValueError
-        known = " or ".join(dict.fromkeys(family.model.__name__ for family in every()))
+        known = " or ".join(dict.fromkeys(family.model.__name__ for family in FAMILIES))
         raise InputError(f"{path}: not the configuration of a {known}: {error}{remedy}") from error
 
 

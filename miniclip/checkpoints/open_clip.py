@@ -6,7 +6,7 @@ from miniclip import families
 from miniclip.checkpoints import openai
 from miniclip.checkpoints.infer import check_kept
 from miniclip.errors import InputError
-from miniclip.families.clip import open_clip
+from miniclip.families import layer_scale
 from miniclip.formats import read_json, safetensors
 from miniclip.runtime.files import atomic_directory, write_atomically
 
@@ -20,18 +20,39 @@ def find(directory):
     return files[0] if files and (directory / CONFIG).exists() else None
 
 
-def load(file, tensors):
-    """A file's {name: array} and the open_clip_config.json beside it -> (config, {our name: array}); empties `tensors`.
+def load(file, tensors, source=None):
+    """A file's {name: array} and OpenCLIP's configuration -> (config, {our name: array}); empties `tensors`.
 
-    Raises InputError that names the damaged file, or the setting that miniclip does not have.
+    The configuration is `source`, or if that is None the open_clip_config.json beside the file. Raises InputError that
+    names the damaged file, or the setting that miniclip does not have.
     """
-    path = file.parent / CONFIG
-    source = read_json(path)
+    path = file.parent / CONFIG if source is None else file
+    source = read_json(path) if source is None else source
     try:
-        config = open_clip.config_from(source["model_cfg"], source.get("preprocess_cfg"))
+        config = config_from(source["model_cfg"], source.get("preprocess_cfg"))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:  # InputError is a ValueError
         raise InputError(f"{path}: not the configuration of a CLIP model: {error}") from error
-    return config, openai.rename(tensors, file)
+    for name in [name for name in tensors if name.startswith(DECODER)]:
+        del tensors[name]
+    try:
+        return config, families.of(config).open_clip.rename(layer_scale.fold(tensors))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+DECODER = "text_decoder."  # of CoCa, which writes captions: no feature depends on it
+READERS = ("clip", "open_clip")  # of model_cfg: a family after another has what that does not have
+
+
+def config_from(source, preprocessing=None):
+    """OpenCLIP's model_cfg and preprocess_cfg -> the configuration of the first family that has all its settings."""
+    errors = []
+    for name in READERS:
+        try:
+            return families.named(name).open_clip.config_from(source, preprocessing)
+        except InputError as error:
+            errors.append(error)
+    raise errors[-1]
 
 
 def save(directory, config, tree, tokenizer=None):

@@ -23,7 +23,7 @@ def _without_towers(table):
 
 SOURCES = {
     "OpenAI and OpenCLIP": [table for family in every() if family.openai for table in family.openai.TABLES],
-    "transformers": [family.huggingface.NAMES for family in every()],
+    "transformers": [family.huggingface.NAMES for family in every() if family.in_transformers],
 }
 OURS = {(ours,) for tables in SOURCES.values() for table in tables for ours in table}
 ALONE = {names for table in SOURCES["transformers"] for names in _without_towers(table).values()}

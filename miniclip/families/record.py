@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from miniclip.config import ModelConfig
+from miniclip.errors import InputError
 from miniclip.model import CLIP
 
 
@@ -27,8 +28,19 @@ class Family(NamedTuple):
 
     @property
     def huggingface(self) -> ModuleType:
-        """transformers' names, read and written. This module and the next two are imported when they are needed."""
-        return importlib.import_module(f"miniclip.families.{self.name}.huggingface")
+        """transformers' names, read and written. This module and the next two are imported when they are needed.
+
+        Raises InputError if transformers does not have this family.
+        """
+        module = self._module("huggingface")
+        if module is None:
+            raise InputError(f"transformers has no models of the family {self.name!r}: miniclip.load reads them")
+        return module
+
+    @property
+    def in_transformers(self) -> bool:
+        """Whether transformers has this family."""
+        return self._module("huggingface") is not None
 
     @property
     def openai(self) -> ModuleType | None:

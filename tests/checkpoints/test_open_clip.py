@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from checkout import ROOT
-from open_clip_models import CONFIGS, TEXT, VISION, official, size_of
+from open_clip_models import CONFIGS, TEXT, VISION, arrays, official, save
 
 import miniclip
 from miniclip import checkpoints, params
@@ -24,16 +24,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """{name: (directory that OpenCLIP wrote, its inputs and features)}."""
-    base, tasks = tmp_path_factory.mktemp("open_clip"), []
-    for name, config in CONFIGS.items():
-        rng = np.random.default_rng(0)
-        text = config["text_cfg"]
-        images = rng.standard_normal((2, 3, *size_of(config))).astype(np.float32)
-        tokens = rng.integers(0, text.get("vocab_size", 49408), (3, text.get("context_length", 77)))
-        np.savez(base / f"{name}.npz", images=images, tokens=tokens)
-        tasks.append(["save", str(base / name), config, str(base / f"{name}.npz"), name])
-    official(tasks)
-    return {name: (base / name, dict(np.load(base / f"{name}.npz"))) for name in CONFIGS}
+    return save(tmp_path_factory.mktemp("open_clip"), CONFIGS)
 
 
 def check(path, batch, relative_error, **options):
@@ -87,7 +78,7 @@ def test_openclip_loads_what_we_write(saved, tmp_path, relative_error):
         tasks.append(["load", str(tmp_path / name), None, str(tmp_path / f"{name}.npz"), name])
     official(tasks)
     for name, (directory, batch) in saved.items():
-        theirs = np.load(tmp_path / f"{name}.npz")
+        theirs = arrays(tmp_path / f"{name}.npz")
         assert relative_error(theirs["image"], batch["image"]) < 1e-5
         assert relative_error(theirs["text"], batch["text"]) < 1e-5
         assert checkpoints.load(tmp_path / name)[0] == checkpoints.load(directory)[0]
@@ -103,7 +94,7 @@ def test_another_size_is_that_of_openclip(saved, tmp_path, relative_error):
     official(tasks)
     convert(directory, tmp_path / "m.safetensors", "miniclip")  # our own files say it too
     for size in sizes:
-        theirs = np.load(tmp_path / f"{size}.npz")
+        theirs = arrays(tmp_path / f"{size}.npz")
         for path in (directory, tmp_path / "m.safetensors"):
             model = miniclip.load(path, backend="numpy", image_size=size)[0]
             assert relative_error(model.encode_image(theirs["images"]), theirs["image"]) < 1e-5
@@ -114,14 +105,20 @@ def test_another_size_is_that_of_openclip(saved, tmp_path, relative_error):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"custom_text": True}, "setting custom_text = True"),
-        ({"vision_cfg": {**VISION, "pool_type": "avg"}}, "setting pool_type = 'avg'"),
+        ({"init_logit_bias": -10}, "setting init_logit_bias = -10"),
+        ({"vision_cfg": {**VISION, "pool_type": "none"}}, "setting pool_type = 'none'"),
+        ({"vision_cfg": {**VISION, "attentional_pool": "parallel"}}, "setting attentional_pool = 'parallel'"),
+        ({"vision_cfg": {**VISION, "qk_norm": True}}, "setting qk_norm = True"),
         ({"vision_cfg": {**VISION, "timm_model_name": "vit_small"}}, "setting timm_model_name"),
-        ({"vision_cfg": {**VISION, "ls_init_value": 0.1}}, "setting ls_init_value = 0.1"),
+        ({"vision_cfg": {**VISION, "norm_kwargs": {"elementwise_affine": True}}}, "setting elementwise_affine"),
         ({"text_cfg": {**TEXT, "hf_model_name": "roberta-base"}}, "setting hf_model_name"),
-        ({"text_cfg": {**TEXT, "no_causal_mask": True}}, "setting no_causal_mask"),
-        ({"text_cfg": {**TEXT, "pool_type": "last"}}, "setting pool_type = 'last'"),
-        ({"text_cfg": {**TEXT, "act_kwargs": {"approximate": "tanh"}}}, "setting act_kwargs"),
+        ({"text_cfg": {**TEXT, "pool_type": "none"}}, "setting pool_type = 'none'"),
+        ({"text_cfg": {**TEXT, "embed_cls": True}}, "embed_cls is for models with custom_text"),
+        ({"text_cfg": {**TEXT, "proj_type": "none"}}, "width 64 is not embed_dim 16"),
+        ({"text_cfg": {**TEXT, "act_kwargs": {"approximate": "sigmoid"}}}, "approximate is 'sigmoid'"),
+        ({"quick_gelu": True, "text_cfg": {**TEXT, "act_kwargs": {"approximate": "tanh"}}}, "setting approximate"),
+        ({"text_cfg": {"hf_tokenizer_name": "bert-base-uncased"}}, "'bert-base-uncased', and miniclip would use"),
+        ({"text_cfg": {**TEXT, "no_causal_mask": True, "layers": 3}}, "missing text.blocks.2"),
         ({"text_cfg": {**TEXT, "layers": 3}}, "missing text.blocks.2"),
         ({"text_cfg": None}, "NoneType"),
         ({"vision_cfg": {**VISION, "head_width": 0}}, "division"),
@@ -153,18 +150,18 @@ def test_the_example_of_the_page_runs_with_another_import(tmp_path, relative_err
     page = (ROOT / "docs" / "migrating.md").read_text()
     (code,) = re.findall(r"```python\n([^`]*instead of: import open_clip\n.*?)```", page, re.DOTALL)
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
-    config, arrays = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}, tmp_path / "arrays.npz"
-    np.savez(arrays, images=np.zeros((1, 3, 24, 24), np.float32), tokens=np.full((1, 77), 49407))
-    official([["save", str(tmp_path / "m"), config, str(arrays), "m"]])
+    config, file = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}, tmp_path / "arrays.npz"
+    np.savez(file, images=np.zeros((1, 3, 24, 24), np.float32), tokens=np.full((1, 77), 49407))
+    official([["save", str(tmp_path / "m"), config, str(file), "m"]])
     replaced = {"laion/CLIP-ViT-B-32-laion2B-s34B-b79K": str(tmp_path / "m"), "CLIP.png": "weights/example.png"}
     for old, new in replaced.items():
         assert code.count(f'"{old}"') == 1
         code = code.replace(f'"{old}"', repr(new))
     found = {}
     exec(code, found)
-    np.savez(arrays, images=found["image"], tokens=found["text"])
-    official([["load", str(tmp_path / "m"), None, str(arrays), "m"]])
-    theirs = {name: x / np.linalg.norm(x, axis=-1, keepdims=True) for name, x in np.load(arrays).items()}
+    np.savez(file, images=found["image"], tokens=found["text"])
+    official([["load", str(tmp_path / "m"), None, str(file), "m"]])
+    theirs = {name: x / np.linalg.norm(x, axis=-1, keepdims=True) for name, x in arrays(file).items()}
     assert relative_error(found["image_features"], theirs["image"]) < 1e-5
     assert relative_error(found["text_features"], theirs["text"]) < 1e-5
     scores = 100 * theirs["image"] @ theirs["text"].T  # (1, 3)

@@ -180,11 +180,11 @@ def test_all_pillows_filters_have_its_numbers():
 def from_open_clip(size, **changes):
     """The preprocessing of a model of this size whose preprocess_cfg is OpenAI's with `changes`."""
     visual = VisionConfig(size, patch_size=8, width=8, layers=1, heads=1, mlp_width=8)
-    pictures = open_clip._pictures({**open_clip.PREPROCESSING, "size": size, **changes}, size)
+    pictures = open_clip.pictures({**open_clip.PREPROCESSING, "size": size, **changes}, size)
     config = CLIPConfig(dataclasses.replace(visual, pictures=pictures), None, None)
     assert families.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     kept = open_clip.preprocessing_to(config.visual)
-    assert open_clip._pictures(json.loads(json.dumps(kept)), size) == pictures
+    assert open_clip.pictures(json.loads(json.dumps(kept)), size) == pictures
     return families.preprocess_of(config)
 
 

@@ -1,17 +1,28 @@
-"""OpenCLIP's CLIP for `checkpoints.open_clip`: names, configuration and preprocessing."""
+"""OpenCLIP's CLIP for `checkpoints.open_clip`: names, configuration and preprocessing.
+
+What OpenCLIP has more is read by `families.open_clip.open_clip`, which builds on this.
+"""
 
 import dataclasses
 
 from miniclip.config import CLIPConfig, PictureSettings, ResNetConfig, TextConfig, VisionConfig, square
 from miniclip.errors import InputError
 from miniclip.families.clip.image import own_settings
-from miniclip.families.clip.openai import restore  # noqa: F401  OpenCLIP has OpenAI's names
+from miniclip.families.clip.openai import rename, restore  # noqa: F401  OpenCLIP has OpenAI's names
 from miniclip.families.clip.presets import VOCABULARY
 from miniclip.image import MEAN, STD
 
-# Settings that do not change what the model computes, and the only values of other settings that miniclip has.
-IDLE = {"patch_dropout", "output_tokens", "pad_id", "eos_id", "patch_size", "attn_pooler_queries", "attn_pooler_heads"}
-ONLY = {"pos_embed_type": "learnable", "proj_type": "linear"}
+# Settings that do not change what the model computes, given its weights (the classes in OpenCLIP's model.py), ...
+WHOLE = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "custom_text", "multimodal_cfg"}
+VISION = {"layers", "width", "head_width", "mlp_ratio", "image_size", "patch_size", "act_kwargs", "norm_kwargs"}
+VISION |= {"ls_init_value", "patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads"}
+VISION |= {"final_ln_after_pool", "timm_drop", "timm_pool", "timm_proj"}  # timm's count only for timm's models
+TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "act_kwargs", "norm_kwargs", "eos_id"}
+TEXT |= {"ls_init_value", "output_tokens", "pad_id", "final_ln_after_pool", "hf_proj_type", "hf_pooler_type"}
+TEXT |= {"hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "hf_model_pretrained"}
+# ... and the values of other settings that are CLIP's.
+ONLY_VISION = {"pool_type": ("tok",), "pos_embed_type": ("learnable", "sin_cos_2d"), "block_type": ("default",)}
+ONLY_TEXT = {"pool_type": ("argmax", "eos"), "proj_type": ("linear",), "block_type": ("default",)}
 PREPROCESSING = {
     "mode": "RGB",
     "mean": [*MEAN],
@@ -22,12 +33,12 @@ PREPROCESSING = {
 }
 
 
-def _pictures(source, image_size):
+def pictures(source, image_size):
     """OpenCLIP's preprocess_cfg -> PictureSettings, None if they are OpenAI's. (transform.py, image_transform.)
 
     Its `size` is always the model's (factory.py, create_model).
     """
-    _expect(source, PREPROCESSING.keys() | {"size"}, {"mode": "RGB"})
+    expect(source, PREPROCESSING.keys() | {"size"})
     source = {**PREPROCESSING, **{name: value for name, value in source.items() if value is not None}}
     mode, interpolation, fill = (source[name] for name in ("resize_mode", "interpolation", "fill_color"))
     if source["mode"] != "RGB":
@@ -36,7 +47,7 @@ def _pictures(source, image_size):
         raise InputError(f"resize_mode is {mode!r}, expected shortest, longest or squash")
     if interpolation not in ("bicubic", "bilinear", "random"):
         raise InputError(f"interpolation is {interpolation!r}, expected bicubic, bilinear or random")
-    pictures = PictureSettings(
+    found = PictureSettings(
         resize=mode,
         size=image_size,
         crop=image_size if mode == "shortest" else None,
@@ -46,7 +57,7 @@ def _pictures(source, image_size):
         fill=fill,
         library="open_clip",
     )
-    return None if type(image_size) is int and pictures.means_the_same(own_settings(image_size)) else pictures
+    return None if type(image_size) is int and found.means_the_same(own_settings(image_size)) else found
 
 
 def _channels(values):
@@ -54,35 +65,38 @@ def _channels(values):
 
 
 def preprocessing_to(visual):
-    """The inverse of `_pictures`. Raises InputError if OpenCLIP cannot prepare this model's pictures."""
-    pictures = visual.pictures
-    if pictures is None:
+    """The inverse of `pictures`. Raises InputError if OpenCLIP cannot prepare this model's pictures."""
+    settings = visual.pictures
+    if settings is None:
         return PREPROCESSING
-    mean, std = pictures.normalize[0] if len(pictures.normalize) == 1 else (0.0, 1.0)
+    mean, std = settings.normalize[0] if len(settings.normalize) == 1 else (0.0, 1.0)
     return {
         "mode": "RGB",
         "mean": [*_channels(mean)],
         "std": [*_channels(std)],
-        "interpolation": pictures.interpolation,
-        "resize_mode": pictures.resize,
-        "fill_color": pictures.fill,
+        "interpolation": settings.interpolation,
+        "resize_mode": settings.resize,
+        "fill_color": settings.fill,
     }
 
 
 def config_from(source, preprocessing=None):
     """OpenCLIP's model_cfg and preprocess_cfg -> CLIPConfig; missing values have OpenCLIP's defaults (its model.py)."""
-    _expect(source, {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"})
-    activation = "quick_gelu" if source.get("quick_gelu") else "gelu"
-    visual = _vision(source["vision_cfg"], activation)
-    return CLIPConfig(
-        visual=dataclasses.replace(visual, pictures=_pictures(preprocessing or {}, visual.image_size)),
-        text=_text(source["text_cfg"], activation),
-        embed_dim=source["embed_dim"],
-    )
+    expect(source, WHOLE)
+    quick = bool(source.get("quick_gelu"))
+    towers = vision(source["vision_cfg"], quick), text(source["text_cfg"], quick)
+    return whole(CLIPConfig, source, preprocessing, *towers)
 
 
-def _vision(source, activation):
-    _expect(source, {"layers", "width", "head_width", "mlp_ratio", "image_size"}, {**ONLY, "pool_type": "tok"})
+def whole(kind, source, preprocessing, visual, text):
+    """Both towers' configurations -> the model's, of this `kind`, with the settings of its pictures."""
+    visual = dataclasses.replace(visual, pictures=pictures(preprocessing or {}, visual.image_size))
+    return kind(visual=visual, text=text, embed_dim=source["embed_dim"])
+
+
+def vision(source, quick_gelu):
+    """OpenCLIP's vision_cfg -> VisionConfig or ResNetConfig."""
+    expect(source, VISION, ONLY_VISION)
     width, head_width = source.get("width", 768), source.get("head_width", 64)
     layers, image_size = source.get("layers", 12), source.get("image_size", 224)
     image_size = square(tuple(image_size) if isinstance(image_size, list) else image_size)
@@ -95,49 +109,78 @@ def _vision(source, activation):
         layers=layers,
         heads=width // head_width,
         mlp_width=int(width * source.get("mlp_ratio", 4.0)),
-        activation=activation,
         antialias=True,
+        **_functions(source, quick_gelu),
     )
 
 
-def _text(source, activation):
-    known = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
-    _expect(source, known, {**ONLY, "pool_type": "argmax"})
-    width = source.get("width", 512)
+def text(source, quick_gelu):
+    """OpenCLIP's text_cfg -> TextConfig."""
+    expect(source, TEXT, ONLY_TEXT)
+    width, vocab_size = source.get("width", 512), source.get("vocab_size", VOCABULARY)
+    tokenizer = source.get("hf_tokenizer_name") or source.get("tokenizer_kwargs") or source.get("tokenizer_mode")
+    if tokenizer and vocab_size == VOCABULARY:
+        raise InputError(f"its texts become tokens in another way, {tokenizer!r}, and miniclip would use OpenAI's")
     return TextConfig(
         context_length=source.get("context_length", 77),
-        vocab_size=source.get("vocab_size", VOCABULARY),
+        vocab_size=vocab_size,
         width=width,
         layers=source.get("layers", 12),
         heads=source.get("heads", 8),
         mlp_width=int(width * source.get("mlp_ratio", 4.0)),
-        activation=activation,
+        eot_token_id=source.get("eos_id", 2) if source.get("pool_type") == "eos" else None,
+        **_functions(source, quick_gelu),
     )
 
 
-def _expect(source, known, only=None):
-    """Raise InputError for a setting that is on, but neither `known`, nor idle, nor equal to its value in `only`."""
+def _functions(source, quick_gelu):
+    """The activation and the eps of layer norms: GELU and 1e-5, unless the settings say otherwise."""
+    activation, norm = (source.get(name) or {} for name in ("act_kwargs", "norm_kwargs"))
+    expect(norm, {"eps"})
+    expect(activation, set() if quick_gelu else {"approximate"})
+    formula = activation.get("approximate", "none")
+    if formula not in ("none", "tanh"):
+        raise InputError(f"approximate is {formula!r}, expected none or tanh")
+    gelu = "gelu_tanh" if formula == "tanh" else "gelu"
+    return {"activation": "quick_gelu" if quick_gelu else gelu, "eps": float(norm.get("eps", 1e-5))}
+
+
+def expect(source, known, only=None):
+    """Raise InputError for a setting that is on, but not `known`, and none of the values that `only` has for it."""
     for name, value in source.items():
-        if name not in known | IDLE and value and value != (only or {}).get(name):
+        if name not in known and value and value not in (only or {}).get(name, ()):
             raise InputError(f"miniclip does not have its setting {name} = {value!r}")
 
 
 def config_to(config):
     """CLIPConfig -> OpenCLIP's model_cfg; the inverse of `config_from` if OpenCLIP can express the model."""
-    visual, text = config.visual, config.text
-    source = {"image_size": visual.image_size, "layers": visual.layers, "width": visual.width}
-    if isinstance(visual, ResNetConfig):
-        source["head_width"] = visual.width * 32 // visual.heads
-    else:
-        source["head_width"] = visual.width // visual.heads
-        source |= {"mlp_ratio": _mlp_ratio(visual), "patch_size": visual.patch_size}
-    names = ("context_length", "vocab_size", "width", "heads", "layers")
     return {
         "embed_dim": config.embed_dim,
-        "quick_gelu": text.activation == "quick_gelu",
-        "vision_cfg": source,
-        "text_cfg": {**{name: getattr(text, name) for name in names}, "mlp_ratio": _mlp_ratio(text)},
+        "quick_gelu": config.text.activation == "quick_gelu",
+        "vision_cfg": vision_to(config.visual),
+        "text_cfg": text_to(config.text),
     }
+
+
+def vision_to(visual):
+    """The inverse of `vision`."""
+    source = {"image_size": visual.image_size, "layers": visual.layers, "width": visual.width}
+    if isinstance(visual, ResNetConfig):
+        return {**source, "head_width": visual.width * 32 // visual.heads}
+    more = {"head_width": visual.width // visual.heads, "mlp_ratio": _mlp_ratio(visual)}
+    return {**source, **more, "patch_size": visual.patch_size, **_functions_to(visual)}
+
+
+def text_to(text):
+    """The inverse of `text`."""
+    source = {name: getattr(text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
+    end = {} if text.eot_token_id is None else {"pool_type": "eos", "eos_id": text.eot_token_id}
+    return {**source, "mlp_ratio": _mlp_ratio(text), **end, **_functions_to(text)}
+
+
+def _functions_to(tower):
+    activation = {"act_kwargs": {"approximate": "tanh"}} if tower.activation == "gelu_tanh" else {}
+    return activation if tower.eps == 1e-5 else {**activation, "norm_kwargs": {"eps": tower.eps}}
 
 
 def _mlp_ratio(tower):
