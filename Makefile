@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 INSTALL_OLDER_TRITON = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	--target .venv/older-triton triton==3.6.0
 
-.PHONY: demo test test-all test-official test-tutorials lint format tutorials docs figures cpu gpu gpu-rehearsal clean
+.PHONY: demo test test-all test-official test-tutorials lint format tutorials docs zoo figures cpu gpu gpu-rehearsal clean
 
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
@@ -50,6 +50,10 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+# Compares every model of OpenCLIP with OpenCLIP, on random weights; writes docs/zoo.md and weights/open_clip.json.
+zoo: .venv/test
+	$(BIN)/python tests/zoo.py
 
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py

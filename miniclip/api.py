@@ -27,6 +27,7 @@ def load(
     dtype: Any = None,
     download_root: str | os.PathLike | None = None,
     *,
+    pretrained: str | os.PathLike | None = None,
     adapter: str | os.PathLike | None = None,
     tower: str | None = None,
     image_size: int | tuple[int, int] | None = None,
@@ -40,8 +41,9 @@ def load(
     """Load a model: returns (model, preprocess).
 
     name      one of `available_models()`, the path of a weights file (.safetensors, OpenAI's .pt, another .pt or .bin),
-              the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub;
-              also that of an adapter of PEFT, which names its model
+              the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub
+              (also after "hf-hub:"), or that of an adapter of PEFT, which names its model; with `pretrained`, one of
+              OpenCLIP's names
     backend   "numpy", "torch", "triton", "jax", "onnxruntime", "openvino", or "auto": "triton" if there is a GPU for
               it, "torch" if `device` is any other device than the CPU, else "numpy"
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
@@ -50,6 +52,8 @@ def load(
               jax "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features are float32; so are
               those of "int8" on onnxruntime and openvino, which is for the products of transformers
     download_root  the directory for downloaded models; None: miniclip's cache
+    pretrained  OpenCLIP's tag of the weights for its model `name`, such as "laion2b_s32b_b79k" for "ViT-H-14", or the
+              path of a file of weights for it
     adapter   the directory of a LoRA adapter of PEFT, or its id on the hub: it is added to the weights
     tower     "visual" or "text" to load one tower alone; None: all towers in the file
     image_size  in pixels, one number for a square or (height, width): use the model with pictures of this size instead
@@ -70,7 +74,13 @@ def load(
     """
     backend_ops = ops.select(backend, device)
     dtype = ops.dtype_name(dtype, backend_ops)
-    path, adapter = hub.find_adapted(name, adapter, download_root)
+    if pretrained is None:
+        source, (path, adapter) = None, hub.find_adapted(name, adapter, download_root)
+    else:
+        from miniclip.fetch import open_clip_names
+
+        adapter = None if adapter is None else hub.find(adapter, download_root)
+        path, source = open_clip_names.find(name, pretrained, download_root)
     config, tree, tokenizer = checkpoints.load(
         path,
         dtype=dtype if dtype in ("float32", "float64") else None,  # the backend converts to 16 bits, on its device
@@ -79,6 +89,7 @@ def load(
         as_openai=as_openai,
         mmap=mmap,
         adapter=adapter,
+        open_clip=source,
     )
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)

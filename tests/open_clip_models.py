@@ -75,7 +75,7 @@ CONFIGS = {
 }
 
 # OpenCLIP runs in its own process, where fake modules replace torchvision, which it imports only for pictures.
-OFFICIAL = """
+START = """
 import json, logging, pathlib, sys
 from unittest.mock import MagicMock
 
@@ -83,6 +83,17 @@ for name in ("", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
     sys.modules["torchvision" + name] = MagicMock()
 sys.modules["transformers"] = None
 logging.disable()
+"""
+
+# What it publishes, as JSON: {model: model_cfg}, {model: {tag: its entry in the table of weights}}, its version.
+PUBLISHED = """
+import open_clip
+from open_clip.pretrained import _PRETRAINED
+configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+print(json.dumps([configs, _PRETRAINED, open_clip.__version__]))
+"""
+
+OFFICIAL = """
 import numpy, open_clip, torch
 from open_clip.push_to_hf_hub import save_for_hf
 
@@ -119,7 +130,7 @@ for line in sys.stdin:
 def running():
     """A function that has OpenCLIP do one task, (task, directory, config, arrays, names)."""
     with subprocess.Popen(
-        [sys.executable, "-c", OFFICIAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", START + OFFICIAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
 
         def do(task):
@@ -129,6 +140,12 @@ def running():
 
         yield do
         process.stdin.close()
+
+
+def published():
+    """({model: its model_cfg}, {model: {tag: where its weights are, and how pictures are prepared}}, the version)."""
+    command = [sys.executable, "-c", START + PUBLISHED]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def official(tasks):

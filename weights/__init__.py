@@ -16,3 +16,9 @@ DIRECTORY = Path(__file__).parent
 def manifest():
     """The contents of manifest.json: {"models": {name: {...}}, "vocabulary": {...}, "test_files": {name: {...}}}."""
     return json.loads((DIRECTORY / "manifest.json").read_text())
+
+
+@functools.cache
+def open_clip_names():
+    """The contents of open_clip.json: {"models": {name: its model_cfg}, "tags": {name: {tag: {"hub": ..., ...}}}}."""
+    return json.loads((DIRECTORY / "open_clip.json").read_text())

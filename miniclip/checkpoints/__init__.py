@@ -33,6 +33,7 @@ def load(
     as_openai: bool = False,
     mmap: bool = False,
     adapter: str | os.PathLike | None = None,
+    open_clip: dict | None = None,
 ) -> tuple[ModelConfig, dict, Tokenizer | None]:
     """A weights file, or a Hugging Face or OpenCLIP directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
@@ -44,6 +45,7 @@ def load(
     mmap        arrays that need no conversion are memory-mapped: they take no memory until they are touched, but
                 change if another program writes to the file, and must not be used after it has become shorter
     adapter     the directory of a LoRA adapter of PEFT, which is added to the weights
+    open_clip   the contents of an open_clip_config.json, instead of what is beside a file
 
     A model without a tokenizer uses the official vocabulary. Raises InputError that names the file and all its faults.
     """
@@ -54,7 +56,7 @@ def load(
 
             config, flat, tokenizer = others.load_directory(path, read_file)
         else:
-            config, flat, tokenizer = _load_file(path, read_file, activation, as_openai)
+            config, flat, tokenizer = _load_file(path, read_file, activation, as_openai, open_clip)
     except OSError as error:  # a directory that may not be looked into
         raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
     if not (config.visual and config.text):
@@ -93,12 +95,12 @@ def _read(path, *, dtype, mapped, part=False):
     return read(path, dtype, select, mapped)
 
 
-def _load_file(path, read_file, activation, as_openai):
+def _load_file(path, read_file, activation, as_openai, open_clip):
     tensors, metadata = read_file(path)
     if not _is_own(metadata):
         from miniclip.checkpoints import others
 
-        return others.load_file(path, tensors, activation, as_openai)
+        return others.load_file(path, tensors, activation, as_openai, open_clip)
     try:
         config = families.from_dict(json.loads(metadata["config"]))
         return config, tensors, _tokenizer(metadata, config)

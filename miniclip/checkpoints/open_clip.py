@@ -32,7 +32,7 @@ def load(file, tensors, source=None):
         config = config_from(source["model_cfg"], source.get("preprocess_cfg"))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:  # InputError is a ValueError
         raise InputError(f"{path}: not the configuration of a CLIP model: {error}") from error
-    for name in [name for name in tensors if name.startswith(DECODER)]:
+    for name in [name for name in tensors if name.startswith(DECODER) or name in openai.SIZES]:
         del tensors[name]
     try:
         return config, families.of(config).open_clip.rename(layer_scale.fold(tensors))

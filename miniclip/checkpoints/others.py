@@ -30,8 +30,10 @@ def load_directory(path, read_file):
     return huggingface.load(path, read_file)
 
 
-def load_file(path, tensors, activation, as_openai):
-    """The same of a file, from what is in it; empties `tensors`."""
+def load_file(path, tensors, activation, as_openai, source=None):
+    """The same of a file, from what is in it; empties `tensors`. `source`: OpenCLIP's configuration for it."""
+    if source is not None:
+        return *open_clip.load(path, tensors, source), None
     given, official = list(tensors), openai.is_official(tensors)
     if openai.has_openai_names(tensors):
         if not official and (path.parent / open_clip.CONFIG).exists():

@@ -11,8 +11,9 @@ from pathlib import Path
 from miniclip.errors import InputError
 from miniclip.formats import ENDINGS
 from miniclip.runtime import caches
-from miniclip.weights import DIRECTORY, manifest
+from miniclip.weights import DIRECTORY, manifest, open_clip_names
 
+OPEN_CLIP = ("hf-hub:", "local-dir:")  # before an id, or a path
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)  # "owner/name"
 
 
@@ -38,6 +39,8 @@ def find(
         return model(name, root, **options)
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(f"name is {name!r}, expected a model's name or a path")
+    if str(name).startswith(OPEN_CLIP):  # OpenCLIP's way to say what a name is
+        return _of_open_clip(str(name), root, options)
     path = Path(os.path.expanduser(name))  # expanduser leaves ~NOBODY as it is, Path.expanduser raises
     if str(name) and os.path.exists(path):  # Path.exists raises if a name is too long for a path
         return _inside(path, subfolder)
@@ -47,6 +50,9 @@ def find(
     meant = next((each for each in known if _plain(each) == _plain(str(name))), None)
     if meant:
         raise InputError(f"there is no model {str(name)!r} here: did you mean {meant!r}?")
+    if (tags := open_clip_names()["tags"].get(str(name))) is not None:
+        tag = next(iter(tags))
+        raise InputError(f"{str(name)!r} is a model of OpenCLIP: say which weights, as in pretrained={tag!r}")
     names = ", ".join(known)
     if not REPOSITORY.fullmatch(str(name)):
         raise InputError(
@@ -62,6 +68,19 @@ def find(
             f"{error}; {str(name)!r} was looked up on Hugging Face's hub, because it is neither a path here nor one of "
             f"{names}"
         ) from error
+
+
+def _of_open_clip(name, root, options):
+    kind, _, rest = name.partition(":")
+    if kind == "hf-hub":
+        if not REPOSITORY.fullmatch(rest):
+            raise InputError(f"there is no model {name!r}: an id on Hugging Face's hub has the form owner/name")
+        from miniclip.fetch.repository import snapshot
+
+        return snapshot(rest, root, **options)
+    if not os.path.isdir(rest):
+        raise InputError(f"{rest}: no such directory")
+    return _inside(Path(rest), options["subfolder"])
 
 
 def find_adapted(

@@ -105,13 +105,19 @@ def test_another_size_is_that_of_openclip(saved, tmp_path, relative_error):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"init_logit_bias": -10}, "setting init_logit_bias = -10"),
+        ({"init_logit_bias": -10}, "logits have a bias, init_logit_bias = -10, which miniclip does not have"),
         ({"vision_cfg": {**VISION, "pool_type": "none"}}, "setting pool_type = 'none'"),
         ({"vision_cfg": {**VISION, "attentional_pool": "parallel"}}, "setting attentional_pool = 'parallel'"),
         ({"vision_cfg": {**VISION, "qk_norm": True}}, "setting qk_norm = True"),
-        ({"vision_cfg": {**VISION, "timm_model_name": "vit_small"}}, "setting timm_model_name"),
+        (
+            {"vision_cfg": {**VISION, "timm_model_name": "vit_small"}},
+            "its image tower is timm's 'vit_small', which miniclip does not have",
+        ),
         ({"vision_cfg": {**VISION, "norm_kwargs": {"elementwise_affine": True}}}, "setting elementwise_affine"),
-        ({"text_cfg": {**TEXT, "hf_model_name": "roberta-base"}}, "setting hf_model_name"),
+        (
+            {"text_cfg": {**TEXT, "hf_model_name": "roberta-base"}},
+            "its text tower is transformers' 'roberta-base', which",
+        ),
         ({"text_cfg": {**TEXT, "pool_type": "none"}}, "setting pool_type = 'none'"),
         ({"text_cfg": {**TEXT, "embed_cls": True}}, "embed_cls is for models with custom_text"),
         ({"text_cfg": {**TEXT, "proj_type": "none"}}, "width 64 is not embed_dim 16"),

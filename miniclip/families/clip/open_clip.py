@@ -23,6 +23,12 @@ TEXT |= {"hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "hf_model_pr
 # ... and the values of other settings that are CLIP's.
 ONLY_VISION = {"pool_type": ("tok",), "pos_embed_type": ("learnable", "sin_cos_2d"), "block_type": ("default",)}
 ONLY_TEXT = {"pool_type": ("argmax", "eos"), "proj_type": ("linear",), "block_type": ("default",)}
+# How messages name what has no place in CLIP.
+OTHERS = {
+    "timm_model_name": "its image tower is timm's {}",
+    "hf_model_name": "its text tower is transformers' {}",
+    "init_logit_bias": "its logits have a bias, init_logit_bias = {}",
+}
 PREPROCESSING = {
     "mode": "RGB",
     "mean": [*MEAN],
@@ -149,7 +155,8 @@ def expect(source, known, only=None):
     """Raise InputError for a setting that is on, but not `known`, and none of the values that `only` has for it."""
     for name, value in source.items():
         if name not in known and value and value not in (only or {}).get(name, ()):
-            raise InputError(f"miniclip does not have its setting {name} = {value!r}")
+            what = OTHERS.get(name, f"it has the setting {name} = {{}}").format(repr(value))
+            raise InputError(f"{what}, which miniclip does not have")
 
 
 def config_to(config):
