@@ -60,6 +60,7 @@ def export(
         raise InputError(f"{destination}: exists already: move it away, or write to another path")
     how = {"image_size": image_size, "activation": activation, "adapter": adapter}
     config, tree, tokenizer = checkpoints.load(source, dtype="float32", mmap=True, **how)
+    families.of(config).huggingface  # noqa: B018  raises InputError if the libraries that read ONNX do not have it
     ending, known_as = DTYPES[dtype]
     with atomic_directory(destination) as folder:
         (folder / "onnx").mkdir()
