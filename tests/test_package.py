@@ -123,6 +123,7 @@ def test_the_wheel_holds_the_built_in_model_and_the_type_marker(wheel):
         "miniclip/kernels/README.md",
         "miniclip/kernels/tuned.json",
         "miniclip/weights/manifest.json",
+        "miniclip/weights/open_clip.json",
         "miniclip/weights/captions.safetensors",
         "miniclip/weights/shapes.safetensors",
         "miniclip/weights/example.png",

@@ -62,9 +62,10 @@ def save(directory, config, tree, tokenizer=None):
     """
     family = families.of(config).open_clip
     openai.check_whole(config, "OpenCLIP", family)
+    config = openai.with_highest_id(config)
     content = {"model_cfg": family.config_to(config), "preprocess_cfg": family.preprocessing_to(config.visual)}
     kept = family.config_from(*json.loads(json.dumps(content)).values())
-    check_kept(openai.with_highest_id(config), kept, "OpenCLIP")
+    check_kept(config, kept, "OpenCLIP")
     with atomic_directory(directory) as temporary:
         safetensors.write(temporary / WEIGHTS[0], family.restore(config, tree), {"format": "pt"})
         write_atomically(temporary / CONFIG, json.dumps(content, indent=2).encode())

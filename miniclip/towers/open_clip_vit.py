@@ -45,7 +45,7 @@ def encode_image(
 def attend(ops, x, query, ln_q, ln_k, q, k, v, out, *, first, config, trace):
     """Q learned queries, the same for all pictures, look at the tokens: x (B, T, D) -> (B, Q, E).
 
-    query (Q, E), of which the slice `first` is used; the arguments ln_q ... out are parameters.
+    Only the slice `first` of query (Q, E) is used; the arguments ln_q ... out are parameters.
     """
     B, T, _ = x.shape
     H, E = config.pool_heads, query.shape[1]
