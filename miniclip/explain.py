@@ -22,7 +22,7 @@ from miniclip.errors import InputError
 from miniclip.model import CLIP
 from miniclip.ops import Array, numpy_grad, numpy_ops
 from miniclip.ops.tape import Variable
-from miniclip.towers import vit
+from miniclip.towers import open_clip_text, open_clip_vit, vit
 
 
 class Relevance(NamedTuple):
@@ -43,10 +43,11 @@ def relevance(model: CLIP, images: Array, tokens: Array, *, layers: int = 1) -> 
             CLIP (`start_layer = -1`). More also count what the tokens of the last layer had read before
 
     Compare only numbers of one picture, or of one text. Raises InputError for pictures and texts that make no pairs,
-    for a backend without gradients, and for a model without one of its towers.
+    for a backend without gradients, for a model without one of its towers, and for OpenCLIP's own towers.
     """
     if type(layers) is not int or layers < 1:
         raise InputError(f"layers is {layers!r}, expected how many of the last layers count, 1 or more")
+    _check_towers(model)
     ops, recording = _differentiable(model)
     images, tokens = _pairs(ops.asarray(images), ops.asarray(tokens))
     is_vit = model.config.visual is not None and model.config.visual.tower is vit
@@ -71,8 +72,9 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
 
     images (C, height, width) -> (L, H, rows, columns), or (B, C, height, width) -> (B, L, H, rows, columns). A map and
     the weight of the token itself sum to one. A ResNet has one layer, its attention pool. It works on all backends.
-    Raises InputError for a tower without attention.
+    Raises InputError for a tower without attention, and for OpenCLIP's own.
     """
+    _check_towers(model)
     images = model.ops.asarray(images)
     maps = []
 
@@ -86,6 +88,13 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
     found = np.stack(maps, axis=1)  # (B, L, H, rows · columns)
     found = found.reshape(*found.shape[:3], *model.config.visual.grid)
     return found if images.ndim == 4 else found[0]
+
+
+def _check_towers(model):
+    """Raise InputError for towers whose feature is more than one token's, or not after the text: OpenCLIP's own."""
+    for tower in (model.config.visual, model.config.text):
+        if tower is not None and tower.tower in (open_clip_vit, open_clip_text):
+            raise InputError("this model has a tower of OpenCLIP's own, and only those of CLIP and ALIGN are explained")
 
 
 def words(model: CLIP, text: str, tokens: np.ndarray) -> list[tuple[str, float]]:

@@ -10,7 +10,7 @@ from backends import HERE
 from open_clip_models import CONFIGS, arrays, official, save
 
 import miniclip
-from miniclip import checkpoints, families, params
+from miniclip import checkpoints, explain, export, families, params
 from miniclip.families.open_clip.config import OpenCLIPConfig, OpenCLIPTextConfig, OpenCLIPVisionConfig
 from miniclip.ops import numpy_ops
 from miniclip.runtime import chunks
@@ -170,6 +170,11 @@ def test_other_forms_and_libraries_refuse_these_models(saved, tmp_path):
         miniclip.checkpoints.convert.convert(directory, tmp_path / "m.pt", "openai")
     with pytest.raises(miniclip.InputError, match="'open_clip'"):
         miniclip.hf.CLIPModel.from_pretrained(directory)
+    with pytest.raises(miniclip.InputError, match="transformers has no models of the family 'open_clip'"):
+        export.export(directory, tmp_path / "onnx")
+    for explained in (explain.attention_maps, lambda *x: explain.relevance(*x, batch["tokens"][:1])):
+        with pytest.raises(miniclip.InputError, match="a tower of OpenCLIP's own"):
+            explained(model, batch["images"])
     with pytest.raises(miniclip.InputError, match="leave out lengths"):
         model.encode_text(batch["tokens"], lengths=np.ones(len(batch["tokens"]), int))
     with pytest.raises(miniclip.InputError, match="came without vocabulary"):

@@ -12,6 +12,7 @@ from miniclip import CLIP, params
 from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.model import ALIGN
+from miniclip.families.open_clip.config import OpenCLIPConfig, OpenCLIPTextConfig, OpenCLIPVisionConfig
 from miniclip.loss import contrastive_loss
 from miniclip.ops import select, torch_ops
 from miniclip.towers.text import end_of_text
@@ -24,9 +25,22 @@ ALIGN_TEXT = BertConfig(context_length=40, vocab_size=50, width=24, layers=2, he
 CONFIGS = {
     "ViT": CLIPConfig(VisionConfig(24, 8, 32, 2, 2, 48), TextConfig(40, 50, 24, 2, 3, 40, "gelu"), embed_dim=16),
     "ResNet": CLIPConfig(ResNetConfig(64, 8, (1, 2, 1, 1), heads=4), None, embed_dim=16),
+    "CLIPA": OpenCLIPConfig(
+        OpenCLIPVisionConfig(24, 8, 32, 2, 2, 48, pool="avg", pool_queries=3, pool_heads=2),
+        OpenCLIPTextConfig(40, 50, 24, 2, 3, 40, causal=False),
+        embed_dim=16,
+    ),
     "ALIGN": ALIGNConfig(EfficientNetConfig(33, 40, 0.5, 1.0, stages=STAGES), ALIGN_TEXT, embed_dim=16),
 }
-TOWERS = [("ViT", "visual"), ("ViT", "text"), ("ResNet", "visual"), ("ALIGN", "visual"), ("ALIGN", "text")]
+TOWERS = [
+    ("ViT", "visual"),
+    ("ViT", "text"),
+    ("ResNet", "visual"),
+    ("CLIPA", "visual"),
+    ("CLIPA", "text"),
+    ("ALIGN", "visual"),
+    ("ALIGN", "text"),
+]
 each_tower = pytest.mark.parametrize(("name", "part"), TOWERS)
 
 
