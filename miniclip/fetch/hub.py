@@ -51,8 +51,11 @@ def find(
     if meant:
         raise InputError(f"there is no model {str(name)!r} here: did you mean {meant!r}?")
     if (tags := open_clip_names()["tags"].get(str(name))) is not None:
-        tag = next(iter(tags))
-        raise InputError(f"{str(name)!r} is a model of OpenCLIP: say which weights, as in pretrained={tag!r}")
+        tag, entry = next(iter(tags.items()))
+        raise InputError(
+            f"{str(name)!r} is a model of OpenCLIP: say which weights, as in pretrained={tag!r}, or give their "
+            f"repository, as in {entry['hub'].rstrip('/')!r}"
+        )
     names = ", ".join(known)
     if not REPOSITORY.fullmatch(str(name)):
         raise InputError(

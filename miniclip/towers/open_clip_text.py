@@ -15,9 +15,9 @@ def encode_text(
 ):  # fmt: skip
     """tokens (B, T) int as `arranged` makes them, end (B,) -> features (B, E); without a projection (B, D).
 
-    Tokens after `end` change no feature, and may be cut off. positions (B, T): each token's place in its text; None: 0, 1, 2 ...
-    seen (B, T): 1 if a token is seen by others, which at `end` may be 0; None: all are. `trace(name, value)` sees
-    "embeddings", what `transformer` shows of each block, "ln_final" (B, D) and "features".
+    Tokens after `end` change no feature, and may be cut off. positions (B, T): each token's place in its text; None:
+    0, 1, 2 ... seen (B, T): 1 if a token is seen by others, which at `end` may be 0; None: all are seen.
+    `trace(name, value)` sees "embeddings", what `transformer` shows of each block, "ln_final" (B, D) and "features".
     """
     see = trace or tracing.untraced
     T = tokens.shape[1]
