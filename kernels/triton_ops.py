@@ -88,7 +88,7 @@ def silu(x):
 
 
 tanh = torch_ops.tanh  # of one row a text: not worth a kernel
-gelu_tanh = torch_ops.gelu_tanh  # no model that we know has it
+gelu_tanh = torch_ops.gelu_tanh  # SigLIP's: one pass more over memory
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
 ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
@@ -140,7 +140,8 @@ def _convolve(x, weight, stride, padding, groups):
         return torch.cudnn_convolution(x, weight, stride=[stride] * 2, padding=[padding] * 2, groups=groups, **options)
 
 
-avg_pool2d, global_avg_pool2d, grid_tokens = torch_ops.avg_pool2d, torch_ops.global_avg_pool2d, torch_ops.grid_tokens
+avg_pool2d, global_avg_pool2d = torch_ops.avg_pool2d, torch_ops.global_avg_pool2d
+cells, grid_tokens = torch_ops.cells, torch_ops.grid_tokens
 
 
 # ------------------------------------------------------------------------------------- the shared space

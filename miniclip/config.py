@@ -266,7 +266,8 @@ class ModelConfig:
     embed_dim: int | None
 
     family: ClassVar[str]
-    scale: ClassVar[str]  # the only parameter outside the towers
+    scalars: ClassVar[tuple[str, ...]]  # the only parameters outside the towers, each one number
+    independent: ClassVar[bool] = False  # a text's probability is the sigmoid of its logit: others do not change it
     towers: ClassVar[dict[str, Sequence[type]]]  # the classes that `visual` and `text` may have
     tokenizer: ClassVar[str]  # the name of its tokenizer's class
 
@@ -278,7 +279,7 @@ class ModelConfig:
         if self.text:
             tree["text"] = self.text.tower.shapes(self.text, self.embed_dim)
         if self.visual and self.text:
-            tree[self.scale] = ()
+            tree |= dict.fromkeys(self.scalars, ())
         return tree
 
     def to_dict(self) -> dict[str, Any]:
@@ -311,7 +312,7 @@ class CLIPConfig(ModelConfig):
     text: TextConfig | None
 
     family: ClassVar[str] = "clip"
-    scale: ClassVar[str] = "logit_scale"
+    scalars: ClassVar[tuple[str, ...]] = ("logit_scale",)
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (TextConfig,)}
     tokenizer: ClassVar[str] = "Tokenizer"
 

@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
     ours: str
     theirs: tuple[str, ...]  # several are joined along the first axis
-    transposed: bool
+    line: str  # the first of them, as the table has it: its class says whether its shape is another one
 
 
 class Recipe(NamedTuple):
@@ -107,12 +107,12 @@ class TorchModel(nn.Module):
         self._kinds: dict[str, type] = {}  # of the modules that have the parameters
         tensors: dict[str, torch.Tensor] = {}
         makers: dict[str, str] = {}
-        for ours, theirs, transposed in self._sources:
+        for ours, theirs, line in self._sources:
             x = flat[ours].detach()
             if x.is_inference():  # could never be trained
                 with torch.inference_mode(False):
                     x = x.clone()
-            parts = x.chunk(len(theirs)) if len(theirs) > 1 else [x.T if transposed else x]
+            parts = x.chunk(len(theirs)) if len(theirs) > 1 else [names.to_theirs(x, line)]
             tensors |= zip(theirs, parts)
             makers |= dict.fromkeys(theirs, ours)
         self._norms = [pair for pair in batch_norm.pairs(tensors, norms) if f"{pair[0]}.bias" in tensors]
@@ -152,14 +152,14 @@ class TorchModel(nn.Module):
         path = ours.split(".")
         tower, parent, last = path[0], path[-2], path[-1]
         options = {"device": "meta", "dtype": x.dtype}  # its own parameters are replaced at once
+        bias = f"{ours.removesuffix('weight')}bias" in {source.ours for source in self._sources}
         if parent.startswith("ln_"):
             return nn.LayerNorm(x.shape, eps=getattr(self._recipe.config, tower).eps, **options)
         if last in ("table", "position_embedding", "type_embedding"):
             return nn.Embedding(*x.shape, **options)
         if parent == "patch_embed":
-            return nn.Conv2d(x.shape[1], x.shape[0], x.shape[2], x.shape[2], bias=False, **options)
+            return nn.Conv2d(x.shape[1], x.shape[0], x.shape[2], x.shape[2], bias=bias, **options)
         if x.ndim == 2:
-            bias = f"{ours.removesuffix('weight')}bias" in {source.ours for source in self._sources}
             return nn.Linear(x.shape[1], x.shape[0], bias=bias, **options)
         return Container()
 
@@ -194,7 +194,7 @@ class TorchModel(nn.Module):
         """Whether what is derived shares the Parameters' memory: joined ones are neighbours, all have one dtype."""
         tensors = dict(zip(self._names, values))
         joined = [[tensors[name] for name in theirs] for _, theirs, _ in self._sources if len(theirs) > 1]
-        dtypes = {x.dtype for x in values if x.ndim}
+        dtypes = {x.dtype for x in values if x.numel() > 1}
         return len(dtypes) == 1 and all(torch_arrays.neighbours(parts) is not None for parts in joined)
 
     def train(self, mode: bool = True) -> "TorchModel":
@@ -214,11 +214,11 @@ class TorchModel(nn.Module):
         for conv, norm in self._norms:
             torch_arrays.fold(tensors, conv, norm, self._norm_eps)
         flat = {}
-        for ours, theirs, transposed in self._sources:
+        for ours, theirs, line in self._sources:
             x = tensors[theirs[0]] if len(theirs) == 1 else join([tensors[name] for name in theirs])
             if not torch.is_grad_enabled():
                 x = x.detach()
-            flat[ours] = x.T if transposed else x
+            flat[ours] = names.from_theirs(x, line)
         dtype = next(iter(flat.values())).dtype  # of the first weight, as in OpenAI's model: theirs may have several
         tree = params.unflatten({ours: x.to(dtype) if x.ndim else x for ours, x in flat.items()})
         return self._recipe.model(tree, backend or _backend(self._recipe.backend, next(iter(flat.values()))))
@@ -341,6 +341,5 @@ def _sources(flat, table):
     for ours, theirs in table.items():
         for block in blocks if "{}" in ours else [""]:
             if ours.format(block) in flat:
-                transposed = isinstance(theirs[0], names.Transposed)
-                found.append(Source(ours.format(block), tuple(str(name).format(block) for name in theirs), transposed))
+                found.append(Source(ours.format(block), tuple(str(name).format(block) for name in theirs), theirs[0]))
     return found

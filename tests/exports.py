@@ -8,6 +8,7 @@ import hf_models
 import numpy as np
 import open_clip_models
 import pytest
+import siglip_models
 import torch
 
 from miniclip.export import export
@@ -38,6 +39,17 @@ def transformers_model(sizes, folder, request):
         is_clip = sizes[0] == "CLIP"  # whose outputs are projected already
         texts = texts.pooler_output if is_clip else model.text_projection(texts.last_hidden_state[:, 0])
     return folder, *_arrays(inputs, images, texts, found.logits_per_image)
+
+
+def siglip_model(sizes, folder, request):
+    model = siglip_models.official(sizes)
+    model.save_pretrained(folder)
+    images, tokens, _ = siglip_models.batch(model.config)
+    inputs = {"pixel_values": torch.from_numpy(images), "input_ids": torch.from_numpy(tokens)}
+    with torch.no_grad():
+        found = model(**inputs)
+    towers = (found.vision_model_output, found.text_model_output)
+    return folder, *_arrays(inputs, *(tower.pooler_output for tower in towers), found.logits_per_image)
 
 
 def openai_model(sizes, folder, request):
@@ -77,6 +89,7 @@ MODELS: dict[str, Any] = {
     **{
         f"transformers {' '.join(key)}": (transformers_model, (key[0], sizes)) for key, sizes in hf_models.SIZES.items()
     },
+    **{f"transformers Siglip {name}": (siglip_model, sizes) for name, sizes in siglip_models.SIZES.items()},
     "openai ViT": (openai_model, (16, 40, 2, 64, 8, 11, 100, 64, 1, 2)),
     "openai ResNet": (openai_model, (16, 64, (1, 2, 1, 1), 16, None, 11, 100, 64, 1, 2)),
     **{f"open_clip {name}": (open_clip_model, name) for name in ("gelu", "huge", "resnet")},

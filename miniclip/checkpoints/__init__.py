@@ -37,8 +37,8 @@ def load(
 ) -> tuple[ModelConfig, dict, Tokenizer | None]:
     """A weights file, or a Hugging Face or OpenCLIP directory -> (ModelConfig, parameter tree, Tokenizer or None).
 
-    dtype       the type of floating arrays; None keeps theirs, except that bfloat16 becomes float32. `logit_scale` and
-                `temperature` are always float32
+    dtype       the type of floating arrays; None keeps theirs, except that bfloat16 becomes float32. `logit_scale`,
+                `logit_bias` and `temperature` are always float32
     image_size  another size for the pictures: position embeddings are interpolated
     activation  "quick_gelu" or "gelu", for a file that does not state it: one without a configuration, except OpenAI's
     as_openai   what a file does not state is as in OpenAI's code (clip/model.py, build_model): quick_gelu, heads of 64
@@ -60,26 +60,31 @@ def load(
     except OSError as error:  # a directory that may not be looked into
         raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
     if not (config.visual and config.text):
-        flat.pop(config.scale, None)  # one tower alone has no use for it
+        flat = {
+            name: x for name, x in flat.items() if name not in config.scalars
+        }  # one tower alone has no use for them
     params.check(flat, config.shapes(), path)
     if activation is not None and activation not in _activations(config):
         raise InputError(f"{path}: the file states its activation, and it is not {activation}: leave out activation")
     for name, x in flat.items():
         if x.dtype.kind != "f":
             raise InputError(f"{path}: {name} is {x.dtype}, expected floats: are the weights quantized?")
-    if tokenizer and config.text and len(tokenizer) != config.text.vocab_size:
+    if tokenizer and config.text and not _fits(tokenizer, config.text.vocab_size):
         raise InputError(f"{path}: its vocabulary has {len(tokenizer)} ids, but its model has {config.text.vocab_size}")
     if adapter is not None:
         from miniclip.checkpoints import peft
 
         flat = peft.merge(flat, config, adapter)
-    if config.scale in flat:
-        flat[config.scale] = flat[config.scale].astype(np.float32)
+    flat |= {name: flat[name].astype(np.float32) for name in config.scalars if name in flat}
     tree = params.unflatten(flat)
     if image_size is not None:
         antialias = getattr(config.visual, "antialias", False)
         config, tree = families.with_image_size(config, tree, image_size, antialias=antialias)
     return config, tree, tokenizer
+
+
+def _fits(tokenizer, vocab_size):
+    return len(tokenizer) == vocab_size or (hasattr(tokenizer, "MAY_BE_SMALLER") and len(tokenizer) < vocab_size)
 
 
 def _read(path, *, dtype, mapped, part=False):
@@ -114,7 +119,7 @@ def _is_own(metadata):
 
 def _tokenizer(metadata, config):
     """The vocabulary in a file's metadata, most often of the family's own kind; None if there is none."""
-    kinds = (families.named(name).tokenizer for name in (config.family, *families.FAMILIES))
+    kinds = (kind for name in (config.family, *families.FAMILIES) for kind in families.named(name).tokenizers)
     kind = next((kind for kind in kinds if kind.LINES in metadata), None)
     return kind and kind.from_lines(metadata[kind.LINES].split("\n"))
 

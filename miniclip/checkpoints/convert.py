@@ -37,8 +37,8 @@ def convert(
     official  returns the official Tokenizer, or None if it is not on this machine: Hugging Face directories have a copy
     overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
-    `logit_scale` and `temperature` are stored as float32. Raises InputError if the source cannot be read, if the form
-    cannot express the model, or if `destination` exists, or is a file's name and the form a directory.
+    `logit_scale`, `logit_bias` and `temperature` are stored as float32. Raises InputError if the source cannot be read,
+    if the form cannot express the model, or if `destination` exists, or is a file's name and the form a directory.
     """
     check(destination, to, dtype, overwrite)
     model = checkpoints.load(source, image_size=image_size, activation=activation, adapter=adapter)
@@ -65,7 +65,7 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
         )
     tree = {
-        name: branch if name == config.scale else params.tree_map(lambda x: np.asarray(x, dtype), branch)
+        name: branch if name in config.scalars else params.tree_map(lambda x: np.asarray(x, dtype), branch)
         for name, branch in tree.items()
     }
     WRITERS[to](destination, config, tree, tokenizer=tokenizer)

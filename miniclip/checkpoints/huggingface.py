@@ -56,7 +56,7 @@ def with_tower(tensors, table):
 def _others(config):
     """The parts of a whole model that a configuration of one tower leaves out; transformers ignores their weights."""
     absent = {name for name in ("visual", "text") if getattr(config, name) is None}
-    return absent | {config.scale} if absent else absent
+    return absent | {*config.scalars} if absent else absent
 
 
 def _with_weights(config, flat):

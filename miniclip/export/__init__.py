@@ -109,7 +109,10 @@ def _write_others(folder, config, tokenizer, official, known_as, outside):
         tokenizer, lacking = convert.vocabulary(config, tokenizer, official)
         if tokenizer:
             family.save_tokenizer(folder, tokenizer, config.text.context_length)
-            write_json(folder / "tokenizer.json", family.tokenizer_json(tokenizer))
+            try:
+                write_json(folder / "tokenizer.json", family.tokenizer_json(tokenizer))
+            except InputError as error:
+                missing.append(f"tokenizer.json is not written: {error}")
         else:
             missing.append(f"the vocabulary is not written: {lacking}")
     return missing

@@ -23,9 +23,12 @@ def vision_model(config, tree, dtype):
 
 
 def text_model(config, tree, dtype):
-    """input_ids (N, T), attention_mask (N, T) -> text_embeds (N, E), not normalised: (the graph, its outputs)."""
+    """input_ids (N, T), attention_mask (N, T) -> text_embeds (N, E), not normalised: (the graph, its outputs).
+
+    Without attention_mask if all tokens count, also padding.
+    """
     graph = Graph(dtype)
-    tokens, mask = (_ids(graph, name) for name in ("input_ids", "attention_mask"))
+    tokens, mask = _ids(graph, "input_ids"), _mask(graph, config.text)
     return graph, {"text_embeds": _text_embeds(graph, config.text, tree, tokens, mask)}
 
 
@@ -35,10 +38,12 @@ def model(config, tree, dtype):
     As in transformers the features are normalised here.
     """
     graph = Graph(dtype)
-    tokens, pixels, mask = _ids(graph, "input_ids"), _pixel_values(graph, config.visual), _ids(graph, "attention_mask")
+    tokens, pixels, mask = _ids(graph, "input_ids"), _pixel_values(graph, config.visual), _mask(graph, config.text)
     images = onnx_ops.l2_normalize(_image_embeds(graph, config.visual, tree, pixels))  # (B, E)
     texts = onnx_ops.l2_normalize(_text_embeds(graph, config.text, tree, tokens, mask))  # (N, E)
     logits = (images @ texts.transpose(1, 0)) * graph.constant(_scale(config, tree), "scale")  # (B, N)
+    if "logit_bias" in tree:
+        logits = logits + graph.constant(np.float32(tree["logit_bias"]), "bias")
     outputs = {"logits_per_image": logits, "logits_per_text": logits.transpose(1, 0)}
     return graph, {**outputs, "text_embeds": texts, "image_embeds": images}
 
@@ -54,7 +59,8 @@ FILES = {
 def _scale(config, tree):
     """What the cosines are multiplied by, a float32."""
     family = families.of(config)
-    return np.exp(np.float32(family.model(config, {config.scale: tree[config.scale]}, numpy_ops).logit_scale))
+    scalars = {name: tree[name] for name in config.scalars}
+    return np.exp(np.float32(family.model(config, scalars, numpy_ops).logit_scale))
 
 
 def _pixel_values(graph, visual):
@@ -65,6 +71,11 @@ def _ids(graph, name):
     return graph.input(name, "int64", TEXTS, TOKENS)
 
 
+def _mask(graph, text):
+    """The input that says which tokens are padding; None for a tower whose tokens all count."""
+    return None if getattr(text, "padding_counts", False) else _ids(graph, "attention_mask")
+
+
 def _image_embeds(graph, visual, tree, pixels):
     encode = functools.partial(visual.tower.encode_image, onnx_ops, config=visual)
     images = pixels if graph.dtype == "int8" else pixels.astype(graph.dtype)
@@ -72,9 +83,12 @@ def _image_embeds(graph, visual, tree, pixels):
 
 
 def _text_embeds(graph, text, tree, tokens, mask):
-    tokens, end = _ended(text, tokens, mask)  # (N, T), (N,)
-    last = end.node("ReduceMax", [0], shape=(1,)).node("Max", np.int64(0))
-    tokens = tokens.first(last + 1, axis=1)  # nothing after the last end is needed
+    if mask is None:
+        end = -1  # the last token of each row
+    else:
+        tokens, end = _ended(text, tokens, mask)  # (N, T), (N,)
+        last = end.node("ReduceMax", [0], shape=(1,)).node("Max", np.int64(0))
+        tokens = tokens.first(last + 1, axis=1)  # nothing after the last end is needed
     encode = functools.partial(text.tower.encode_text, onnx_ops, config=text)
     return _features(graph, encode, tree, "text", tokens, end)  # (N, E)
 

@@ -1,4 +1,4 @@
-"""Families of models: CLIP, ALIGN, OpenCLIP's own. A family is a record, a folder here, and its name in `FAMILIES`.
+"""Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP. A family is a record, and a folder with its name in `FAMILIES`.
 
 A folder is imported when a model of its family is used, so that a command with one model starts fast.
 """
@@ -17,7 +17,7 @@ from miniclip.families.record import Family
 from miniclip.image import Preprocess
 from miniclip.ops import Array
 
-FAMILIES = ("clip", "align", "open_clip")
+FAMILIES = ("clip", "align", "open_clip", "siglip")
 
 
 @functools.cache

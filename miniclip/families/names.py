@@ -23,6 +23,10 @@ class Transposed(str):
     """Their name of an array whose layout is (in, out), for x @ weight; ours is (out, in)."""
 
 
+class Single(str):
+    """Their name of a number that they keep as an array of one, (1,); ours is ()."""
+
+
 # Stored, but not parameters: numbers 0, 1, 2 ... by older versions of transformers, masks, counters of training steps.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids", "attn_mask", "num_batches_tracked")
 
@@ -43,7 +47,7 @@ def rename(tensors, table):
             parts = [tensors[name] for name in names if name in tensors]
             if len(parts) == len(names) and _can_be_joined(parts):
                 x = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                renamed[ours.format(block)] = _turned(x, theirs)
+                renamed[ours.format(block)] = from_theirs(x, theirs[0])
                 for name in names:
                     del tensors[name]
     return renamed | {name: x for name, x in tensors.items() if not name.endswith(BUFFERS)}
@@ -64,8 +68,18 @@ def _blocks(names, table):
     return blocks
 
 
-def _turned(x, theirs):
-    return x.T if isinstance(theirs[0], Transposed) else x
+def from_theirs(x, name):
+    """An array or tensor of theirs, which has this name in a table, in the shape of ours."""
+    if isinstance(name, Single) and x.shape == (1,):
+        return x.reshape(())
+    return x.T if isinstance(name, Transposed) else x
+
+
+def to_theirs(x, name):
+    """The inverse."""
+    if isinstance(name, Single):
+        return x.reshape(1)
+    return x.T if isinstance(name, Transposed) else x
 
 
 def _can_be_joined(parts):
@@ -80,6 +94,6 @@ def restore(flat, table):
         for block in blocks if "{}" in ours else [""]:
             x = flat.get(ours.format(block))
             if x is not None:
-                parts = np.split(x, len(theirs)) if len(theirs) > 1 else [_turned(x, theirs)]
+                parts = np.split(x, len(theirs)) if len(theirs) > 1 else [to_theirs(x, theirs[0])]
                 restored |= {str(name).format(block): part for name, part in zip(theirs, parts)}
     return restored

@@ -20,11 +20,17 @@ class Family(NamedTuple):
     tokenizer: type  # of the texts, with `encode`, `tokenize`, `lines` and `from_lines`
     with_image_size: Callable[..., Any]  # (config, parameter tree, image size) -> the same two for that size
     official_vocabulary: int | None  # the number of ids of the vocabulary that models without their own have
+    other_tokenizers: tuple[type, ...] = ()  # that some of its models have
 
     @property
     def name(self) -> str:
         """The family's name, in miniclip's own files; its folder has the same."""
         return self.config.family
+
+    @property
+    def tokenizers(self) -> tuple[type, ...]:
+        """The classes of tokenizers that its models have, the usual one first."""
+        return self.tokenizer, *self.other_tokenizers
 
     @property
     def huggingface(self) -> ModuleType:

@@ -21,8 +21,8 @@ def random_model(kind: Any, config: Any, backend: Any, device: Any, dtype: Any, 
     towers = {"visual": getattr(config, "vision_config", config), "text": getattr(config, "text_config", config)}
     for name, shape in params.flatten(ours.shapes()).items():
         tower = name.partition(".")[0]
-        if name == ours.scale:
-            flat[name] = np.asarray(getattr(config, f"{name}_init_value"), np.float32)
+        if name in ours.scalars:
+            flat[name] = np.asarray(getattr(config, f"{name}_init_value", 0.0), np.float32)
         elif name.endswith("bias"):
             flat[name] = np.zeros(shape, np.float32)
         elif ".ln_" in name:

@@ -145,7 +145,7 @@ class Module(TorchModel):
 
     @property
     def dtype(self) -> Any:
-        return next(x for x in self.parameters() if len(x.shape)).dtype  # not of a scale, which stays float32
+        return next(x for x in self.parameters() if np.prod(x.shape) != 1).dtype  # not of a scale, which is float32
 
     def to(self, *args: Any, **options: Any) -> Any:
         """Move the model to another device or dtype, as a torch module; returns the same object.

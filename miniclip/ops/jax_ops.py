@@ -71,7 +71,7 @@ def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=
 
 
 def patch_embed(images, weight, class_token, position_embedding):
-    x = _cells(conv2d(images, weight, stride=weight.shape[-1]))  # (B, Gy·Gx, D)
+    x = cells(conv2d(images, weight, stride=weight.shape[-1]))  # (B, Gy·Gx, D)
     x = jnp.concatenate([jnp.broadcast_to(class_token, (len(x), 1, x.shape[-1])), x], axis=1)  # (B, T, D)
     return x + position_embedding
 
@@ -218,16 +218,15 @@ def global_avg_pool2d(x):
     return x.mean(axis=(2, 3), keepdims=True)  # (B, C, 1, 1)
 
 
-def grid_tokens(x, position_embedding):
-    x = _cells(x)  # (B, Gy·Gx, C)
-    x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)  # (B, T, C)
-    return x + position_embedding
-
-
-def _cells(x):
-    """A grid's cells as a sequence: (B, C, Gy, Gx) -> (B, Gy·Gx, C)."""
+def cells(x):
     B, C, Gy, Gx = x.shape
     return x.reshape(B, C, Gy * Gx).transpose(0, 2, 1)
+
+
+def grid_tokens(x, position_embedding):
+    x = cells(x)  # (B, Gy·Gx, C)
+    x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)  # (B, T, C)
+    return x + position_embedding
 
 
 # ------------------------------------------------------------------------------------- the shared space

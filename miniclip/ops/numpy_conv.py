@@ -140,6 +140,12 @@ def global_avg_pool2d(x):
     return x.mean(axis=(2, 3), keepdims=True)
 
 
+def cells(x):
+    """The cells of a grid as a sequence, row by row: x (B, C, Gy, Gx) -> (B, Gy·Gx, C)."""
+    B, C, Gy, Gx = x.shape
+    return x.reshape(B, C, Gy * Gx).transpose(0, 2, 1)
+
+
 def grid_tokens(x, position_embedding):
     """A grid as tokens for attention pooling: the mean of its cells, then the cells, plus positions.
 
@@ -147,7 +153,6 @@ def grid_tokens(x, position_embedding):
 
     x (B, C, Gy, Gx) · position_embedding (T, C); returns (B, T, C) with T = 1 + Gy·Gx.
     """
-    B, C, Gy, Gx = x.shape
-    x = x.reshape(B, C, Gy * Gx).transpose(0, 2, 1)  # (B, Gy·Gx, C)
+    x = cells(x)  # (B, Gy·Gx, C)
     x = np.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)  # (B, T, C)
     return x + position_embedding  # (B, T, C)

@@ -64,6 +64,11 @@ def global_avg_pool2d_gradient(dy, x):
     return np.broadcast_to(dy / (x.shape[2] * x.shape[3]), x.shape)
 
 
+def cells_gradient(dy, x):
+    """The gradient of the cells as a sequence: each gets its own. dy (B, Gy·Gx, C) · x (B, C, Gy, Gx) · returns dx."""
+    return dy.transpose(0, 2, 1).reshape(x.shape)
+
+
 def grid_tokens_gradient(dy, x):
     """The gradient of y = [mean(x); x] + position_embedding: a cell gets its own token's, and its share of the mean's.
 
@@ -72,4 +77,4 @@ def grid_tokens_gradient(dy, x):
     dy (B, T, C) · x (B, C, Gy, Gx), only its shape matters · returns dx, dposition_embedding (T, C)
     """
     dx = dy[:, 1:] + dy[:, :1] / (dy.shape[1] - 1)  # (B, Gy·Gx, C)
-    return dx.transpose(0, 2, 1).reshape(x.shape), dy.sum(axis=0)
+    return cells_gradient(dx, x), dy.sum(axis=0)

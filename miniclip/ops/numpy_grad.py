@@ -23,7 +23,7 @@ import numpy as np
 from miniclip.ops import numpy_gradients as by_hand
 from miniclip.ops import numpy_ops, refuse
 from miniclip.ops.numpy_grad_activations import ACTIVATIONS, gelu, gelu_tanh, quick_gelu, relu, sigmoid, silu, tanh  # noqa: F401
-from miniclip.ops.numpy_grad_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
+from miniclip.ops.numpy_grad_conv import avg_pool2d, cells, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.ops.tape import Variable, record, value, values
 from miniclip.ops.tape_chunks import in_chunks
 

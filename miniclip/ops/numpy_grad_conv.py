@@ -24,6 +24,11 @@ def global_avg_pool2d(x):
     return record(y, (x,), lambda dy: (by_hand.global_avg_pool2d_gradient(dy, value(x)),))
 
 
+def cells(x):
+    y = numpy_conv.cells(value(x))  # (B, Gy·Gx, C)
+    return record(y, (x,), lambda dy: (by_hand.cells_gradient(dy, value(x)),))
+
+
 def grid_tokens(x, position_embedding):
     y = numpy_conv.grid_tokens(*values(x, position_embedding))  # (B, T, C)
     return record(y, (x, position_embedding), lambda dy: by_hand.grid_tokens_gradient(dy, value(x)))

@@ -15,7 +15,7 @@ import numpy as np
 
 from miniclip.ops import refuse
 from miniclip.ops.numpy_activations import ACTIVATIONS, gelu, gelu_tanh, log_softmax, relu, sigmoid, silu, tanh  # noqa: F401
-from miniclip.ops.numpy_conv import avg_pool2d, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
+from miniclip.ops.numpy_conv import avg_pool2d, cells, conv2d, global_avg_pool2d, grid_tokens  # noqa: F401
 from miniclip.runtime.chunks import in_chunks
 
 NAME = "numpy"

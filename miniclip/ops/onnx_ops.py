@@ -228,9 +228,14 @@ def global_avg_pool2d(x):
 
 
 @_recorded
+def cells(x):
+    return x.reshape(*x.shape[:2], -1).transpose(0, 2, 1)  # (B, Gy·Gx, C)
+
+
+@_recorded
 def grid_tokens(x, position_embedding):
     B, C, Gy, Gx = x.shape
-    x = x.reshape(B, C, -1).transpose(0, 2, 1)  # (B, Gy·Gx, C)
+    x = cells(x)  # (B, Gy·Gx, C)
     mean = x.node("ReduceMean", np.array([1], np.int64), shape=(B, 1, C), keepdims=1)
     x = mean.node("Concat", x, shape=(B, 1 + Gy * Gx, C), axis=1)  # (B, T, C)
     return x + position_embedding

@@ -72,8 +72,7 @@ def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=
 
 
 def patch_embed(images, weight, class_token, position_embedding):
-    x = F.conv2d(images, weight, stride=weight.shape[-1])  # (B, D, Gy, Gx)
-    x = x.flatten(2).transpose(1, 2)  # (B, Gy·Gx, D)
+    x = cells(F.conv2d(images, weight, stride=weight.shape[-1]))  # (B, Gy·Gx, D)
     x = torch.cat([class_token.expand(len(x), 1, -1), x], dim=1)  # (B, T, D)
     return x + position_embedding
 
@@ -192,8 +191,12 @@ def global_avg_pool2d(x):
     return x.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
 
 
+def cells(x):
+    return x.flatten(2).transpose(1, 2)  # (B, Gy·Gx, C)
+
+
 def grid_tokens(x, position_embedding):
-    x = x.flatten(2).transpose(1, 2)  # (B, Gy·Gx, C)
+    x = cells(x)  # (B, Gy·Gx, C)
     x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (B, T, C)
     return x + position_embedding
 

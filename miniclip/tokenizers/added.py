@@ -77,9 +77,13 @@ class WithAddedTokens:
 
     def __init__(self, tokenizer: Any, tokens: Iterable[AddedToken] = ()):
         self.tokenizer = tokenizer
-        self.steps = WordPieces(tokenizer) if isinstance(tokenizer, WordPiece) else BytePairs(tokenizer)
+        if hasattr(tokenizer, "steps"):
+            self.steps = tokenizer.steps()
+        else:
+            self.steps = WordPieces(tokenizer) if isinstance(tokenizer, WordPiece) else BytePairs(tokenizer)
         self.encoder, self.decoder = dict(tokenizer.encoder), dict(tokenizer.decoder)
-        self.start_id, self.end_id, self.pad_id = tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id
+        self.start_id, self.end_id = getattr(tokenizer, "start_id", None), tokenizer.end_id
+        self.pad_id = tokenizer.pad_id
         self.added: dict[int, AddedToken] = {}
         self.special: set[str] = set()  # the tokens that were special once
         self.add(tokens)
@@ -90,7 +94,12 @@ class WithAddedTokens:
 
     def add(self, tokens: Iterable[AddedToken]) -> int:
         """Add tokens; returns how many are new or change. One of the vocabulary keeps its id, others get the next."""
-        count = 0
+        count, tokens = 0, [*tokens]
+        new = [token.content for token in tokens if token.content not in self.steps.own]
+        if new and getattr(self.steps, "closed", False):
+            raise InputError(
+                f"{new[0]!r} is not in the vocabulary: a {type(self.tokenizer).__name__} takes no new tokens"
+            )
         for token in tokens:
             id = self.encoder.get(token.content)
             if not token.content or (id is not None and self.added.get(id) == token):
@@ -141,6 +150,8 @@ class WithAddedTokens:
 
     def spans(self, text: str) -> list[Span]:
         """The ids of `encode`, each with its place in the text."""
+        if hasattr(self.steps, "spans"):
+            return self.steps.spans(text)
         found: list[tuple[int, int, int, int]] = []
         word = 0
         for start, end, id in self._raw.parts(text):

@@ -200,6 +200,7 @@ def calls():
         "conv2d": ("conv2d", (picture, normal(7, 8, 6, 3, 3), normal(8, 8)), {"padding": 1, "activation": "relu"}),
         "conv2d, residual": ("conv2d", (picture, normal(7, 6, 6, 1, 1), D[:6], picture.flip(0)), {}),
         "patch_embed": ("patch_embed", (pixels, normal(9, 24, 3, 4, 4), D, normal(10, 7, 24)), {}),
+        "cells": ("cells", (picture,), {}),
         "grid_tokens": ("grid_tokens", (picture, normal(11, 21, 6)), {}),
         "l2_normalize": ("l2_normalize", (x,), {}),
         "similarity": ("similarity", (x[0], x[1], D[0]), {}),

@@ -13,7 +13,9 @@ from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNet
 from miniclip.families.align.model import ALIGN
 from miniclip.families.open_clip.config import OpenCLIPConfig, OpenCLIPTextConfig, OpenCLIPVisionConfig
 from miniclip.families.open_clip.model import OpenCLIP
-from miniclip.loss import contrastive_loss
+from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig, SigLIPVisionConfig
+from miniclip.families.siglip.model import SigLIP
+from miniclip.loss import contrastive_loss, sigmoid_loss
 from miniclip.model import CLIP
 from miniclip.ops import numpy_grad, numpy_ops, torch_ops
 from miniclip.ops.tape import Variable
@@ -27,10 +29,13 @@ EFFICIENTNET = EfficientNetConfig(
     image_size=33, resized=33, width_coefficient=0.5, depth_coefficient=1.0, depth_divisor=2, stages=STAGES
 )
 BERT = BertConfig(context_length=9, vocab_size=40, width=16, layers=2, heads=2, mlp_width=24, pad_token_id=0)
+SIZES = {"width": 12, "layers": 2, "heads": 3, "mlp_width": 20}
+SIGLIP = SigLIPConfig(SigLIPVisionConfig((14, 20), 6, **SIZES), SigLIPTextConfig(9, 40, **SIZES), embed_dim=12)
 MODELS = {
     "ViT": (CLIP, CLIPConfig(VIT, TEXT, embed_dim=8)),
     "ResNet": (CLIP, CLIPConfig(RESNET, TEXT, embed_dim=10)),
     "ALIGN": (ALIGN, ALIGNConfig(EFFICIENTNET, BERT, embed_dim=EFFICIENTNET.width)),
+    "SigLIP": (SigLIP, SIGLIP),
 }
 OWN = {"pre_norm": False, "pool": "avg"}
 COCA = OpenCLIPConfig(
@@ -70,7 +75,8 @@ def model(request):
 
 def loss_of(model, ops, tree, images, tokens):
     kind, config, *_ = model
-    return contrastive_loss(kind(config, tree, ops)(images, tokens)[0], ops=ops, label_smoothing=0.1)
+    logits = kind(config, tree, ops)(images, tokens)[0]
+    return sigmoid_loss(logits, ops=ops) if kind is SigLIP else contrastive_loss(logits, ops=ops, label_smoothing=0.1)
 
 
 def ours(model, learned=lambda name: True):
@@ -115,9 +121,9 @@ def test_the_loss_is_the_references(model):
 
 @pytest.mark.parametrize("tower", ["visual", "text"])
 def test_chunks_change_nothing(model, tower, monkeypatch):
-    _, config, tree, images, tokens = model
+    kind, config, tree, images, tokens = model
     monkeypatch.setattr(cpu, "blas_threads", lambda: 2)
-    ends = np.full(B, 8) if config is CLIPA else ENDS  # its tokens see all others
+    ends = np.full(B, 8) if config is CLIPA or kind is SigLIP else ENDS  # their tokens see all others
     part, batch = getattr(config, tower), (images,) if tower == "visual" else (tokens, ends)
     encode = part.tower.encode_image if tower == "visual" else part.tower.encode_text
     encode = functools.partial(encode, numpy_grad, config=part)

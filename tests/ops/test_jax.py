@@ -13,6 +13,7 @@ from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.model import ALIGN
 from miniclip.families.open_clip.config import OpenCLIPConfig, OpenCLIPTextConfig, OpenCLIPVisionConfig
+from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig, SigLIPVisionConfig
 from miniclip.loss import contrastive_loss
 from miniclip.ops import select, torch_ops
 from miniclip.towers.text import end_of_text
@@ -22,6 +23,7 @@ jax_ops = select("jax")
 
 STAGES = ((1, 16, 3, 1, 1), (2, 24, 5, 2, 6), (1, 32, 3, 2, 6))
 ALIGN_TEXT = BertConfig(context_length=40, vocab_size=50, width=24, layers=2, heads=2, mlp_width=40)
+SIZES = {"width": 16, "layers": 2, "heads": 2, "mlp_width": 24}
 CONFIGS = {
     "ViT": CLIPConfig(VisionConfig(24, 8, 32, 2, 2, 48), TextConfig(40, 50, 24, 2, 3, 40, "gelu"), embed_dim=16),
     "ResNet": CLIPConfig(ResNetConfig(64, 8, (1, 2, 1, 1), heads=4), None, embed_dim=16),
@@ -30,6 +32,7 @@ CONFIGS = {
         OpenCLIPTextConfig(40, 50, 24, 2, 3, 40, causal=False),
         embed_dim=16,
     ),
+    "SigLIP": SigLIPConfig(SigLIPVisionConfig(24, 8, **SIZES), SigLIPTextConfig(7, 50, **SIZES), embed_dim=16),
     "ALIGN": ALIGNConfig(EfficientNetConfig(33, 40, 0.5, 1.0, stages=STAGES), ALIGN_TEXT, embed_dim=16),
 }
 TOWERS = [
@@ -40,6 +43,8 @@ TOWERS = [
     ("CLIPA", "text"),
     ("ALIGN", "visual"),
     ("ALIGN", "text"),
+    ("SigLIP", "visual"),
+    ("SigLIP", "text"),
 ]
 each_tower = pytest.mark.parametrize(("name", "part"), TOWERS)
 

@@ -63,6 +63,7 @@ def test_results_keep_the_dtype_of_their_input(ops, dtype):
         run(ops, "similarity", x, y, np.asarray(2.0, dtype)),
         run(ops, "conv2d", heads, heads[..., :2], heads[0, :1, 0, 0], padding=1, activation="relu"),
         run(ops, "avg_pool2d", heads, 2),
+        run(ops, "cells", heads),
         run(ops, "grid_tokens", heads, normal(3, 9, 5).astype(dtype)),
     ]
     assert [r.dtype for r in results] == [dtype] * len(results)
@@ -293,6 +294,7 @@ def operations():
         "depthwise conv2d": [heads, normal(6, 4, 1, 3, 3), normal(7, 4)],
         "avg_pool2d": [heads],
         "global_avg_pool2d": [heads],
+        "cells": [heads],
         "grid_tokens": [heads, normal(8, 7, 4)],
         "linear": [x, normal(6, 5, 6), normal(7, 5)],
         "layer_norm": [x, normal(8, 6), normal(9, 6)],

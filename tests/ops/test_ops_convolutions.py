@@ -179,6 +179,16 @@ def test_average_pooling_equals_torchs(ops, dtype, error, seed, shape, size):
 
 @each_backend_and_dtype
 @given(seed=seeds, batch=st.integers(0, 3), channels=st.integers(1, 7), grid=st.tuples(*[st.integers(1, 5)] * 2))
+def test_the_cells_of_a_grid_are_a_sequence_row_by_row(ops, dtype, error, seed, batch, channels, grid):
+    x = normal(seed, batch, channels, *grid).astype(dtype)
+    ours = run(ops, "cells", x)
+    assert ours.dtype == dtype and ours.shape == (batch, math.prod(grid), channels)
+    for i, (row, column) in enumerate(np.ndindex(grid)):
+        np.testing.assert_array_equal(ours[:, i], x[:, :, row, column])
+
+
+@each_backend_and_dtype
+@given(seed=seeds, batch=st.integers(0, 3), channels=st.integers(1, 7), grid=st.tuples(*[st.integers(1, 5)] * 2))
 def test_the_tokens_of_a_grid_are_its_mean_and_its_cells(ops, dtype, error, seed, batch, channels, grid):
     x = normal(seed, batch, channels, *grid).astype(dtype)
     positions = normal(seed + 1, math.prod(grid) + 1, channels).astype(dtype)

@@ -139,7 +139,7 @@ class ALIGNConfig(ModelConfig):
     text: BertConfig | None
 
     family: ClassVar[str] = "align"
-    scale: ClassVar[str] = "temperature"
+    scalars: ClassVar[tuple[str, ...]] = ("temperature",)
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (EfficientNetConfig,), "text": (BertConfig,)}
     tokenizer: ClassVar[str] = "WordPiece"
 

@@ -1,12 +1,13 @@
 """A model for pictures of another size: its position embeddings are a grid, which is interpolated like a picture."""
 
 import dataclasses
+import math
 
 import numpy as np
 
 
 def with_image_size(config, tree, image_size, antialias=False):
-    """`families.with_image_size` for CLIP: the new tree shares all arrays except the position embeddings."""
+    """`families.with_image_size` for CLIP and SigLIP: the new tree shares all arrays except the position embeddings."""
     visual = dataclasses.replace(config.visual, image_size=image_size)
     parameters = dict(tree["visual"])
     # One branch has position embeddings: patch_embed in a Vision Transformer, attention_pool in a ResNet.
@@ -18,18 +19,18 @@ def with_image_size(config, tree, image_size, antialias=False):
 
 
 def interpolate(position_embedding, old, new, antialias=False):
-    """Position embeddings for another grid: (1 + Gy·Gx, D), grids (down, across) -> (1 + Gy'·Gx', D).
+    """Position embeddings for another grid: (n + Gy·Gx, D), grids (down, across) -> (n + Gy'·Gx', D).
 
-    The first embedding is the class token's, which is not in the grid. The result is that of transformers'
+    The first n are not in the grid: that of the class token, or none. The result is that of transformers'
     `interpolate_pos_encoding` (modeling_clip.py), and with `antialias` that of OpenCLIP's `resize_pos_embed`
     (open_clip/model.py): torch's bicubic interpolation without and with antialiasing, computed in float64.
     """
-    D = position_embedding.shape[1]
-    grid = position_embedding[1:].reshape(*old, D).astype(np.float64)  # (Gy, Gx, D)
+    D, n = position_embedding.shape[1], len(position_embedding) - math.prod(old)
+    grid = position_embedding[n:].reshape(*old, D).astype(np.float64)  # (Gy, Gx, D)
     down, across = map(_antialiased if antialias else _bicubic, old, new)  # (Gy', Gy), (Gx', Gx)
     grid = np.einsum("ay,bx,yxd->abd", down, across, grid, optimize=True)  # (Gy', Gx', D)
     grid = grid.reshape(-1, D).astype(position_embedding.dtype)
-    return np.concatenate([position_embedding[:1], grid])  # (1 + Gy'·Gx', D)
+    return np.concatenate([position_embedding[:n], grid])  # (n + Gy'·Gx', D)
 
 
 def _bicubic(old, new):
