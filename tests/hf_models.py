@@ -1,4 +1,4 @@
-"""transformers' models of both families, saved in directories; inputs for them; and a comparison of outputs."""
+"""transformers' models of all families, saved in directories; inputs for them; and a comparison of outputs."""
 
 from collections.abc import Mapping
 
@@ -58,7 +58,24 @@ ALIGN = {
         "projection_dim": 32,
     },
 }
+SIGLIP = {
+    "small": {
+        "text_config": {**TEXT, "projection_size": 40, "eos_token_id": 1, "bos_token_id": 1},
+        "vision_config": VISION,
+    },
+    "wider": {
+        "text_config": {**TEXT, "num_hidden_layers": 1, "eos_token_id": 1, "bos_token_id": 1},
+        "vision_config": {
+            **VISION,
+            "hidden_size": 48,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "hidden_act": "gelu",
+        },
+    },
+}
 SIZES = {("CLIP", name): sizes for name, sizes in CLIP.items()} | {("Align", name): x for name, x in ALIGN.items()}
+SIZES |= {("Siglip", name): x for name, x in SIGLIP.items()}
 
 
 def official(family, sizes):
@@ -70,6 +87,8 @@ def official(family, sizes):
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
             if name.endswith("running_var"):
                 x.uniform_(0.5, 2)
+            elif name in ("logit_scale", "logit_bias") and family == "Siglip":
+                x.fill_({"logit_scale": 2.0, "logit_bias": -3.0}[name])
             elif name == "temperature":
                 x.fill_(0.01)  # spreads the logits, so that label smoothing changes the loss
             elif x.ndim == 4 and family == "Align":  # so that values neither vanish nor explode through 55 blocks
@@ -105,7 +124,7 @@ def batch(config, kind=torch.from_numpy, masked=True):
     lengths = np.array([11, 2, 6])
     tokens[np.arange(3), lengths - 1] = end
     mask = (np.arange(11) < lengths[:, None]) * 1
-    tokens[mask == 0] = end if hasattr(config, "logit_scale_init_value") else text.pad_token_id
+    tokens[mask == 0] = end if hasattr(config, "logit_scale_init_value") else text.pad_token_id  # CLIP's, ALIGN's
     images = rng.standard_normal((3, 3, *[config.vision_config.image_size] * 2)).astype(np.float32)
     inputs = {"input_ids": tokens, "pixel_values": images, **({"attention_mask": mask} if masked else {})}
     return {name: kind(x) for name, x in inputs.items()}
@@ -141,4 +160,5 @@ LOOK = {"output_hidden_states": True, "output_attentions": True}
 TOWERS = {
     "CLIP": ["CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPTextModel", "CLIPTextModelWithProjection"],
     "Align": ["AlignVisionModel", "AlignTextModel"],
+    "Siglip": ["SiglipVisionModel", "SiglipTextModel"],
 }

@@ -1,11 +1,11 @@
-"""miniclip under transformers' names: change the import, and code for transformers' CLIP and ALIGN runs.
+"""miniclip under transformers' names: change the import, and code for transformers' CLIP, ALIGN and SigLIP runs.
 
     from transformers import CLIPModel, CLIPProcessor    becomes    from miniclip.hf import CLIPModel, CLIPProcessor
 
-These are adapters without maths of their own: they take transformers' arguments, call `miniclip.CLIP` or `ALIGN` on any
-backend, and return transformers' outputs: tensors if the inputs are tensors, arrays if they are arrays. The files have
-the same names as in transformers. On torch's backends the models are torch modules. `backend="auto"` is triton for a
-GPU that it supports, else torch, and numpy if torch is not installed. Differences, on purpose:
+These are adapters without maths of their own: they take transformers' arguments, call `miniclip.CLIP`, `ALIGN` or
+`SigLIP` on any backend, and return transformers' outputs: tensors if the inputs are tensors, arrays if they are arrays.
+The files have the same names as in transformers. On torch's backends the models are torch modules. `backend="auto"` is
+triton for a GPU that it supports, else torch, and numpy if torch is not installed. Differences, on purpose:
 
 - `get_text_features` and `get_image_features` return the features, as in transformers up to version 4; with
   return_dict=True an output with the features in `pooler_output`
@@ -24,8 +24,16 @@ from miniclip.hf.configuration import (
     CLIPConfig,
     CLIPTextConfig,
     CLIPVisionConfig,
+    SiglipConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
 )
-from miniclip.hf.image_processing import CLIPFeatureExtractor, CLIPImageProcessor, EfficientNetImageProcessor
+from miniclip.hf.image_processing import (
+    CLIPFeatureExtractor,
+    CLIPImageProcessor,
+    EfficientNetImageProcessor,
+    SiglipImageProcessor,
+)
 from miniclip.hf.modeling_align import AlignModel, AlignTextModel, AlignVisionModel
 from miniclip.hf.modeling_clip import (
     CLIPModel,
@@ -34,8 +42,18 @@ from miniclip.hf.modeling_clip import (
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
 )
-from miniclip.hf.processing import AlignProcessor, CLIPProcessor
-from miniclip.hf.tokenization import BertTokenizer, BertTokenizerFast, CLIPTokenizer, CLIPTokenizerFast
+from miniclip.hf.modeling_siglip import SiglipModel, SiglipTextModel, SiglipVisionModel
+from miniclip.hf.processing import AlignProcessor, CLIPProcessor, SiglipProcessor
+from miniclip.hf.tokenization import (
+    BertTokenizer,
+    BertTokenizerFast,
+    CLIPTokenizer,
+    CLIPTokenizerFast,
+    GemmaTokenizer,
+    GemmaTokenizerFast,
+    Siglip2Tokenizer,
+    SiglipTokenizer,
+)
 
 __all__ = [
     "AlignConfig",
@@ -61,4 +79,16 @@ __all__ = [
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
     "EfficientNetImageProcessor",
+    "GemmaTokenizer",
+    "GemmaTokenizerFast",
+    "Siglip2Tokenizer",
+    "SiglipConfig",
+    "SiglipImageProcessor",
+    "SiglipModel",
+    "SiglipProcessor",
+    "SiglipTextConfig",
+    "SiglipTextModel",
+    "SiglipTokenizer",
+    "SiglipVisionConfig",
+    "SiglipVisionModel",
 ]

@@ -220,3 +220,19 @@ class AlignConfig(_WholeConfig):
     model_type = "align"
     text_class, vision_class = AlignTextConfig, AlignVisionConfig
     others: ClassVar = {"temperature_init_value": 1.0, **INITIAL}
+
+
+class SiglipTextConfig(_TowerConfig):
+    model_type, whole, part = "siglip_text_model", "siglip", "text_config"
+    others: ClassVar = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 1, "attention_dropout": 0.0}
+
+
+class SiglipVisionConfig(_TowerConfig):
+    model_type, whole, part = "siglip_vision_model", "siglip", "vision_config"
+    others: ClassVar = {"attention_dropout": 0.0, "vision_use_head": True}
+
+
+class SiglipConfig(_WholeConfig):
+    model_type = "siglip"
+    text_class, vision_class = SiglipTextConfig, SiglipVisionConfig
+    others: ClassVar = {**FACTOR}

@@ -1,4 +1,4 @@
-"""transformers' image processors of CLIP and EfficientNet, around `families.preprocessing`.
+"""transformers' image processors of CLIP, EfficientNet and SigLIP, around `families.preprocessing`.
 
 Every setting can be changed: in the constructor, as an attribute, or for one call. Pictures are prepared as by
 transformers' Pillow backend ("pil"), which it uses if torchvision is not installed, with one exception: a CLIP's own
@@ -24,6 +24,7 @@ from miniclip.families import image_settings, preprocessing
 from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.families.clip.image import own_settings
+from miniclip.families.siglip import huggingface as siglip_huggingface
 from miniclip.formats import read_json
 from miniclip.hf.files import find
 from miniclip.hf.outputs import BatchEncoding, as_batch, check_options, for_backend, is_tensor
@@ -38,7 +39,7 @@ NO_SETTINGS = ("image_processor_type", "feature_extractor_type", "processor_clas
 
 
 class ImageProcessor:
-    """The base class of both image processors: settings under transformers' names, which are its attributes."""
+    """The base class of all image processors: settings under transformers' names, which are its attributes."""
 
     family: ClassVar[ModuleType]
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
@@ -213,6 +214,13 @@ class EfficientNetImageProcessor(ImageProcessor):
     def rescale(self, image: Any, scale: float, offset: bool = False, **formats: Any) -> np.ndarray:
         """scale · x, minus 1 if `offset`, in float32."""
         return super().rescale(image, scale, **formats) - np.float32(bool(offset))
+
+
+class SiglipImageProcessor(ImageProcessor):
+    """transformers' SiglipImageProcessor: pictures of any shape become squares of `size`, with pixels from -1 to 1."""
+
+    family: ClassVar[ModuleType] = siglip_huggingface
+    default_to_square: ClassVar[bool] = False
 
 
 CLIPFeatureExtractor = CLIPImageProcessor  # the name before transformers 4.27

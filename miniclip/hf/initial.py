@@ -1,4 +1,4 @@
-"""Random weights, drawn as in transformers' `_init_weights` (modeling_clip.py, modeling_align.py)."""
+"""Random weights, drawn as in transformers' `_init_weights` (modeling_clip.py, _align.py and _siglip.py)."""
 
 import dataclasses
 import math
@@ -47,6 +47,8 @@ def _seed(backend):
 
 def _deviation(name, shape, tower, source, config):
     """The standard deviation of a weight of this name in a tower."""
+    if not hasattr(source, "initializer_range") and not hasattr(source, "initializer_factor"):  # SigLIP's towers
+        return _glorot_or_lecun(name, shape)
     if not hasattr(source, "initializer_factor"):  # ALIGN
         if name == "text.projection.weight":
             return math.sqrt(2 / sum(shape))  # Glorot's, there of a uniform distribution
@@ -59,6 +61,21 @@ def _deviation(name, shape, tower, source, config):
     if "mlp.fc" in name:
         return factor * (2 * D) ** -0.5
     return factor * (0.02 if name.startswith("text.") else source.initializer_range)
+
+
+def _glorot_or_lecun(name, shape):
+    """√(2 / (in + out)) for a transformer's products, as Glorot's; else √(1 / in).
+
+    Of patches and of the text's head transformers divides it by what a normal distribution would lose if its tails were
+    cut off at 2 deviations, and cuts off nothing.
+    """
+    inner = math.prod(shape[1:])
+    if name in ("visual.patch_embed.weight", "text.head.weight"):
+        return inner**-0.5 / 0.87962566
+    if len(shape) != 2 or not (".blocks." in name or ".attention_pool." in name):
+        return inner**-0.5
+    outer = shape[0] // 3 if "blocks" in name and "qkv" in name else shape[0]  # there, these are three weights
+    return math.sqrt(2 / (outer + inner))
 
 
 def resized(module: Any, rows: int) -> Any:

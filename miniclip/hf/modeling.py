@@ -283,6 +283,9 @@ class WholeModel(PreTrainedModel):
             "vision_model": (self.vision_class, self.config.vision_config, "visual"),
         }
 
+    def _loss(self, logits, backend):
+        return contrastive_loss(logits, ops=backend, label_smoothing=self.label_smoothing)
+
     def _features(self, model, encode, tower, example, options):
         """Features; with an option of transformers 5, such as return_dict=True, its output, which also has states."""
         convert, wanted = converter_like(example, model.ops), vars(self.config).keys() & OUTPUTS
@@ -306,7 +309,7 @@ class WholeModel(PreTrainedModel):
                 f"return_loss needs one text for each picture, but there are {logits.shape[0]} pictures and "
                 f"{logits.shape[1]} texts"
             )
-        loss = contrastive_loss(logits, ops=backend, label_smoothing=self.label_smoothing) if return_loss else None
+        loss = self._loss(logits, backend) if return_loss else None
         output = ModelOutput(
             loss=None if loss is None else convert(loss),
             logits_per_image=convert(logits),

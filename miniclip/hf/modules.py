@@ -74,7 +74,7 @@ class Module(TorchModel):
         """transformers' names for this model's parameters: those of a tower alone have no prefix."""
         prefix = "" if self._parts() else {"visual": "vision_model.", "text": "text_model.", None: ""}[self.tower]
         return {
-            ours: tuple(name.removeprefix(prefix) for name in theirs)
+            ours: tuple(type(name)(name.removeprefix(prefix)) for name in theirs)  # a class of `names`, or str
             for ours, theirs in families.of(model.config).huggingface.NAMES.items()
         }
 

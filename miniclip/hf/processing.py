@@ -9,13 +9,19 @@ from typing import Any, ClassVar
 
 from miniclip.errors import InputError
 from miniclip.families.align.config import TEXT_LENGTH
-from miniclip.hf.image_processing import CALL_ONLY, IDLE, CLIPImageProcessor, EfficientNetImageProcessor
+from miniclip.hf.image_processing import (
+    CALL_ONLY,
+    IDLE,
+    CLIPImageProcessor,
+    EfficientNetImageProcessor,
+    SiglipImageProcessor,
+)
 from miniclip.hf.outputs import BatchEncoding, as_batch, check_options
-from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer
+from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer, SiglipTokenizer, siglip_tokenizer
 
 
 class Processor:
-    """The base class of both processors: an image processor and a tokenizer in one call."""
+    """The base class of all processors: an image processor and a tokenizer in one call."""
 
     attributes: ClassVar[list[str]] = ["image_processor", "tokenizer"]
     image_processor_class: ClassVar[Any]
@@ -104,8 +110,12 @@ class Processor:
         where = {key: x for key, x in options.items() if key in WHERE}
         return cls(
             image_processor or cls.image_processor_class.from_pretrained(name, **where, **settings),
-            tokenizer or cls.tokenizer_class.from_pretrained(name, **options),
+            tokenizer or cls._tokenizer_from(name, **options),
         )
+
+    @classmethod
+    def _tokenizer_from(cls, name, **options):
+        return cls.tokenizer_class.from_pretrained(name, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """The class's name, and the image processor's settings."""
@@ -150,3 +160,16 @@ class AlignProcessor(Processor):
 
     image_processor_class, tokenizer_class = EfficientNetImageProcessor, BertTokenizer
     text_kwargs: ClassVar[dict[str, Any]] = {"padding": "max_length", "max_length": TEXT_LENGTH}
+
+
+class SiglipProcessor(Processor):
+    """transformers' SiglipProcessor: a SiglipImageProcessor and a SiglipTokenizer, or for SigLIP 2 a GemmaTokenizer.
+
+    Pass padding="max_length": the models were trained with texts of 64 tokens.
+    """
+
+    image_processor_class, tokenizer_class = SiglipImageProcessor, SiglipTokenizer
+
+    @classmethod
+    def _tokenizer_from(cls, name, **options):
+        return siglip_tokenizer(name, **options)

@@ -10,7 +10,7 @@ from miniclip import families
 from miniclip.errors import InputError
 from miniclip.hf.modules import rebuilt
 from miniclip.hf.outputs import ModelOutput
-from miniclip.towers import bert, efficientnet, text, vit
+from miniclip.towers import bert, efficientnet, siglip_image, siglip_text, text, vit
 
 
 class Stages(NamedTuple):
@@ -26,6 +26,8 @@ STAGES = {
     vit: Stages("ln_pre", r"blocks\.\d+\.mlp", None, "features"),
     text: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_final", "features"),
     efficientnet: Stages("stem", r"blocks\.\d+", None, "features"),
+    siglip_image: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_post", "features"),
+    siglip_text: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_final", "features"),
     bert: Stages("embeddings", r"blocks\.\d+\.mlp", None, "pooler"),
 }
 
@@ -58,7 +60,7 @@ def run_tower(encode, tower, convert, output_hidden_states=None, output_attentio
     trace.attentions = bool(output_attentions)  # type: ignore[attr-defined]
     features = encode(trace=trace)
     blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
-    weights = [x for name, x in stages.items() if name.endswith("attention_weights")]
+    weights = [x for name, x in stages.items() if re.fullmatch(r"blocks\..*attention_weights", name)]
     pooled = stages.get(names.pooled)
     return features, ModelOutput(
         last_hidden_state=convert(stages[names.last] if names.last else blocks[-1]),

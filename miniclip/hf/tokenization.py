@@ -1,24 +1,45 @@
-"""transformers' tokenizers around `miniclip.Tokenizer` and `WordPiece`.
+"""transformers' tokenizers around `miniclip.Tokenizer` and those in `miniclip.tokenizers`.
 
-The tokens come from the wrapped tokenizers: BERT's for ALIGN, OpenAI's for CLIP. OpenAI's first repairs texts that were
-decoded wrongly and unescapes HTML; transformers' tokenizers in Rust do neither.
+The tokens come from the wrapped tokenizers: BERT's for ALIGN, SentencePiece's and Gemma's for SigLIP, OpenAI's for
+CLIP. OpenAI's first repairs texts that were decoded wrongly and unescapes HTML; transformers' tokenizers in Rust do
+neither.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
+from miniclip import checkpoints
 from miniclip.errors import InputError
 from miniclip.families.align import tokenizer_files as align_files
 from miniclip.families.clip import tokenizer_files as clip_files
+from miniclip.families.siglip import gemma_files
+from miniclip.families.siglip import tokenizer_files as siglip_files
+from miniclip.families.tokenizer_settings import without_added_tokens
 from miniclip.fetch import vocabulary
+from miniclip.hf import truncation as cuts
+from miniclip.hf.files import find
 from miniclip.hf.tokenization_base import CALL_OPTIONS, PreTrainedTokenizer
 from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers.gemma import Gemma
 from miniclip.tokenizers.renumbered import Renumbered
+from miniclip.tokenizers.sentencepieces import SentencePiece, canonicalize
 from miniclip.tokenizers.wordpiece import WordPiece
 
-__all__ = ["CALL_OPTIONS", "BertTokenizer", "BertTokenizerFast", "CLIPTokenizer", "CLIPTokenizerFast"]
+__all__ = [
+    "CALL_OPTIONS",
+    "BertTokenizer",
+    "BertTokenizerFast",
+    "CLIPTokenizer",
+    "CLIPTokenizerFast",
+    "GemmaTokenizer",
+    "GemmaTokenizerFast",
+    "Siglip2Tokenizer",
+    "SiglipTokenizer",
+]
 
 OFFICIAL_LENGTH = 77  # tokens of a text, in all of OpenAI's models
+SIGLIP_LENGTH = 64  # in SigLIP's
 
 
 class CLIPTokenizer(PreTrainedTokenizer):
@@ -89,4 +110,94 @@ class BertTokenizer(PreTrainedTokenizer):
         return self.tokenizer.tokenizer.options["lower_case"]
 
 
-CLIPTokenizerFast, BertTokenizerFast = CLIPTokenizer, BertTokenizer
+class SiglipTokenizer(PreTrainedTokenizer):
+    """transformers' SiglipTokenizer. It adds no tokens to its vocabulary, and gives no offsets.
+
+    vocab_file   the path of spiece.model; or pass `tokenizer`, a miniclip SentencePiece. `do_lower_case=False` is for
+                 other vocabularies than SigLIP's
+
+    It gives an attention_mask unless its files say otherwise, as those of the official models do: they were trained
+    without.
+    """
+
+    family, kinds = siglip_files, (SentencePiece,)
+    model_input_names = ("input_ids", "attention_mask")
+    second_type = 0
+    ends = ("bos_token", "eos_token")
+    separators = 1
+    is_fast = False
+
+    def __init__(self, vocab_file: Any = None, *, tokenizer: Any = None, **settings: Any):
+        if tokenizer is None and vocab_file is None:
+            raise InputError("SiglipTokenizer has no vocabulary of its own: give vocab_file")
+        if tokenizer is None:
+            tokenizer = SentencePiece.load(vocab_file, **siglip_files.options(settings))
+        pad = without_added_tokens(tokenizer).options["pad"]
+        super().__init__(tokenizer, **{"model_max_length": SIGLIP_LENGTH, "pad_token": pad, **settings})
+
+    @property
+    def do_lower_case(self) -> bool:
+        """Whether texts become lower case."""
+        return self.tokenizer.tokenizer.options["lower_case"]
+
+    def canonicalize_text(self, text: str) -> str:
+        """A text in lower case, without punctuation and with single spaces."""
+        return canonicalize(text, self.do_lower_case)
+
+    def _kept(self, first, second, room, strategy, limit):
+        """As in transformers' tokenizers in Python, which take turns if both texts of a pair are equally long."""
+        kept = super()._kept(first, second, room, strategy, limit)  # raises InputError if nothing fits
+        if not second:
+            return kept
+        rows = cuts.remove([0] * first, [0] * second, first + second - room, strategy, 0, "right")[:2]
+        return len(rows[0]), len(rows[1])
+
+    def _parts(self, ranges, add_special_tokens, texts):
+        """A row in parts, without a second </s> after a text that ends with it."""
+        parts = super()._parts(ranges, add_special_tokens, texts)
+        for i, (text, (start, end)) in enumerate(zip(texts, ranges)):
+            if add_special_tokens and text.ids[start:end][-1:] == self._end:
+                parts[2 * i + 2] = []
+        return parts
+
+
+class GemmaTokenizer(PreTrainedTokenizer):
+    """transformers' GemmaTokenizer, for SigLIP 2. It adds no tokens to its vocabulary.
+
+    tokenizer_file  the path of tokenizer.json; or pass `tokenizer`, a miniclip Gemma
+    """
+
+    family, kinds = gemma_files, (Gemma,)
+    model_input_names = ("input_ids", "attention_mask")
+    second_type = 1
+    ends = ("bos_token", "eos_token")
+    separators = 1
+
+    def __init__(self, tokenizer_file: Any = None, *, tokenizer: Any = None, **settings: Any):
+        if tokenizer is None and tokenizer_file is None:
+            raise InputError(f"{type(self).__name__} has no vocabulary of its own: give tokenizer_file")
+        if tokenizer is None:
+            tokenizer = gemma_files.read_vocabulary(Path(tokenizer_file), settings)
+        plain = without_added_tokens(tokenizer)
+        own = {f"{name}_token": plain.options[name] for name in ("pad", "eos", "bos")}
+        own["padding_side"] = "left" if plain.options["left"] else "right"
+        absent = {} if gemma_files.SPECIAL["mask_token"] in plain.encoder else {"mask_token": None}
+        super().__init__(tokenizer, **{**own, **absent, **settings})
+        self._start, self._end = self._start * plain.start, self._end * plain.end
+
+
+class Siglip2Tokenizer(GemmaTokenizer):
+    """transformers' Siglip2Tokenizer: as GemmaTokenizer, but texts become lower case."""
+
+
+def siglip_tokenizer(name: Any, **options: Any) -> SiglipTokenizer | GemmaTokenizer:
+    """The tokenizer of a SigLIP, whichever it has; arguments as in `from_pretrained`."""
+    path = find(name, dict(options), weights=False)
+    if path.is_dir():
+        is_gemma = not (path / siglip_files.VOCABULARY).exists() and (path / gemma_files.VOCABULARY).exists()
+    else:
+        is_gemma = isinstance(checkpoints.load(path)[2], Gemma)
+    return (GemmaTokenizer if is_gemma else SiglipTokenizer).from_pretrained(name, **options)
+
+
+CLIPTokenizerFast, BertTokenizerFast, GemmaTokenizerFast = CLIPTokenizer, BertTokenizer, GemmaTokenizer

@@ -27,9 +27,9 @@ logger = logging.getLogger("miniclip.hf")
 
 
 class PreTrainedTokenizer(Ids, TokenizerFiles):
-    """The base class of both tokenizers.
+    """The base class of all tokenizers.
 
-    tokenizer         the wrapped Tokenizer or WordPiece, with its added tokens
+    tokenizer         the wrapped tokenizer of miniclip, with its added tokens
     model_max_length  the default `max_length` of `padding="max_length"` and `truncation=True`, in tokens
     padding_side      "right" or "left", which CLIP and ALIGN do not use
     truncation_side   "right" or "left": where texts are cut
@@ -178,17 +178,21 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
         lengths = [len(text.ids) for text in texts]
         if strategy:
             room = limit - (self.num_special_tokens_to_add(len(texts) == 2) if add_special_tokens else 0)
-            kept = cuts.lengths(lengths[0], sum(lengths[1:]), room, strategy, limit)
+            kept = self._kept(lengths[0], sum(lengths[1:]), room, strategy, limit)
         else:
             kept = (lengths[0], sum(lengths[1:]))
         side = choice("truncation_side", self.truncation_side, pads.SIDES)
         windows = [cuts.windows(length, size, stride, side) for length, size in zip(lengths, kept)]
         return [
-            Encoding(self._parts(ranges, add_special_tokens), texts, self.second_type, self.tokenizer.decoder)
+            Encoding(self._parts(ranges, add_special_tokens, texts), texts, self.second_type, self.tokenizer.decoder)
             for ranges in cuts.combinations(windows)[: None if return_overflowing_tokens else 1]
         ]
 
-    def _parts(self, ranges, add_special_tokens):
+    def _kept(self, first, second, room, strategy, limit):
+        """How many tokens of one text, or of two, fit into a row."""
+        return cuts.lengths(first, second, room, strategy, limit)
+
+    def _parts(self, ranges, add_special_tokens, texts):
         """A row in parts: [special tokens, range of a text, special tokens, ...]."""
         start, end = (self._start, self._end) if add_special_tokens else ([], [])
         first, *second = ranges

@@ -69,8 +69,8 @@ class TokenizerFiles:
         """
         path = find(name, options, weights=False)
         cls._checked_settings(options)
-        if path.is_dir() or path.suffix in (".json", ".txt"):
-            read = {} if path.suffix == ".txt" else read_settings(path)
+        if path.is_dir() or path.suffix in (".json", ".txt", ".model"):
+            read = {} if path.suffix in (".txt", ".model") else read_settings(path)
             tokenizer = cls.family.read_vocabulary(path, {**read, **options})
         else:
             config, _, tokenizer = checkpoints.load(path)
@@ -78,8 +78,9 @@ class TokenizerFiles:
             read = {"model_max_length": config.text and config.text.context_length}
         if not isinstance(tokenizer, cls.kinds):
             raise InputError(
-                f"{path}: has no vocabulary for a {cls.__name__}: put its files there (vocab.json and merges.txt, or "
-                f"vocab.txt), or make the tokenizer from them; CLIPTokenizer() has the official vocabulary"
+                f"{path}: has no vocabulary for a {cls.__name__}: put its files there (vocab.json and merges.txt, "
+                f"vocab.txt, spiece.model or tokenizer.json), or make the tokenizer from them; CLIPTokenizer() has the "
+                f"official vocabulary"
             )
         known = {name: x for name, x in {**read, **options}.items() if name in SETTINGS | IDLE}
         try:

@@ -7,7 +7,7 @@ import transformers
 
 from miniclip import InputError, hf
 
-CONFIGS = [f"{family}{part}Config" for family in ("CLIP", "Align") for part in ("", "Text", "Vision")]
+CONFIGS = [f"{family}{part}Config" for family in ("CLIP", "Align", "Siglip") for part in ("", "Text", "Vision")]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -78,3 +78,20 @@ def test_towers_of_align_have_no_projection(tmp_path):
     whole.save_pretrained(tmp_path)
     assert hf.AlignVisionConfig.from_pretrained(tmp_path) == whole.vision_config
     assert not hasattr(whole.vision_config, "projection_dim")
+
+
+def test_configurations_of_siglip_are_made_of_their_towers_saved_and_read(tmp_path):
+    """A whole model has no projection_dim: the text tower's projection_size is the width of the image tower."""
+    towers = (
+        hf.SiglipTextConfig(hidden_size=48, projection_size=40),
+        hf.SiglipVisionConfig(hidden_size=40, num_attention_heads=5, image_size=64),
+    )
+    config = hf.SiglipConfig.from_text_vision_configs(*towers)
+    assert config.ours().embed_dim == 40
+    config.save_pretrained(tmp_path / "ours")
+    assert hf.SiglipConfig.from_pretrained(tmp_path / "ours") == config
+    assert hf.SiglipTextConfig.from_pretrained(tmp_path / "ours").projection_size == 40
+    transformers.SiglipConfig.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    assert hf.SiglipConfig.from_pretrained(tmp_path / "theirs").ours() == config.ours()
+    with pytest.raises(InputError, match="SiglipConfig: embed_dim is 768, but the image tower's features are 40 wide"):
+        hf.SiglipConfig(vision_config=towers[1])

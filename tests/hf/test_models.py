@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from backends import HERE
-from hf_models import ALIGN, LOOK, TOWERS, batch, clip, compare, of_tower, official, saved  # noqa: F401
+from hf_models import ALIGN, LOOK, SIGLIP, TOWERS, batch, clip, compare, of_tower, official, saved  # noqa: F401
 
 from miniclip import InputError, hf
 from miniclip.families.align.config import ALIGN_BASE
@@ -47,7 +47,8 @@ def test_every_field_of_each_tower_is_transformers(saved, backend, tmp_path, rel
     for name in TOWERS[family]:
         tower = of_tower(inputs, "Vision" if "Vision" in name else "Text")
         config = whole.config.vision_config if "Vision" in name else whole.config.text_config
-        config.projection_dim = whole.config.projection_dim  # transformers does not copy it to the towers
+        if family != "Siglip":
+            config.projection_dim = whole.config.projection_dim  # transformers does not copy it to the towers
         if name.endswith("WithProjection"):
             theirs = getattr(transformers, name).from_pretrained(directory, config=config, attn_implementation="eager")
         else:
@@ -241,3 +242,33 @@ def test_towers_are_kept_until_the_model_moves(clip):
     other = torch.nn.functional.pad(half, (0, 10))
     assert ours.get_image_features(other, True).dtype == torch.float16
     assert ours(batch(ours.config)["input_ids"], half).text_embeds.dtype == torch.float16
+
+
+@pytest.mark.parametrize("size", [(40, 56), (16, 16), (30, 30)])
+def test_positions_of_siglip_are_interpolated_for_other_pictures(size, tmp_path, relative_error):
+    theirs = official("Siglip", SIGLIP["small"])
+    theirs.save_pretrained(tmp_path / "m")
+    ours = hf.SiglipModel.from_pretrained(tmp_path / "m")
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs.get_image_features(images, True).pooler_output
+    compare(ours.get_image_features(images, True), expected, relative_error)
+    if size != (30, 30):
+        with pytest.raises(InputError, match=r"images are \(2, 3, .* expected"):
+            ours.get_image_features(images)
+
+
+def test_gradients_of_siglip_are_transformers(tmp_path):
+    theirs = official("Siglip", SIGLIP["small"])
+    theirs.save_pretrained(tmp_path / "m")
+    ours = hf.SiglipModel.from_pretrained(tmp_path / "m", backend="torch")
+    inputs = batch(theirs.config)
+    for model in (ours, theirs):
+        model(**inputs, return_loss=True).loss.backward()
+    expected = dict(theirs.named_parameters())
+    found = dict(ours.named_parameters())
+    assert found.keys() == expected.keys()
+    largest = max(x.grad.abs().max() for x in expected.values())
+    for name, x in expected.items():
+        assert found[name].shape == x.shape
+        torch.testing.assert_close(found[name].grad, x.grad, rtol=1e-3, atol=1e-5 * largest.item(), msg=name)

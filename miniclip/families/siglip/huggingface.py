@@ -24,7 +24,7 @@ PREPROCESSOR = {
     "resample": 3,  # Pillow's number for bicubic
     "rescale_factor": 1 / 255,
     **dict.fromkeys(("do_convert_rgb", "do_resize", "do_rescale", "do_normalize"), True),
-    "do_center_crop": False,
+    "do_center_crop": None,
 }
 
 _BLOCK = {
