@@ -22,7 +22,10 @@ from miniclip.errors import InputError
 from miniclip.model import CLIP
 from miniclip.ops import Array, numpy_grad, numpy_ops
 from miniclip.ops.tape import Variable
-from miniclip.towers import open_clip_text, open_clip_vit, vit
+from miniclip.towers import bert, efficientnet, resnet, vit
+from miniclip.towers import text as clip_text
+
+EXPLAINED = (vit, resnet, efficientnet, clip_text, bert)
 
 
 class Relevance(NamedTuple):
@@ -43,7 +46,7 @@ def relevance(model: CLIP, images: Array, tokens: Array, *, layers: int = 1) -> 
             CLIP (`start_layer = -1`). More also count what the tokens of the last layer had read before
 
     Compare only numbers of one picture, or of one text. Raises InputError for pictures and texts that make no pairs,
-    for a backend without gradients, for a model without one of its towers, and for OpenCLIP's own towers.
+    for a backend without gradients, for a model without one of its towers, and for towers of others than CLIP and ALIGN.
     """
     if type(layers) is not int or layers < 1:
         raise InputError(f"layers is {layers!r}, expected how many of the last layers count, 1 or more")
@@ -72,7 +75,7 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
 
     images (C, height, width) -> (L, H, rows, columns), or (B, C, height, width) -> (B, L, H, rows, columns). A map and
     the weight of the token itself sum to one. A ResNet has one layer, its attention pool. It works on all backends.
-    Raises InputError for a tower without attention, and for OpenCLIP's own.
+    Raises InputError for a tower without attention, and for those of others than CLIP and ALIGN.
     """
     _check_towers(model)
     images = model.ops.asarray(images)
@@ -91,10 +94,13 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
 
 
 def _check_towers(model):
-    """Raise InputError for towers whose feature is more than one token's, or not after the text: OpenCLIP's own."""
-    for tower in (model.config.visual, model.config.text):
-        if tower is not None and tower.tower in (open_clip_vit, open_clip_text):
-            raise InputError("this model has a tower of OpenCLIP's own, and only those of CLIP and ALIGN are explained")
+    """Raise InputError for towers whose feature is more than one token's, or not after the text."""
+    for config in (model.config.visual, model.config.text):
+        if config is not None and config.tower not in EXPLAINED:
+            raise InputError(
+                f"there is no explanation yet for towers of {type(model).__name__}: those of CLIP and ALIGN are "
+                f"explained"
+            )
 
 
 def words(model: CLIP, text: str, tokens: np.ndarray) -> list[tuple[str, float]]:

@@ -1,6 +1,8 @@
 """Zero-shot classification: a picture belongs to the label whose text it is most similar to.
 
-(Learning Transferable Visual Models, sec. 3.1; prompt ensembles sec. 3.1.4.)
+(Learning Transferable Visual Models, sec. 3.1; prompt ensembles sec. 3.1.4.) The probabilities of a CLIP or an ALIGN
+are shares: a softmax over all labels, which sum to one. Those of a SigLIP are independent: the sigmoid of each logit
+says whether picture and text belong together, whatever the other labels are: all may be small, or several large.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,18 +32,27 @@ def class_embeddings(model: CLIP, labels: Iterable[str], templates: Iterable[str
 
 
 def classify(model: CLIP, images: Array, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Array:
-    """Probabilities of n labels for each picture: images (B, C, height, width) -> (B, n); each row sums to one."""
+    """Probabilities of n labels for each picture: images (B, C, height, width) -> (B, n).
+
+    Each row sums to one, except for a SigLIP, whose probabilities are independent of each other.
+    """
     return probabilities(model, images, class_embeddings(model, labels, templates))
 
 
 def probabilities(model: CLIP, images: Array, classes: Array) -> Array:
-    """softmax of the scaled cosines: images (B, C, height, width), classes (n, E) -> (B, n)."""
-    return model.ops.softmax(model.logits(model.encode_image(images), classes))
+    """softmax of the logits, of a SigLIP their sigmoid: images (B, C, height, width), classes (n, E) -> (B, n)."""
+    logits = model.logits(model.encode_image(images), classes)
+    return model.ops.sigmoid(logits) if model.config.independent else model.ops.softmax(logits)
 
 
 def precise_softmax(logits: np.ndarray) -> np.ndarray:
     """softmax of logits (b, n) in float64. In float32, small probabilities would all be 0, and equal."""
     return numpy_ops.softmax(np.asarray(logits, np.float64))
+
+
+def precise_probabilities(model: CLIP, logits: np.ndarray) -> np.ndarray:
+    """The probabilities that logits (b, n) of this model mean, as `probabilities`, in float64."""
+    return numpy_ops.sigmoid(np.asarray(logits, np.float64)) if model.config.independent else precise_softmax(logits)
 
 
 def _texts(name, texts):

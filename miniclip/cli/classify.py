@@ -54,7 +54,7 @@ def classify(options):
     classes = zero_shot.class_embeddings(model, labels, options.template or ["{}"])  # (n, E)
     for x in (model.ops.to_numpy(classes), model.logit_scale):
         encode.check_numbers(x, f"{options.model}: its answers")
-    for hint in (*hints.left_out(options.pictures), *_about_labels(labels, options)):
+    for hint in (*hints.left_out(options.pictures), *_about_labels(labels, options, model.config.independent)):
         say(hint)
     broken, table, results = Broken(), csv.writer(sys.stdout, lineterminator="\n"), []
     if options.csv:
@@ -63,7 +63,7 @@ def classify(options):
     for names, features in encode.pictures(model, preprocess, bar, broken=broken):  # b names, (b, E)
         logits = model.ops.to_numpy(model.logits(features, classes))  # (b, n)
         cosines = numpy_ops.l2_normalize(features) @ model.ops.to_numpy(classes).T  # (b, n)
-        for name, *row in zip(names, zero_shot.precise_softmax(logits).tolist(), cosines.tolist()):
+        for name, *row in zip(names, zero_shot.precise_probabilities(model, logits).tolist(), cosines.tolist()):
             ranked = sorted(zip(labels, *row), key=lambda entry: -entry[1])
             found = [{"label": text, "probability": p, "cosine": c} for text, p, c in ranked]
             best = found[0]["label"], found[0]["cosine"]
@@ -94,9 +94,11 @@ def _show(result):
         print(f"  {note}")
 
 
-def _about_labels(labels, options):
-    """Sentences about labels that cannot be meant so."""
-    if len(labels) == 1:
+def _about_labels(labels, options, independent):
+    """Sentences about labels that cannot be meant so, and about probabilities that are no shares."""
+    if independent:
+        yield "the probabilities are independent: this model judges each label alone, so they do not sum to 100%"
+    elif len(labels) == 1:
         yield f"{labels[0]!r} is the only label, so it always gets 100%: name at least two"
     if any("," in label[-1:] or (len(labels) == 1 and "," in label) for label in labels):
         yield 'labels are separated by spaces, not by commas: --labels "a dog" "a cat"'

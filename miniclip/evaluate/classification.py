@@ -6,7 +6,7 @@ import numpy as np
 
 from miniclip.errors import InputError
 from miniclip.evaluate import datasets, metrics
-from miniclip.zero_shot import class_embeddings, precise_softmax
+from miniclip.zero_shot import class_embeddings, precise_probabilities
 
 
 class Answers(NamedTuple):
@@ -78,7 +78,7 @@ def zero_shot(model, classes, templates=("{}",)):
     embeddings = class_embeddings(model, classes, templates)  # (N, E)
 
     def probabilities(x):
-        return precise_softmax(model.ops.to_numpy(model.logits(x, embeddings)))
+        return precise_probabilities(model, model.ops.to_numpy(model.logits(x, embeddings)))
 
     return probabilities
 

@@ -1,4 +1,4 @@
-"""Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP. A family is a record, and a folder with its name in `FAMILIES`.
+"""Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP. A family is a record, and a folder named in `FAMILIES`.
 
 A folder is imported when a model of its family is used, so that a command with one model starts fast.
 """

@@ -40,12 +40,17 @@ def make(config, params, recipe, *, backend="torch", device=None, tokenizer=None
         raise InputError(f"there is no training on the backend {backend!r}; choose one of {', '.join(LEARNERS)}")
     backend_ops, module = ops.select(backend, device), importlib.import_module(LEARNERS[backend])
     device = backend_ops.asarray(0.0, device=device).device  # None: where this backend computes
-    if recipe.loss == "sigmoid":
+    if config.independent and recipe.loss != "sigmoid":
+        raise InputError(
+            f"a {config.family} model is trained with the sigmoid loss: pass loss='sigmoid' (--loss sigmoid)"
+        )
+    own_bias = "logit_bias" in config.scalars
+    if recipe.loss == "sigmoid" and not own_bias:
         start = {"logit_scale": math.log(FIRST_SCALE), "temperature": 1 / FIRST_SCALE}
         params = params | {name: np.array(start[name], x.dtype) for name, x in params.items() if name in start}
     leaves = tree_map(lambda x: module.leaf(x, device), params)
     model = families.of(config).model(config, leaves, backend_ops, tokenizer=tokenizer)
-    if recipe.loss == "sigmoid":
+    if recipe.loss == "sigmoid" and not own_bias:
         options["bias"] = module.leaf(np.array(FIRST_BIAS, next(iter(flatten(params).values())).dtype), device)
     if adapter:
         options["adapter"] = {name: tuple(module.leaf(x, device) for x in pair) for name, pair in adapter.items()}
@@ -75,7 +80,8 @@ class Learner:
 
     trained     {flat name: whether it is trained}, None: all
     rates       {flat name: the share of the learning rate that it gets}, where it is not 1
-    bias        of the logits, for SigLIP's loss: it is trained, too, but is no part of the model. None: for CLIP's
+    bias        of the logits, for SigLIP's loss: it is trained, too, but is no part of the model. None: for CLIP's, and
+                for a SigLIP, which has one of its own
     adapter     LoRA's {flat name: (A, B)}, which are trained instead of the model: W + lora_scale · B A is used for a
                 weight W. None: without
     """
@@ -92,6 +98,8 @@ class Learner:
             self.trained = {name: p for name, p in flat.items() if trained is None or trained[name]}
         if bias is not None:
             self.trained["logit_bias"] = bias
+        # SigLIP's scale has no limit (big_vision, trainers/proj/image_text/siglip.py); official ones are above 100
+        self.limits = {} if model.config.independent else LIMITS
 
     def step(self, images, captions, rate):
         """One step with a batch: images (B, C, height, width), B captions, `rate` the share of the peak learning rate.

@@ -51,7 +51,9 @@ class Learner(learners.Learner):
             tree = params.unflatten({name: self.variables.get(name, p) for name, p in flat.items()})
         model = self.with_params(tree, numpy_grad)
         images, texts = model.encode_image(images), model.encode_text(tokens)  # (B, E), (B, E)
-        loss = self.loss(numpy_grad, images, texts, _log_scale(tree), self.variables.get("logit_bias"))
+        loss = self.loss(
+            numpy_grad, images, texts, _log_scale(tree), tree.get("logit_bias", self.variables.get("logit_bias"))
+        )
         loss.backward()
         return float(loss)
 
@@ -60,7 +62,7 @@ class Learner(learners.Learner):
         gradients = {name: variable.gradient for name, variable in self.variables.items()}
         for optimizer in self.optimizers:
             optimizer.step(gradients)
-        for name, (least, most) in learners.LIMITS.items():
+        for name, (least, most) in self.limits.items():
             if name in self.trained:
                 np.clip(self.trained[name], least, most, out=self.trained[name])
 

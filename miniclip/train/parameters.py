@@ -44,7 +44,7 @@ def layers(names: Iterable[str], tower: str) -> list[list[str]]:
     groups: dict[tuple, list[str]] = {}
     for name in mine:
         part = name.split(".")[1]
-        if part in ("projection", "attention_pool"):
+        if part in ("projection", "head", "attention_pool"):
             where = (1,)
         elif part == "stem" or part == "ln_pre" or "embed" in part:
             where = (-1,)

@@ -76,7 +76,10 @@ class Learner(learners.Learner):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
             features = model.encode_image(images), model.encode_text(tokens)
         scale = model.params["logit_scale"] if "logit_scale" in model.params else -model.params["temperature"].log()
-        bias = [self.trained["logit_bias"]] if "logit_bias" in self.trained else []
+        found = model.params.get(
+            "logit_bias", self.trained.get("logit_bias")
+        )  # a SigLIP's own, or that of the training
+        bias = [] if found is None else [found]
         # * 1: DistributedDataParallel takes no parameter as a result
         return *(x.float() if mixed else x for x in features), *(x * 1 for x in (scale, *bias))
 
@@ -94,7 +97,7 @@ class Learner(learners.Learner):
         for optimizer in self.optimizers:
             optimizer.step()
         with torch.no_grad():
-            for name, (least, most) in learners.LIMITS.items():
+            for name, (least, most) in self.limits.items():
                 if name in self.trained:
                     self.trained[name].clamp_(least, most)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import tracemalloc
+import types
 
 import matplotlib
 import numpy as np
@@ -199,7 +200,7 @@ def test_very_improbable_classes_keep_their_order(monkeypatch):
     monkeypatch.setattr(classification, "class_embeddings", lambda *_: None)
 
     class Model:
-        ops = numpy_ops
+        ops, config = numpy_ops, types.SimpleNamespace(independent=False)
 
         @staticmethod
         def logits(x, embeddings):
