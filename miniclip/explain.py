@@ -97,10 +97,8 @@ def _check_towers(model):
     """Raise InputError for towers whose feature is more than one token's, or not after the text."""
     for config in (model.config.visual, model.config.text):
         if config is not None and config.tower not in EXPLAINED:
-            raise InputError(
-                f"there is no explanation yet for towers of {type(model).__name__}: those of CLIP and ALIGN are "
-                f"explained"
-            )
+            kind = type(model).__name__
+            raise InputError(f"there is no explanation yet for towers of {kind}: those of CLIP and ALIGN are explained")
 
 
 def words(model: CLIP, text: str, tokens: np.ndarray) -> list[tuple[str, float]]:

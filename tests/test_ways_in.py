@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+import siglip_models
 import torch
 import transformers
 from checkout import ROOT
 from PIL import Image
+from siglip_vocabularies import sentencepiece, spiece_directory  # noqa: F401
 
 import miniclip
 from miniclip import clip, hf
@@ -93,12 +95,19 @@ def test_a_gpu_is_triton_s_and_a_cpu_torch_s(monkeypatch):
 # ------------------------------------------------------------------------------------------------- transformers'
 
 
-EXAMPLES = {"CLIP": "openai/clip-vit-base-patch32", "Align": "kakaobrain/align-base"}
+EXAMPLES = {
+    "CLIP": "openai/clip-vit-base-patch32",
+    "Align": "kakaobrain/align-base",
+    "Siglip": "google/siglip-base-patch16-224",
+}
 
 
 @pytest.mark.parametrize("family", EXAMPLES)
-def test_transformers_examples_run_with_another_import(family, tmp_path, relative_error):
-    {"CLIP": save_clip, "Align": save_align}[family](tmp_path / "m")
+def test_transformers_examples_run_with_another_import(family, tmp_path, relative_error, request):
+    if family == "Siglip":
+        save_siglip(tmp_path / "m", request.getfixturevalue("spiece_directory"))
+    else:
+        {"CLIP": save_clip, "Align": save_align}[family](tmp_path / "m")
     Image.open(PICTURE).convert("RGB").resize((90, 90)).save(tmp_path / "picture.png")
     code = example(f"from miniclip.hf import {family}Model")
     places = {EXAMPLES[family]: tmp_path / "m", "000000039769.jpg": tmp_path / "picture.png"}
@@ -152,6 +161,14 @@ def save_align(directory):
         **pictures,
     )
     transformers.AlignProcessor(image_processor, tokenizer).save_pretrained(directory)
+
+
+def save_siglip(directory, vocabulary):
+    tokenizer = transformers.SiglipTokenizer.from_pretrained(vocabulary)
+    text = {**siglip_models.TEXT, "vocab_size": len(tokenizer)}
+    siglip_models.official({"text_config": text, "vision_config": siglip_models.VISION}).save_pretrained(directory)
+    image_processor = transformers.SiglipImageProcessorPil(size={"height": 30, "width": 30})
+    transformers.SiglipProcessor(image_processor, tokenizer).save_pretrained(directory)
 
 
 # --------------------------------------------------------------------------------------- eight pictures, eight captions
