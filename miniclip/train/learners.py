@@ -99,7 +99,7 @@ class Learner:
         if bias is not None:
             self.trained["logit_bias"] = bias
         # SigLIP's scale has no limit (big_vision, trainers/proj/image_text/siglip.py); official ones are above 100
-        self.limits = {} if model.config.independent else LIMITS
+        self.limits = {} if getattr(model.config, "independent", False) else LIMITS
 
     def step(self, images, captions, rate):
         """One step with a batch: images (B, C, height, width), B captions, `rate` the share of the peak learning rate.

@@ -9,7 +9,7 @@ import pytest
 from exports import exported, onnx, onnxruntime, openvino_ops  # noqa: F401
 
 from miniclip import checkpoints
-from miniclip.towers import bert
+from miniclip.towers import bert, siglip_image
 
 OUTSIDE = {"vision_model": ("ln_pre", "ln_post"), "text_model": ("ln_final or ln_embed",)}  # norms outside of blocks
 
@@ -36,11 +36,16 @@ def transformers_in(exported):
     return {name: tower for name, tower in towers.items() if hasattr(tower, "mlp_width")}
 
 
+def attentions(tower):
+    """How many attentions, each before an MLP, a tower has: one a block, and SigLIP's pooling of patches."""
+    return tower.layers + (tower.tower is siglip_image)
+
+
 def test_onnx_runtime_joins_activations_scales_and_layer_norms(exported, tmp_path):
     for name, tower in transformers_in(exported).items():
         found = nodes_of_onnxruntime(exported.folder / "onnx" / f"{name}.onnx", tmp_path)
         activations = {kind: found[kind] for kind in ("QuickGelu", "Gelu", "BiasGelu", "Sigmoid", "Tanh", "Erf")}
-        assert sum(activations.values()) == tower.layers == found["Softmax"]
+        assert sum(activations.values()) == attentions(tower) == found["Softmax"]
         assert found["Sigmoid"] == found["Erf"] == 0
         assert found["FusedMatMul"] >= tower.layers  # queries, scaled, by keys
         # one for each half of a block; and of pictures two, of texts one before or after all blocks
@@ -55,12 +60,13 @@ def test_openvino_joins_attention_and_activations(exported):
         found = nodes_of_openvino(exported.folder / "onnx" / f"{name}.onnx")
         kinds = Counter(kind for kind, _ in found)
         attention = [nodes for kind, nodes in found if kind == "Subgraph" and "Softmax" in nodes and "MatMul" in nodes]
-        assert len(attention) == tower.layers
+        assert len(attention) == attentions(tower)
         assert kinds["Softmax"] == kinds["MatMul"] == 0  # all of both are in those
         assert kinds["MVN"] == 2 * tower.layers + len(OUTSIDE[name])  # layer norms
-        # the products before them compute the activations; what is left is the mask of CLIP's texts
+        # the products before them compute the activations; what is left is the mask of CLIP's texts,
+        # and SigLIP's probe, repeated for each picture
         alone = [nodes for kind, nodes in found if kind == "Eltwise" and re.search("Sigmoid|Gelu|Mul_", nodes)]
-        assert len(alone) == (name == "text_model" and tower.causal)
+        assert len(alone) == (name == "text_model" and tower.causal) + (tower.tower is siglip_image)
 
 
 def test_convolutions_have_their_activations(exported, tmp_path):
