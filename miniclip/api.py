@@ -40,8 +40,8 @@ def load(
 ) -> tuple[CLIP, Preprocess | Any]:  # not None: a type checker would ask everyone for a check that few need
     """Load a model: returns (model, preprocess).
 
-    name      one of `available_models()`, the path of a weights file (.safetensors, OpenAI's .pt, another .pt or .bin),
-              the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub
+    name      one of `available_models()`, the path of a weights file (.safetensors, .bin, .msgpack, OpenAI's .pt or
+              another), the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub
               (also after "hf-hub:"), or that of an adapter of PEFT, which names its model; with `pretrained`, one of
               OpenCLIP's names
     backend   "numpy", "torch", "triton", "jax", "onnxruntime", "openvino", or "auto": "triton" if there is a GPU for

@@ -17,6 +17,7 @@ import numpy as np
 from miniclip import families, params
 from miniclip.config import ModelConfig
 from miniclip.errors import InputError
+from miniclip.families import flax_names
 from miniclip.formats import read, safetensors
 from miniclip.tokenizer import Tokenizer
 
@@ -97,7 +98,8 @@ def _read(path, *, dtype, mapped, part=False):
 
         return recognise.model_in(path, names)
 
-    return read(path, dtype, select, mapped)
+    tensors, metadata = read(path, dtype, select, mapped)
+    return tensors if _is_own(metadata) else flax_names.to_torch(tensors), metadata
 
 
 def _load_file(path, read_file, activation, as_openai, open_clip):

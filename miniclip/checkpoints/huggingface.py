@@ -105,7 +105,7 @@ def settings_in(directory):
     return None, None
 
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
 
 
 def _weight_files(directory):
@@ -116,7 +116,7 @@ def _weight_files(directory):
             return [single]
         if index.exists():
             return _indexed(index)
-    raise InputError(f"{directory}: has no weights: expected {' or '.join(WEIGHTS)}, or an index of several files")
+    raise InputError(f"{directory}: has no weights: expected one of {', '.join(WEIGHTS)}, or their index")
 
 
 def _indexed(index):

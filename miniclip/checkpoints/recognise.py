@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 from miniclip.errors import InputError
-from miniclip.families import every
+from miniclip.families import every, flax_names, named
 
 TOWERS = ("vision_model.", "text_model.")  # transformers 5 leaves this out if a tower is saved alone
 
@@ -24,6 +24,7 @@ def _without_towers(table):
 SOURCES = {
     "OpenAI and OpenCLIP": [table for family in every() if family.openai for table in family.openai.TABLES],
     "transformers": [family.huggingface.NAMES for family in every() if family.in_transformers],
+    "Flax": [{ours: tuple(map(flax_names.name, theirs)) for ours, theirs in named("clip").huggingface.NAMES.items()}],
 }
 OURS = {(ours,) for tables in SOURCES.values() for table in tables for ours in table}
 ALONE = {names for table in SOURCES["transformers"] for names in _without_towers(table).values()}

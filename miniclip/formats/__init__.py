@@ -6,11 +6,12 @@ from miniclip.errors import InputError
 from miniclip.formats import safetensors
 from miniclip.runtime.files import open_regular
 
-ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")  # a name that ends in one of these means a file
+# A name that ends in one of these means a file.
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".onnx")
 
 
 def read(path, dtype=None, select=None, mapped=False):
-    """({name: array}, metadata) of a safetensors file, or of a PyTorch file, whose metadata are empty.
+    """({name: array}, metadata) of a safetensors file, or of a PyTorch or Flax file, whose metadata are empty.
 
     dtype   floating arrays become this type; None keeps theirs, except that bfloat16 becomes float32
     select  a function from the names in the file and its metadata to {name: new name} of those to read; None: all
@@ -29,8 +30,12 @@ def read(path, dtype=None, select=None, mapped=False):
 
         if torch_files.begins(head):
             return torch_files.read(path, dtype, select, mapped), {}
+        from miniclip.formats import flax_files
+
+        if flax_files.begins(head):
+            return flax_files.read(path, dtype, select, mapped), {}
         if head:
-            raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file")
+            raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file, nor one of Flax")
         return safetensors.read(path, dtype, select, mapped)  # which says what an empty file is
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error

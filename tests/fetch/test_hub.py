@@ -20,6 +20,9 @@ OPEN_CLIP = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"we
 PIECES = {f"model-0000{n}-of-00002.safetensors": b"piece %d" % n for n in (1, 2)}
 PIECES["model.safetensors.index.json"] = b"{}"
 BIN_PIECES = {name.replace("model", "pytorch_model").replace("safetensors", "bin"): x for name, x in PIECES.items()}
+FLAX_PIECES = {
+    name.replace("model", "flax_model", 1).replace("safetensors", "msgpack"): x for name, x in PIECES.items()
+}
 IDLE = {"README.md": b"#", "pytorch_model.bin": b"other weights", "flax_model.msgpack": b"", "onnx/model.onnx": b""}
 
 CHOICES = {
@@ -31,6 +34,8 @@ CHOICES = {
         {"config.json": b"{}", "pytorch_model.bin": b"w"},
     ),
     "pickles": ({"config.json": b"{}", "pytorch_model.bin": b"w"}, {"config.json": b"{}", "pytorch_model.bin": b"w"}),
+    "Flax": ({"config.json": b"{}", "flax_model.msgpack": b"w"}, {"config.json": b"{}", "flax_model.msgpack": b"w"}),
+    "Flax's pieces": ({"config.json": b"{}", **FLAX_PIECES}, {"config.json": b"{}", **FLAX_PIECES}),
     "pickled pieces": ({"config.json": b"{}", **BIN_PIECES}, {"config.json": b"{}", **BIN_PIECES}),
     "OpenCLIP": (OPEN_CLIP | {"open_clip_pytorch_model.bin": b""}, OPEN_CLIP),
     "OpenCLIP's pickles": (
@@ -57,7 +62,7 @@ def test_the_files_of_one_format_are_fetched_the_configuration_last(home, server
 
 def test_the_names_are_those_that_directories_are_read_by():
     """The files that `hub` chooses are those that `checkpoints` reads."""
-    assert huggingface.WEIGHTS == ("model.safetensors", "pytorch_model.bin")
+    assert huggingface.WEIGHTS == ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
     assert (open_clip.CONFIG, open_clip.WEIGHTS[0]) == tuple(OPEN_CLIP)
 
 

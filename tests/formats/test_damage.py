@@ -1,5 +1,6 @@
 """Weights files that are cut, have wrong headers or were changed at random: they load, or are refused by name."""
 
+import functools
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ import miniclip
 from miniclip import checkpoints, params
 from miniclip.checkpoints import huggingface
 from miniclip.config import CLIPConfig, TextConfig, VisionConfig
-from miniclip.formats import safetensors, torch_files
+from miniclip.families import flax_names
+from miniclip.formats import flax_files, safetensors, torch_files
 
 VIT = (16, 8, 1, 64, 4, 5, 20, 8, 1, 1)
 RESNET = (16, 32, (1, 1, 1, 1), 2, None, 5, 20, 8, 1, 1)
@@ -36,7 +39,19 @@ def models(tmp_path_factory, official_model, save_torchscript):
     torch.save(official_model(*RESNET, half=True).state_dict(), directory / "state.pt")
     checkpoints.save(directory / "ours.safetensors", OURS, zeros(OURS))
     huggingface.save(directory / "hf", OURS, zeros(OURS))
+    (directory / "flax").mkdir()
+    (directory / "flax" / "config.json").write_bytes((directory / "hf" / "config.json").read_bytes())
+    tensors = flax_names.to_flax(safetensors.read(directory / "hf" / "model.safetensors")[0])
+    flax_files.write(directory / "flax" / "flax_model.msgpack", nested(tensors))
     return directory
+
+
+def nested(flat):
+    tree = {}
+    for name, x in flat.items():
+        *path, last = name.split(".")
+        functools.reduce(lambda branch, key: branch.setdefault(key, {}), path, tree)[last] = x
+    return tree
 
 
 # ------------------------------------------------------------------------------- wrong directories of an archive
@@ -164,7 +179,7 @@ def test_other_kinds_of_file_are_refused_by_kind(kind, tmp_path):
     refused(tmp_path / "x.pt", expected)
 
 
-@pytest.mark.parametrize("read", [torch_files.read, safetensors.read])
+@pytest.mark.parametrize("read", [torch_files.read, safetensors.read, flax_files.read])
 def test_directories_are_refused(read, tmp_path):
     with pytest.raises(miniclip.InputError, match=f"{tmp_path}: cannot be read: not a file"):
         read(tmp_path)
@@ -216,13 +231,14 @@ def test_wrong_safetensors_headers_are_refused(header, expected, tmp_path):
 # ------------------------------------------------------------------------------------------------- truncated files
 
 
-@pytest.mark.parametrize("name", ["vit.pt", "state.pt", "ours.safetensors"])
+@pytest.mark.parametrize("name", ["vit.pt", "state.pt", "ours.safetensors", "flax/flax_model.msgpack"])
 def test_a_truncated_file_is_never_mistaken_for_a_whole_one(name, models, tmp_path):
     content = (models / name).read_bytes()
     lengths = {*range(0, 100), *range(0, len(content), len(content) // 300), *range(len(content) - 100, len(content))}
+    path = tmp_path / Path(name).name
     for length in sorted(lengths):
-        (tmp_path / name).write_bytes(content[:length])
-        refused(tmp_path / name, "")
+        path.write_bytes(content[:length])
+        refused(path, "")
 
 
 # -------------------------------------------------------------------------------------------------- random changes
@@ -233,7 +249,7 @@ from pathlib import Path
 import numpy as np
 from miniclip import InputError, params
 from miniclip.checkpoints import load, others  # `others` with all that it imports, before it is watched
-from miniclip.formats import torch_files
+from miniclip.formats import flax_files, torch_files
 
 directory, count, models = Path(sys.argv[1]), int(sys.argv[2]), dict(zip(sys.argv[3::2], sys.argv[4::2]))
 
@@ -279,7 +295,7 @@ def change(random, content, places):
 def marks(content):
     "Positions of zip headers, their directory, the pickle and JSON."
     found = [0, 8, len(content)]
-    for sign in (b"PK\\1\\2", b"PK\\3\\4", b"PK\\5\\6", b"data.pkl", b"ctorch", b"Q", b"{", b"["):
+    for sign in (b"PK\\1\\2", b"PK\\3\\4", b"PK\\5\\6", b"data.pkl", b"ctorch", b"Q", b"{", b"[", b"\\xc8", b"\\x93"):
         at = content.find(sign)
         while at >= 0 and len(found) < 4000:
             found.append(at)
@@ -315,7 +331,7 @@ for file, model in models.items():
     path.write_bytes(original)
 print(json.dumps([outcomes, slowest, seen]))
 """
-CHANGES = 10_200  # in total
+CHANGES = 11_900  # in total
 KINDS = {
     "vit.pt": "vit.pt",
     "resnet.pt": "resnet.pt",
@@ -323,6 +339,7 @@ KINDS = {
     "ours.safetensors": "ours.safetensors",
     "hf/model.safetensors": "hf",
     "hf/config.json": "hf",
+    "flax/flax_model.msgpack": "flax",
 }
 
 
