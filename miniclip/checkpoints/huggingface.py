@@ -105,7 +105,8 @@ def settings_in(directory):
     return None, None
 
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
+FLAX = "flax_model.msgpack"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", FLAX)
 
 
 def _weight_files(directory):

@@ -34,11 +34,11 @@ BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids", "attn_mask", 
 NUMBERS = re.compile(r"\.(\d+)(?=\.)")  # the second dot may belong to the next number
 
 
-def rename(tensors, table):
+def rename(tensors, table, concatenate=np.concatenate):
     """{their name: array} -> {our name: array}; names that are not in the table stay as they are.
 
-    Renamed arrays are removed from `tensors`. Only arrays that are joined are copied; those that cannot be joined keep
-    their names.
+    Renamed arrays are removed from `tensors`. Only arrays that are joined, by `concatenate`, are copied; those that
+    cannot be joined keep their names.
     """
     blocks, renamed = _blocks(tensors, table), {}
     for ours, theirs in table.items():
@@ -46,7 +46,7 @@ def rename(tensors, table):
             names = [source.format(block) for source in theirs]
             parts = [tensors[name] for name in names if name in tensors]
             if len(parts) == len(names) and _can_be_joined(parts):
-                x = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                x = parts[0] if len(parts) == 1 else concatenate(parts)
                 renamed[ours.format(block)] = from_theirs(x, theirs[0])
                 for name in names:
                     del tensors[name]

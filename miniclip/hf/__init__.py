@@ -5,7 +5,8 @@
 These are adapters without maths of their own: they take transformers' arguments, call `miniclip.CLIP`, `ALIGN` or
 `SigLIP` on any backend, and return transformers' outputs: tensors if the inputs are tensors, arrays if they are arrays.
 The files have the same names as in transformers. On torch's backends the models are torch modules. `backend="auto"` is
-triton for a GPU that it supports, else torch, and numpy if torch is not installed. Differences, on purpose:
+triton for a GPU that it supports, else torch, and numpy if torch is not installed. The Flax models, transformers 4's,
+run on JAX. Differences, on purpose:
 
 - `get_text_features` and `get_image_features` return the features, as in transformers up to version 4; with
   return_dict=True an output with the features in `pooler_output`
@@ -17,6 +18,15 @@ triton for a GPU that it supports, else torch, and numpy if torch is not install
 - weights are float32 unless you ask for another dtype
 """
 
+from miniclip.hf.auto import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoProcessor,
+    AutoTokenizer,
+    FlaxAutoModel,
+    from_pretrained,
+)
 from miniclip.hf.configuration import (
     AlignConfig,
     AlignTextConfig,
@@ -42,6 +52,12 @@ from miniclip.hf.modeling_clip import (
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
 )
+from miniclip.hf.modeling_flax_clip import (
+    FlaxCLIPModel,
+    FlaxCLIPTextModel,
+    FlaxCLIPTextModelWithProjection,
+    FlaxCLIPVisionModel,
+)
 from miniclip.hf.modeling_siglip import SiglipModel, SiglipTextModel, SiglipVisionModel
 from miniclip.hf.processing import AlignProcessor, CLIPProcessor, SiglipProcessor
 from miniclip.hf.tokenization import (
@@ -63,6 +79,11 @@ __all__ = [
     "AlignTextModel",
     "AlignVisionConfig",
     "AlignVisionModel",
+    "AutoConfig",
+    "AutoImageProcessor",
+    "AutoModel",
+    "AutoProcessor",
+    "AutoTokenizer",
     "BertTokenizer",
     "BertTokenizerFast",
     "CLIPConfig",
@@ -79,6 +100,11 @@ __all__ = [
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
     "EfficientNetImageProcessor",
+    "FlaxAutoModel",
+    "FlaxCLIPModel",
+    "FlaxCLIPTextModel",
+    "FlaxCLIPTextModelWithProjection",
+    "FlaxCLIPVisionModel",
     "GemmaTokenizer",
     "GemmaTokenizerFast",
     "Siglip2Tokenizer",
@@ -91,4 +117,5 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "from_pretrained",
 ]

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from miniclip import api, ops
+from miniclip.checkpoints import huggingface
 from miniclip.errors import InputError
 from miniclip.hf.files import WHERE, find_adapted
 from miniclip.hf.modules import one_tower
@@ -62,6 +63,7 @@ class Request(NamedTuple):
         dtype, device = (older if dtype is None else dtype), _device(device, options.pop("device_map", None))
         variant, where = options.pop("variant", None), {key: options.pop(key, None) for key in WHERE}
         path, adapter = (None, None) if name is None else find_adapted(name, dict(where))
+        path = _with_flax(path, options.pop("from_flax", None))
         config = kind.config_class.from_pretrained(path) if config is None else _config(kind, config)
         arguments = {key: options.pop(key) for key in _parameters(kind) & options.keys()}
         for key in options.keys() & {*vars(config), "output_hidden_states", "output_attentions", "return_dict"}:
@@ -90,6 +92,24 @@ class Request(NamedTuple):
         if hasattr(self.config, "projection_dim"):  # a tower's own configuration may not have it from the whole model
             self.config.projection_dim = model.config.embed_dim
         return model
+
+
+IF_THERE = "if there"  # of `from_flax`: Flax's weights if there are any
+
+
+def _with_flax(path, from_flax):
+    """The path of Flax's weights if they are wanted and in this directory, else the same path."""
+    if not from_flax or path is None or not path.is_dir():
+        return path
+    if (path / huggingface.FLAX).exists():
+        return path / huggingface.FLAX
+    others = [name for name in huggingface.WEIGHTS if (path / name).exists()]
+    if others and ((path / f"{huggingface.FLAX}.index.json").exists() or from_flax != IF_THERE):
+        raise InputError(
+            f"{path}: has no {huggingface.FLAX} in one file, but {others[0]}, which may be another model: load it with "
+            f"from_pt=True or without from_flax, or move it away"
+        )
+    return path
 
 
 def _parameters(kind):

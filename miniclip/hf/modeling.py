@@ -19,11 +19,10 @@ from miniclip.hf import loading
 from miniclip.hf.initial import random_model, resized
 from miniclip.hf.modules import Module
 from miniclip.hf.outputs import ModelOutput, check_options, converter_like, for_backend
-from miniclip.hf.running import lengths_of, run_tower, with_image_size
+from miniclip.hf.running import check_ends, lengths_of, run_tower, with_image_size
 from miniclip.loss import contrastive_loss
 from miniclip.model import CLIP
 from miniclip.ops import numpy_ops
-from miniclip.towers import text
 
 OUTPUTS = {"output_hidden_states", "output_attentions", "return_dict"}  # options of every call
 
@@ -58,9 +57,7 @@ class PreTrainedModel(Module):
         seed: int | None = None,
     ):
         super().__init__()
-        if not isinstance(config, self.config_class):
-            kind = f"{type(config).__module__.partition('.')[0]}'s {type(config).__name__}"
-            raise InputError(f"{type(self).__name__} takes a {self.config_class.__name__} of miniclip.hf, not {kind}")
+        check_config(self, config)
         self.config = config
         self.name_or_path = getattr(config, "name_or_path", "")
         self._hold(
@@ -224,9 +221,8 @@ class PreTrainedModel(Module):
 
     def _text_options(self, model, tokens, lengths):
         """The other arguments of `encode_text`: lengths (B,), None if there is no attention_mask. tokens is (B, T)."""
-        ends = text.end_of_text(tokens, model.config.text.eot_token_id)
-        if lengths is not None and (ends >= lengths).any():
-            raise InputError("attention_mask hides the end of a text: it must be 1 up to the end-of-text token")
+        if lengths is not None:
+            check_ends(tokens, lengths, model.config.text)
         return {"lengths": lengths}
 
     def _of_size(self, model, size, interpolate):
@@ -252,6 +248,13 @@ class PreTrainedModel(Module):
         if options.get("return_dict") is None:
             chosen["return_dict"] = all(config.return_dict is not False for config in configs)
         return chosen
+
+
+def check_config(model, config):
+    """Raise InputError for a configuration of another class, or of transformers itself."""
+    if not isinstance(config, model.config_class):
+        kind = f"{type(config).__module__.partition('.')[0]}'s {type(config).__name__}"
+        raise InputError(f"{type(model).__name__} takes a {model.config_class.__name__} of miniclip.hf, not {kind}")
 
 
 def check_present(**inputs):

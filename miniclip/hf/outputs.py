@@ -76,7 +76,7 @@ IGNORED_OPTIONS = {
 # Arguments that may only have these values, which are transformers' defaults.
 IDLE_VALUES: dict[str, tuple] = {
     "revision": (None, "main"),
-    **dict.fromkeys(("push_to_hub", "force_download", "from_tf", "from_flax"), (None, False)),
+    **dict.fromkeys(("push_to_hub", "force_download", "from_tf"), (None, False)),
     **dict.fromkeys(("ignore_mismatched_sizes", "state_dict", "quantization_config", "variant"), (None, False)),
     **dict.fromkeys(("subfolder",), (None, "")),
 }

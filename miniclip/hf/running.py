@@ -79,3 +79,9 @@ def lengths_of(mask, tokens):
             f"ones and then zeros, because texts are padded on the right"
         )
     return lengths
+
+
+def check_ends(tokens, lengths, config):
+    """Raise InputError if a mask with so many ones, lengths (B,), hides the end of a text; tokens (B, T)."""
+    if (text.end_of_text(tokens, config.eot_token_id) >= lengths).any():
+        raise InputError("attention_mask hides the end of a text: it must be 1 up to the end-of-text token")

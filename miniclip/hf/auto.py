@@ -1,0 +1,120 @@
+"""Chooses the class by a model's config.json: `from_pretrained`, and transformers' Auto classes."""
+
+from typing import Any, NamedTuple
+
+from miniclip.errors import InputError
+from miniclip.hf import (
+    configuration,
+    image_processing,
+    modeling_align,
+    modeling_clip,
+    modeling_flax_clip,
+    processing,
+    tokenization,
+)
+from miniclip.hf.files import WHERE
+
+
+class Classes(NamedTuple):
+    """What belongs to a `model_type`; None: there is no such class."""
+
+    config: type
+    model: type
+    image_processor: type
+    tokenizer: type
+    processor: type
+    flax: type | None = None
+
+
+_CLIP = (image_processing.CLIPImageProcessor, tokenization.CLIPTokenizer, processing.CLIPProcessor)
+_ALIGN = (image_processing.EfficientNetImageProcessor, tokenization.BertTokenizer, processing.AlignProcessor)
+_ROWS = (
+    (configuration.CLIPConfig, modeling_clip.CLIPModel, *_CLIP, modeling_flax_clip.FlaxCLIPModel),
+    (configuration.CLIPTextConfig, modeling_clip.CLIPTextModel, *_CLIP, modeling_flax_clip.FlaxCLIPTextModel),
+    (configuration.CLIPVisionConfig, modeling_clip.CLIPVisionModel, *_CLIP, modeling_flax_clip.FlaxCLIPVisionModel),
+    (configuration.AlignConfig, modeling_align.AlignModel, *_ALIGN),
+    (configuration.AlignTextConfig, modeling_align.AlignTextModel, *_ALIGN),
+    (configuration.AlignVisionConfig, modeling_align.AlignVisionModel, *_ALIGN),
+)
+CLASSES = {row[0].model_type: Classes(*row) for row in _ROWS}
+# Classes that no `model_type` names; a file names them under `architectures`.
+ARCHITECTURES = (modeling_clip.CLIPTextModelWithProjection, modeling_clip.CLIPVisionModelWithProjection)
+
+
+def from_pretrained(name: Any, *, processor: bool = False, **options: Any) -> Any:
+    """The model in a directory, in a file or on the hub, of the class that its config.json names.
+
+    processor  return (model, its processor); of a tower alone, its tokenizer or its image processor
+    options    those of the class's `from_pretrained`
+
+    Raises InputError.
+    """
+    source = _settings(name, options)
+    classes = _classes(name, source)
+    kind = next((each for each in ARCHITECTURES if each.__name__ in (source.get("architectures") or ())), classes.model)
+    model = kind.from_pretrained(name, **options)
+    if not processor:
+        return model
+    part = {"text": classes.tokenizer, "visual": classes.image_processor, None: classes.processor}[model.tower]
+    return model, part.from_pretrained(name, **{key: x for key, x in options.items() if key in WHERE})
+
+
+def _settings(name, options):
+    where = {key: x for key, x in options.items() if key in WHERE}
+    return configuration.PreTrainedConfig.get_config_dict(name, **where)[0]
+
+
+def _classes(name, source):
+    kind = source.get("model_type")
+    if kind not in CLASSES:
+        raise InputError(f"{name}: is a model of type {kind!r}, expected one of {', '.join(map(repr, CLASSES))}")
+    return CLASSES[kind]
+
+
+class _Auto:
+    part: str
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **options: Any) -> Any:
+        """An object of the class that belongs to the model's type, with its own `from_pretrained`."""
+        name = pretrained_model_name_or_path
+        chosen = getattr(_classes(name, _settings(name, options)), cls.part)
+        if chosen is None:
+            raise InputError(f"{name}: {cls.__name__} has no class for this type of model")
+        return chosen.from_pretrained(name, *args, **options)
+
+
+class AutoConfig(_Auto):
+    """transformers' AutoConfig."""
+
+    part = "config"
+
+
+class AutoModel(_Auto):
+    """transformers' AutoModel: the plain class of the model's type."""
+
+    part = "model"
+
+
+class AutoProcessor(_Auto):
+    """transformers' AutoProcessor."""
+
+    part = "processor"
+
+
+class AutoTokenizer(_Auto):
+    """transformers' AutoTokenizer."""
+
+    part = "tokenizer"
+
+
+class AutoImageProcessor(_Auto):
+    """transformers' AutoImageProcessor."""
+
+    part = "image_processor"
+
+
+class FlaxAutoModel(_Auto):
+    """transformers 4's FlaxAutoModel."""
+
+    part = "flax"

@@ -1,0 +1,90 @@
+"""The class that config.json names: as transformers' Auto classes choose it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hf_models import ALIGN, CLIP, TOWERS
+from hf_models import official as torch_model
+from test_ways_in import save_align, save_clip
+
+from miniclip import InputError, hf
+
+SAVED = [(family, name) for family, towers in TOWERS.items() for name in (f"{family}Model", *towers)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """{family: a directory with the whole model, its tokenizer and its image processor}."""
+    place = tmp_path_factory.mktemp("whole")
+    save_clip(place / "CLIP")
+    save_align(place / "Align")
+    return {"CLIP": place / "CLIP", "Align": place / "Align"}
+
+
+@pytest.mark.parametrize("family, name", SAVED)
+def test_the_class_is_that_of_the_file(family, name, tmp_path):
+    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"]}[family]
+    torch_model(family, sizes).save_pretrained(tmp_path / "whole")
+    getattr(transformers, name).from_pretrained(tmp_path / "whole", ignore_mismatched_sizes=True).save_pretrained(
+        tmp_path / "m"
+    )
+    ours = hf.from_pretrained(tmp_path / "m", backend="numpy")
+    assert type(ours) is getattr(hf, name) and ours.model.ops.NAME == "numpy"
+    auto = transformers.AutoModel.from_pretrained(tmp_path / "m")
+    assert type(hf.AutoModel.from_pretrained(tmp_path / "m")).__name__ == type(auto).__name__
+    config = hf.AutoConfig.from_pretrained(tmp_path / "m", initializer_range=0.5)
+    assert type(config).__name__ == type(auto.config).__name__ and config.initializer_range == 0.5
+
+
+@pytest.mark.parametrize("family", TOWERS)
+def test_processors_and_their_parts(family, whole):
+    directory = whole[family]
+    for ours, theirs in (
+        (hf.AutoProcessor, transformers.AutoProcessor),
+        (hf.AutoTokenizer, transformers.AutoTokenizer),
+        (hf.AutoImageProcessor, transformers.AutoImageProcessor),
+    ):
+        expected = type(theirs.from_pretrained(directory)).__name__.removesuffix("Pil").removesuffix("Fast")
+        assert type(ours.from_pretrained(directory)).__name__ == expected
+    model, processor = hf.from_pretrained(directory, processor=True)
+    assert type(processor) is getattr(hf, f"{family}Processor")
+    inputs = processor(text=["a cat"], images=np.zeros((9, 9, 3), np.uint8), return_tensors="pt")
+    with torch.no_grad():
+        assert model(**inputs).logits_per_image.shape == (1, 1)
+    config = json.loads((directory / "config.json").read_text())
+    for tower, part in (("Text", "Tokenizer"), ("Vision", "ImageProcessor")):
+        other = directory.parent / f"{family} {tower}"
+        other.mkdir()
+        for file in directory.iterdir():
+            (other / file.name).write_bytes(file.read_bytes())
+        settings = {**config[f"{tower.lower()}_config"], "architectures": [f"{family}{tower}Model"]}
+        (other / "config.json").write_text(json.dumps(settings))
+        model, found = hf.from_pretrained(other, processor=True)
+        assert type(model) is getattr(hf, f"{family}{tower}Model") and type(found).__name__.endswith(part)
+
+
+def test_flax_s_class_is_chosen(whole):
+    assert type(hf.FlaxAutoModel.from_pretrained(whole["CLIP"])) is hf.FlaxCLIPModel
+    with pytest.raises(InputError, match="Align: FlaxAutoModel has no class for this type of model"):
+        hf.FlaxAutoModel.from_pretrained(whole["Align"])
+
+
+def test_a_name_and_a_folder_are_found(whole):
+    assert type(hf.AutoModel.from_pretrained(whole["CLIP"].parent, subfolder="CLIP")) is hf.CLIPModel
+    model, processor = hf.from_pretrained(whole["CLIP"].parent, subfolder="CLIP", processor=True)
+    assert type(processor) is hf.CLIPProcessor and type(model) is hf.CLIPModel
+    assert type(hf.from_pretrained("shapes")) is hf.CLIPModel
+
+
+def test_other_types_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    for load in (hf.from_pretrained, hf.AutoModel.from_pretrained, hf.AutoTokenizer.from_pretrained):
+        with pytest.raises(
+            InputError, match=rf"{tmp_path}: is a model of type 'bert', expected one of 'clip', .*'align'"
+        ):
+            load(tmp_path)
+    with pytest.raises(OSError, match="there is no model 'nothing' here"):
+        hf.from_pretrained("nothing")
