@@ -28,8 +28,8 @@ def to_flax(tensors):
 
 
 def to_torch(tensors):
-    """The inverse of `to_flax`; arrays that have PyTorch's names already stay as they are."""
-    if not any(map(_is_kernel, tensors)):
+    """The inverse of `to_flax`; a file with a "weight" has PyTorch's names already, and stays as it is."""
+    if any(each.endswith(".weight") for each in tensors):
         return tensors
     renamed = {}
     for each, x in tensors.items():

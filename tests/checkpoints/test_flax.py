@@ -48,11 +48,22 @@ def test_a_directory_is_read(models, flax, same_tree):
 
 def test_several_files_are_read(models, flax, same_tree):
     theirs, tree = models
-    parts = [{name: branch for name, branch in tree.items() if (name == "text_model") == first} for first in (0, 1)]
-    files = {f"flax_model-0000{i + 1}-of-00002.msgpack": packed(part) for i, part in enumerate(parts)}
-    index = {"weight_map": {f"{name}/x": file for part, file in zip(parts, files) for name in part}}
+    names = list(params.flatten(tree))
+    files = {f"flax_model-{i:05}-of-{len(names):05}.msgpack": one(name, tree) for i, name in enumerate(names)}
+    index = {"weight_map": {name.replace(".", "/"): file for name, file in zip(names, files)}}
     files["flax_model.msgpack.index.json"] = json.dumps(index).encode()
     assert same_tree(checkpoints.load(flax(files))[1], checkpoints.load(theirs)[1])
+
+
+def one(name, tree):
+    """A file with only this parameter."""
+    *path, last = name.split(".")
+    for key in path:
+        tree = tree[key]
+    part = {last: tree[last]}
+    for key in reversed(path):
+        part = {key: part}
+    return packed(part)
 
 
 def test_the_names_and_layouts_in_safetensors(models, flax, same_tree):
