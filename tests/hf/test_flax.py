@@ -554,9 +554,11 @@ def test_files_go_both_ways(saved, answers, name, tmp_path):
         model = getattr(hf, name).from_pretrained(directory + form, **options_of(name, saved[0]))
         same(flat(model.params, "params"), wanted)
     np.savez(tmp_path / "inputs.npz", **inputs)
-    arguments = [str(tmp_path / "inputs.npz"), LOOK, str(tmp_path / "answers.npz"), None]
-    for safe in (False, True):
-        model.save_pretrained(tmp_path / "m", safe_serialization=safe)
-        official([name, str(tmp_path / "m"), {}, *arguments])
-        again = np.load(tmp_path / "answers.npz")
-        same(dict(again), expected)
+    tasks = []
+    for form in ("plain", "safe"):
+        model.save_pretrained(tmp_path / form, safe_serialization=form == "safe")
+        answer = str(tmp_path / f"{form}.npz")
+        tasks.append([name, str(tmp_path / form), {}, str(tmp_path / "inputs.npz"), LOOK, answer, None])
+    official(*tasks)
+    for task in tasks:
+        same(dict(np.load(task[-2])), expected)
