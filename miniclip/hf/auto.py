@@ -9,6 +9,7 @@ from miniclip.hf import (
     modeling_align,
     modeling_clip,
     modeling_flax_clip,
+    modeling_siglip,
     processing,
     tokenization,
 )
@@ -28,6 +29,16 @@ class Classes(NamedTuple):
 
 _CLIP = (image_processing.CLIPImageProcessor, tokenization.CLIPTokenizer, processing.CLIPProcessor)
 _ALIGN = (image_processing.EfficientNetImageProcessor, tokenization.BertTokenizer, processing.AlignProcessor)
+
+
+
+class _SiglipTokenizer:
+    """Its own tokenizer, or Gemma's: the files decide."""
+
+    from_pretrained = staticmethod(tokenization.siglip_tokenizer)
+
+
+_SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
 _ROWS = (
     (configuration.CLIPConfig, modeling_clip.CLIPModel, *_CLIP, modeling_flax_clip.FlaxCLIPModel),
     (configuration.CLIPTextConfig, modeling_clip.CLIPTextModel, *_CLIP, modeling_flax_clip.FlaxCLIPTextModel),
@@ -35,6 +46,9 @@ _ROWS = (
     (configuration.AlignConfig, modeling_align.AlignModel, *_ALIGN),
     (configuration.AlignTextConfig, modeling_align.AlignTextModel, *_ALIGN),
     (configuration.AlignVisionConfig, modeling_align.AlignVisionModel, *_ALIGN),
+    (configuration.SiglipConfig, modeling_siglip.SiglipModel, *_SIGLIP),
+    (configuration.SiglipTextConfig, modeling_siglip.SiglipTextModel, *_SIGLIP),
+    (configuration.SiglipVisionConfig, modeling_siglip.SiglipVisionModel, *_SIGLIP),
 )
 CLASSES = {row[0].model_type: Classes(*row) for row in _ROWS}
 # Classes that no `model_type` names; a file names them under `architectures`.

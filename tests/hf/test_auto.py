@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hf_models import ALIGN, CLIP, TOWERS
+from hf_models import ALIGN, CLIP, SIGLIP, TOWERS
 from hf_models import official as torch_model
-from test_ways_in import save_align, save_clip
+from siglip_vocabularies import sentencepiece, spiece_directory  # noqa: F401
+from test_ways_in import save_align, save_clip, save_siglip
 
 from miniclip import InputError, hf
 
@@ -14,17 +15,18 @@ SAVED = [(family, name) for family, towers in TOWERS.items() for name in (f"{fam
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, spiece_directory):  # noqa: F811
     """{family: a directory with the whole model, its tokenizer and its image processor}."""
     place = tmp_path_factory.mktemp("whole")
     save_clip(place / "CLIP")
     save_align(place / "Align")
-    return {"CLIP": place / "CLIP", "Align": place / "Align"}
+    save_siglip(place / "Siglip", spiece_directory)
+    return {family: place / family for family in TOWERS}
 
 
 @pytest.mark.parametrize("family, name", SAVED)
 def test_the_class_is_that_of_the_file(family, name, tmp_path):
-    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"]}[family]
+    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"], "Siglip": SIGLIP["small"]}[family]
     torch_model(family, sizes).save_pretrained(tmp_path / "whole")
     getattr(transformers, name).from_pretrained(tmp_path / "whole", ignore_mismatched_sizes=True).save_pretrained(
         tmp_path / "m"
