@@ -81,7 +81,7 @@ class SentencePiece:
     def encode(self, text: str) -> list[int]:
         """A text's ids, without </s>. If the text itself has the name of a special token, it gets its id.
 
-        (transformers, tokenization_siglip.py: the text is cut at special tokens, and spaces beside them are dropped.)
+        (transformers, tokenization_siglip.py: the text is cut at special tokens, and what is between them is cleaned.)
         """
         parts = self._split.split(UNDERLINE + text.replace(UNDERLINE, " "))
         ids: list[int] = []
@@ -89,9 +89,7 @@ class SentencePiece:
             if i % 2:
                 ids.append(self.encoder[part])
                 continue
-            part = part.lstrip() if i > 0 else part
-            part = part.rstrip() if i < len(parts) - 1 else part
-            found = self._encode(part) if part else []
+            found = self._encode(part)
             if i == 0 and len(parts) > 1 and [self.decoder[id] for id in found] == [UNDERLINE]:
                 continue
             ids += found
