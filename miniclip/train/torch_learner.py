@@ -76,10 +76,8 @@ class Learner(learners.Learner):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
             features = model.encode_image(images), model.encode_text(tokens)
         scale = model.params["logit_scale"] if "logit_scale" in model.params else -model.params["temperature"].log()
-        found = model.params.get(
-            "logit_bias", self.trained.get("logit_bias")
-        )  # a SigLIP's own, or that of the training
-        bias = [] if found is None else [found]
+        tree = {**self.trained, **model.params}
+        bias = [tree["logit_bias"]] if "logit_bias" in tree else []  # a SigLIP's own, or that of this training
         # * 1: DistributedDataParallel takes no parameter as a result
         return *(x.float() if mixed else x for x in features), *(x * 1 for x in (scale, *bias))
 
