@@ -41,9 +41,9 @@ def load(
     """Load a model: returns (model, preprocess).
 
     name      one of `available_models()`, the path of a weights file (.safetensors, .bin, .msgpack, OpenAI's .pt or
-              another), the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging Face's hub
-              (also after "hf-hub:"), or that of an adapter of PEFT, which names its model; with `pretrained`, one of
-              OpenCLIP's names
+              another), the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging
+              Face's hub (also after "hf-hub:"), or that of an adapter of PEFT, which names its model; with
+              `pretrained`, one of OpenCLIP's names
     backend   "numpy", "torch", "triton", "jax", "onnxruntime", "openvino", or "auto": "triton" if there is a GPU for
               it, "torch" if `device` is any other device than the CPU, else "numpy"
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
@@ -80,7 +80,7 @@ def load(
         from miniclip.fetch import open_clip_names
 
         adapter = None if adapter is None else hub.find(adapter, download_root)
-        path, source = open_clip_names.find(name, pretrained, download_root)
+        path, source = open_clip_names.find(str(name), pretrained, download_root)
     config, tree, tokenizer = checkpoints.load(
         path,
         dtype=dtype if dtype in ("float32", "float64") else None,  # the backend converts to 16 bits, on its device

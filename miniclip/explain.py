@@ -46,7 +46,7 @@ def relevance(model: CLIP, images: Array, tokens: Array, *, layers: int = 1) -> 
             CLIP (`start_layer = -1`). More also count what the tokens of the last layer had read before
 
     Compare only numbers of one picture, or of one text. Raises InputError for pictures and texts that make no pairs,
-    for a backend without gradients, for a model without one of its towers, and for towers of others than CLIP and ALIGN.
+    for a backend without gradients, for a model without one of its towers, and for others than CLIP's and ALIGN's.
     """
     if type(layers) is not int or layers < 1:
         raise InputError(f"layers is {layers!r}, expected how many of the last layers count, 1 or more")
@@ -75,7 +75,7 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
 
     images (C, height, width) -> (L, H, rows, columns), or (B, C, height, width) -> (B, L, H, rows, columns). A map and
     the weight of the token itself sum to one. A ResNet has one layer, its attention pool. It works on all backends.
-    Raises InputError for a tower without attention, and for those of others than CLIP and ALIGN.
+    Raises InputError for a tower without attention, and for those that are not CLIP's or ALIGN's.
     """
     _check_towers(model)
     images = model.ops.asarray(images)

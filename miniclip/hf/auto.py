@@ -31,7 +31,6 @@ _CLIP = (image_processing.CLIPImageProcessor, tokenization.CLIPTokenizer, proces
 _ALIGN = (image_processing.EfficientNetImageProcessor, tokenization.BertTokenizer, processing.AlignProcessor)
 
 
-
 class _SiglipTokenizer:
     """Its own tokenizer, or Gemma's: the files decide."""
 
