@@ -144,7 +144,8 @@ class FlaxPreTrainedModel:
         if not self._is_initialized:
             raise InputError("a model with _do_init=False has no params: give them to each call")
         if self._params is None:
-            self._params = self._jax.from_ours(self._tree)
+            with self._jax.jax.ensure_compile_time_eval():  # what is kept has values, also in a function to compile
+                self._params = self._jax.from_ours(self._tree)
             self._leaves = self._jax.jax.tree.leaves(self._params)
         return self._params
 
@@ -209,7 +210,8 @@ class FlaxPreTrainedModel:
         if len(leaves) != len(self._leaves) or any(x is not y for x, y in zip(leaves, self._leaves)):
             if not all(isinstance(x, jax.Array) and self._jax.known(x) for x in leaves):
                 return own, True  # NumPy's arrays may change
-            self._tree, self._leaves = self._jax.to_ours(own, self._ours), leaves
+            with jax.ensure_compile_time_eval():
+                self._tree, self._leaves = self._jax.to_ours(own, self._ours), leaves
         return self._tree, False
 
     def _run(self, params, inputs, output_attentions=None, output_hidden_states=None, *, features=False):

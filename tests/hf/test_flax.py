@@ -311,6 +311,16 @@ def test_calls_can_be_compiled(clip, relative_error):
     np.testing.assert_array_equal(mapped.logits_per_text, expected.logits_per_text * 2)
 
 
+def test_what_is_kept_while_a_function_is_compiled_has_values(clip):
+    _, directory, _, inputs = clip
+    model = hf.FlaxCLIPModel.from_pretrained(directory)
+    jax.jit(lambda x: x * model.params["logit_scale"])(1.0)
+    assert {type(x) for x in jax.tree.leaves(model.params)} == {type(jnp.ones(2))}
+    drawn = hf.FlaxCLIPModel(model.config)
+    found = jax.jit(drawn.get_image_features)(inputs["pixel_values"])
+    np.testing.assert_allclose(drawn.get_image_features(inputs["pixel_values"]), found, rtol=1e-3)
+
+
 def test_compiled_calls_give_nan_where_others_refuse(clip):
     _, _, ours, inputs = clip
     mask = inputs["attention_mask"].copy()
