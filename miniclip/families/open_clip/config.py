@@ -91,7 +91,7 @@ class OpenCLIPConfig(ModelConfig):
     text: TextConfig | OpenCLIPTextConfig | None
 
     family: ClassVar[str] = "open_clip"
-    scale: ClassVar[str] = "logit_scale"
+    scalars: ClassVar[tuple[str, ...]] = ("logit_scale",)
     towers: ClassVar[dict[str, Sequence[type]]] = {
         "visual": (VisionConfig, ResNetConfig, OpenCLIPVisionConfig),
         "text": (TextConfig, OpenCLIPTextConfig),
