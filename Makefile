@@ -14,7 +14,7 @@ INSTALL_OLDER_TRITON = $(BIN)/python -m pip install --quiet --disable-pip-versio
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
 
-# Takes about 25 minutes on two cores, and less than 6 GB of memory. A dot is a test; the end says which were skipped, and why.
+# Takes about 25 minutes on two cores, and less than 8 GB of memory. A dot is a test; the end says which were skipped, and why.
 test: .venv/test
 	$(BIN)/python -m pytest -rs -m "not slow"
 
@@ -59,7 +59,7 @@ figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
 
 # Measures CLIP and its peers on this processor, and writes to miniclip/bench/results, docs/cpu.md and README.md. Takes
-# 18 minutes and 12 GB of memory: run nothing else meanwhile.
+# half an hour and 12 GB of memory: run nothing else meanwhile.
 cpu: .venv/bench
 	$(BIN)/miniclip bench cpu
 	$(BIN)/miniclip bench report --cpu --write
