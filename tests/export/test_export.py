@@ -77,11 +77,12 @@ def test_what_the_mask_hides_is_no_end(runtime, tmp_path):
     assert np.abs(hidden - shown).max() > 0.1
 
 
-def test_an_empty_batch_has_no_features(exported, runtime):
+def test_an_empty_batch_has_no_features(exported):
+    """In ONNX Runtime: OpenVINO (2026.4) is not for empty batches, some towers end the process there."""
     width = exported.outputs["image_embeds"].shape[1]
     inputs = rows(exported.inputs, 0, 0)
     for name in ("vision_model", "text_model"):
-        (found,) = runtime(exported.folder / "onnx" / f"{name}.onnx")(inputs).values()
+        (found,) = in_onnxruntime(exported.folder / "onnx" / f"{name}.onnx")(inputs).values()
         assert found.shape == (0, width)
     for images, texts in [(0, 2), (2, 0)]:
         found = in_onnxruntime(exported.folder / "onnx" / "model.onnx")(rows(exported.inputs, images, texts))
