@@ -28,7 +28,7 @@ def encode_image(
         heads = config.pool_heads
         first = slice(1 if config.pool == "tok" else None)  # of the queries, only those are needed that are pooled
         inside = trace and tracing.within("attention_pool", trace)
-        x = attend(ops, x, **attention_pool, first=first, config=config, trace=inside)  # (B, Q, E)
+        x = pool_by_attention(ops, x, **attention_pool, first=first, config=config, trace=inside)  # (B, Q, E)
     if config.pool == "tok":
         x = ops.layer_norm(x if only == 0 else x[:, 0], **ln_post, eps=config.eps)  # (B, D or E)
     elif config.norm_after_pool:
@@ -42,7 +42,7 @@ def encode_image(
     return x
 
 
-def attend(ops, x, query, ln_q, ln_k, q, k, v, out, *, first, config, trace):
+def pool_by_attention(ops, x, query, ln_q, ln_k, q, k, v, out, *, first, config, trace):
     """Q learned queries, the same for all pictures, look at the tokens: x (B, T, D) -> (B, Q, E).
 
     Only the slice `first` of query (Q, E) is used; the arguments ln_q ... out are parameters.
