@@ -1,4 +1,7 @@
-"""transformers' CLIP models; `modeling` has the parts that they share with ALIGN's."""
+"""transformers' CLIP models, and the arguments of their calls, which SigLIP's have too.
+
+`modeling` has the parts that they share with ALIGN's.
+"""
 
 from typing import Any
 
@@ -6,16 +9,8 @@ from miniclip.hf.configuration import CLIPConfig, CLIPTextConfig, CLIPVisionConf
 from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
 
 
-class CLIPVisionModel(TowerModel):
-    """transformers' CLIPVisionModel: the image tower without its projection."""
-
-    config_class, tower, projected = CLIPVisionConfig, "visual", False
-    main_input_name, input_embeddings, embeds = "pixel_values", "patch_embedding", "image_embeds"
-
-    @property
-    def vision_model(self) -> Any:
-        """The tower without projection: another module, or, as for users of transformers 4, this one itself."""
-        return self if not self._parts() else self._part("vision_model")
+class VisionArguments(TowerModel):
+    """An image tower that is called with CLIP's arguments."""
 
     def forward(self, pixel_values: Any = None, interpolate_pos_encoding: bool = False, **outputs: Any) -> Any:
         model = self.model
@@ -24,25 +19,8 @@ class CLIPVisionModel(TowerModel):
         )
 
 
-class CLIPVisionModelWithProjection(CLIPVisionModel):
-    """transformers' CLIPVisionModelWithProjection: the image tower with its projection to the shared space."""
-
-    projected, base_model_prefix = True, "vision_model"
-
-    def _parts(self):
-        return {"vision_model": (CLIPVisionModel, self.config, "visual")}
-
-
-class CLIPTextModel(TowerModel):
-    """transformers' CLIPTextModel: the text tower without its projection."""
-
-    config_class, tower, projected = CLIPTextConfig, "text", False
-    input_embeddings, embeds = "token_embedding", "text_embeds"
-
-    @property
-    def text_model(self) -> Any:
-        """The tower without projection: another module, or, as for users of transformers 4, this one itself."""
-        return self if not self._parts() else self._part("text_model")
+class TextArguments(TowerModel):
+    """A text tower that is called with CLIP's arguments."""
 
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None, **outputs: Any
@@ -52,20 +30,8 @@ class CLIPTextModel(TowerModel):
         return self._run(model, self._encode_text(model, input_ids, attention_mask), input_ids, outputs)
 
 
-class CLIPTextModelWithProjection(CLIPTextModel):
-    """transformers' CLIPTextModelWithProjection: the text tower with its projection to the shared space."""
-
-    projected, base_model_prefix = True, "text_model"
-
-    def _parts(self):
-        return {"text_model": (CLIPTextModel, self.config, "text")}
-
-
-class CLIPModel(WholeModel):
-    """transformers' CLIPModel."""
-
-    config_class, text_class, vision_class = CLIPConfig, CLIPTextModel, CLIPVisionModel
-    base_model_prefix = "clip"
+class WholeArguments(WholeModel):
+    """A whole model that is called with CLIP's arguments."""
 
     def get_image_features(
         self, pixel_values: Any, interpolate_pos_encoding: bool = False, return_dict: bool | None = None, **outputs: Any
@@ -99,7 +65,7 @@ class CLIPModel(WholeModel):
         interpolate_pos_encoding: bool = False,
         **outputs: Any,
     ) -> Any:
-        """CLIPOutput of B pictures and N texts: logits_per_image (B, N) and more. `return_loss` needs N = B.
+        """The output for B pictures and N texts: logits_per_image (B, N) and more. `return_loss` needs N = B.
 
         `text_model_output` and `vision_model_output` have the features as `pooler_output`, as in transformers 5.
         """
@@ -108,3 +74,52 @@ class CLIPModel(WholeModel):
         encode_image = self._encode_image(model, pixel_values, interpolate_pos_encoding)
         encode_text = self._encode_text(model, input_ids, attention_mask)
         return self._run(model, encode_image, encode_text, pixel_values, return_loss, outputs)
+
+
+class CLIPVisionModel(VisionArguments):
+    """transformers' CLIPVisionModel: the image tower without its projection."""
+
+    config_class, tower, projected = CLIPVisionConfig, "visual", False
+    main_input_name, input_embeddings, embeds = "pixel_values", "patch_embedding", "image_embeds"
+
+    @property
+    def vision_model(self) -> Any:
+        """The tower without projection: another module, or, as for users of transformers 4, this one itself."""
+        return self if not self._parts() else self._part("vision_model")
+
+
+class CLIPVisionModelWithProjection(CLIPVisionModel):
+    """transformers' CLIPVisionModelWithProjection: the image tower with its projection to the shared space."""
+
+    projected, base_model_prefix = True, "vision_model"
+
+    def _parts(self):
+        return {"vision_model": (CLIPVisionModel, self.config, "visual")}
+
+
+class CLIPTextModel(TextArguments):
+    """transformers' CLIPTextModel: the text tower without its projection."""
+
+    config_class, tower, projected = CLIPTextConfig, "text", False
+    input_embeddings, embeds = "token_embedding", "text_embeds"
+
+    @property
+    def text_model(self) -> Any:
+        """The tower without projection: another module, or, as for users of transformers 4, this one itself."""
+        return self if not self._parts() else self._part("text_model")
+
+
+class CLIPTextModelWithProjection(CLIPTextModel):
+    """transformers' CLIPTextModelWithProjection: the text tower with its projection to the shared space."""
+
+    projected, base_model_prefix = True, "text_model"
+
+    def _parts(self):
+        return {"text_model": (CLIPTextModel, self.config, "text")}
+
+
+class CLIPModel(WholeArguments):
+    """transformers' CLIPModel."""
+
+    config_class, text_class, vision_class = CLIPConfig, CLIPTextModel, CLIPVisionModel
+    base_model_prefix = "clip"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from miniclip.hf.configuration import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
-from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
+from miniclip.hf.modeling_clip import TextArguments, VisionArguments, WholeArguments
 from miniclip.loss import sigmoid_loss
 
 
@@ -14,7 +14,7 @@ class SiglipInputs:
         return {"lengths": lengths}
 
 
-class SiglipVisionModel(SiglipInputs, TowerModel):
+class SiglipVisionModel(SiglipInputs, VisionArguments):
     """transformers' SiglipVisionModel: the image tower. `pooler_output` has the features."""
 
     config_class, tower, projected = SiglipVisionConfig, "visual", False
@@ -25,13 +25,8 @@ class SiglipVisionModel(SiglipInputs, TowerModel):
         """This model itself: its name for users of transformers 4."""
         return self
 
-    def forward(self, pixel_values: Any = None, interpolate_pos_encoding: bool = False, **outputs: Any) -> Any:
-        model = self.model
-        encode = self._encode_image(model, pixel_values, interpolate_pos_encoding)
-        return self._run(model, encode, pixel_values, outputs)
 
-
-class SiglipTextModel(SiglipInputs, TowerModel):
+class SiglipTextModel(SiglipInputs, TextArguments):
     """transformers' SiglipTextModel: the text tower. `pooler_output` has the features."""
 
     config_class, tower, projected = SiglipTextConfig, "text", False
@@ -42,58 +37,15 @@ class SiglipTextModel(SiglipInputs, TowerModel):
         """This model itself: its name for users of transformers 4."""
         return self
 
-    def forward(
-        self, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None, **outputs: Any
-    ) -> Any:
-        check_absent(position_ids=position_ids)
-        model = self.model
-        return self._run(model, self._encode_text(model, input_ids, attention_mask), input_ids, outputs)
 
+class SiglipModel(SiglipInputs, WholeArguments):
+    """transformers' SiglipModel, also for SigLIP 2 with a fixed resolution. The sigmoid of a logit is a probability.
 
-class SiglipModel(SiglipInputs, WholeModel):
-    """transformers' SiglipModel, also for SigLIP 2 with a fixed resolution. The sigmoid of a logit is a probability."""
+    Texts should have 64 tokens, their length in training.
+    """
 
     config_class, text_class, vision_class = SiglipConfig, SiglipTextModel, SiglipVisionModel
     base_model_prefix = "siglip"
 
     def _loss(self, logits, backend):
         return sigmoid_loss(logits, ops=backend)
-
-    def get_image_features(
-        self, pixel_values: Any, interpolate_pos_encoding: bool = False, return_dict: bool | None = None, **outputs: Any
-    ) -> Any:
-        """Pictures (B, 3, height, width) to features (B, E), not normalised."""
-        model = self.model
-        encode = self._encode_image(model, pixel_values, interpolate_pos_encoding)
-        return self._features(model, encode, "visual", pixel_values, {"return_dict": return_dict, **outputs})
-
-    def get_text_features(
-        self,
-        input_ids: Any,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        return_dict: bool | None = None,
-        **outputs: Any,
-    ) -> Any:
-        """Token ids (B, T) to features (B, E), not normalised. T should be 64, the length of texts in training."""
-        check_absent(position_ids=position_ids)
-        model = self.model
-        encode = self._encode_text(model, input_ids, attention_mask)
-        return self._features(model, encode, "text", input_ids, {"return_dict": return_dict, **outputs})
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        pixel_values: Any = None,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        return_loss: bool | None = None,
-        interpolate_pos_encoding: bool = False,
-        **outputs: Any,
-    ) -> Any:
-        """SiglipOutput of B pictures and N texts: logits_per_image (B, N) and more. `return_loss` needs N = B."""
-        check_absent(position_ids=position_ids)
-        model = self.model
-        encode_image = self._encode_image(model, pixel_values, interpolate_pos_encoding)
-        encode_text = self._encode_text(model, input_ids, attention_mask)
-        return self._run(model, encode_image, encode_text, pixel_values, return_loss, outputs)

@@ -135,7 +135,7 @@ def described(config):
             "model_type": "clip_vision_model",
             "image_size": visual.image_size,
             "num_channels": visual.channels,
-            **({"patch_size": visual.patch_size, **_transformer_to(visual)} if type(visual) is VisionConfig else {}),
+            **({"patch_size": visual.patch_size, **transformer_to(visual)} if type(visual) is VisionConfig else {}),
         }
     if text:
         towers["text_config"] = {
@@ -147,7 +147,7 @@ def described(config):
             "pad_token_id": min(1, text.vocab_size - 1),
             # There, 2 means the highest id; see `_text`.
             "eos_token_id": 2 if text.eot_token_id is None else text.eot_token_id,
-            **_transformer_to(text),
+            **transformer_to(text),
         }
     if visual and text:
         shared = {} if config.embed_dim is None else {"projection_dim": config.embed_dim}
@@ -160,7 +160,8 @@ def described(config):
     return {**source, "architectures": [architecture]}
 
 
-def _transformer_to(tower):
+def transformer_to(tower):
+    """A Vision Transformer's or a text transformer's settings, which SigLIP's have too."""
     return {
         "hidden_size": tower.width,
         "num_hidden_layers": tower.layers,

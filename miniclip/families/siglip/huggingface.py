@@ -5,6 +5,7 @@ import re
 from miniclip.config import check_image_size, square
 from miniclip.errors import InputError
 from miniclip.families import activations, image_settings, names
+from miniclip.families.clip.huggingface import transformer_to
 from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig, SigLIPVisionConfig
 from miniclip.families.siglip.image import HALF, own_settings
 from miniclip.families.siglip.tokenizer_files import (  # noqa: F401  for the record
@@ -137,7 +138,7 @@ def described(config):
             "image_size": visual.image_size,
             "patch_size": visual.patch_size,
             "num_channels": visual.channels,
-            **_transformer_to(visual),
+            **transformer_to(visual),
         }
     if text:
         towers["text_config"] = {
@@ -149,23 +150,12 @@ def described(config):
             "bos_token_id": max(0, text.vocab_size - 2),
             "eos_token_id": max(0, text.vocab_size - 1),
             "pad_token_id": min(1, text.vocab_size - 1),
-            **_transformer_to(text),
+            **transformer_to(text),
         }
     if visual and text:
         return {"model_type": "siglip", "architectures": ["SiglipModel"], **towers}
     (source,) = towers.values()
     return {**source, "architectures": ["SiglipVisionModel" if visual else "SiglipTextModel"]}
-
-
-def _transformer_to(tower):
-    return {
-        "hidden_size": tower.width,
-        "num_hidden_layers": tower.layers,
-        "num_attention_heads": tower.heads,
-        "intermediate_size": tower.mlp_width,
-        "hidden_act": activations.theirs(tower.activation),
-        "layer_norm_eps": tower.eps,
-    }
 
 
 def preprocessor(visual):
