@@ -5,46 +5,19 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from miniclip.config import ModelConfig, PictureSettings, check_image_size, check_transformer, pair
+from miniclip.config import ModelConfig, VisionConfig, check_transformer
 from miniclip.errors import InputError
 from miniclip.towers import siglip_image, siglip_text
 
 
 @dataclass(frozen=True)
-class SigLIPVisionConfig:
-    """A Vision Transformer without a class token. Sizes are in pixels, as in `config.VisionConfig`.
+class SigLIPVisionConfig(VisionConfig):
+    """As CLIP's `VisionConfig`, without a class token. `pictures` None: they are prepared as SigLIP's are."""
 
-    `pictures` is how they are prepared, None: as SigLIP's are.
-    """
-
-    image_size: int | tuple[int, int]
-    patch_size: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    channels: int = 3
     activation: str = "gelu_tanh"
     eps: float = 1e-6
-    pictures: PictureSettings | None = None
 
     tower: ClassVar[ModuleType] = siglip_image
-    causal: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_transformer(self)
-        check_image_size(self.image_size)
-        if 0 in self.grid:
-            raise InputError(
-                f"patches of {self.patch_size} pixels do not fit a picture of {self.image_size}: patch_size must not "
-                f"be larger than image_size"
-            )
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches (down, across). A remainder at the edge is ignored, as by a convolution without padding."""
-        height, width = pair(self.image_size)
-        return height // self.patch_size, width // self.patch_size
 
 
 @dataclass(frozen=True)
