@@ -27,7 +27,7 @@ def check_new(config):
 
     Our convolutions have their BatchNorms folded into them, and without these they do not learn from the beginning.
     """
-    if not (isinstance(config.visual, VisionConfig) and isinstance(config.text, TextConfig)):
+    if type(config.visual) is not VisionConfig or type(config.text) is not TextConfig:  # nor a tower of another family
         raise InputError("only a CLIP with a Vision Transformer and a text tower can start with random parameters")
     if config.visual.width % 4:
         raise InputError(f"the image tower's width is {config.visual.width}, expected a multiple of 4 for a new model")

@@ -15,6 +15,7 @@ from miniclip import checkpoints, params
 from miniclip.cli import main
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.clip.presets import PRESETS
+from miniclip.families.open_clip.config import OpenCLIPConfig, OpenCLIPVisionConfig
 from miniclip.fetch import vocabulary
 from miniclip.formats import safetensors
 from miniclip.tokenizers.wordpiece import WordPiece
@@ -122,7 +123,9 @@ def test_a_new_model_of_another_configuration():
     assert start.tokenizer is vocabulary.official_tokenizer and start.preprocess.image_size == (16, 24)
     assert params.flatten(start.params)["text.embed.table"].shape == (49408, 16)
     assert "ViT-L/14" in initialize.CONFIGS and "RN50" not in initialize.CONFIGS
-    for wrong in (PRESETS["RN50"], dataclasses.replace(small, text=None)):
+    pooled = OpenCLIPVisionConfig(16, 8, 16, 1, 2, 8, pool_queries=3)
+    own = OpenCLIPConfig(pooled, text, embed_dim=small.embed_dim)
+    for wrong in (PRESETS["RN50"], dataclasses.replace(small, text=None), own):
         with pytest.raises(miniclip.InputError, match="only a CLIP with a Vision Transformer and a text tower"):
             run.new([], Recipe(), wrong)
 
