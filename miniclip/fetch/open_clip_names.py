@@ -22,6 +22,8 @@ def find(name: str, pretrained: str | os.PathLike, root: str | os.PathLike | Non
 
     Raises InputError for unknown names, and before anything is fetched for a model that miniclip does not have.
     """
+    if not isinstance(pretrained, (str, os.PathLike)):
+        raise InputError(f"pretrained is {pretrained!r}, expected one of OpenCLIP's tags or a file's path")
     known = open_clip_names()
     model, tag = str(name).replace("/", "-"), str(pretrained).lower().replace("-", "_")  # as OpenCLIP reads them
     config, tags = known["models"].get(model), known["tags"].get(model, {})

@@ -178,6 +178,8 @@ class GemmaTokenizer(PreTrainedTokenizer):
             raise InputError(f"{type(self).__name__} has no vocabulary of its own: give tokenizer_file")
         if tokenizer is None:
             tokenizer = gemma_files.read_vocabulary(Path(tokenizer_file), settings)
+            if tokenizer is None:
+                raise InputError(f"{tokenizer_file}: there is no {gemma_files.VOCABULARY} here")
         plain = without_added_tokens(tokenizer)
         own = {f"{name}_token": plain.options[name] for name in ("pad", "eos", "bos")}
         own["padding_side"] = "left" if plain.options["left"] else "right"

@@ -87,6 +87,7 @@ def test_a_repository_and_a_directory_by_openclips_prefixes(home, server, saved,
         ("tiny-B", "data_s1", "OpenCLIP has no model 'tiny-B': did you mean tiny-A"),
         ("huge", "data_s1", "OpenCLIP has no model 'huge'$"),
         ("tiny-A", "data_s2", r"pretrained is 'data_s2', expected a tag of tiny-A \(data_s1\) or a file"),
+        ("tiny-A", 3, "pretrained is 3, expected one of OpenCLIP.s tags or a file.s path"),
         ("tiny", "data_s1", "trained with quick-GELU, which this name does not mean: load tiny-quickgelu"),
         ("tiny", "data_s2", "there is no owner/other"),
         (

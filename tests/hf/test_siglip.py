@@ -110,6 +110,9 @@ def test_tokenizers_are_made_of_a_file(spiece_directory, gemma_directory):
         hf.SiglipTokenizer()
     with pytest.raises(InputError, match="GemmaTokenizer has no vocabulary of its own"):
         hf.GemmaTokenizer()
+    for kind in (hf.SiglipTokenizer, hf.GemmaTokenizer, hf.Siglip2Tokenizer):
+        with pytest.raises(InputError, match="nothing: "):
+            kind("nothing")
     ours = hf.SiglipTokenizer(spiece_directory / "spiece.model")
     assert ours.model_max_length == 64 and ours.do_lower_case and ours.canonicalize_text("A T-shirt!") == "a tshirt"
     theirs = transformers.SiglipTokenizer(str(spiece_directory / "spiece.model"))
