@@ -60,10 +60,8 @@ def load(
             config, flat, tokenizer = _load_file(path, read_file, activation, as_openai, open_clip)
     except OSError as error:  # a directory that may not be looked into
         raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
-    if not (config.visual and config.text):
-        flat = {
-            name: x for name, x in flat.items() if name not in config.scalars
-        }  # one tower alone has no use for them
+    if not (config.visual and config.text):  # one tower alone has no use for the scalars
+        flat = {name: x for name, x in flat.items() if name not in config.scalars}
     params.check(flat, config.shapes(), path)
     if activation is not None and activation not in _activations(config):
         raise InputError(f"{path}: the file states its activation, and it is not {activation}: leave out activation")
@@ -85,7 +83,7 @@ def load(
 
 
 def _fits(tokenizer, vocab_size):
-    return len(tokenizer) == vocab_size or (hasattr(tokenizer, "MAY_BE_SMALLER") and len(tokenizer) < vocab_size)
+    return len(tokenizer) == vocab_size or (getattr(tokenizer, "MAY_BE_SMALLER", False) and len(tokenizer) < vocab_size)
 
 
 def _read(path, *, dtype, mapped, part=False):
