@@ -119,8 +119,7 @@ def draw(found, directory, suffix=""):
         rows = [r for r in found if records.kind(r) == kind and r["value"] is not None]
         if not rows:
             continue
-        bars = [max(len(r["times"]) for r in rows[i : i + 2]) for i in range(0, len(rows), 2)]  # in each row of panels
-        heights = [PANEL + BAR * n for n in bars]
+        heights = [PANEL + max(map(_height, rows[i : i + 2])) for i in range(0, len(rows), 2)]  # of each row of panels
         figure = Figure(figsize=(11, sum(heights)), dpi=100, layout="constrained")
         panels = list(figure.subplots(len(heights), 2, squeeze=False, height_ratios=heights).flat)
         for axes, r in zip(panels, rows):
@@ -131,6 +130,11 @@ def draw(found, directory, suffix=""):
         figure.savefig(path)
         drawn.append((f"Speed beside the peers in the same run, {_named(kind)}", path))
     return drawn
+
+
+def _height(r):
+    """The height of a record's bars in inches: each has room for the longest label, of one line or two."""
+    return len(r["times"]) * BAR * (1.5 if any(", " in name for name in r["times"]) else 1)
 
 
 def _bars(axes, r):
