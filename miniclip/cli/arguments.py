@@ -20,6 +20,7 @@ PICTURES = (
 def add_model(command, default="shapes", named="shapes, the built-in one"):
     """--model, by default the one that is `named` in the help, and how to load it: see `load`."""
     command.add_argument("--model", default=default, metavar="M", help=f"{MODEL} (default: {named})")
+    command.add_argument("--pretrained", metavar="TAG", help="OpenCLIP's tag of the weights, if M is OpenCLIP's name")
     add_activation(command)
     add_adapter(command)
     command.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="(default: auto)")
@@ -39,7 +40,7 @@ def prefer_numpy(options):
 
 def how_to_load(options):
     """The arguments of `miniclip.load`, except the name, as those of `add_model` say."""
-    how = {name: getattr(options, name) for name in ("backend", "dtype", "activation", "adapter", "exif")}
+    how = {name: getattr(options, name) for name in ("pretrained", "backend", "dtype", "activation", "adapter", "exif")}
     return how | {"mmap": True}  # this process ends before a file could change
 
 

@@ -12,7 +12,7 @@ from official_pictures import noise, official_open_clip
 from open_clip_models import CONFIGS, save
 
 import miniclip
-from miniclip import InputError
+from miniclip import InputError, cli
 from miniclip.checkpoints import open_clip
 from miniclip.fetch import hub, open_clip_names
 
@@ -71,6 +71,17 @@ def test_weights_of_a_model_may_be_a_file(home, table, saved, tmp_path, relative
         assert relative_error(model.encode_text(batch["tokens"]), batch["text"]) < 1e-5
     with pytest.raises(InputError, match=r"clipa\.bin: the parameters do not fit"):
         miniclip.load("tiny", pretrained=tmp_path / "clipa.bin")
+
+
+def test_the_command_line_takes_a_model_and_its_weights(home, table, saved, tmp_path, capsys):
+    file, pictures = saved["clipa"][0] / open_clip.WEIGHTS[1], [tmp_path / f"{i}.png" for i in range(2)]
+    for i, path in enumerate(pictures):
+        noise("RGB", 40, 30 + i).save(path)
+    command = ["compare", *pictures, "--model", "tiny-A", "--pretrained", file, "--backend", "numpy", "--json"]
+    assert cli.main([*map(str, command)]) == 0
+    model, preprocess = miniclip.load("tiny-A", "numpy", pretrained=file)
+    first, second = model.encode_image(preprocess(pictures), normalize=True)
+    assert json.loads(capsys.readouterr().out)["cosines"][0][1] == pytest.approx(float(first @ second), abs=1e-5)
 
 
 def test_a_repository_and_a_directory_by_openclips_prefixes(home, server, saved, relative_error):
