@@ -7,7 +7,7 @@ from miniclip.formats import safetensors
 from miniclip.runtime.files import open_regular
 
 # A name that ends in one of these means a file.
-ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".onnx")
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".onnx", ".gguf")
 
 
 def read(path, dtype=None, select=None, mapped=False):
