@@ -77,6 +77,8 @@ def pipeline(
     """
     if task != ZeroShotImageClassificationPipeline.task:
         raise InputError(f"task is {task!r}, expected {ZeroShotImageClassificationPipeline.task!r}")
+    if type(options.get("device")) is int:  # transformers' numbers: of a GPU, or -1 for the CPU
+        options["device"] = "cpu" if options["device"] < 0 else f"cuda:{options['device']}"
     if isinstance(model, (str, os.PathLike)):
         name, (model, processor) = model, from_pretrained(model, processor=True, **options)
         if model.tower is not None:

@@ -58,6 +58,9 @@ def test_scores_are_transformers(family, directories, photos):
     for options in ({}, {"hypothesis_template": "{}"}, {"hypothesis_template": "an image of {}"}):
         for photo in photos:
             same(ours(photo, LABELS, **options), theirs(photo, candidate_labels=LABELS, **options))
+    on_cpu = hf.pipeline(TASK, str(directories[family]), device=-1)
+    assert str(on_cpu.model.device) == "cpu"
+    same(on_cpu(photos[0], LABELS), theirs(photos[0], candidate_labels=LABELS))
     together = ours(photos, candidate_labels=LABELS, batch_size=4)
     assert len(together) == len(photos)
     for found, expected in zip(together, theirs(photos, candidate_labels=LABELS)):
