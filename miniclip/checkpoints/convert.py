@@ -7,13 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from miniclip import checkpoints, families, params
-from miniclip.checkpoints import huggingface, open_clip, openai
+from miniclip.checkpoints import gguf, huggingface, open_clip, openai
 from miniclip.errors import InputError
 from miniclip.formats import ENDINGS
 from miniclip.tokenizer import Tokenizer
 
-WRITERS = {"miniclip": checkpoints.save, "openai": openai.save, "hf": huggingface.save, "open_clip": open_clip.save}
+WRITERS = {
+    "miniclip": checkpoints.save,
+    "openai": openai.save,
+    "hf": huggingface.save,
+    "open_clip": open_clip.save,
+    "gguf": gguf.save,
+}
 DIRECTORIES = ("hf", "open_clip")  # the others are files
+DTYPES = (*checkpoints.WRITTEN, "q8_0")  # of all forms
 
 
 def convert(
@@ -30,11 +37,11 @@ def convert(
 ) -> str | None:
     """Read a model and write it in another form; returns the reason if a vocabulary is missing there, else None.
 
-    to        a key of `WRITERS`: "miniclip" and "openai" write a file, "hf" and "open_clip" a directory,
+    to        a key of `WRITERS`: "miniclip", "openai" and "gguf" write a file, "hf" and "open_clip" a directory,
               completely or not at all
-    dtype     the floating type to store, None to keep the arrays' own; `image_size`, `activation` and `adapter` as in
-              `load`
-    official  returns the official Tokenizer, or None if it is not on this machine: Hugging Face directories have a copy
+    dtype     the floating type to store, None to keep the arrays' own; in "gguf", of the matrices alone, also "q8_0"
+              (see `gguf.save`); `image_size`, `activation` and `adapter` as in `load`
+    official  returns the official Tokenizer, or None if it is not on this machine: "hf" and "gguf" have a copy
     overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
     `logit_scale`, `logit_bias` and `temperature` are stored as float32. Raises InputError if the source cannot be read,
@@ -49,21 +56,25 @@ def check(destination, to, dtype=None, overwrite=False):
     """Raise InputError if a model cannot be written to `destination` with these arguments of `convert`."""
     if to not in WRITERS:
         raise InputError(f"the form is {to!r}, expected one of {', '.join(WRITERS)}")
-    if dtype not in (None, *checkpoints.WRITTEN):
-        raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(checkpoints.WRITTEN)}")
+    known = gguf.DTYPES if to == "gguf" else checkpoints.WRITTEN
+    if dtype not in (None, *known):
+        raise InputError(f"dtype is {dtype!r}, expected one of {', '.join(known)} in the form {to!r}")
     _check_destination(Path(destination), to, overwrite)
 
 
 def write(destination, to, config, tree, tokenizer, *, source, dtype=None, official=lambda: None):
     """Write a model as `convert` does, and return the same; `source` is the name of the model, for messages."""
     lacking, official_size = None, families.of(config).official_vocabulary
-    if config.text and to == "hf":
+    if config.text and to in ("hf", "gguf"):
         tokenizer, lacking = vocabulary(config, tokenizer, official)
     is_own = tokenizer and (len(tokenizer) != official_size or type(tokenizer) is not families.of(config).tokenizer)
-    if is_own and to in ("openai", "open_clip"):
+    if is_own and to in ("openai", "open_clip", "gguf"):
         raise InputError(
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
         )
+    if to == "gguf":  # not all of its arrays are of one type
+        gguf.save(destination, config, tree, tokenizer=tokenizer, dtype=dtype)
+        return None
     tree = {
         name: branch if name in config.scalars else params.tree_map(lambda x: np.asarray(x, dtype), branch)
         for name, branch in tree.items()

@@ -2,8 +2,7 @@
 
 import sys
 
-from miniclip import checkpoints
-from miniclip.checkpoints.convert import WRITERS, convert
+from miniclip.checkpoints.convert import DTYPES, WRITERS, convert
 from miniclip.cli.arguments import MODEL, add_activation, add_adapter, add_image_size, image_size
 from miniclip.fetch import hub, vocabulary
 
@@ -12,10 +11,13 @@ def add_arguments(command):
     command.set_defaults(command=convert_model)
     command.add_argument("source", metavar="SRC", help=MODEL)
     command.add_argument(
-        "destination", metavar="DST", help="a .safetensors file (miniclip), a .pt file (openai), or a new directory"
+        "destination", metavar="DST",
+        help="a .safetensors file (miniclip), a .pt file (openai), a .gguf file (gguf), or a new directory",
+    )  # fmt: skip
+    command.add_argument("--to", required=True, choices=WRITERS, help="the format to write; gguf is for clip.cpp")
+    command.add_argument(
+        "--dtype", choices=DTYPES, help="the dtype to store (default: unchanged); q8_0, 8 bits, is gguf's"
     )
-    command.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
-    command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the dtype to store (default: unchanged)")
     add_image_size(command)
     command.add_argument("--overwrite", action="store_true", help="replace the file DST if it exists")
     add_activation(command)

@@ -27,7 +27,7 @@ def add_arguments(command):
     command.add_argument(
         "--to", default="miniclip", choices=convert.WRITERS, help="the format to write (default: miniclip)"
     )
-    command.add_argument("--dtype", choices=checkpoints.WRITTEN, help="the dtype to store (default: the wider of both)")
+    command.add_argument("--dtype", choices=convert.DTYPES, help="the dtype to store (default: the wider of both)")
     command.add_argument("--overwrite", action="store_true", help="replace the file OUT if it exists")
     add_activation(command)
 

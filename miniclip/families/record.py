@@ -34,7 +34,7 @@ class Family(NamedTuple):
 
     @property
     def huggingface(self) -> ModuleType:
-        """transformers' names, read and written. This module and the next two are imported when they are needed.
+        """transformers' names, read and written. This module and the next three are imported when they are needed.
 
         Raises InputError if transformers does not have this family.
         """
@@ -57,6 +57,11 @@ class Family(NamedTuple):
     def open_clip(self) -> ModuleType | None:
         """OpenCLIP's names, if it has this family."""
         return self._module("open_clip")
+
+    @property
+    def clip_cpp(self) -> ModuleType | None:
+        """clip.cpp's names, if it has this family."""
+        return self._module("clip_cpp")
 
     def _module(self, name):
         name = f"miniclip.families.{self.name}.{name}"

@@ -7,7 +7,7 @@ from miniclip.formats import safetensors
 from miniclip.runtime.files import open_regular
 
 # A name that ends in one of these means a file.
-ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".onnx")
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".onnx", ".gguf")
 
 
 def read(path, dtype=None, select=None, mapped=False):
@@ -34,6 +34,8 @@ def read(path, dtype=None, select=None, mapped=False):
 
         if flax_files.begins(head):
             return flax_files.read(path, dtype, select, mapped), {}
+        if head.startswith(b"GGUF"):
+            raise InputError(f"{path}: is a GGUF file, which miniclip does not read: give what it was made of")
         if head:
             raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file, nor one of Flax")
         return safetensors.read(path, dtype, select, mapped)  # which says what an empty file is

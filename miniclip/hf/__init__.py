@@ -59,6 +59,7 @@ from miniclip.hf.modeling_flax_clip import (
     FlaxCLIPVisionModel,
 )
 from miniclip.hf.modeling_siglip import SiglipModel, SiglipTextModel, SiglipVisionModel
+from miniclip.hf.pipelines import ZeroShotImageClassificationPipeline, pipeline
 from miniclip.hf.processing import AlignProcessor, CLIPProcessor, SiglipProcessor
 from miniclip.hf.tokenization import (
     BertTokenizer,
@@ -117,5 +118,7 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "ZeroShotImageClassificationPipeline",
     "from_pretrained",
+    "pipeline",
 ]

@@ -50,8 +50,8 @@ def atomic(path):
         yield temporary
         temporary.chmod(mode)  # safetensors replaces the file by one that only its owner may read
         os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    except OSError as error:  # NumPy's, when an array does not fit, has no strerror
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
