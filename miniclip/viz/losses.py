@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from miniclip.ops import numpy_ops
-from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, WIDTH, level_line, styled
+from miniclip.viz.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, WIDTH, styled
 
-PARTNERS, STRANGERS = BLUE, ORANGE
+PARTNERS, STRANGERS = BLUE, ORANGE  # a picture and its own text, a picture and another text
 
 
 @styled
@@ -50,22 +50,24 @@ def knows_nothing(constants, curves, biases):
 
 @styled
 def logits_of_pairs(panels):
-    """The logits of partners and of strangers, and the sigmoid that makes probabilities of them.
+    """The logits of partners and of strangers, and the sigmoid that makes probabilities of them, in two columns.
 
     panels {title: (logits of partners, logits of strangers)}, any numbers of each
     """
     values = np.concatenate([x for pair in panels.values() for x in pair])
     bins = np.arange(np.floor(values.min()) - 1, max(np.ceil(values.max()), 3) + 1.25, 0.5)
-    figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, 2.1 * len(panels) + 0.6), sharex=True)
-    for ax, (title, (partners, strangers)) in zip(np.atleast_1d(axes), panels.items()):
-        for x, colour, name in ((strangers, STRANGERS, "strangers"), (partners, PARTNERS, "partners")):
-            weights = np.full(len(x), 100 / len(x))
-            ax.hist(x, bins, weights=weights, color=colour, alpha=0.65, label=f"{name}, in %")
-        ax.set_title(title, loc="left")
-        ax.set(xlim=(bins[0], bins[-1]), ylim=(0, 104))
-        ax.plot(bins, 100 * numpy_ops.sigmoid(bins), color="black", linewidth=1.5, label="σ(logit), in %")
-    np.atleast_1d(axes)[0].legend(loc="upper left")
-    np.atleast_1d(axes)[-1].set_xlabel("logit")
+    rows = (len(panels) + 1) // 2
+    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.2 * rows + 0.8), sharex=True, sharey=True, squeeze=False)
+    for ax, (title, pair) in zip(axes.flat, panels.items()):
+        for x, colour, name in zip(pair, (PARTNERS, STRANGERS), ("partners", "strangers")):
+            ax.hist(x, bins, weights=np.full(len(x), 100 / len(x)), color=colour, alpha=0.6, label=name)
+        ax.plot(bins, 100 * numpy_ops.sigmoid(bins), color="black", linewidth=1.5, label="σ(logit)")
+        ax.set(title=title, xlim=(bins[0], bins[-1]), ylim=(0, 104))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("%")
+    for ax in axes[-1]:
+        ax.set_xlabel("logit")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -79,8 +81,8 @@ def first_steps(cosines, levels):
     for ax, (title, lines) in zip(np.atleast_1d(axes), cosines.items()):
         for line, colour, name in zip(np.transpose(lines), (PARTNERS, STRANGERS), ("partners", "strangers")):
             ax.plot(line, color=colour, label=name)
-        level_line(ax, levels[title], f"{levels[title]:.2f}", under=levels[title] < 0)
-        ax.set(title=title, xlabel="step", xlim=(0, len(lines) - 1), ylim=(-1, 1))
+        ax.axhline(levels[title], color="black", linewidth=1.3, linestyle="--")
+        ax.set(title=f"{title} (line at {levels[title]:.2f})", xlabel="step", xlim=(0, len(lines) - 1), ylim=(-1, 1))
     np.atleast_1d(axes)[0].set_ylabel("mean cosine")
     np.atleast_1d(axes)[0].legend(loc="upper left")
     return figure
@@ -92,12 +94,11 @@ def trainings(panels):
 
     panels {title: {training: {pictures shown: share}}}
     """
-    colours = {"softmax": GREEN, "sigmoid, b = -10": BLUE, "sigmoid, b = 0": RED}
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.9), sharex=True, sharey=True)
     for ax, (title, curves) in zip(np.atleast_1d(axes), panels.items()):
-        for name, found in curves.items():
+        for (name, found), colour in zip(curves.items(), (GREEN, BLUE, PURPLE, RED)):
             shown = np.array(list(found)) / 1000
-            ax.plot(shown, 100 * np.array(list(found.values())), color=colours.get(name), label=name)
+            ax.plot(shown, 100 * np.array(list(found.values())), color=colour, label=name)
         ax.set(title=title, xlabel="pictures shown, in thousands", xlim=(0, None), ylim=(0, 100))
         ax.legend(loc="upper left")
     np.atleast_1d(axes)[0].set_ylabel("right captions, in %")
@@ -114,8 +115,9 @@ def blocks(hops):
     figure, ax = plt.subplots(figsize=(0.62 * WIDTH, 0.5 * WIDTH))
     ax.imshow(hops, cmap="Blues", vmin=-0.5, vmax=1.6 * D)
     for i, j in np.ndindex(D, D):
-        ax.text(j, i, f"hop {hops[i, j]}", ha="center", va="center", fontsize=12, color="black")
-    ax.plot([-0.5, D - 0.5], [-0.5, D - 0.5], color=ORANGE, linewidth=2, zorder=0.5)  # under the text: the partners
+        ax.text(j + 0.2, i - 0.25, f"hop {hops[i, j]}", ha="center", va="center", fontsize=12, color="black")
+    ax.plot([-0.5, D - 0.5], [-0.5, D - 0.5], color=ORANGE)
+    ax.set_title("the partners are on the line")
     ax.set_xticks(range(D), [f"texts {j}" for j in range(D)])
     ax.set_yticks(range(D), [f"device {i}: pictures {i}" for i in range(D)])
     ax.set_xticks(np.arange(D - 1) + 0.5, minor=True)
@@ -134,12 +136,13 @@ def shares_and_scores(pictures, titles, labels, probabilities):
     """
     P, n = len(pictures), len(labels[0])
     figure, axes = plt.subplots(
-        2, P, figsize=(WIDTH, 2.4 + 0.5 * n), height_ratios=[1.5, 0.5 * n], squeeze=False, sharex="row"
+        2, P, figsize=(WIDTH, 2.4 + 0.5 * n), height_ratios=[1.6, 0.5 * n], squeeze=False, sharex="row"
     )
     for p, (above, below) in enumerate(axes.T):
         above.imshow(pictures[p])
         above.set_title(titles[p])
-        above.set_axis_off()
+        above.set(xticks=[], yticks=[])
+        above.spines[:].set(visible=True, color=GREY)
         for m, ((name, rows), colour) in enumerate(zip(probabilities.items(), (GREEN, BLUE))):
             places = np.arange(n) + 0.4 * m
             below.barh(places, rows[p], height=0.38, color=colour, label=name)
@@ -154,5 +157,5 @@ def shares_and_scores(pictures, titles, labels, probabilities):
         below.set_yticks(np.arange(n) + 0.2, labels[p])
         below.tick_params(axis="y", length=0)
         below.invert_yaxis()
-    axes[1, -1].legend(loc="lower right")
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
