@@ -2,7 +2,7 @@
 # # 17 · Two losses
 #
 # - **Builds**: CLIP's softmax loss beside SigLIP's sigmoid loss, its bias, the loss in blocks, trainings with both.
-# - **Time**: 70 s on 2 cores.
+# - **Time**: 80 s on 2 cores.
 # - **Needs**: NumPy, matplotlib, torch.
 # - **Before**: [06](06_contrastive_learning.md), which builds the first loss and trains with it;
 #   [16](16_backpropagation_by_hand.md), for gradients.
@@ -280,10 +280,10 @@ assert [f"{x:.2f}" for x in level.values()] == ["-0.41", "0.00", "0.59"] and 540
 assert first["b = 0"] > 30 and 8 < first["b = -10"] < 12 and first["b = -4.08"] < 7
 
 # %% [markdown]
-# For some twenty steps the first and the last model do not learn to tell partners from strangers: their cosines move
-# together. All that these steps correct is the balance. Without a bias, all pictures are pushed away from all texts,
-# to a cosine of -0.41. With -10 all are pulled together, to 0.59, because -10 is too low for so small a batch. With
-# -4.08 nothing has to move, and learning begins at once.
+# For some twenty steps the first and the last model do not learn to distinguish partners from strangers: their
+# cosines move together. All that these steps correct is the balance. Without a bias, all pictures are pushed away
+# from all texts, to a cosine of -0.41. With -10 all are pulled together, to 0.59, because -10 is too low for so small
+# a batch. With -4.08 nothing has to move, and learning begins at once.
 #
 # So the right bias depends on the batch. How much does it matter for what comes after these steps?
 #
@@ -301,7 +301,7 @@ def follow(learner, N):
     truth = np.arange(80)
     found = {0: np.mean(nearest(learner.model, 5) == truth)}
     for step, _ in loop.fit(learner, batches(N), learner.recipe):
-        if step * N % 1200 == 0:
+        if step * N % 2400 == 0:
             found[step * N] = np.mean(nearest(learner.model, 5) == truth)
     return found
 
@@ -348,14 +348,14 @@ assert ends[60, "sigmoid, b = -10"][0] > ends[60, "sigmoid, b = 0"][0] + 0.05
 # %% [markdown]
 # Softmax and the sigmoid with the right bias end close together, at both batch sizes, and another seed can change
 # their order: on this page neither is better. The paper, too, finds little difference for large batches. For batches
-# below 16,000 it finds an advantage of the sigmoid (sec. 4.1), which our tiny ones do not show.
+# below 16,000 it finds an advantage of the sigmoid (sec. 4), which our tiny ones do not show.
 #
 # With -10 the result depends on the seed: it is as good as with -4.08, or in between. The one without a bias has
 # learned the colours, but it guesses the shapes. Its cosines began at -0.41, every picture nearly opposite to every
 # text, and they have to stay there: $t$ is about 10, and without a bias nothing else makes the logits of strangers
-# low. But there is not much room opposite to sixty texts. All pictures are close together, as the last column shows,
-# and all texts. With a bias of -4.08 or lower, a cosine of 0 is low enough for a stranger, and most directions are
-# nearly orthogonal to each other.
+# low. But vectors that are opposite to the same sixty texts are close to each other: see the mean cosine of two
+# pictures in the last column. There is little room to distinguish them. With a bias of -4.08 or lower, a cosine of 0
+# is low enough for a stranger, and most directions are nearly orthogonal to each other.
 #
 # Could the bias not correct itself? It is learned, after all. But its slope is the sum of all slopes, pushes minus
 # pulls. AdamW moves it by about a thousandth in a step, the towers move the cosines much faster, and once pushes and
@@ -403,7 +403,7 @@ assert {sum(pair[0] == colour for pair in shapes.SEEN) for colour in shapes.COLO
 
 
 def naive_ring(image, text, t, b, D):
-    """The sigmoid loss of D devices -> (loss, the hop in which each block was computed (D, D))."""
+    """The sigmoid loss of D devices -> (loss, the hop of each block (D, D))."""
     N = len(image)
     pictures, texts = np.split(image, D), np.split(text, D)  # D of (N/D, E) each
     owners, sums, hops = list(range(D)), np.zeros(D), np.zeros((D, D), int)
@@ -516,10 +516,9 @@ x = learner.scale() * cosines_of(learner.model, empty, every) + learner.trained[
 print(f"empty grounds: the largest of 80 scores is {np.median(numpy_ops.sigmoid(x.max(axis=1))):.2f} in the median")
 
 # %% [markdown]
-# So a sigmoid's score can be compared with a fixed threshold, a softmax's only with the other labels. That is what
-# `miniclip classify` says about a SigLIP: the probabilities are independent, and do not sum to one. They are not
-# certainties either. They were learned in batches where one text in sixty was right, and even the right label of a
-# picture often gets no more than one half.
+# So a sigmoid's score can be compared with a fixed threshold, a softmax's only with the other labels. For a
+# SigLIP, `miniclip classify` gives such scores: they are independent, and do not sum to one. They are not certainties
+# either: they were learned in batches where one text in sixty was right.
 #
 # **Now you.** [The course](../../miniclip/learn/README.md) has no exercise for this page. Try this here: begin with 0
 # again, but give the bias a learning rate that is a hundred times as large, with

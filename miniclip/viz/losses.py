@@ -109,7 +109,7 @@ def trainings(panels):
 def blocks(hops):
     """The table of logits, computed in blocks: devices hold its rows, and each hop brings them other columns.
 
-    hops (D, D): in which hop a device, a row, computes its block with the texts of each device
+    hops (D, D): the hop when a device, a row, computes its block with the texts of a device, a column
     """
     D = len(hops)
     figure, ax = plt.subplots(figsize=(0.62 * WIDTH, 0.5 * WIDTH))
@@ -135,9 +135,7 @@ def shares_and_scores(pictures, titles, labels, probabilities):
     pictures, titles P · labels, P lists of n · probabilities {model: (P, n)}
     """
     P, n = len(pictures), len(labels[0])
-    figure, axes = plt.subplots(
-        2, P, figsize=(WIDTH, 2.4 + 0.5 * n), height_ratios=[1.6, 0.5 * n], squeeze=False, sharex="row"
-    )
+    figure, axes = plt.subplots(2, P, figsize=(WIDTH, 2.4 + 0.5 * n), height_ratios=[1.6, 0.5 * n], squeeze=False)
     for p, (above, below) in enumerate(axes.T):
         above.imshow(pictures[p])
         above.set_title(titles[p])
