@@ -468,4 +468,5 @@ assert gap[:20].max() < 1e-5 and gap.max() < 1e-3 and losses[0][0] > math.log(60
 # and `attention_gradient`; `contrastive_gradient` belongs to [06](06_contrastive_learning.md). They are in
 # [the course](../../miniclip/learn/README.md): `miniclip learn start course`. And try this: remove a term from the
 # library's `layer_norm_gradient`, $\operatorname{mean}(g)$ say, and train with it. Does the loss still fall?
-# `wrong_by` sees such a mistake at once; the curve of a loss often does not.
+# `wrong_by` sees such a mistake at once; the curve of a loss often does not. Next: [17](17_two_losses.md) puts
+# another loss beside this one, SigLIP's.

@@ -39,7 +39,7 @@ exercises with a grader, which applies the same laws as the library's tests, see
 make demo                                         # an environment with miniclip itself
 . .venv/bin/activate
 pip install -c constraints.txt matplotlib         # enough for most of them
-pip install -c constraints.txt -e ".[gpu,probe]"  # for 06, 09, 12, 13, 15, 16: torch, Triton, scikit-learn
+pip install -c constraints.txt -e ".[gpu,probe]"  # for 06, 09, 12, 13, 15, 16, 17: torch, Triton, scikit-learn
 python tutorials/03_attention.py                  # runs one, and shows its pictures if there is a screen
 make test-tutorials                               # runs all, and prints how long each took
 make tutorials                                    # runs all, and makes the pages and the notebooks again

@@ -41,12 +41,12 @@ def gelu(x):
 
 def gelu_tanh(x):
     """gelu_tanh(x) = x/2 · (1 + tanh(√(2/π) · (x + 0.044715 · x³))), an approximation of `gelu` (same section)."""
-    near = np.clip(x, -10, 10)  # beyond, tanh is ±1, and x³ could overflow
-    # plain: x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (near + 0.044715 * near**3))); in place, to save memory
-    gate = near * near
-    gate *= 0.044715 * math.sqrt(2 / math.pi)
-    gate += math.sqrt(2 / math.pi)
-    gate *= near
+    # plain: x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))); in place, to save memory
+    with np.errstate(over="ignore"):  # of large x, x³ is infinite, and tanh(±∞) is the right ±1
+        gate = x * x
+        gate *= 0.044715 * math.sqrt(2 / math.pi)
+        gate += math.sqrt(2 / math.pi)
+        gate *= x
     np.tanh(gate, out=gate)
     gate *= 0.5
     gate += 0.5
