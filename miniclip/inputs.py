@@ -36,8 +36,8 @@ def pictures(ops: ModuleType, images: Any, config: Any, *, device: Any, dtype: s
 def patches(ops: ModuleType, images: Any, config: Any, *, device: Any, dtype: str | None) -> tuple[Array, np.ndarray]:
     """Pictures of any shape: (their patches (B, N, P·P·C) of `dtype` on `device`, their grids (B, 2) in NumPy).
 
-    Raises InputError for what is not such a pair, for another shape, for grids of more than N patches, and for pixels as
-    in `pictures`.
+    Raises InputError for what is no such pair, for another shape, for grids of more than N patches, and for pixels as
+    `pictures` does.
     """
     if not (isinstance(images, tuple) and len(images) == 2):
         raise InputError(f"images are {type(images).__name__}, expected the Patches that this model's preprocess makes")

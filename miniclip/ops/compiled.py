@@ -32,9 +32,10 @@ class Runtime(NamedTuple):
 def captured(runtime, function, parameters, dtype):
     """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed by a runtime.
 
-    There is a program for each set of options that are not None, and each shape of picture, made when it is first needed. With `trace`, which
-    needs values, and for an empty batch NumPy computes the function. The program has the parameters as they are when it
-    is made: a later change of them is not seen. Raises InputError if the runtime refuses it.
+    There is a program for each set of options that are not None and for each shape of picture, made when it is first
+    needed. With `trace`, which needs values, and for an empty batch NumPy computes the function. The program has the
+    parameters as they are when it is made: a later change of them is not seen. Raises InputError if the runtime refuses
+    it.
     """
     programs, lock = {}, threading.Lock()
 

@@ -31,7 +31,7 @@ def encode_image(
 
 
 def embeddings(ops, patches, places, weight, bias, position_embedding):
-    """patches @ weight.T + bias + places @ position_embedding: patches (B, T, P·P·C), places (B, T, S·S) -> (B, T, D)."""
+    """patches @ weight.T + bias + places @ position_embedding: (B, T, P·P·C), (B, T, S·S) -> (B, T, D)."""
     return ops.linear(patches, weight, bias) + places @ position_embedding
 
 

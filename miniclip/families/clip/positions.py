@@ -57,7 +57,7 @@ def _bicubic(old, new):
 
 
 def _antialiased(old, new, curve):
-    """The same with antialiasing; curve(distance) is a point's weight: cubic, but with a = -1/2 as in Pillow, or linear.
+    """The same with antialiasing; curve(distance) is a point's weight: linear, or cubic with a = -1/2 as in Pillow.
 
     If there are fewer points than before, the curve is as much wider. Beyond the edge there are no points.
     """

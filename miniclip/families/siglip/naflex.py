@@ -1,4 +1,4 @@
-"""Pictures of any shape for SigLIP 2's NaFlex: each is resized to as many patches as allowed, and keeps its proportions.
+"""Pictures of any shape for SigLIP 2's NaFlex: each becomes as many patches as allowed, and keeps its proportions.
 
 Exactly transformers' preprocessing, on Pillow (image_processing_pil_siglip2.py).
 """
@@ -6,7 +6,7 @@ Exactly transformers' preprocessing, on Pillow (image_processing_pil_siglip2.py)
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -40,7 +40,7 @@ class PatchesPreprocess(preprocessing.SettingsPreprocess):
 
     patch_size: int = 16
 
-    def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Patches:  # type: ignore[override]
+    def __call__(self, picture: pictures.Picture | Sequence[pictures.Picture]) -> Patches:
         if not isinstance(picture, (list, tuple)):
             pixels, grids = self._batch([picture], ["the picture"])
             return Patches(self.asarray(pixels[0]), grids[0])
@@ -48,13 +48,14 @@ class PatchesPreprocess(preprocessing.SettingsPreprocess):
         return Patches(self.asarray(pixels), grids)
 
     def _batch(self, several, names):
+        most: Any = self.settings.size  # N
         P, B = self.patch_size, len(several)
-        pixels = np.zeros((B, self.settings.size, P * P * 3), np.float32)  # (B, N, P·P·C)
+        pixels = np.zeros((B, most, P * P * 3), np.float32)  # (B, N, P·P·C)
         grids = np.zeros((B, 2), np.int64)
 
         def prepare(picture, name, i):
             image = pictures.on_white(pictures.open_picture(picture, name, self.exif))
-            grids[i] = grid = grid_of(image.height, image.width, P, self.settings.size)
+            grids[i] = grid = grid_of(image.height, image.width, P, most)
             pixels[i, : math.prod(grid)] = cut(prepared(image, grid, self.settings, P, name), P)
 
         pictures.for_each(prepare, several, names, range(B))
@@ -62,7 +63,7 @@ class PatchesPreprocess(preprocessing.SettingsPreprocess):
 
 
 def grid_of(height: int, width: int, patch_size: int, most: int) -> tuple[int, int]:
-    """The patches (down, across) of a picture of this size in pixels: the largest scale at which there are at most `most`.
+    """The patches (down, across) of a picture of this size in pixels, enlarged until there are `most`, or nearly so.
 
     Found by bisection, because its result is transformers', bit for bit (get_image_size_for_max_num_patches).
     """
@@ -98,8 +99,8 @@ def cut(pixels: np.ndarray, patch_size: int) -> np.ndarray:
 def places(grids: np.ndarray, length: int, side: int) -> np.ndarray:
     """What the tower makes position embeddings with: grids (B, 2) -> (B, N, S·S) float32, for N = `length` patches.
 
-    Patch n of picture b is at the mean of the S·S position embeddings with the weights [b, n]. Those that fill a picture
-    up are at its first patch, as in transformers.
+    Patch n of picture b is at the mean of the S·S position embeddings with the weights [b, n]. Patches that fill a
+    picture up are where its first one is, as in transformers.
     """
     found = np.empty((len(grids), length, side**2), np.float32)
     for weights, grid in zip(found, grids.tolist()):

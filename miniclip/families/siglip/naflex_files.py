@@ -24,7 +24,7 @@ _FIXED = {"size": 1, "crop_size": None, "do_center_crop": False}  # of all famil
 
 
 def vision(source, settings, transformer):
-    """The settings of a Siglip2VisionModel, and of its pictures -> NaFlexVisionConfig; `transformer`: those of blocks."""
+    """Settings of a Siglip2VisionModel and of pictures -> NaFlexVisionConfig; `transformer`: those of its blocks."""
     positions = source.get("num_patches", 256)
     side = math.isqrt(positions) if type(positions) is int and positions > 0 else 0
     if side == 0 or side**2 != positions:
@@ -47,6 +47,8 @@ def read_pictures(settings):
     values = {**PREPROCESSOR, **image_settings.given(settings), **_FIXED}
     if not values["do_resize"]:
         raise InputError("do_resize is False, but pictures must be resized to whole patches: leave it out")
+    if not (type(values["patch_size"]) is int and values["patch_size"] > 0):
+        raise InputError(f"patch_size is {values['patch_size']!r}, expected a number of pixels")
     return replace(image_settings.read(values), resize="patches", size=values["max_num_patches"])
 
 
