@@ -1,8 +1,11 @@
 """transformers' Siglip2Model, NaFlex, of random weights, saved in directories, and inputs for it."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+import transformers
 from siglip_models import TEXT
 from transformers import Siglip2Config, Siglip2ImageProcessorPil, Siglip2Model
 
@@ -43,6 +46,16 @@ def save(sizes, directory):
     model.save_pretrained(directory)
     image_processor(model.config.vision_config.patch_size).save_pretrained(directory)
     return model
+
+
+def save_whole(directory, kind, vocabulary):
+    """The same with the tokenizer of a directory, of this class of transformers; texts of 64 tokens, patches of 16."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = getattr(transformers, kind).from_pretrained(vocabulary)
+    text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
+    save({"text_config": text, "vision_config": {**VISION, "patch_size": 16}}, directory)
+    transformers.Siglip2Processor(image_processor(16), tokenizer).save_pretrained(directory)
 
 
 def image_processor(patch_size=8, **settings):
