@@ -153,6 +153,12 @@ def test_texts_become_lower_case_whatever_the_files_say(directory):
         assert ours["input_ids"] == theirs["input_ids"]
 
 
+def test_the_tokenizer_makes_texts_lower_case_without_a_model(gemma_directory):
+    for directory in gemma_directory.values():
+        ours, theirs = (module.Siglip2Tokenizer.from_pretrained(directory) for module in (hf, transformers))
+        assert ours("A RED Cat")["input_ids"] == theirs("A RED Cat")["input_ids"] == ours("a red cat")["input_ids"]
+
+
 def test_load_prepares_pictures_as_the_file_says(directory, relative_error):
     """transformers' processor always makes 256 patches of 16, if a call does not say how many."""
     model, preprocess = miniclip.load(directory)
