@@ -27,7 +27,7 @@ def square(size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 # The ways to resize a picture to `size`, and Pillow's filters by name, in the order of Pillow's numbers.
-RESIZE_MODES = ("shortest", "longest", "squash", "none")
+RESIZE_MODES = ("shortest", "longest", "squash", "patches", "none")
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 
@@ -36,7 +36,8 @@ class PictureSettings:
     """How a model's pictures are prepared, if it is not as in its family: `families.preprocessing` does it.
 
     A picture is resized to `size`, (height, width) or one number for a square, in pixels: "shortest": it just covers
-    `size`; "longest": it just fits into `size`, and is padded with `fill`; "squash": it gets this height and width.
+    `size`; "longest": it just fits into `size`, and is padded with `fill`; "squash": it gets this height and width;
+    "patches": of the model's patches it gets as many as there are up to `size`, a number (families/siglip/naflex.py).
     Then its middle of size `crop` is kept, unless `crop` is None. Pixels x become scale · x, and for each (mean, std)
     of `normalize`, one after the other, (x - mean) / std: numbers, or one number a channel.
 
@@ -65,6 +66,8 @@ class PictureSettings:
             check_image_size(self.size, "size")
         if self.crop is not None:
             check_image_size(self.crop, "crop")
+        if self.resize == "patches" and (self.crop is not None or type(self.size) is not int):
+            raise InputError(f"size is {self.size!r} and crop {self.crop!r}, expected a number of patches, and no crop")
         if not (_is_number(self.scale) and type(self.fill) is int and 0 <= self.fill < 256):
             raise InputError(f"scale is {self.scale!r} and fill {self.fill!r}, expected a number and one from 0 to 255")
         for mean, std in self.normalize:

@@ -45,7 +45,7 @@ def _prepare(preprocess, pictures, broken):
 
     def prepare(picture, i):
         try:
-            prepared[i] = alone(picture)  # (C, height, width)
+            prepared[i] = alone(picture)  # (C, height, width), or naflex.Patches
         except InputError as error:
             prepared[i] = error
 
@@ -56,9 +56,16 @@ def _prepare(preprocess, pictures, broken):
             broken(name, x)
         else:
             good.append((name, x))
-    for _, group in itertools.groupby(good, lambda pair: pair[1].shape):
+    for _, group in itertools.groupby(good, lambda pair: getattr(pair[1], "shape", None)):
         names, images = zip(*group)
-        yield [*names], preprocess.asarray(np.stack(images))
+        yield [*names], _stacked(images, preprocess.asarray)
+
+
+def _stacked(images, asarray):
+    """Prepared pictures as one batch."""
+    if isinstance(images[0], tuple):  # the patches of pictures of any shape, and their grids
+        return type(images[0])(*(asarray(np.stack(parts)) for parts in zip(*images)))
+    return asarray(np.stack(images))
 
 
 def _numbers(model, features):

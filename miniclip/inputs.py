@@ -26,13 +26,33 @@ def pictures(ops: ModuleType, images: Any, config: Any, *, device: Any, dtype: s
     """
     C, (height, width) = config.channels, pair(config.image_size)
     images = _array(ops, images, "images", device)
-    if not str(images.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
-        raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
+    _check_floats(images)
     if (shape := tuple(images.shape))[1:] != (C, height, width):
         raise InputError(f"images are {shape}, expected (B, C, height, width) = (B, {C}, {height}, {width})")
-    if not (peak := ops.peak(images)) <= LARGEST_PIXEL:
-        raise InputError(f"images have a pixel of {peak}, expected numbers near 0: pictures must go through preprocess")
+    _check_peak(ops, images)
     return ops.asarray(images, dtype=dtype)  # only now: it would make floats of integers
+
+
+def patches(ops: ModuleType, images: Any, config: Any, *, device: Any, dtype: str | None) -> tuple[Array, np.ndarray]:
+    """Pictures of any shape: (their patches (B, N, P·P·C) of `dtype` on `device`, their grids (B, 2) in NumPy).
+
+    Raises InputError for what is no such pair, for another shape, for grids of more than N patches, and for pixels as
+    `pictures` does.
+    """
+    if not (isinstance(images, tuple) and len(images) == 2):
+        raise InputError(f"images are {type(images).__name__}, expected the Patches that this model's preprocess makes")
+    x, grids = _array(ops, images[0], "images", device), _in_numpy(ops, images[1], "grids")
+    _check_floats(x)
+    size = config.patch_size**2 * config.channels
+    if len(x.shape) != 3 or x.shape[2] != size:
+        raise InputError(f"patches are {tuple(x.shape)}, expected (B, N, {size}): pass preprocess a list of pictures")
+    B, N, _ = x.shape
+    if grids.shape != (B, 2) or grids.dtype.kind not in "iu":
+        raise InputError(f"grids are {grids.shape} of {grids.dtype}, expected integers (B, 2) = ({B}, 2)")
+    if B and not (grids.min() >= 1 and grids.prod(axis=1).max() <= N):
+        raise InputError(f"grids are {grids.tolist()}, expected from 1 to {N} patches for each picture")
+    _check_peak(ops, x)
+    return ops.asarray(x, dtype=dtype), grids
 
 
 def tokens(ops: ModuleType, tokens: Any, config: Any) -> np.ndarray:
@@ -60,7 +80,7 @@ def tokens(ops: ModuleType, tokens: Any, config: Any) -> np.ndarray:
 def lengths(ops: ModuleType, lengths: Any, tokens: np.ndarray) -> np.ndarray:
     """How many tokens of each text count, (B,): InputError unless there is a number from 1 to T for each of B texts."""
     x = _in_numpy(ops, lengths, "lengths")
-    B, T = tokens.shape
+    B, T = tokens.shape[:2]
     if x.shape != (B,) or (B and not 1 <= x.min() <= x.max() <= T):
         raise InputError(f"lengths are {x.tolist()}, expected a number from 1 to {T} for each of {B} texts")
     return x
@@ -82,6 +102,16 @@ def features(ops: ModuleType, features: Any, embed_dim: int | None, *, device: A
     if len(x.shape) != 2 or x.shape[1] != (embed_dim or x.shape[1]):
         raise InputError(f"features are {tuple(x.shape)}, expected (n, {embed_dim}): are they another model's?")
     return ops.asarray(x, dtype=dtype)
+
+
+def _check_floats(images):
+    if not str(images.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
+        raise InputError(f"images are of {images.dtype}, expected floats: pixels must go through preprocess first")
+
+
+def _check_peak(ops, images):
+    if not (peak := ops.peak(images)) <= LARGEST_PIXEL:
+        raise InputError(f"images have a pixel of {peak}, expected numbers near 0: pictures must go through preprocess")
 
 
 def _in_numpy(ops, x, name):

@@ -157,7 +157,7 @@ class TorchModel(nn.Module):
             return nn.LayerNorm(x.shape, eps=getattr(self._recipe.config, tower).eps, **options)
         if last in ("table", "position_embedding", "type_embedding"):
             return nn.Embedding(*x.shape, **options)
-        if parent == "patch_embed":
+        if parent == "patch_embed" and x.ndim == 4:
             return nn.Conv2d(x.shape[1], x.shape[0], x.shape[2], x.shape[2], bias=bias, **options)
         if x.ndim == 2:
             return nn.Linear(x.shape[1], x.shape[0], bias=bias, **options)

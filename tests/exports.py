@@ -89,7 +89,7 @@ MODELS: dict[str, Any] = {
     **{
         f"transformers {' '.join(key)}": (transformers_model, (key[0], sizes))
         for key, sizes in hf_models.SIZES.items()
-        if key[0] != "Siglip"
+        if not key[0].startswith("Siglip")
     },
     **{f"transformers Siglip {name}": (siglip_model, sizes) for name, sizes in siglip_models.SIZES.items()},
     "openai ViT": (openai_model, (16, 40, 2, 64, 8, 11, 100, 64, 1, 2)),

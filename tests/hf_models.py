@@ -76,6 +76,9 @@ SIGLIP = {
 }
 SIZES = {("CLIP", name): sizes for name, sizes in CLIP.items()} | {("Align", name): x for name, x in ALIGN.items()}
 SIZES |= {("Siglip", name): x for name, x in SIGLIP.items()}
+PATCHES = {name: x for name, x in VISION.items() if name != "image_size"}
+SIGLIP2 = {"small": {"text_config": SIGLIP["small"]["text_config"], "vision_config": {**PATCHES, "num_patches": 16}}}
+SIZES |= {("Siglip2", name): x for name, x in SIGLIP2.items()}
 
 
 def official(family, sizes):
@@ -87,7 +90,7 @@ def official(family, sizes):
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
             if name.endswith("running_var"):
                 x.uniform_(0.5, 2)
-            elif name in ("logit_scale", "logit_bias") and family == "Siglip":
+            elif name in ("logit_scale", "logit_bias") and family.startswith("Siglip"):
                 x.fill_({"logit_scale": 2.0, "logit_bias": -3.0}[name])
             elif name == "temperature":
                 x.fill_(0.01)  # spreads the logits, so that label smoothing changes the loss
@@ -125,12 +128,20 @@ def batch(config, kind=torch.from_numpy, masked=True):
     tokens[np.arange(3), lengths - 1] = end
     mask = (np.arange(11) < lengths[:, None]) * 1
     tokens[mask == 0] = end if hasattr(config, "logit_scale_init_value") else text.pad_token_id  # CLIP's, ALIGN's
-    images = rng.standard_normal((3, 3, *[config.vision_config.image_size] * 2)).astype(np.float32)
-    inputs = {"input_ids": tokens, "pixel_values": images, **({"attention_mask": mask} if masked else {})}
+    inputs = {"input_ids": tokens, **({"attention_mask": mask} if masked else {})}
+    if hasattr(config.vision_config, "num_patches"):  # pictures of any shape
+        grids = np.array([[3, 4], [2, 3], [1, 12]])
+        inputs["pixel_values"] = rng.standard_normal((3, 12, 3 * config.vision_config.patch_size**2), np.float32)
+        inputs["spatial_shapes"] = grids
+        if masked:
+            inputs["pixel_attention_mask"] = (np.arange(12) < grids.prod(1)[:, None]) * 1
+    else:
+        side = config.vision_config.image_size
+        inputs["pixel_values"] = rng.standard_normal((3, 3, side, side), np.float32)
     return {name: kind(x) for name, x in inputs.items()}
 
 
-ONE = {"Vision": ["pixel_values"], "Text": ["input_ids", "attention_mask"]}
+ONE = {"Vision": ["pixel_values", "pixel_attention_mask", "spatial_shapes"], "Text": ["input_ids", "attention_mask"]}
 
 
 def of_tower(inputs, tower):
@@ -161,4 +172,5 @@ TOWERS = {
     "CLIP": ["CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPTextModel", "CLIPTextModelWithProjection"],
     "Align": ["AlignVisionModel", "AlignTextModel"],
     "Siglip": ["SiglipVisionModel", "SiglipTextModel"],
+    "Siglip2": ["Siglip2VisionModel", "Siglip2TextModel"],
 }

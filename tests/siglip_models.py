@@ -101,3 +101,12 @@ def traced(model, encode, *args, **options):
     stages = {}
     encode(*args, **options, trace=lambda name, x: stages.update({name: model.ops.to_numpy(x)}))
     return stages
+
+
+def compare(ours, theirs, error):
+    """Compare the stages that two models show, {name: value}, in their order."""
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        assert ours[name].shape == tuple(value.shape), name
+        found = error(ours[name], value.numpy())
+        assert found < 1e-5, f"{name} is off by {found:.1e} of its largest value"

@@ -8,8 +8,9 @@ import siglip_models
 import torch
 import transformers
 from checkout import ROOT
+from naflex_models import save_whole
 from PIL import Image
-from siglip_vocabularies import sentencepiece, spiece_directory  # noqa: F401
+from siglip_vocabularies import gemma_directory, sentencepiece, spiece_directory  # noqa: F401
 
 import miniclip
 from miniclip import clip, hf
@@ -99,6 +100,7 @@ EXAMPLES = {
     "CLIP": "openai/clip-vit-base-patch32",
     "Align": "kakaobrain/align-base",
     "Siglip": "google/siglip-base-patch16-224",
+    "Siglip2": "google/siglip2-base-patch16-naflex",
 }
 
 
@@ -106,6 +108,8 @@ EXAMPLES = {
 def test_transformers_examples_run_with_another_import(family, tmp_path, relative_error, request):
     if family == "Siglip":
         save_siglip(tmp_path / "m", request.getfixturevalue("spiece_directory"))
+    elif family == "Siglip2":
+        save_whole(tmp_path / "m", "GemmaTokenizer", request.getfixturevalue("gemma_directory")["GemmaTokenizer"])
     else:
         {"CLIP": save_clip, "Align": save_align}[family](tmp_path / "m")
     Image.open(PICTURE).convert("RGB").resize((90, 90)).save(tmp_path / "picture.png")

@@ -61,6 +61,11 @@ def export(
     how = {"image_size": image_size, "activation": activation, "adapter": adapter}
     config, tree, tokenizer = checkpoints.load(source, dtype="float32", mmap=True, **how)
     families.of(config).huggingface  # noqa: B018  raises InputError if the libraries that read ONNX do not have it
+    if config.visual and config.visual.image_size is None:
+        raise InputError(
+            f"{source}: reads pictures of any shape, and an ONNX file cannot interpolate position embeddings for each: "
+            f"export a SigLIP 2 with a fixed resolution, or load this one with backend='onnxruntime' or 'openvino'"
+        )
     ending, known_as = DTYPES[dtype]
     with atomic_directory(destination) as folder:
         (folder / "onnx").mkdir()

@@ -62,7 +62,7 @@ def preprocess_of(
     """The preprocessing function of a model with this configuration; None if it has no image tower."""
     if config.visual is None:
         return None
-    if config.visual.pictures:
+    if config.visual.pictures and config.visual.pictures.resize != "patches":  # their size is known to the family
         from miniclip.families.preprocessing import SettingsPreprocess
 
         pictures = config.visual.pictures

@@ -34,6 +34,9 @@ from miniclip.hf.configuration import (
     CLIPConfig,
     CLIPTextConfig,
     CLIPVisionConfig,
+    Siglip2Config,
+    Siglip2TextConfig,
+    Siglip2VisionConfig,
     SiglipConfig,
     SiglipTextConfig,
     SiglipVisionConfig,
@@ -44,6 +47,7 @@ from miniclip.hf.image_processing import (
     EfficientNetImageProcessor,
     SiglipImageProcessor,
 )
+from miniclip.hf.image_processing_siglip2 import Siglip2ImageProcessor
 from miniclip.hf.modeling_align import AlignModel, AlignTextModel, AlignVisionModel
 from miniclip.hf.modeling_clip import (
     CLIPModel,
@@ -58,9 +62,16 @@ from miniclip.hf.modeling_flax_clip import (
     FlaxCLIPTextModelWithProjection,
     FlaxCLIPVisionModel,
 )
-from miniclip.hf.modeling_siglip import SiglipModel, SiglipTextModel, SiglipVisionModel
+from miniclip.hf.modeling_siglip import (
+    Siglip2Model,
+    Siglip2TextModel,
+    Siglip2VisionModel,
+    SiglipModel,
+    SiglipTextModel,
+    SiglipVisionModel,
+)
 from miniclip.hf.pipelines import ZeroShotImageClassificationPipeline, pipeline
-from miniclip.hf.processing import AlignProcessor, CLIPProcessor, SiglipProcessor
+from miniclip.hf.processing import AlignProcessor, CLIPProcessor, Siglip2Processor, SiglipProcessor
 from miniclip.hf.tokenization import (
     BertTokenizer,
     BertTokenizerFast,
@@ -108,7 +119,15 @@ __all__ = [
     "FlaxCLIPVisionModel",
     "GemmaTokenizer",
     "GemmaTokenizerFast",
+    "Siglip2Config",
+    "Siglip2ImageProcessor",
+    "Siglip2Model",
+    "Siglip2Processor",
+    "Siglip2TextConfig",
+    "Siglip2TextModel",
     "Siglip2Tokenizer",
+    "Siglip2VisionConfig",
+    "Siglip2VisionModel",
     "SiglipConfig",
     "SiglipImageProcessor",
     "SiglipModel",

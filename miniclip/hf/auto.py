@@ -6,6 +6,7 @@ from miniclip.errors import InputError
 from miniclip.hf import (
     configuration,
     image_processing,
+    image_processing_siglip2,
     modeling_align,
     modeling_clip,
     modeling_flax_clip,
@@ -38,6 +39,7 @@ class _SiglipTokenizer:
 
 
 _SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
+_SIGLIP2 = (image_processing_siglip2.Siglip2ImageProcessor, _SiglipTokenizer, processing.Siglip2Processor)
 _ROWS = (
     (configuration.CLIPConfig, modeling_clip.CLIPModel, *_CLIP, modeling_flax_clip.FlaxCLIPModel),
     (configuration.CLIPTextConfig, modeling_clip.CLIPTextModel, *_CLIP, modeling_flax_clip.FlaxCLIPTextModel),
@@ -48,6 +50,9 @@ _ROWS = (
     (configuration.SiglipConfig, modeling_siglip.SiglipModel, *_SIGLIP),
     (configuration.SiglipTextConfig, modeling_siglip.SiglipTextModel, *_SIGLIP),
     (configuration.SiglipVisionConfig, modeling_siglip.SiglipVisionModel, *_SIGLIP),
+    (configuration.Siglip2Config, modeling_siglip.Siglip2Model, *_SIGLIP2),
+    (configuration.Siglip2TextConfig, modeling_siglip.Siglip2TextModel, *_SIGLIP2),
+    (configuration.Siglip2VisionConfig, modeling_siglip.Siglip2VisionModel, *_SIGLIP2),
 )
 CLASSES = {row[0].model_type: Classes(*row) for row in _ROWS}
 # Classes that no `model_type` names; a file names them under `architectures`.

@@ -236,3 +236,17 @@ class SiglipConfig(_WholeConfig):
     model_type = "siglip"
     text_class, vision_class = SiglipTextConfig, SiglipVisionConfig
     others: ClassVar = {**FACTOR}
+
+
+class Siglip2TextConfig(SiglipTextConfig):
+    model_type, whole = "siglip2_text_model", "siglip2"
+
+
+class Siglip2VisionConfig(SiglipVisionConfig):
+    model_type, whole = "siglip2_vision_model", "siglip2"
+
+
+class Siglip2Config(_WholeConfig):
+    model_type = "siglip2"
+    text_class, vision_class = Siglip2TextConfig, Siglip2VisionConfig
+    others: ClassVar = {**FACTOR}

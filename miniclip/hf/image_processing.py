@@ -49,13 +49,16 @@ class ImageProcessor:
         own = {name: value for name, value in self.family.PREPROCESSOR.items() if name not in NO_SETTINGS}
         given = image_settings.given({name: x for name, x in settings.items() if name not in NO_SETTINGS})
         self.__dict__.update(copy.deepcopy({**own, **given}))
-        read = self._read({})  # raises InputError for impossible values
+        self._write_sizes(self._read({}))  # raises InputError for impossible values
+        self.__dict__.update({name: _plain(self.__dict__[name]) for name in ("image_mean", "image_std")})
+
+    def _write_sizes(self, read: PictureSettings) -> None:
+        """Make attributes of sizes, as transformers writes them."""
         if self.do_resize:
             side = read.size if isinstance(read.size, int) else None
             self.size = {"shortest_edge": side} if read.resize == "shortest" else image_settings.square(read.size)
         if self.do_center_crop:
             self.crop_size = image_settings.square(read.crop)
-        self.__dict__.update({name: _plain(self.__dict__[name]) for name in ("image_mean", "image_std")})
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"this {type(self).__name__} has no {name}, only {', '.join(self.__dict__)}")
@@ -79,14 +82,14 @@ class ImageProcessor:
         check_options(type(self), {name: settings[name] for name in settings.keys() - {*own, *CALL_ONLY, *IDLE}})
         values = {**self.__dict__, **settings}
         read, of_clip = self._read(settings), self._openai(settings)
-        images = _flat(images, values.get("input_data_format"))
+        images = pictures_in(images, values.get("input_data_format"))
         size = read.image_size
         batch = None if size is None else np.empty((len(images), 3, *pair(size)), np.float32)
         rows: Any = [None] * len(images)
 
         def prepare(picture, i):
             rgb = values.get("do_convert_rgb") is not False
-            image = _open(picture, f"picture {i}", rgb, values.get("input_data_format"))
+            image = opened(picture, f"picture {i}", rgb, values.get("input_data_format"))
             if isinstance(image, Image.Image):
                 out = batch[i] if batch is not None and len(image.getbands()) == 3 else None
                 rows[i] = preprocessing.prepare(image, of_clip or read, f"picture {i}", out)
@@ -146,9 +149,9 @@ class ImageProcessor:
         _, found = huggingface.settings_in(path)
         if found is None:
             config = checkpoints.load(path)[0]
-            if config.visual is None or families.of(config).huggingface.preprocessor is not cls.family.preprocessor:
+            found = families.of(config).huggingface.preprocessor(config.visual) if config.visual else {}
+            if found.get("image_processor_type") != cls.family.PREPROCESSOR["image_processor_type"]:
                 raise InputError(f"{path}: {cls.__name__} cannot prepare pictures for this model")
-            found = cls.family.preprocessor(config.visual)
         return dict(found), options
 
     @classmethod
@@ -175,7 +178,9 @@ class ImageProcessor:
 
     def resize(self, image: Any, size: Any, resample: Any = 2, **formats: Any) -> np.ndarray:
         """A picture of uint8 resized to `size`, as the settings write it; resample 2 is bilinear."""
-        read = self._read({"size": size, "resample": resample, "do_resize": True, "do_center_crop": False})
+        read = ImageProcessor._read(
+            self, {"size": size, "resample": resample, "do_resize": True, "do_center_crop": False}
+        )
         pixels = np.asarray(preprocessing.resize_and_crop(_pil(_last(image, formats)), read, "the picture"))
         return _in_format(pixels[:, :, None] if pixels.ndim == 2 else pixels, formats)
 
@@ -230,15 +235,15 @@ def _plain(values):
     return tuple(map(float, values)) if isinstance(values, (list, tuple, np.ndarray)) else values
 
 
-def _flat(images, layout):
+def pictures_in(images, layout):
     """One picture, a list, a list of lists or a batch -> a list of pictures; tensors become arrays."""
     if isinstance(images, (list, tuple)):
-        return [picture for x in images for picture in _flat(x, layout)]
+        return [picture for x in images for picture in pictures_in(x, layout)]
     x = for_backend(images, numpy_ops) if is_tensor(images) else images
     return [*x] if isinstance(x, np.ndarray) and x.ndim == 4 else [x]
 
 
-def _open(picture, name, convert_rgb, layout):
+def opened(picture, name, convert_rgb, layout):
     """A picture -> a PIL image, in RGB if `convert_rgb`; or an array of floats, (height, width, C)."""
     if isinstance(picture, np.ndarray):
         if picture.ndim == 2:
@@ -300,6 +305,12 @@ def _floats(pixels, read, name):
     if read.resize == "none":
         pixels = pixels if read.crop is None else _cropped(pixels, read.crop)
         return preprocessing.normalize(pixels, read, name).transpose(2, 0, 1)
+    image, read = as_bytes(pixels, read, name)
+    return preprocessing.prepare(image, read, name)
+
+
+def as_bytes(pixels, read, name):
+    """A picture of floats -> (a PIL image, the settings for it)."""
     low, high = pixels.min(), pixels.max()
     whole = 0 <= low <= high <= 255 and np.allclose(pixels, pixels.astype(int))
     if not whole and not 0 <= low <= high <= 1:
@@ -307,7 +318,7 @@ def _floats(pixels, read, name):
     if not whole:
         pixels = (pixels.astype(np.float64) * 255).astype(np.float32)
         read = dataclasses.replace(read, scale=read.scale / 255)
-    return preprocessing.prepare(_pil(pixels.astype(np.uint8)), read, name)
+    return _pil(pixels.astype(np.uint8)), read
 
 
 def _cropped(pixels, size):

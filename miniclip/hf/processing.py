@@ -16,6 +16,7 @@ from miniclip.hf.image_processing import (
     EfficientNetImageProcessor,
     SiglipImageProcessor,
 )
+from miniclip.hf.image_processing_siglip2 import Siglip2ImageProcessor
 from miniclip.hf.outputs import BatchEncoding, as_batch, check_options
 from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer, SiglipTokenizer, siglip_tokenizer
 
@@ -27,6 +28,7 @@ class Processor:
     image_processor_class: ClassVar[Any]
     tokenizer_class: ClassVar[Any]
     text_kwargs: ClassVar[dict[str, Any]] = {}  # the tokenizer's arguments, if neither it nor the call says else
+    images_kwargs: ClassVar[dict[str, Any]] = {}  # the image processor's, unless the call says else
     chat_template: ClassVar[None] = None  # these models do not chat
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None):
@@ -72,7 +74,7 @@ class Processor:
             {**common, **{name: x for name, x in options.items() if name in names}, **values}
             for names, values in zip(known, given)
         )
-        return {**default, **text}, images
+        return {**default, **text}, {**self.images_kwargs, **images}
 
     def decode(self, *args: Any, **options: Any) -> Any:
         """The tokenizer's `decode`."""
@@ -173,3 +175,15 @@ class SiglipProcessor(Processor):
     @classmethod
     def _tokenizer_from(cls, name, **options):
         return siglip_tokenizer(name, **options)
+
+
+class Siglip2Processor(SiglipProcessor):
+    """transformers' Siglip2Processor: a Siglip2ImageProcessor, and mostly a GemmaTokenizer; texts get 64 tokens.
+
+    As in transformers, a call says how pictures are cut, whatever the image processor says: its `patch_size` is 16 and
+    its `max_num_patches` 256, unless they are given.
+    """
+
+    image_processor_class: ClassVar[Any] = Siglip2ImageProcessor
+    text_kwargs: ClassVar[dict[str, Any]] = {"padding": "max_length", "truncation": True, "max_length": 64}
+    images_kwargs: ClassVar[dict[str, Any]] = {"max_num_patches": 256, "patch_size": 16}

@@ -10,7 +10,7 @@ from miniclip import families
 from miniclip.errors import InputError
 from miniclip.hf.modules import rebuilt
 from miniclip.hf.outputs import ModelOutput
-from miniclip.towers import bert, efficientnet, siglip_image, siglip_text, text, vit
+from miniclip.towers import bert, efficientnet, naflex, siglip_image, siglip_text, text, vit
 
 
 class Stages(NamedTuple):
@@ -27,6 +27,7 @@ STAGES = {
     text: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_final", "features"),
     efficientnet: Stages("stem", r"blocks\.\d+", None, "features"),
     siglip_image: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_post", "features"),
+    naflex: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_post", "features"),
     siglip_text: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_final", "features"),
     bert: Stages("embeddings", r"blocks\.\d+\.mlp", None, "pooler"),
 }
@@ -70,13 +71,13 @@ def run_tower(encode, tower, convert, output_hidden_states=None, output_attentio
     )
 
 
-def lengths_of(mask, tokens):
-    """attention_mask (B, T), ones then zeros in each row -> the number of ones in each row, (B,)."""
+def lengths_of(mask, tokens, name="attention_mask", what="tokens"):
+    """A mask (B, T), ones then zeros in each row -> the number of ones in each row, (B,)."""
     lengths = (mask != 0).sum(-1)
     if mask.shape != tokens.shape or not ((mask != 0) == (np.arange(mask.shape[-1]) < lengths[..., None])).all():
         raise InputError(
-            f"attention_mask is {mask.shape}, for tokens {tokens.shape}: it must have the same shape, and in each row "
-            f"ones and then zeros, because texts are padded on the right"
+            f"{name} is {mask.shape}, for {what} {tokens.shape}: it must have the same shape, and in each row "
+            f"ones and then zeros, because {'texts' if what == 'tokens' else 'pictures'} are padded on the right"
         )
     return lengths
 

@@ -168,6 +168,7 @@ class GemmaTokenizer(PreTrainedTokenizer):
     """
 
     family, kinds = gemma_files, (Gemma,)
+    lower_case = False  # whether texts become lower case, whatever the file says
     model_input_names = ("input_ids", "attention_mask")
     second_type = 1
     ends = ("bos_token", "eos_token")
@@ -181,6 +182,8 @@ class GemmaTokenizer(PreTrainedTokenizer):
             if tokenizer is None:
                 raise InputError(f"{tokenizer_file}: there is no {gemma_files.VOCABULARY} here")
         plain = without_added_tokens(tokenizer)
+        if self.lower_case and not gemma_files.is_lower_case(plain):
+            tokenizer = plain = Gemma(plain.content, lower_case=True, **plain.options)
         own = {f"{name}_token": plain.options[name] for name in ("pad", "eos", "bos")}
         own["padding_side"] = "left" if plain.options["left"] else "right"
         absent = {} if gemma_files.SPECIAL["mask_token"] in plain.encoder else {"mask_token": None}
@@ -191,15 +194,21 @@ class GemmaTokenizer(PreTrainedTokenizer):
 class Siglip2Tokenizer(GemmaTokenizer):
     """transformers' Siglip2Tokenizer: as GemmaTokenizer, but texts become lower case."""
 
+    lower_case = True
+
 
 def siglip_tokenizer(name: Any, **options: Any) -> SiglipTokenizer | GemmaTokenizer:
     """The tokenizer of a SigLIP, whichever it has; arguments as in `from_pretrained`."""
     path = find(name, dict(options), weights=False)
     if path.is_dir():
         is_gemma = not (path / siglip_files.VOCABULARY).exists() and (path / gemma_files.VOCABULARY).exists()
+        lower_case = is_gemma and gemma_files.makes_lower_case(path)
     else:
-        is_gemma = isinstance(checkpoints.load(path)[2], Gemma)
-    return (GemmaTokenizer if is_gemma else SiglipTokenizer).from_pretrained(name, **options)
+        tokenizer = checkpoints.load(path)[2]
+        is_gemma = isinstance(tokenizer, Gemma)
+        lower_case = is_gemma and gemma_files.is_lower_case(tokenizer)
+    kind = Siglip2Tokenizer if lower_case else GemmaTokenizer if is_gemma else SiglipTokenizer
+    return kind.from_pretrained(name, **options)
 
 
 CLIPTokenizerFast, BertTokenizerFast, GemmaTokenizerFast = CLIPTokenizer, BertTokenizer, GemmaTokenizer

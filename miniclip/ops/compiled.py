@@ -4,6 +4,7 @@ Builds on `onnx_ops`, which record a tower, and on `runtime.chunks`, which cuts 
 does differently.
 """
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,9 +32,10 @@ class Runtime(NamedTuple):
 def captured(runtime, function, parameters, dtype):
     """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed by a runtime.
 
-    There is a program for each set of options that are not None, made when it is first needed. With `trace`, which
-    needs values, and for an empty batch NumPy computes the function. The program has the parameters as they are when it
-    is made: a later change of them is not seen. Raises InputError if the runtime refuses it.
+    There is a program for each set of options that are not None and for each shape of picture, made when it is first
+    needed. With `trace`, which needs values, and for an empty batch NumPy computes the function. The program has the
+    parameters as they are when it is made: a later change of them is not seen. Raises InputError if the runtime refuses
+    it.
     """
     programs, lock = {}, threading.Lock()
 
@@ -41,14 +43,15 @@ def captured(runtime, function, parameters, dtype):
         options = {name: x for name, x in options.items() if x is not None}
         if trace is not None or len(batch[0]) == 0:
             return np.ascontiguousarray(function(*batch, **parameters, **options, trace=trace))
+        key = (*options,), () if batch[1:] else batch[0].shape[1:]
         with lock:  # two threads do not compile the same
-            if (*options,) not in programs:
+            if key not in programs:
                 recorded = record(function, parameters, batch, options, "int8" if dtype == "int8" else "float32")
-                programs[(*options,)] = _attempt(runtime.name, runtime.compile, *recorded, dtype)
+                programs[key] = _attempt(runtime.name, runtime.compile, *recorded, dtype)
         total = int(chunks.lengths_of(*batch).sum())
         most = chunks.share(total, TOKENS if batch[1:] else PICTURES, 1)
         pieces = chunks.pieces(*batch, most=most, **options)
-        program = programs[(*options,)]
+        program = programs[key]
         parts = [_attempt(runtime.name, program, named(piece.batch, piece.options)) for piece in pieces]
         return chunks.joined(pieces, parts)
 
@@ -59,9 +62,13 @@ def record(function, parameters, batch, options, dtype):
     """The graph of a tower for inputs like these, and its result. The sizes of a batch get names: B, and T of texts."""
     graph = Graph(dtype)
     if dtype == "int8":
-        parameters = onnx_int8.calibrated(function, parameters, None if batch[1:] else batch[0].shape[1:])
-    inputs = {name: _input(graph, name, x) for name, x in named(batch, {}).items()}
-    options = {name: _input(graph, name, x) for name, x in options.items()}
+        shape = None if batch[1:] else batch[0].shape[1:]
+        two = {} if batch[1:] else {name: x[[0, 0]] for name, x in options.items()}  # as many as it computes
+        parameters = onnx_int8.calibrated(functools.partial(function, **two), parameters, shape)
+    inputs, options = (
+        {name: _input(graph, name, x, texts=bool(batch[1:])) for name, x in given.items()}
+        for given in (named(batch, {}), options)
+    )
     return graph, function(*inputs.values(), **graph.parameters(parameters), **options)
 
 
@@ -70,8 +77,8 @@ def named(batch, options):
     return {**dict(zip(("tokens", "end") if batch[1:] else ("images",), batch)), **options}
 
 
-def _input(graph, name, x):
-    shape = ("B", *x.shape[1:]) if name == "images" else ("B", "T")[: x.ndim]
+def _input(graph, name, x, texts):
+    shape = ("B", "T")[: x.ndim] if texts else ("B", *x.shape[1:])
     return graph.input(name, x.dtype.name, *shape)
 
 

@@ -20,7 +20,8 @@ def in_chunks(function, batch_invariant=False):
     """function(batch, trace=, ...) or function(tokens, end, trace=, ...) -> the same function, computed in chunks.
 
     Texts are tokens (B, T) with their last positions, end (B,). They are sorted by length, and each chunk is as long as
-    its longest text. Other options are None, (B,) or, as the tokens, (B, T). With `trace` the batch is one chunk.
+    its longest text. Other options are None, (B,) or, as the tokens, (B, T); of pictures (B, ...). With `trace` the
+    batch is one chunk.
 
     The last bits of a product depend on its number of rows, so those of a feature depend on the rest of its chunk. With
     `batch_invariant` each row is a chunk of its own, on one thread: it is bit for bit the same in any batch, on any
@@ -64,7 +65,8 @@ def pieces(batch, *end, most, **options):
             here = {name: None if x is None else x[rows] if x.ndim == 1 else x[rows, :T] for name, x in options.items()}
             found.append(Piece(rows, (batch[rows, :T], end[0][rows]), here))
         else:
-            found.append(Piece(chunk, (batch[chunk],), options))  # a view
+            here = {name: None if x is None else x[chunk] for name, x in options.items()}  # views
+            found.append(Piece(chunk, (batch[chunk],), here))
     return found
 
 

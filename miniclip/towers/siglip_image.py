@@ -32,8 +32,11 @@ def patches(ops, images, weight, bias, position_embedding):
     return ops.cells(ops.conv2d(images, weight, bias, stride=weight.shape[-1])) + position_embedding
 
 
-def pool(ops, x, probe, qkv, out, ln_mlp, mlp, *, config, trace=None):
-    """y = out(attention(probe, x)), then y + mlp(ln_mlp(y)): x (B, T, D), probe (1, 1, D) -> (B, D)."""
+def pool(ops, x, probe, qkv, out, ln_mlp, mlp, *, config, lengths=None, trace=None):
+    """y = out(attention(probe, x)), then y + mlp(ln_mlp(y)): x (B, T, D), probe (1, 1, D) -> (B, D).
+
+    `lengths` (B,) int: the probe sees none of the tokens after so many.
+    """
     B, T, D = x.shape
     heads, K = config.heads, D // config.heads
     packed = ops.linear(x, **qkv).reshape(B, T, 3, heads, K)
@@ -41,8 +44,8 @@ def pool(ops, x, probe, qkv, out, ln_mlp, mlp, *, config, trace=None):
     probe = x[:, :1] * 0 + probe  # (B, 1, D), the same for each picture
     q = ops.linear(probe, **qkv).reshape(B, 1, 3, heads, K)[:, :, 0]  # (B, 1, H, K)
     if trace and trace.attentions:
-        trace("attention_weights", ops.attention_weights(q, k))
-    y = ops.linear(ops.attention(q, k, v).reshape(B, D), **out)  # (B, D)
+        trace("attention_weights", ops.attention_weights(q, k, lengths=lengths))
+    y = ops.linear(ops.attention(q, k, v, lengths=lengths).reshape(B, D), **out)  # (B, D)
     if trace:
         trace("attention", y)
     return y + transformer.feed_forward(

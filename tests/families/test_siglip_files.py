@@ -117,7 +117,7 @@ def test_one_tower_of_a_whole_model(small):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "siglip2"}, "model_type is 'siglip2', expected one of clip, .*siglip"),
+        ({"model_type": "siglip9"}, "model_type is 'siglip9', expected one of clip, .*siglip"),
         ({"text_config": {**TEXT, "projection_size": 20}}, "embed_dim is 20, but .* 40 wide"),
         ({"text_config": {**TEXT, "projection_size": "wide"}}, "embed_dim is 'wide', expected a positive integer"),
         ({"text_config": {**TEXT, "hidden_size": 50}}, "width 50 cannot be shared by 4 heads"),

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hf_models import ALIGN, CLIP, SIGLIP, TOWERS
+from hf_models import ALIGN, CLIP, SIGLIP, SIGLIP2, TOWERS
 from hf_models import official as torch_model
-from siglip_vocabularies import sentencepiece, spiece_directory  # noqa: F401
+from naflex_models import save_whole
+from siglip_vocabularies import gemma_directory, sentencepiece, spiece_directory  # noqa: F401
 from test_ways_in import save_align, save_clip, save_siglip
 
 from miniclip import InputError, hf
@@ -15,19 +16,21 @@ SAVED = [(family, name) for family, towers in TOWERS.items() for name in (f"{fam
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, spiece_directory):  # noqa: F811
+def whole(tmp_path_factory, spiece_directory, gemma_directory):  # noqa: F811
     """{family: a directory with the whole model, its tokenizer and its image processor}."""
     place = tmp_path_factory.mktemp("whole")
     save_clip(place / "CLIP")
     save_align(place / "Align")
     save_siglip(place / "Siglip", spiece_directory)
+    save_whole(place / "Siglip2", "GemmaTokenizer", gemma_directory["GemmaTokenizer"])
     return {family: place / family for family in TOWERS}
 
 
 @pytest.mark.parametrize("family, name", SAVED)
 def test_the_class_is_that_of_the_file(family, name, tmp_path):
-    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"], "Siglip": SIGLIP["small"]}[family]
-    torch_model(family, sizes).save_pretrained(tmp_path / "whole")
+    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"]}
+    sizes |= {"Siglip": SIGLIP["small"], "Siglip2": SIGLIP2["small"]}
+    torch_model(family, sizes[family]).save_pretrained(tmp_path / "whole")
     getattr(transformers, name).from_pretrained(tmp_path / "whole", ignore_mismatched_sizes=True).save_pretrained(
         tmp_path / "m"
     )
@@ -38,7 +41,8 @@ def test_the_class_is_that_of_the_file(family, name, tmp_path):
     assert type(config).__name__ == type(expected).__name__ and config.initializer_range == 0.5
     plain = name.removesuffix("WithProjection")
     assert type(hf.AutoModel.from_pretrained(tmp_path / "m")) is getattr(hf, plain)
-    if name not in ("AlignTextModel", "AlignVisionModel", "SiglipTextModel"):  # which transformers' AutoModel lacks
+    lacking = ("AlignTextModel", "AlignVisionModel", "SiglipTextModel", "Siglip2TextModel")
+    if name not in lacking:  # which transformers' AutoModel does not have
         assert type(transformers.AutoModel.from_pretrained(tmp_path / "m")).__name__ == plain
 
 

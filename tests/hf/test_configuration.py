@@ -7,7 +7,8 @@ import transformers
 
 from miniclip import InputError, hf
 
-CONFIGS = [f"{family}{part}Config" for family in ("CLIP", "Align", "Siglip") for part in ("", "Text", "Vision")]
+FAMILIES = ("CLIP", "Align", "Siglip", "Siglip2")
+CONFIGS = [f"{family}{part}Config" for family in FAMILIES for part in ("", "Text", "Vision")]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

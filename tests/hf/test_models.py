@@ -7,7 +7,19 @@ import pytest
 import torch
 import transformers
 from backends import HERE
-from hf_models import ALIGN, LOOK, SIGLIP, TOWERS, batch, clip, compare, of_tower, official, saved  # noqa: F401
+from hf_models import (  # noqa: F401
+    ALIGN,
+    LOOK,
+    SIGLIP,
+    SIGLIP2,
+    TOWERS,
+    batch,
+    clip,
+    compare,
+    of_tower,
+    official,
+    saved,
+)
 
 from miniclip import InputError, hf
 from miniclip.families.align.config import ALIGN_BASE
@@ -47,7 +59,7 @@ def test_every_field_of_each_tower_is_transformers(saved, backend, tmp_path, rel
     for name in TOWERS[family]:
         tower = of_tower(inputs, "Vision" if "Vision" in name else "Text")
         config = whole.config.vision_config if "Vision" in name else whole.config.text_config
-        if family != "Siglip":
+        if not family.startswith("Siglip"):
             config.projection_dim = whole.config.projection_dim  # transformers does not copy it to the towers
         if name.endswith("WithProjection"):
             theirs = getattr(transformers, name).from_pretrained(directory, config=config, attn_implementation="eager")
@@ -84,15 +96,21 @@ def test_arguments_have_transformers_order(saved, relative_error):
     ours = getattr(hf, f"{family}Model").from_pretrained(directory)
     inputs = batch(theirs.config)
     tokens, images, mask = inputs["input_ids"], inputs["pixel_values"], inputs["attention_mask"]
+    if family == "Siglip2":
+        mask, shapes = inputs["pixel_attention_mask"], inputs["spatial_shapes"]
+        given = tokens, images, mask, shapes, inputs["attention_mask"]
+        compare(ours.get_image_features(images, mask, shapes), ours(*given).vision_model_output[1], relative_error)
+    else:
+        given = tokens, images, mask
     with torch.no_grad():
-        compare(ours(tokens, images, mask), theirs(tokens, images, mask), relative_error)
+        compare(ours(*given), theirs(*given), relative_error)
         if family == "Align":
             types = (torch.arange(11) > 4).expand(3, 11) * 1
             compare(ours(tokens, images, mask, types), theirs(tokens, images, mask, types), relative_error)
             features = ours.get_text_features(tokens, mask, types)
             expected = theirs.get_text_features(tokens, mask, types)
             compare(features, getattr(expected, "pooler_output", expected), relative_error)
-        else:
+        elif family != "Siglip2":
             compare(ours(tokens, images, mask, None, True).loss, theirs(tokens, images, mask, None, True).loss, max_of)
 
 
@@ -108,7 +126,7 @@ def test_what_comes_out_is_of_the_kind_that_went_in(saved, backend):
         inputs = batch(theirs.config, kind)
         output = ours(**inputs, **LOOK)
         found = [output.logits_per_image, output.vision_model_output.hidden_states[1], output.text_model_output[0]]
-        found += [ours.get_image_features(inputs["pixel_values"]), ours.get_text_features(inputs["input_ids"])]
+        found += [ours.get_image_features(**of_tower(inputs, "Vision")), ours.get_text_features(inputs["input_ids"])]
         assert {type(x) for x in found} == {expected}
     lists = ours.get_text_features(inputs["input_ids"].tolist())
     assert type(lists) is np.ndarray
@@ -258,10 +276,11 @@ def test_positions_of_siglip_are_interpolated_for_other_pictures(size, tmp_path,
             ours.get_image_features(images)
 
 
-def test_gradients_of_siglip_are_transformers(tmp_path):
-    theirs = official("Siglip", SIGLIP["small"])
+@pytest.mark.parametrize("family", ["Siglip", "Siglip2"])
+def test_gradients_of_siglip_are_transformers(family, tmp_path):
+    theirs = official(family, {"Siglip": SIGLIP, "Siglip2": SIGLIP2}[family]["small"])
     theirs.save_pretrained(tmp_path / "m")
-    ours = hf.SiglipModel.from_pretrained(tmp_path / "m", backend="torch")
+    ours = getattr(hf, f"{family}Model").from_pretrained(tmp_path / "m", backend="torch")
     inputs = batch(theirs.config)
     for model in (ours, theirs):
         model(**inputs, return_loss=True).loss.backward()

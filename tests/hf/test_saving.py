@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 import transformers
-from hf_models import ALIGN, CLIP, ONE, SIGLIP, TOWERS, batch, clip, compare, of_tower, saved  # noqa: F401
+from hf_models import ALIGN, CLIP, ONE, SIGLIP, SIGLIP2, TOWERS, batch, clip, compare, of_tower, saved  # noqa: F401
 
 import miniclip
 from miniclip import hf
@@ -109,16 +109,17 @@ def test_features_are_an_output_on_request(clip):
         torch.testing.assert_close(output[name], expected[name], rtol=1e-4, atol=1e-4)
 
 
-def test_random_weights_of_siglip_are_a_model_of_transformers(tmp_path, relative_error):
-    config = hf.SiglipConfig(**SIGLIP["small"])
-    ours = hf.SiglipModel(config)
+@pytest.mark.parametrize("family", ["Siglip", "Siglip2"])
+def test_random_weights_of_siglip_are_a_model_of_transformers(family, tmp_path, relative_error):
+    config = getattr(hf, f"{family}Config")(**{"Siglip": SIGLIP, "Siglip2": SIGLIP2}[family]["small"])
+    ours = getattr(hf, f"{family}Model")(config)
     ours.save_pretrained(tmp_path / "m")
-    theirs, report = transformers.SiglipModel.from_pretrained(tmp_path / "m", output_loading_info=True)
+    theirs, report = getattr(transformers, f"{family}Model").from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not any(report.values()) and ours.num_parameters() == theirs.num_parameters()
     inputs = batch(theirs.config)
     with torch.no_grad():
         compare(ours.eval()(**inputs).vision_model_output, theirs.eval()(**inputs).vision_model_output, relative_error)
-        fresh = transformers.SiglipModel(theirs.config).state_dict()
+        fresh = type(theirs)(theirs.config).state_dict()
     for name, x in theirs.state_dict().items():
         if x.ndim > 1 and x.numel() > 500:
             assert x.std().item() == pytest.approx(fresh[name].std().item(), rel=0.15), name

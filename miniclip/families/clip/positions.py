@@ -1,6 +1,7 @@
 """A model for pictures of another size: its position embeddings are a grid, which is interpolated like a picture."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -27,10 +28,20 @@ def interpolate(position_embedding, old, new, antialias=False):
     """
     D, n = position_embedding.shape[1], len(position_embedding) - math.prod(old)
     grid = position_embedding[n:].reshape(*old, D).astype(np.float64)  # (Gy, Gx, D)
-    down, across = map(_antialiased if antialias else _bicubic, old, new)  # (Gy', Gy), (Gx', Gx)
+    bicubic = functools.partial(_antialiased, curve=functools.partial(_cubic, a=-0.5)) if antialias else _bicubic
+    down, across = map(bicubic, old, new)  # (Gy', Gy), (Gx', Gx)
     grid = np.einsum("ay,bx,yxd->abd", down, across, grid, optimize=True)  # (Gy', Gx', D)
     grid = grid.reshape(-1, D).astype(position_embedding.dtype)
     return np.concatenate([position_embedding[:n], grid])  # (n + Gy'·Gx', D)
+
+
+def bilinear(old, new):
+    """The matrix (Gy'·Gx', Gy·Gx) that interpolates a grid (down, across) bilinearly, with antialiasing, to another.
+
+    Times (Gy·Gx, D) it is torch's F.interpolate(mode="bilinear", antialias=True, align_corners=False).
+    """
+    down, across = (_antialiased(*sides, curve=_linear) for sides in zip(old, new))  # (Gy', Gy), (Gx', Gx)
+    return np.kron(down, across)
 
 
 def _bicubic(old, new):
@@ -45,14 +56,19 @@ def _bicubic(old, new):
     return matrix
 
 
-def _antialiased(old, new):
-    """The same with antialiasing, which is another curve too (a = -1/2, as in Pillow).
+def _antialiased(old, new, curve):
+    """The same with antialiasing; curve(distance) is a point's weight: linear, or cubic with a = -1/2 as in Pillow.
 
     If there are fewer points than before, the curve is as much wider. Beyond the edge there are no points.
     """
     centre = (np.arange(new) + 0.5) * old / new - 0.5
-    weights = _cubic((centre[:, None] - np.arange(old)) / max(old / new, 1), a=-0.5)  # (new, old)
+    weights = curve((centre[:, None] - np.arange(old)) / max(old / new, 1))  # (new, old)
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _linear(d):
+    """The weight of a point at distance d: w(d) = 1 - |d| for |d| ≤ 1, else 0."""
+    return np.maximum(1 - np.abs(d), 0)
 
 
 def _cubic(d, a):

@@ -1,8 +1,10 @@
-"""SigLIP as a family, SigLIP 2 of a fixed resolution too: towers, sigmoid scores, and transformers' names for them."""
+"""SigLIP and SigLIP 2 as a family: towers, sigmoid scores, and transformers' names for them."""
 
+from miniclip.errors import InputError
 from miniclip.families import preprocessing
-from miniclip.families.clip.positions import with_image_size
+from miniclip.families.clip import positions
 from miniclip.families.record import Family
+from miniclip.families.siglip import naflex
 from miniclip.families.siglip.config import SigLIPConfig
 from miniclip.families.siglip.image import own_settings
 from miniclip.families.siglip.model import SigLIP
@@ -12,7 +14,16 @@ from miniclip.tokenizers.sentencepieces import SentencePiece
 
 def preprocess(visual, asarray):
     size = visual.image_size
+    if size is None:
+        settings = visual.pictures or naflex.own_settings()
+        return naflex.PatchesPreprocess(None, asarray, settings=settings, patch_size=visual.patch_size)
     return preprocessing.SettingsPreprocess(size, asarray, settings=own_settings(size))
+
+
+def with_image_size(config, tree, image_size, antialias=False):
+    if config.visual.image_size is None:
+        raise InputError("this model reads pictures of any shape, so that image_size means nothing: leave it out")
+    return positions.with_image_size(config, tree, image_size, antialias)
 
 
 FAMILY = Family(

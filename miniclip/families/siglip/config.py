@@ -1,13 +1,13 @@
-"""The configuration of a SigLIP, or of a SigLIP 2 with a fixed resolution."""
+"""The configuration of a SigLIP or a SigLIP 2, also of one for pictures of any shape (NaFlex)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from miniclip.config import ModelConfig, VisionConfig, check_transformer
+from miniclip.config import ModelConfig, PictureSettings, VisionConfig, check_transformer
 from miniclip.errors import InputError
-from miniclip.towers import siglip_image, siglip_text
+from miniclip.towers import naflex, siglip_image, siglip_text
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,39 @@ class SigLIPVisionConfig(VisionConfig):
     eps: float = 1e-6
 
     tower: ClassVar[ModuleType] = siglip_image
+
+
+@dataclass(frozen=True)
+class NaFlexVisionConfig:
+    """A tower for pictures of any shape: its position embeddings, a grid of `side` · `side`, are interpolated for each.
+
+    `pictures` None: they are prepared as SigLIP 2's are, as up to 256 patches.
+    """
+
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    side: int = 16
+    channels: int = 3
+    activation: str = "gelu_tanh"
+    eps: float = 1e-6
+    pictures: PictureSettings | None = None
+
+    tower: ClassVar[ModuleType] = naflex
+    causal: ClassVar[bool] = False
+    image_size: ClassVar[None] = None  # each picture has its own
+
+    def __post_init__(self):
+        check_transformer(self)
+        if self.pictures and self.pictures.resize != "patches":
+            raise InputError(f"pictures are resized to {self.pictures.resize!r}, expected 'patches'")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The position embeddings (down, across), before they are interpolated."""
+        return self.side, self.side
 
 
 @dataclass(frozen=True)
@@ -50,13 +83,16 @@ class SigLIPTextConfig:
 class SigLIPConfig(ModelConfig):
     """As CLIPConfig, but only texts are projected: `embed_dim` is also the width of the image tower."""
 
-    visual: SigLIPVisionConfig | None
+    visual: SigLIPVisionConfig | NaFlexVisionConfig | None
     text: SigLIPTextConfig | None
 
     family: ClassVar[str] = "siglip"
     scalars: ClassVar[tuple[str, ...]] = ("logit_scale", "logit_bias")
     independent: ClassVar[bool] = True
-    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (SigLIPVisionConfig,), "text": (SigLIPTextConfig,)}
+    towers: ClassVar[dict[str, Sequence[type]]] = {
+        "visual": (SigLIPVisionConfig, NaFlexVisionConfig),
+        "text": (SigLIPTextConfig,),
+    }
     tokenizer: ClassVar[str] = "SentencePiece"
 
     def __post_init__(self):

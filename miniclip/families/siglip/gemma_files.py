@@ -15,6 +15,7 @@ from miniclip.tokenizers.gemma import BOS, EOS, MASK, PAD, UNK, Gemma
 SPECIAL = {"bos_token": BOS, "eos_token": EOS, "unk_token": UNK, "pad_token": PAD, "mask_token": MASK}
 VOCABULARY = "tokenizer.json"
 LOWER_CASE = "Siglip2Tokenizer"  # the class of transformers that makes texts lower case
+NAFLEX = "siglip2"  # the type of model that always has this class, whatever its files say
 
 
 def read_vocabulary(path: Path, settings: dict[str, Any]) -> Gemma | None:
@@ -22,16 +23,26 @@ def read_vocabulary(path: Path, settings: dict[str, Any]) -> Gemma | None:
     path = path / VOCABULARY if path.is_dir() else path
     if not path.exists():
         return None
-    config = path.parent / CONFIG
-    kind = read_json(config).get("tokenizer_class") if config.exists() else None
+    lower_case = makes_lower_case(path.parent)
     try:
         with open_regular(path) as file:
             content = file.read().decode()
-        tokenizer = Gemma(content, lower_case=kind == LOWER_CASE, **options(settings))
+        tokenizer = Gemma(content, lower_case=lower_case, **options(settings))
     except (OSError, ValueError) as error:  # InputError and UnicodeDecodeError are ValueErrors
         raise InputError(f"{path}: {error}") from error
     check_added(path, tokenizer, settings)
     return tokenizer
+
+
+def makes_lower_case(directory: Path) -> bool:
+    """Whether a directory's files say that texts become lower case."""
+    said = (("config.json", "model_type", NAFLEX), (CONFIG, "tokenizer_class", LOWER_CASE))
+    return any((directory / file).exists() and read_json(directory / file).get(x) == y for file, x, y in said)
+
+
+def is_lower_case(tokenizer: Gemma) -> bool:
+    """Whether it makes texts lower case."""
+    return '"Lowercase"' in tokenizer.content
 
 
 def options(settings: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +79,7 @@ def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = ()
     tokenizer = without_added_tokens(tokenizer)
     given = tokenizer.options
     content = {
-        "tokenizer_class": LOWER_CASE if '"Lowercase"' in tokenizer.content else "GemmaTokenizer",
+        "tokenizer_class": LOWER_CASE if is_lower_case(tokenizer) else "GemmaTokenizer",
         "padding_side": "left" if given["left"] else "right",
         **SPECIAL,
         **{"pad_token": given["pad"], "eos_token": given["eos"], "bos_token": given["bos"]},

@@ -6,6 +6,7 @@ from miniclip.config import check_image_size, square
 from miniclip.errors import InputError
 from miniclip.families import activations, image_settings, names
 from miniclip.families.clip.huggingface import transformer_to
+from miniclip.families.siglip import naflex_files
 from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig, SigLIPVisionConfig
 from miniclip.families.siglip.image import HALF, own_settings
 from miniclip.families.siglip.tokenizer_files import (  # noqa: F401  for the record
@@ -14,7 +15,8 @@ from miniclip.families.siglip.tokenizer_files import (  # noqa: F401  for the re
     tokenizer_json,
 )
 
-MODEL_TYPES = ("siglip", "siglip_vision_model", "siglip_text_model")
+FLEXIBLE = ("siglip2", "siglip2_vision_model", "siglip2_text_model")  # for pictures of any shape: NaFlex
+MODEL_TYPES = ("siglip", "siglip_vision_model", "siglip_text_model", *FLEXIBLE)
 # Settings that transformers' SiglipImageProcessor has if a file does not state them.
 PREPROCESSOR = {
     "image_processor_type": "SiglipImageProcessor",
@@ -63,13 +65,14 @@ def config_from(source, settings=None):
     The image processor's `settings` say how pictures are prepared; without them, as SigLIP's are.
     """
     kind = source["model_type"]
-    if kind == "siglip_vision_model":
-        visual = _vision(source, settings)
+    vision_of = _flexible if kind in FLEXIBLE else _vision
+    if kind.endswith("_vision_model"):
+        visual = vision_of(source, settings)
         return SigLIPConfig(visual, None, embed_dim=visual.width)
-    if kind == "siglip_text_model":
+    if kind.endswith("_text_model"):
         return SigLIPConfig(None, _text(source), embed_dim=_projection(source))
     vision, text = (source.get(f"{tower}_config") or {} for tower in ("vision", "text"))
-    return SigLIPConfig(_vision(vision, settings), _text(text), embed_dim=_projection(text))
+    return SigLIPConfig(vision_of(vision, settings), _text(text), embed_dim=_projection(text))
 
 
 def _projection(source):
@@ -78,9 +81,18 @@ def _projection(source):
     return source.get("hidden_size", 768) if size is None else size
 
 
-def _vision(source, settings):
+def _check_head(source):
     if source.get("vision_use_head", True) is not True:
         raise InputError(f"vision_use_head is {source['vision_use_head']!r}: without its head the tower has no feature")
+
+
+def _flexible(source, settings):
+    _check_head(source)
+    return naflex_files.vision(source, settings, _transformer(source))
+
+
+def _vision(source, settings):
+    _check_head(source)
     size = source.get("image_size", 224)
     size = square(tuple(size) if isinstance(size, list) else size)
     check_image_size(size)
@@ -123,7 +135,7 @@ def _transformer(source):
 
 def config_to(config):
     """SigLIPConfig -> the contents of a config.json; the inverse of `config_from`."""
-    if config.visual and type(config.visual.image_size) is not int:
+    if config.visual and type(config.visual.image_size) is tuple:
         raise InputError("transformers' SigLIP has only square pictures")
     return described(config)
 
@@ -131,18 +143,19 @@ def config_to(config):
 def described(config):
     """The same for every SigLIPConfig: also of one whose pictures are not square."""
     visual, text = config.visual, config.text
-    towers = {}
+    flexible = visual is not None and visual.image_size is None
+    kind, architecture, towers = "siglip2" if flexible else "siglip", "Siglip2" if flexible else "Siglip", {}
     if visual:
         towers["vision_config"] = {
-            "model_type": "siglip_vision_model",
-            "image_size": visual.image_size,
+            "model_type": f"{kind}_vision_model",
+            **({"num_patches": visual.side**2} if flexible else {"image_size": visual.image_size}),
             "patch_size": visual.patch_size,
             "num_channels": visual.channels,
             **transformer_to(visual),
         }
     if text:
         towers["text_config"] = {
-            "model_type": "siglip_text_model",
+            "model_type": f"{kind}_text_model",
             "max_position_embeddings": text.context_length,
             "vocab_size": text.vocab_size,
             "projection_size": config.embed_dim,
@@ -153,13 +166,15 @@ def described(config):
             **transformer_to(text),
         }
     if visual and text:
-        return {"model_type": "siglip", "architectures": ["SiglipModel"], **towers}
+        return {"model_type": kind, "architectures": [f"{architecture}Model"], **towers}
     (source,) = towers.values()
-    return {**source, "architectures": ["SiglipVisionModel" if visual else "SiglipTextModel"]}
+    return {**source, "architectures": [f"{architecture}{'Vision' if visual else 'Text'}Model"]}
 
 
 def preprocessor(visual):
     """Settings that make transformers' image processor prepare pictures as this image tower's are."""
+    if visual.image_size is None:
+        return naflex_files.preprocessor(visual)
     return {**PREPROCESSOR, **image_settings.write(visual.pictures or own_settings(visual.image_size))}
 
 

@@ -3,17 +3,20 @@
 Builds on the towers (wiring) and an ops module (arithmetic); everything that is the same in CLIP is inherited.
 """
 
+from typing import Any
+
 import numpy as np
 
 from miniclip import inputs
 from miniclip.errors import InputError
+from miniclip.families.siglip import naflex
 from miniclip.families.siglip.config import SigLIPConfig
 from miniclip.model import CLIP, WIDE, Trace
 from miniclip.ops import Array
 
 
 class SigLIP(CLIP):
-    """Sigmoid Loss for Language Image Pre-Training (Zhai et al., 2023), and SigLIP 2 with a fixed resolution.
+    """Sigmoid Loss for Language Image Pre-Training (Zhai et al., 2023), and SigLIP 2, NaFlex too.
 
     As `CLIP`, with a SigLIPConfig, {"visual": ..., "text": ..., "logit_scale": (), "logit_bias": ()}, and a
     SentencePiece or Gemma tokenizer. The sigmoid of a logit is the probability that a picture and a text belong
@@ -21,6 +24,31 @@ class SigLIP(CLIP):
     """
 
     config: SigLIPConfig
+
+    def encode_image(
+        self, images: Any, normalize: bool = False, *, lengths: Array | None = None, trace: Trace | None = None
+    ) -> Array:
+        """Pictures to features, as `CLIP.encode_image`; for a NaFlex, `images` are `naflex.Patches` -> (B, E).
+
+        A NaFlex sees of each picture the patches of its grid, or the first `lengths` (B,) int, as an attention mask
+        says. `trace(name, value)` sees every stage, see `towers/siglip_image.py`. Raises InputError for patches that
+        are not this model's, and for grids that need more patches than there are.
+        """
+        config = self._tower("visual")
+        if config.image_size is not None:
+            if lengths is not None:
+                raise InputError("lengths are given, but only pictures of any shape have some: leave them out")
+            return super().encode_image(images, normalize, trace=trace)
+        patches, grids = inputs.patches(self.ops, images, config, device=self.device, dtype=self.dtype)  # (B, N, P·P·C)
+        lengths = grids.prod(axis=1) if lengths is None else inputs.lengths(self.ops, lengths, patches)  # (B,)
+        options = {
+            "places": self.ops.asarray(
+                naflex.places(grids, patches.shape[1], config.side), device=self.device, dtype=self.dtype
+            ),  # (B, N, S·S)
+            "lengths": self.ops.asarray(lengths, device=self.device, dtype="int64"),
+        }
+        x = self._encode_image(patches, **options, trace=trace)  # (B, E)
+        return self.ops.l2_normalize(x) if normalize else x
 
     def encode_text(
         self, tokens: Array, normalize: bool = False, *, lengths: Array | None = None, trace: Trace | None = None

@@ -215,6 +215,10 @@ def preprocess_of(preprocess):
         raise InputError(
             f"preprocess is {preprocess!r:.80}, expected what miniclip.load returns, or the size of the pictures"
         )
+    if preprocess.image_size is None and preprocess.settings.resize == "patches":
+        raise InputError(
+            "this model reads pictures of any shape, and a batch here has one: train it as a miniclip.hf.Siglip2Model"
+        )
     if preprocess.image_size is None:
         raise InputError("this model's pictures have no fixed size: pass one, preprocess=224")
     return preprocess
