@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from miniclip.errors import InputError
-from miniclip.families.align.config import TEXT_LENGTH
+from miniclip.families.bert import TEXT_LENGTH
 from miniclip.hf.image_processing import (
     CALL_ONLY,
     IDLE,

@@ -6,13 +6,14 @@ import re
 from miniclip.config import pair, square
 from miniclip.errors import InputError
 from miniclip.families import activations, batch_norm, image_settings, names
-from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.config import ALIGNConfig, EfficientNetConfig
 from miniclip.families.align.image import own_settings
 from miniclip.families.align.tokenizer_files import (  # noqa: F401  for the record
     load_tokenizer,
     save_tokenizer,
     tokenizer_json,
 )
+from miniclip.families.bert import BertConfig
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")

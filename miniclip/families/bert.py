@@ -1,0 +1,69 @@
+"""Configuration of a BERT that encodes texts; ALIGN's, and those of CLIPs of many languages."""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import ClassVar
+
+from miniclip.config import check_choice, check_transformer
+from miniclip.errors import InputError
+from miniclip.towers import bert
+
+POOLS = ("first", "mean")  # the first token, [CLS]; the mean of all tokens
+TEXT_LENGTH = 64  # tokens of a text in ALIGN's training
+HEADS = ("bias", "linear", "mlp", "norm")
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """BERT: a transformer whose tokens attend in both directions, but not to the padding after a text's end.
+
+    `token_types` is the number of types: BERT gives the two texts of a pair different ones; 0: it has none, as
+    DistilBERT. `pooler` is whether the weights have one; no feature depends on it. `first_position` is the row of the
+    first token in the table of positions: no token uses those before it, which RoBERTa has.
+
+    `pool` is what becomes the feature, `head` how: by a projection with or without bias ("bias", "linear"), by an MLP
+    without biases whose hidden layer has `hidden_width` numbers (GELU), or "norm", as in AltCLIP: a layer norm and two
+    projections, the first with a bias and to `hidden_width`. `text_length`: so many tokens are a text's by default.
+    """
+
+    context_length: int
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    token_types: int = 2
+    pooler: bool = True
+    pad_token_id: int = 0
+    activation: str = "gelu"
+    eps: float = 1e-12
+    first_position: int = 0
+    pool: str = "first"
+    head: str = "bias"
+    hidden_width: int | None = None
+    longest_text: int = TEXT_LENGTH
+
+    tower: ClassVar[ModuleType] = bert
+    causal: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_transformer(self, except_for=("pad_token_id", "token_types", "first_position"))
+        if not (type(self.pad_token_id) is int and 0 <= self.pad_token_id < self.vocab_size):
+            raise InputError(f"pad_token_id is {self.pad_token_id!r}, expected an id below {self.vocab_size}")
+        for name in ("token_types", "first_position"):
+            if not (type(getattr(self, name)) is int and 0 <= getattr(self, name) < 1 << 16):
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected 0 or a small integer")
+        check_choice(self, "pool", POOLS)
+        check_choice(self, "head", HEADS)
+        if (self.head in ("mlp", "norm")) != (type(self.hidden_width) is int and self.hidden_width > 0):
+            raise InputError(f"hidden_width is {self.hidden_width!r}: heads 'mlp' and 'norm' have one, others None")
+
+    @property
+    def hidden_activation(self) -> str | None:
+        """What follows the head's hidden layer."""
+        return "gelu" if self.head == "mlp" else None
+
+    @property
+    def text_length(self) -> int:
+        """How many tokens a text gets by default."""
+        return min(self.longest_text, self.context_length)

@@ -1,0 +1,21 @@
+"""The configuration of a CLIP of many languages: CLIP's image tower, and a BERT or an XLM-RoBERTa for texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from miniclip.config import ModelConfig, ResNetConfig, VisionConfig
+from miniclip.families.bert import BertConfig
+
+
+@dataclass(frozen=True)
+class MultilingualConfig(ModelConfig):
+    """As CLIPConfig, with a BERT for texts. A text tower that was trained for the pictures of a CLIP is alone."""
+
+    visual: VisionConfig | ResNetConfig | None
+    text: BertConfig | None
+
+    family: ClassVar[str] = "multilingual"
+    scalars: ClassVar[tuple[str, ...]] = ("logit_scale",)
+    towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (BertConfig,)}
+    tokenizer: ClassVar[str] = "WordPiece"
