@@ -16,7 +16,7 @@ from miniclip.families import tokenizer_settings
 from miniclip.runtime import caches
 from miniclip.runtime.files import write_atomically, write_json
 
-VOCABULARIES = ("merges.txt", "vocab.txt", "spiece.model", "tokenizer.json")
+VOCABULARIES = ("merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.json")
 # Fetched besides weights and configuration, in this order.
 _OTHERS = ("vocab.json", *tokenizer_settings.FILES, *huggingface.PREPROCESSORS, peft.CONFIG)
 COMPANIONS = tuple(dict.fromkeys((*VOCABULARIES, *_OTHERS)))

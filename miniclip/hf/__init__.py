@@ -69,6 +69,8 @@ from miniclip.hf.tokenization import (
     GemmaTokenizerFast,
     Siglip2Tokenizer,
     SiglipTokenizer,
+    XLMRobertaTokenizer,
+    XLMRobertaTokenizerFast,
 )
 
 __all__ = [
@@ -117,5 +119,7 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "XLMRobertaTokenizer",
+    "XLMRobertaTokenizerFast",
     "from_pretrained",
 ]

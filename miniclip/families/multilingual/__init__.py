@@ -5,6 +5,7 @@ from miniclip.families.clip import positions, preprocess
 from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.record import Family
 from miniclip.tokenizers.wordpiece import WordPiece
+from miniclip.tokenizers.xlm_roberta import XLMRoberta
 
 FAMILY = Family(
     config=MultilingualConfig,
@@ -13,4 +14,5 @@ FAMILY = Family(
     tokenizer=WordPiece,
     with_image_size=positions.with_image_size,
     official_vocabulary=None,
+    other_tokenizers=(XLMRoberta,),
 )
