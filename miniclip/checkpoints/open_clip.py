@@ -46,6 +46,8 @@ READERS = ("clip", "open_clip")  # of model_cfg: a family after another has what
 
 def config_from(source, preprocessing=None):
     """OpenCLIP's model_cfg and preprocess_cfg -> the configuration of the first family that has all its settings."""
+    if source["text_cfg"].get("hf_model_name"):
+        return families.named("multilingual").open_clip.config_from(source, preprocessing)
     errors = []
     for name in READERS:
         try:

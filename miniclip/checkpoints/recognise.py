@@ -22,7 +22,7 @@ def _without_towers(table):
 
 
 SOURCES = {
-    "OpenAI and OpenCLIP": [table for family in every() if family.openai for table in family.openai.TABLES],
+    "OpenAI and OpenCLIP": [*named("clip").openai.TABLES, *named("multilingual").open_clip.TABLES],
     "transformers": [family.huggingface.NAMES for family in every() if family.in_transformers],
     "Flax": [{ours: tuple(map(flax_names.name, theirs)) for ours, theirs in named("clip").huggingface.NAMES.items()}],
 }

@@ -10,7 +10,7 @@ from miniclip.towers import bert
 
 POOLS = ("first", "mean")  # the first token, [CLS]; the mean of all tokens
 TEXT_LENGTH = 64  # tokens of a text in ALIGN's training
-HEADS = ("bias", "linear", "mlp", "norm")
+HEADS = ("bias", "linear", "mlp", "norm", "none")
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class BertConfig:
 
     `token_types` is the number of types: BERT gives the two texts of a pair different ones; 0: it has none, as
     DistilBERT. `pooler` is whether the weights have one; no feature depends on it. `first_position` is the row of the
-    first token in the table of positions: no token uses those before it, which RoBERTa has.
+    first token in the table of positions: no token uses those before it, which RoBERTa has. `inner_padding` is whether
+    a padding token within a text counts as a token; in OpenCLIP it does not.
 
     `pool` is what becomes the feature, `head` how: by a projection with or without bias ("bias", "linear"), by an MLP
     without biases whose hidden layer has `hidden_width` numbers (GELU), or "norm", as in AltCLIP: a layer norm and two
-    projections, the first with a bias and to `hidden_width`. `text_length`: so many tokens are a text's by default.
+    projections, the first with a bias and to `hidden_width`; "none": what was pooled is the feature. `text_length`: so
+    many tokens are a text's by default.
     """
 
     context_length: int
@@ -42,6 +44,7 @@ class BertConfig:
     head: str = "bias"
     hidden_width: int | None = None
     longest_text: int = TEXT_LENGTH
+    inner_padding: bool = True
 
     tower: ClassVar[ModuleType] = bert
     causal: ClassVar[bool] = False
@@ -53,6 +56,7 @@ class BertConfig:
         for name in ("token_types", "first_position"):
             if not (type(getattr(self, name)) is int and 0 <= getattr(self, name) < 1 << 16):
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected 0 or a small integer")
+        check_choice(self, "inner_padding", (True, False))
         check_choice(self, "pool", POOLS)
         check_choice(self, "head", HEADS)
         if (self.head in ("mlp", "norm")) != (type(self.hidden_width) is int and self.hidden_width > 0):

@@ -29,6 +29,8 @@ class BertCLIP(CLIP):
         """
         config = self._tower("text")
         tokens = inputs.tokens(self.ops, tokens, config)  # (B, T)
+        if lengths is None and not config.inner_padding:
+            tokens, token_types = without_padding(tokens, config.pad_token_id), None
         if lengths is None:
             end = last_token(tokens, config.pad_token_id)  # (B,)
         else:
@@ -48,3 +50,9 @@ class BertCLIP(CLIP):
 def last_token(tokens, pad_token_id):
     """Each text's last position that is not padding: tokens (B, T) -> (B,) int, 0 if all of it is padding."""
     return ((tokens != pad_token_id) * np.arange(tokens.shape[1])).max(axis=1, initial=0)
+
+
+def without_padding(tokens, pad_token_id):
+    """Texts with padding only at the end: tokens (B, T) -> (B, T). What no token sees may be anywhere."""
+    order = np.argsort(tokens == pad_token_id, axis=1, kind="stable")
+    return np.take_along_axis(tokens, order, axis=1)

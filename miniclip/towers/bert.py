@@ -86,7 +86,7 @@ def shapes(config, embed_dim):
 def _head(config, D, E):
     """What makes the feature of the pooled token or tokens."""
     W = config.hidden_width
-    projection = {} if E is None else {"projection": {"weight": (E, W or D)}}
+    projection = {} if E is None or config.head == "none" else {"projection": {"weight": (E, W or D)}}
     if config.head == "bias" and projection:
         projection["projection"]["bias"] = (E,)
     if config.head == "mlp":

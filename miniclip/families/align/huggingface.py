@@ -32,7 +32,7 @@ PREPROCESSOR = {
     **dict.fromkeys(("do_center_crop", "rescale_offset"), False),
 }
 
-_TEXT_BLOCK = {
+BERT_BLOCK = {
     "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention.out": ("attention.output.dense",),
     "ln_1": ("attention.output.LayerNorm",),
@@ -56,7 +56,7 @@ NAMES = {
     "text.position_embedding": ("text_model.embeddings.position_embeddings.weight",),
     "text.type_embedding": ("text_model.embeddings.token_type_embeddings.weight",),
     **names.modules("text.", "text_model.embeddings.", {"ln_embed": ("LayerNorm",)}),
-    **names.modules("text.blocks.{}.", "text_model.encoder.layer.{}.", _TEXT_BLOCK),
+    **names.modules("text.blocks.{}.", "text_model.encoder.layer.{}.", BERT_BLOCK),
     **names.modules("text.", "text_model.", {"pooler": ("pooler.dense",)}),
     **names.modules("text.", "", {"projection": ("text_projection",)}),
     "temperature": ("temperature",),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from miniclip.errors import InputError
 from miniclip.config import ModelConfig, ResNetConfig, VisionConfig
 from miniclip.families.bert import BertConfig
 
@@ -19,3 +20,7 @@ class MultilingualConfig(ModelConfig):
     scalars: ClassVar[tuple[str, ...]] = ("logit_scale",)
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (BertConfig,)}
     tokenizer: ClassVar[str] = "WordPiece"
+
+    def __post_init__(self):
+        if self.text and self.text.head == "none" and self.embed_dim not in (None, self.text.width):
+            raise InputError(f"embed_dim is {self.embed_dim}, but the texts' features are {self.text.width} wide")
