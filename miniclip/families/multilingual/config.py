@@ -18,4 +18,8 @@ class MultilingualConfig(ModelConfig):
     family: ClassVar[str] = "multilingual"
     scalars: ClassVar[tuple[str, ...]] = ("logit_scale",)
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (BertConfig,)}
-    tokenizer: ClassVar[str] = "WordPiece"
+
+    @property
+    def tokenizer(self) -> str:  # type: ignore[override]  # in other families all models have the same
+        """The name of the class of its tokenizer."""
+        return "XLMRoberta" if self.text and self.text.first_position else "WordPiece"
