@@ -31,7 +31,8 @@ def load(directory, read_file, files=None):
     classifies = any("ForImageClassification" in kind for kind in source.get("architectures") or [])
     head = HEAD if classifies else ()
     tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(head)}
-    flat = names.rename(family.prepare(with_tower(tensors, family.NAMES), source), family.NAMES)
+    table = of(config).names_of(config)
+    flat = names.rename(family.prepare(with_tower(tensors, table), source), table)
     config = _with_weights(config, flat)
     flat = {name: x for name, x in flat.items() if name.partition(".")[0] not in _others(config)}
     config = family.fit(config, flat, source)
@@ -154,6 +155,6 @@ def save_model(directory, config, tree, source):
     """
     family = of(config).huggingface
     check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")
-    tensors = family.undo(names.restore(params.flatten(tree), family.NAMES), source)
+    tensors = family.undo(names.restore(params.flatten(tree), of(config).names_of(config)), source)
     safetensors.write(Path(directory) / WEIGHTS[0], tensors, {"format": "pt"})
     write_json(Path(directory) / "config.json", source)

@@ -19,13 +19,14 @@ class BertConfig:
 
     `token_types` is the number of types: BERT gives the two texts of a pair different ones; 0: it has none, as
     DistilBERT. `pooler` is whether the weights have one; no feature depends on it. `first_position` is the row of the
-    first token in the table of positions: no token uses those before it, which RoBERTa has. `inner_padding` is whether
-    a padding token within a text counts as a token; in OpenCLIP it does not.
+    first token in the table of positions, 0 except in a RoBERTa: there it is `pad_token_id` + 1, padding has the row
+    before it, and `context_length` counts the rows from it on. `inner_padding` is whether a padding token within a text
+    counts as a token; in OpenCLIP it does not.
 
     `pool` is what becomes the feature, `head` how: by a projection with or without bias ("bias", "linear"), by an MLP
     without biases whose hidden layer has `hidden_width` numbers (GELU), or "norm", as in AltCLIP: a layer norm and two
-    projections, the first with a bias and to `hidden_width`; "none": what was pooled is the feature. `text_length`: so
-    many tokens are a text's by default.
+    projections, the first with a bias and to `hidden_width`; "none": what was pooled is the feature. A text has
+    `longest_text` tokens by default, if so many fit.
     """
 
     context_length: int
@@ -61,11 +62,8 @@ class BertConfig:
         check_choice(self, "head", HEADS)
         if (self.head in ("mlp", "norm")) != (type(self.hidden_width) is int and self.hidden_width > 0):
             raise InputError(f"hidden_width is {self.hidden_width!r}: heads 'mlp' and 'norm' have one, others None")
-
-    @property
-    def hidden_activation(self) -> str | None:
-        """What follows the head's hidden layer."""
-        return "gelu" if self.head == "mlp" else None
+        if self.head == "norm" and self.pool != "first":
+            raise InputError(f"pool is {self.pool!r}: a head 'norm' takes the first token")
 
     @property
     def text_length(self) -> int:

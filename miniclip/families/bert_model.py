@@ -40,16 +40,31 @@ class BertCLIP(CLIP):
         if trace is None:
             kept = text.length(end, self.ops.LENGTH_STEP)
             tokens, token_types = tokens[:, :kept], None if token_types is None else token_types[:, :kept]
+        others = {"token_types": token_types, "positions": positions(tokens, config)}
         tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
-        if token_types is not None:
-            token_types = self.ops.asarray(token_types, device=self.device, dtype="int64")
-        x = self._encode_text(tokens, end, token_types=token_types, trace=trace)  # (B, E)
+        others = {
+            name: None if x is None else self.ops.asarray(x, device=self.device, dtype="int64")
+            for name, x in others.items()
+        }
+        x = self._encode_text(tokens, end, **others, trace=trace)  # (B, E)
         return self.ops.l2_normalize(x) if normalize else x
 
 
 def last_token(tokens, pad_token_id):
     """Each text's last position that is not padding: tokens (B, T) -> (B,) int, 0 if all of it is padding."""
     return ((tokens != pad_token_id) * np.arange(tokens.shape[1])).max(axis=1, initial=0)
+
+
+def positions(tokens, config):
+    """RoBERTa's rows of positions: tokens (B, T) -> (B, T) int; None if they are 0, 1, 2 ..., as in BERT.
+
+    Only tokens that are not padding are counted; padding has the row before the first (modeling_xlm_roberta.py,
+    create_position_ids_from_input_ids).
+    """
+    if not config.first_position:
+        return None
+    counts = tokens != config.pad_token_id
+    return (counts.cumsum(axis=1) * counts) + config.first_position - 1
 
 
 def without_padding(tokens, pad_token_id):

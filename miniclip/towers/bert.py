@@ -10,17 +10,23 @@ from miniclip.towers import tracing, transformer
 
 def encode_text(
     ops, tokens, end, embed, position_embedding, ln_embed, blocks, type_embedding=None, pooler=None,
-    ln_pooled=None, hidden=None, projection=None, *, config, token_types=None, trace=None,
+    ln_pooled=None, hidden=None, projection=None, *, config, positions=None, token_types=None, trace=None,
 ):  # fmt: skip
     """tokens (B, T) int, the positions of their last tokens, end (B,) int -> features (B, E), unprojected (B, D).
 
-    Tokens after a text's end are padding, which no token sees. `token_types` (B, T) int distinguishes two texts in one
-    row; None: all 0. `trace(name, value)` sees "embeddings" (B, T, D); for block i "blocks.i.attention_weights"
-    (B, H, T, T) and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp"; then "pooler", if there is
-    one (features do not depend on it); then "features".
+    Tokens after a text's end are padding, which no token sees. `positions` (B, T) int are rows of the table of
+    positions; None: those from `first_position` on, one after the other. `token_types` (B, T) int distinguishes two
+    texts in one row; None: all 0. `trace(name, value)` sees "embeddings" (B, T, D); for block i
+    "blocks.i.attention_weights" (B, H, T, T) and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp";
+    then "pooler", if there is one (features do not depend on it). A head "norm" changes all tokens: they are "tokens"
+    (B, T, hidden_width), the first of them "pooler". The last is "features".
     """
     see = trace or tracing.untraced
-    x = ops.embed(tokens, **embed) + position_embedding[config.first_position :][: tokens.shape[1]]  # (B, T, D)
+    if positions is None:
+        at = position_embedding[config.first_position :][: tokens.shape[1]]  # (T, D)
+    else:
+        at = ops.embed(positions, position_embedding)  # (B, T, D)
+    x = ops.embed(tokens, **embed) + at  # (B, T, D)
     if type_embedding is not None:
         x = x + (type_embedding[0] if token_types is None else ops.embed(token_types, type_embedding))
     x = ops.layer_norm(x, **ln_embed, eps=config.eps)
@@ -32,11 +38,13 @@ def encode_text(
         x = block(ops, x, **p, config=config, lengths=end + 1, keep=keep, trace=within)
     if trace and pooler is not None:
         see("pooler", ops.linear(x[:, 0], **pooler, activation="tanh"))
+    if config.head == "norm":
+        x = ops.linear(ops.layer_norm(x, **ln_pooled, eps=config.eps), **hidden)  # (B, T, hidden_width)
+        see("tokens", x)
+        see("pooler", x[:, 0])
     x = mean(ops, x, end + 1, heads=config.heads) if config.pool == "mean" else x[:, 0]  # (B, D)
-    if ln_pooled is not None:
-        x = ops.layer_norm(x, **ln_pooled, eps=config.eps)
-    if hidden is not None:
-        x = ops.linear(x, **hidden, activation=config.hidden_activation)  # (B, hidden_width)
+    if config.head == "mlp":
+        x = ops.linear(x, **hidden, activation="gelu")  # (B, hidden_width)
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)
     see("features", x)

@@ -61,6 +61,7 @@ NAMES = {
     **names.modules("text.", "", {"projection": ("text_projection",)}),
     "temperature": ("temperature",),
 }
+TABLES = (NAMES,)
 
 # The endings of a convolution's name and of its BatchNorm's name.
 BATCH_NORMS = (
@@ -142,19 +143,38 @@ def read_pictures(settings):
     return image_settings.read({**PREPROCESSOR, **given}, default_to_square=True)
 
 
+BERT = {  # the defaults of transformers' settings
+    "max_position_embeddings": 512,
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+}
+
+
 def _text(source):
-    return BertConfig(
-        context_length=source.get("max_position_embeddings", 512),
-        vocab_size=source.get("vocab_size", 30522),
-        width=source.get("hidden_size", 768),
-        layers=source.get("num_hidden_layers", 12),
-        heads=source.get("num_attention_heads", 12),
-        mlp_width=source.get("intermediate_size", 3072),
-        token_types=source.get("type_vocab_size", 2),
-        pad_token_id=source.get("pad_token_id", 0),
-        activation=activations.ours(source.get("hidden_act", "gelu")),
-        eps=source.get("layer_norm_eps", 1e-12),
-    )
+    return BertConfig(**bert({**BERT, **source}))
+
+
+def bert(source):
+    """transformers' settings of a BERT, complete -> those fields of BertConfig that all BERTs have."""
+    return {
+        "context_length": source["max_position_embeddings"],
+        "vocab_size": source["vocab_size"],
+        "width": source["hidden_size"],
+        "layers": source["num_hidden_layers"],
+        "heads": source["num_attention_heads"],
+        "mlp_width": source["intermediate_size"],
+        "token_types": source["type_vocab_size"],
+        "pad_token_id": source["pad_token_id"],
+        "activation": activations.ours(source["hidden_act"]),
+        "eps": source["layer_norm_eps"],
+    }
 
 
 def config_to(config):
@@ -163,7 +183,7 @@ def config_to(config):
     if config.visual:
         towers["vision_config"] = _vision_to(config.visual)
     if config.text:
-        towers["text_config"] = _text_to(config.text)
+        towers["text_config"] = {"model_type": "align_text_model", **bert_to(config.text)}
     if len(towers) == 2:
         return {"model_type": "align", "architectures": ["AlignModel"], "projection_dim": config.embed_dim, **towers}
     (source,) = towers.values()
@@ -196,9 +216,9 @@ def _vision_to(visual):
     }
 
 
-def _text_to(text):
+def bert_to(text):
+    """The inverse of `bert`, in which a text's positions begin with 0."""
     return {
-        "model_type": "align_text_model",
         "max_position_embeddings": text.context_length,
         "vocab_size": text.vocab_size,
         "hidden_size": text.width,

@@ -52,6 +52,7 @@ NAMES = {
     "text.projection.weight": ("text_projection.weight",),
     "logit_scale": ("logit_scale",),
 }
+TABLES = (NAMES,)
 
 
 def config_from(source, settings=None):
@@ -61,12 +62,12 @@ def config_from(source, settings=None):
     """
     kind = source["model_type"]
     if kind == "clip_vision_model":
-        return CLIPConfig(visual=_vision(source, settings), text=None, embed_dim=_projection(source))
+        return CLIPConfig(visual=vision(source, settings), text=None, embed_dim=_projection(source))
     if kind == "clip_text_model":
         return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
     # Older files have the author's settings in a "_dict" beside the configuration, which replaces all of it.
     vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
-    return CLIPConfig(visual=_vision(vision, settings), text=_text(text), embed_dim=source.get("projection_dim", 512))
+    return CLIPConfig(visual=vision(vision, settings), text=_text(text), embed_dim=source.get("projection_dim", 512))
 
 
 def _projection(source):
@@ -75,7 +76,8 @@ def _projection(source):
     return None if bare else source.get("projection_dim", 512)
 
 
-def _vision(source, settings):
+def vision(source, settings=None):
+    """The settings of an image tower, and of its image processor -> VisionConfig."""
     visual = VisionConfig(
         image_size=source.get("image_size", 224),
         patch_size=source.get("patch_size", 32),
@@ -131,12 +133,7 @@ def described(config):
     visual, text = config.visual, config.text
     towers = {}
     if visual:
-        towers["vision_config"] = {
-            "model_type": "clip_vision_model",
-            "image_size": visual.image_size,
-            "num_channels": visual.channels,
-            **({"patch_size": visual.patch_size, **transformer_to(visual)} if type(visual) is VisionConfig else {}),
-        }
+        towers["vision_config"] = {"model_type": "clip_vision_model", **vision_to(visual)}
     if text:
         towers["text_config"] = {
             "model_type": "clip_text_model",
@@ -158,6 +155,12 @@ def described(config):
         source["projection_dim"] = config.embed_dim
         architecture += "WithProjection"
     return {**source, "architectures": [architecture]}
+
+
+def vision_to(visual):
+    """The inverse of `vision`; of an image tower that is not a Vision Transformer only its pictures' sizes."""
+    rest = {"patch_size": visual.patch_size, **transformer_to(visual)} if type(visual) is VisionConfig else {}
+    return {"image_size": visual.image_size, "num_channels": visual.channels, **rest}
 
 
 def transformer_to(tower):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from miniclip.errors import InputError
 from miniclip.config import ModelConfig, ResNetConfig, VisionConfig
+from miniclip.errors import InputError
 from miniclip.families.bert import BertConfig
 
 
@@ -19,7 +19,11 @@ class MultilingualConfig(ModelConfig):
     family: ClassVar[str] = "multilingual"
     scalars: ClassVar[tuple[str, ...]] = ("logit_scale",)
     towers: ClassVar[dict[str, Sequence[type]]] = {"visual": (VisionConfig, ResNetConfig), "text": (BertConfig,)}
-    tokenizer: ClassVar[str] = "WordPiece"
+
+    @property
+    def tokenizer(self) -> str:  # type: ignore[override]  # in other families all models have the same
+        """The name of the class of its tokenizer."""
+        return "XLMRoberta" if self.text and self.text.first_position else "WordPiece"
 
     def __post_init__(self):
         if self.text and self.text.head == "none" and self.embed_dim not in (None, self.text.width):
