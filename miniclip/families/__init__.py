@@ -1,6 +1,7 @@
 """Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP, CLIPs of many languages.
 
-A family is a record, and a folder named in `FAMILIES`. A folder is imported when a model of its family is used, so that a command with one model starts fast.
+A family is a record, and a folder named in `FAMILIES`. A folder is imported when a model of its family is used, so that
+a command with one model starts fast.
 """
 
 import dataclasses

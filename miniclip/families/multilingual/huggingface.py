@@ -98,7 +98,7 @@ def config_from(source, settings=None):
 
 
 def _vision(source, settings):
-    visual = clip.vision(source)
+    visual = clip.vision_from(source)
     size = visual.image_size
     pictures = read_pictures({"size": {"shortest_edge": size}, "crop_size": size, **(settings or {})})
     return dataclasses.replace(visual, pictures=pictures)
