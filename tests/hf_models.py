@@ -83,9 +83,13 @@ CHINESE = {
     },
 }
 ALT = {
-    "small": {"text_config": {**TEXT, "project_dim": 36}, "vision_config": VISION, "projection_dim": 24},
+    "small": {
+        "text_config": {**TEXT, "project_dim": 36, "type_vocab_size": 2},
+        "vision_config": VISION,
+        "projection_dim": 24,
+    },
     "wider": {
-        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "project_dim": 60, "hidden_act": "relu"},
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "project_dim": 60, "type_vocab_size": 3},
         "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
         "projection_dim": 56,
     },

@@ -62,13 +62,16 @@ def run_tower(encode, tower, convert, output_hidden_states=None, output_attentio
     features = encode(trace=trace)
     blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
     weights = [x for name, x in stages.items() if re.fullmatch(r"blocks\..*attention_weights", name)]
-    pooled = stages.get(pooled or names.pooled)
-    return features, ModelOutput(
+    own = stages.get(names.pooled)
+    output = ModelOutput(
         last_hidden_state=convert(stages.get(names.last, blocks[-1])),
-        pooler_output=None if pooled is None else convert(pooled),
+        pooler_output=None if own is None else convert(own),
         hidden_states=tuple(map(convert, [stages[names.first], *blocks])) if output_hidden_states else None,
         attentions=tuple(map(convert, weights)) if weights else None,
     )
+    if pooled:  # set afterwards, as in transformers: it is the last value if there was none
+        output.pooler_output = convert(stages[pooled])
+    return features, output
 
 
 def lengths_of(mask, tokens):
