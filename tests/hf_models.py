@@ -74,8 +74,29 @@ SIGLIP = {
         },
     },
 }
+CHINESE = {
+    "small": {"text_config": TEXT, "vision_config": VISION, "projection_dim": 24},
+    "wider": {
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "hidden_act": "relu"},
+        "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
+        "projection_dim": 56,
+    },
+}
+ALT = {
+    "small": {
+        "text_config": {**TEXT, "project_dim": 36, "type_vocab_size": 2},
+        "vision_config": VISION,
+        "projection_dim": 24,
+    },
+    "wider": {
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "project_dim": 60, "type_vocab_size": 3},
+        "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
+        "projection_dim": 56,
+    },
+}
 SIZES = {("CLIP", name): sizes for name, sizes in CLIP.items()} | {("Align", name): x for name, x in ALIGN.items()}
 SIZES |= {("Siglip", name): x for name, x in SIGLIP.items()}
+SIZES |= {("ChineseCLIP", name): x for name, x in CHINESE.items()} | {("AltCLIP", name): x for name, x in ALT.items()}
 
 
 def official(family, sizes):
@@ -93,6 +114,8 @@ def official(family, sizes):
                 x.fill_(0.01)  # spreads the logits, so that label smoothing changes the loss
             elif x.ndim == 4 and family == "Align":  # so that values neither vanish nor explode through 55 blocks
                 torch.nn.init.kaiming_normal_(x, nonlinearity="linear").mul_(1.37)
+            elif name.endswith("position_embeddings.weight") and family != "Align":
+                x.normal_()  # large enough to matter
             elif x.is_floating_point() and x.ndim == 1:
                 x.add_(0.1 * torch.randn_like(x))
     return model
@@ -124,7 +147,8 @@ def batch(config, kind=torch.from_numpy, masked=True):
     lengths = np.array([11, 2, 6])
     tokens[np.arange(3), lengths - 1] = end
     mask = (np.arange(11) < lengths[:, None]) * 1
-    tokens[mask == 0] = end if hasattr(config, "logit_scale_init_value") else text.pad_token_id  # CLIP's, ALIGN's
+    is_bert = hasattr(text, "type_vocab_size")
+    tokens[mask == 0] = text.pad_token_id if is_bert else end
     images = rng.standard_normal((3, 3, *[config.vision_config.image_size] * 2)).astype(np.float32)
     inputs = {"input_ids": tokens, "pixel_values": images, **({"attention_mask": mask} if masked else {})}
     return {name: kind(x) for name, x in inputs.items()}
@@ -161,4 +185,6 @@ TOWERS = {
     "CLIP": ["CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPTextModel", "CLIPTextModelWithProjection"],
     "Align": ["AlignVisionModel", "AlignTextModel"],
     "Siglip": ["SiglipVisionModel", "SiglipTextModel"],
+    "ChineseCLIP": ["ChineseCLIPVisionModel", "ChineseCLIPTextModel"],
+    "AltCLIP": ["AltCLIPVisionModel", "AltCLIPTextModel"],
 }

@@ -1,6 +1,6 @@
 """Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP, CLIPs of many languages.
 
-A family is a record, and a folder named in `FAMILIES`. It is imported when a model of its family is used, so that
+A family is a record, and a folder named in `FAMILIES`. A folder is imported when a model of its family is used, so that
 a command with one model starts fast.
 """
 

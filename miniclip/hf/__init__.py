@@ -31,6 +31,12 @@ from miniclip.hf.configuration import (
     AlignConfig,
     AlignTextConfig,
     AlignVisionConfig,
+    AltCLIPConfig,
+    AltCLIPTextConfig,
+    AltCLIPVisionConfig,
+    ChineseCLIPConfig,
+    ChineseCLIPTextConfig,
+    ChineseCLIPVisionConfig,
     CLIPConfig,
     CLIPTextConfig,
     CLIPVisionConfig,
@@ -39,12 +45,15 @@ from miniclip.hf.configuration import (
     SiglipVisionConfig,
 )
 from miniclip.hf.image_processing import (
+    ChineseCLIPImageProcessor,
     CLIPFeatureExtractor,
     CLIPImageProcessor,
     EfficientNetImageProcessor,
     SiglipImageProcessor,
 )
 from miniclip.hf.modeling_align import AlignModel, AlignTextModel, AlignVisionModel
+from miniclip.hf.modeling_altclip import AltCLIPModel, AltCLIPTextModel, AltCLIPVisionModel
+from miniclip.hf.modeling_chinese_clip import ChineseCLIPModel, ChineseCLIPTextModel, ChineseCLIPVisionModel
 from miniclip.hf.modeling_clip import (
     CLIPModel,
     CLIPTextModel,
@@ -59,7 +68,13 @@ from miniclip.hf.modeling_flax_clip import (
     FlaxCLIPVisionModel,
 )
 from miniclip.hf.modeling_siglip import SiglipModel, SiglipTextModel, SiglipVisionModel
-from miniclip.hf.processing import AlignProcessor, CLIPProcessor, SiglipProcessor
+from miniclip.hf.processing import (
+    AlignProcessor,
+    AltCLIPProcessor,
+    ChineseCLIPProcessor,
+    CLIPProcessor,
+    SiglipProcessor,
+)
 from miniclip.hf.tokenization import (
     BertTokenizer,
     BertTokenizerFast,
@@ -81,6 +96,13 @@ __all__ = [
     "AlignTextModel",
     "AlignVisionConfig",
     "AlignVisionModel",
+    "AltCLIPConfig",
+    "AltCLIPModel",
+    "AltCLIPProcessor",
+    "AltCLIPTextConfig",
+    "AltCLIPTextModel",
+    "AltCLIPVisionConfig",
+    "AltCLIPVisionModel",
     "AutoConfig",
     "AutoImageProcessor",
     "AutoModel",
@@ -101,6 +123,14 @@ __all__ = [
     "CLIPVisionConfig",
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
+    "ChineseCLIPConfig",
+    "ChineseCLIPImageProcessor",
+    "ChineseCLIPModel",
+    "ChineseCLIPProcessor",
+    "ChineseCLIPTextConfig",
+    "ChineseCLIPTextModel",
+    "ChineseCLIPVisionConfig",
+    "ChineseCLIPVisionModel",
     "EfficientNetImageProcessor",
     "FlaxAutoModel",
     "FlaxCLIPModel",

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hf_models import ALIGN, CLIP, SIGLIP, TOWERS
+from hf_models import SIZES, TOWERS
 from hf_models import official as torch_model
 from siglip_vocabularies import sentencepiece, spiece_directory  # noqa: F401
-from test_ways_in import save_align, save_clip, save_siglip
+from test_ways_in import save_align, save_chinese, save_clip, save_siglip
 
 from miniclip import InputError, hf
 
 SAVED = [(family, name) for family, towers in TOWERS.items() for name in (f"{family}Model", *towers)]
+PROCESSED = [family for family in TOWERS if family != "AltCLIP"]
+# Which transformers' AutoModel lacks.
+NOT_AUTO = ("AlignTextModel", "AlignVisionModel", "SiglipTextModel", "ChineseCLIPTextModel", *TOWERS["AltCLIP"])
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +24,13 @@ def whole(tmp_path_factory, spiece_directory):  # noqa: F811
     save_clip(place / "CLIP")
     save_align(place / "Align")
     save_siglip(place / "Siglip", spiece_directory)
-    return {family: place / family for family in TOWERS}
+    save_chinese(place / "ChineseCLIP")
+    return {family: place / family for family in PROCESSED}
 
 
 @pytest.mark.parametrize("family, name", SAVED)
 def test_the_class_is_that_of_the_file(family, name, tmp_path):
-    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"], "Siglip": SIGLIP["small"]}[family]
+    sizes = next(sizes for (each, _), sizes in SIZES.items() if each == family)
     torch_model(family, sizes).save_pretrained(tmp_path / "whole")
     getattr(transformers, name).from_pretrained(tmp_path / "whole", ignore_mismatched_sizes=True).save_pretrained(
         tmp_path / "m"
@@ -38,11 +42,11 @@ def test_the_class_is_that_of_the_file(family, name, tmp_path):
     assert type(config).__name__ == type(expected).__name__ and config.initializer_range == 0.5
     plain = name.removesuffix("WithProjection")
     assert type(hf.AutoModel.from_pretrained(tmp_path / "m")) is getattr(hf, plain)
-    if name not in ("AlignTextModel", "AlignVisionModel", "SiglipTextModel"):  # which transformers' AutoModel lacks
+    if name not in NOT_AUTO:
         assert type(transformers.AutoModel.from_pretrained(tmp_path / "m")).__name__ == plain
 
 
-@pytest.mark.parametrize("family", TOWERS)
+@pytest.mark.parametrize("family", PROCESSED)
 def test_processors_and_their_parts(family, whole):
     directory = whole[family]
     for ours, theirs in (

@@ -62,12 +62,14 @@ def config_from(source, settings=None):
     """
     kind = source["model_type"]
     if kind == "clip_vision_model":
-        return CLIPConfig(visual=vision(source, settings), text=None, embed_dim=_projection(source))
+        return CLIPConfig(visual=vision_from(source, settings), text=None, embed_dim=_projection(source))
     if kind == "clip_text_model":
         return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
     # Older files have the author's settings in a "_dict" beside the configuration, which replaces all of it.
     vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
-    return CLIPConfig(visual=vision(vision, settings), text=_text(text), embed_dim=source.get("projection_dim", 512))
+    return CLIPConfig(
+        visual=vision_from(vision, settings), text=_text(text), embed_dim=source.get("projection_dim", 512)
+    )
 
 
 def _projection(source):
@@ -76,7 +78,7 @@ def _projection(source):
     return None if bare else source.get("projection_dim", 512)
 
 
-def vision(source, settings=None):
+def vision_from(source, settings=None):
     """The settings of an image tower, and of its image processor -> VisionConfig."""
     visual = VisionConfig(
         image_size=source.get("image_size", 224),
@@ -158,7 +160,7 @@ def described(config):
 
 
 def vision_to(visual):
-    """The inverse of `vision`; of an image tower that is not a Vision Transformer only its pictures' sizes."""
+    """The inverse of `vision_from`; of an image tower that is not a Vision Transformer only its pictures' sizes."""
     rest = {"patch_size": visual.patch_size, **transformer_to(visual)} if type(visual) is VisionConfig else {}
     return {"image_size": visual.image_size, "num_channels": visual.channels, **rest}
 

@@ -98,7 +98,7 @@ def config_from(source, settings=None):
 
 
 def _vision(source, settings):
-    visual = clip.vision(source)
+    visual = clip.vision_from(source)
     size = visual.image_size
     pictures = read_pictures({"size": {"shortest_edge": size}, "crop_size": size, **(settings or {})})
     return dataclasses.replace(visual, pictures=pictures)
@@ -145,8 +145,8 @@ def described(config):
         shared = {} if config.embed_dim is None else {"projection_dim": config.embed_dim}
         return {"model_type": kind, "architectures": [f"{name}Model"], **shared, **towers}
     (source,) = towers.values()
-    if config.text and kind == "chinese_clip":
-        source["add_pooling_layer"] = config.text.pooler
+    if config.text and kind == "chinese_clip" and not config.text.pooler:
+        source["add_pooling_layer"] = False
     return {**source, "architectures": [f"{name}{'Vision' if config.visual else 'Text'}Model"]}
 
 
