@@ -26,7 +26,7 @@ def bert(name: str, **options: Any) -> BertConfig:
     sizes = SIZES.get(ALIASES.get(name, name))
     if sizes is None:
         raise InputError(f"its text tower is transformers' {name!r}, and miniclip knows those of {', '.join(SIZES)}")
-    return BertConfig(**{**sizes, **options})
+    return BertConfig(**{**sizes, "longest_text": sizes["context_length"], **options})
 
 
 def name_of(text: BertConfig) -> str | None:

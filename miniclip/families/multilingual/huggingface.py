@@ -2,7 +2,7 @@
 
 Both have CLIP's image tower. Chinese-CLIP's text tower is a BERT, AltCLIP's an XLM-RoBERTa: which of the two a model is
 written as follows from its text head, "linear" or "norm". An image tower alone is written as Chinese-CLIP's: AltCLIP's
-is the same.
+is the same. A text tower alone may be M-CLIP's, which transformers does not have (see `mclip`).
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from miniclip.families.align.huggingface import BERT, BERT_BLOCK, bert, bert_to
 from miniclip.families.bert import BertConfig
 from miniclip.families.clip import huggingface as clip
 from miniclip.families.clip.image import own_settings
+from miniclip.families.multilingual import mclip
 from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.multilingual.tokenizer_files import (  # noqa: F401  for the record
     CHINESE_LENGTH,
@@ -25,6 +26,7 @@ from miniclip.families.multilingual.tokenizer_files import (  # noqa: F401  for 
 
 KINDS = ("chinese_clip", "altclip")
 MODEL_TYPES = tuple(f"{kind}{part}" for kind in KINDS for part in ("", "_text_model", "_vision_model"))
+MODEL_TYPES += (mclip.MODEL_TYPE,)
 PREPROCESSOR = {**clip.PREPROCESSOR, "image_processor_type": "ChineseCLIPImageProcessor"}
 ALT_LENGTH = 77  # tokens of a text in AltCLIP's training, as CLIP's
 ROBERTA = {  # the defaults of AltCLIP's settings where they are not those of BERT
@@ -67,12 +69,18 @@ ALT = {
 # AltCLIP's names in the files of transformers 4, and in those that 5.23 writes; `prepare` makes them those above.
 _LAYERS = {ours: tuple(name.replace(".layers.", ".layer.") for name in theirs) for ours, theirs in ALT.items()}
 _INSIDE = {ours: tuple(f"vision_model.{x}" for x in theirs) for ours, theirs in ALT.items() if ours[0] == "v"}
-TABLES = (CHINESE, ALT, _LAYERS, _INSIDE)
+TABLES = (CHINESE, ALT, _LAYERS, _INSIDE, mclip.NAMES)
 
 
 def names_of(config):
     """The table of a model's names."""
+    if _is_mclip(config):
+        return mclip.NAMES
     return ALT if _kind(config) == "altclip" else CHINESE
+
+
+def _is_mclip(config):
+    return not config.visual and config.text.pool == "mean"
 
 
 def _kind(config):
@@ -86,6 +94,8 @@ def config_from(source, settings=None):
     (`pictures` is never None), since these are no models of OpenAI's.
     """
     kind = source["model_type"]
+    if kind == mclip.MODEL_TYPE:
+        return mclip.config_from(source)
     read_text = _alt_text if kind.startswith("altclip") else _chinese_text
     if kind.endswith("_vision_model"):
         return MultilingualConfig(_vision(source, settings), None, embed_dim=None)
@@ -135,6 +145,8 @@ def config_to(config):
 
 def described(config):
     """The same for every MultilingualConfig: also of an image tower or of a text head that transformers lacks."""
+    if _is_mclip(config):
+        return mclip.config_to(config)
     kind, towers = _kind(config), {}
     if config.visual:
         towers["vision_config"] = {"model_type": f"{kind}_vision_model", **clip.vision_to(config.visual)}
