@@ -8,7 +8,8 @@ from unittest import mock
 
 import torch
 import transformers
-from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, XLMRobertaConfig, XLMRobertaModel
 from xlm_roberta_vocabularies import CORPUS
 
 from miniclip.families.multilingual import bases
@@ -23,7 +24,7 @@ TEXTS = [
     "قطة حمراء",
     "",
 ]
-E, LENGTH = 16, 40  # embed_dim, context length
+E, LENGTH, LONGEST = 16, 48, 44  # embed_dim, context length, a sentence-transformer's longest text
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 OURS = {"width": 24, "layers": 2, "heads": 3, "mlp_width": 40, "context_length": LENGTH}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -90,3 +91,48 @@ def save_mclip(directory, base, files=None):
     (directory / "config.json").write_text(json.dumps(config))
     with torch.no_grad():
         return model(TEXTS, tokenizer).numpy()
+
+
+FOLDERS = {"Transformer": "0_Transformer", "Pooling": "1_Pooling", "Dense": "2_Dense"}
+
+
+def save_sentence_transformer(directory, pool="mean", bias=False, older=True, embed_dim=E):
+    """Write a sentence-transformers model of a DistilBERT, a pooling and a Dense module; returns the features of TEXTS.
+
+    Its classes do: tokens (B, T, D) by DistilBertModel, their mean under the mask or the first, then a Linear.
+    `older`: in the form of versions before 5, where the transformer has a folder of its own.
+    """
+    tower = directory / FOLDERS["Transformer"] if older else directory
+    for folder in (tower, directory / "1_Pooling", directory / "2_Dense"):
+        folder.mkdir(exist_ok=True)
+    V = cased(tower)
+    sizes = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": LENGTH}
+    model = randomised(DistilBertModel(DistilBertConfig(vocab_size=V, **sizes)))
+    dense = randomised(torch.nn.Linear(24, embed_dim, bias=bias))
+    model.save_pretrained(tower)
+    weights = {f"linear.{name}": x for name, x in dense.state_dict().items()}
+    if older:
+        torch.save(weights, directory / "2_Dense" / "pytorch_model.bin")
+    else:
+        save_file(weights, directory / "2_Dense" / "model.safetensors")
+    modes = {"pooling_mode_cls_token": pool == "cls", "pooling_mode_mean_tokens": pool == "mean"}
+    settings = {"out_features": embed_dim, "bias": bias, "activation_function": "torch.nn.modules.linear.Identity"}
+    contents = {
+        tower / "sentence_bert_config.json": {"max_seq_length": LONGEST, "do_lower_case": False} if older else {},
+        directory / "1_Pooling" / "config.json": modes if older else {"pooling_mode": pool},
+        directory / "2_Dense" / "config.json": settings,
+        directory / "modules.json": [
+            {
+                "path": "" if name == "Transformer" and not older else folder,
+                "type": f"sentence_transformers.models.{name}",
+            }
+            for name, folder in FOLDERS.items()
+        ],
+    }
+    for path, content in contents.items():
+        path.write_text(json.dumps(content))
+    tokenizer = transformers.BertTokenizer.from_pretrained(tower)
+    with torch.no_grad():
+        found = tokenizer(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
+        tokens = model(**found)[0]
+        return dense(mean(tokens, found["attention_mask"]) if pool == "mean" else tokens[:, 0]).numpy()

@@ -8,6 +8,7 @@ import numpy as np
 
 from miniclip import checkpoints, families, params
 from miniclip.checkpoints import huggingface, open_clip, openai
+from miniclip.checkpoints.join import join
 from miniclip.errors import InputError
 from miniclip.formats import ENDINGS
 from miniclip.tokenizer import Tokenizer
@@ -25,6 +26,7 @@ def convert(
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
     adapter: str | os.PathLike | None = None,
+    text: str | os.PathLike | None = None,
     official: Callable[[], Tokenizer | None] = lambda: None,
     overwrite: bool = False,
 ) -> str | None:
@@ -34,6 +36,7 @@ def convert(
               completely or not at all
     dtype     the floating type to store, None to keep the arrays' own; `image_size`, `activation` and `adapter` as in
               `load`
+    text      the path of another model, whose texts it gets (see `join`)
     official  returns the official Tokenizer, or None if it is not on this machine: Hugging Face directories have a copy
     overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
@@ -42,6 +45,8 @@ def convert(
     """
     check(destination, to, dtype, overwrite)
     model = checkpoints.load(source, image_size=image_size, activation=activation, adapter=adapter)
+    if text is not None:
+        model = join(model, checkpoints.load(text), (str(source), str(text)))
     return write(destination, to, *model, source=source, dtype=dtype, official=official)
 
 

@@ -26,7 +26,7 @@ def load(directory, read_file, files=None):
     source = read_json(directory / "config.json")
     config = _config(directory, source)
     family = MODEL_TYPES[source["model_type"]]
-    files = files or _weight_files(directory)
+    files = files or weight_files(directory)
     parts = [read_file(file, part=len(files) > 1)[0] for file in files]
     classifies = any("ForImageClassification" in kind for kind in source.get("architectures") or [])
     head = HEAD if classifies else ()
@@ -110,7 +110,7 @@ FLAX = "flax_model.msgpack"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", FLAX)
 
 
-def _weight_files(directory):
+def weight_files(directory):
     """The file of weights, or the files that its index names; the first of `WEIGHTS` that exists is used."""
     for name in WEIGHTS:
         single, index = directory / name, directory / f"{name}.index.json"

@@ -5,7 +5,7 @@ Imported when it is needed, because most of `checkpoints` is about these files.
 
 import dataclasses
 
-from miniclip.checkpoints import huggingface, open_clip, openai, peft, recognise
+from miniclip.checkpoints import huggingface, open_clip, openai, peft, recognise, sentence_transformers
 from miniclip.checkpoints.infer import check_heads, infer_config
 from miniclip.errors import InputError
 from miniclip.families import names
@@ -22,6 +22,8 @@ def load_directory(path, read_file):
     weights = open_clip.find(path)
     if weights is not None:
         return *open_clip.load(weights, read_file(weights)[0]), None
+    if (path / sentence_transformers.MODULES).exists():
+        return sentence_transformers.load(path, read_file)
     if not (path / "config.json").exists():
         raise InputError(
             f"{path}: has neither transformers' config.json nor OpenCLIP's {open_clip.CONFIG} with "
