@@ -77,7 +77,7 @@ SIGLIP = {
 CHINESE = {
     "small": {"text_config": TEXT, "vision_config": VISION, "projection_dim": 24},
     "wider": {
-        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "hidden_act": "relu"},
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "hidden_act": "quick_gelu"},
         "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
         "projection_dim": 56,
     },
@@ -86,7 +86,7 @@ ALT = {
     "small": {
         "text_config": {**TEXT, "project_dim": 36, "type_vocab_size": 2},
         "vision_config": VISION,
-        "projection_dim": 8,
+        "projection_dim": 4,
     },
     "wider": {
         "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "project_dim": 60, "type_vocab_size": 3},
