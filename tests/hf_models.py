@@ -77,7 +77,7 @@ SIGLIP = {
 CHINESE = {
     "small": {"text_config": TEXT, "vision_config": VISION, "projection_dim": 24},
     "wider": {
-        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "hidden_act": "relu"},
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "hidden_act": "quick_gelu"},
         "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
         "projection_dim": 56,
     },
@@ -86,12 +86,12 @@ ALT = {
     "small": {
         "text_config": {**TEXT, "project_dim": 36, "type_vocab_size": 2},
         "vision_config": VISION,
-        "projection_dim": 24,
+        "projection_dim": 4,
     },
     "wider": {
         "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "project_dim": 60, "type_vocab_size": 3},
         "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
-        "projection_dim": 56,
+        "projection_dim": 6,
     },
 }
 SIZES = {("CLIP", name): sizes for name, sizes in CLIP.items()} | {("Align", name): x for name, x in ALIGN.items()}
@@ -116,6 +116,8 @@ def official(family, sizes):
                 torch.nn.init.kaiming_normal_(x, nonlinearity="linear").mul_(1.37)
             elif name.endswith("position_embeddings.weight") and family != "Align":
                 x.normal_()  # large enough to matter
+            elif name.endswith("transformation.weight"):
+                x.normal_(std=0.2)  # so that texts differ
             elif x.is_floating_point() and x.ndim == 1:
                 x.add_(0.1 * torch.randn_like(x))
     return model
@@ -149,6 +151,8 @@ def batch(config, kind=torch.from_numpy, masked=True):
     mask = (np.arange(11) < lengths[:, None]) * 1
     is_bert = hasattr(text, "type_vocab_size")
     tokens[mask == 0] = text.pad_token_id if is_bert else end
+    if hasattr(text, "project_dim"):
+        tokens[0, 4] = text.pad_token_id  # an XLM-RoBERTa's positions do not count it
     images = rng.standard_normal((3, 3, *[config.vision_config.image_size] * 2)).astype(np.float32)
     inputs = {"input_ids": tokens, "pixel_values": images, **({"attention_mask": mask} if masked else {})}
     return {name: kind(x) for name, x in inputs.items()}
