@@ -1,11 +1,15 @@
 """OpenCLIP's models of random weights, saved in directories, and their features of given inputs."""
 
 import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
+
+from miniclip.families.siglip import open_clip as siglip
 
 TEXT = {"context_length": 9, "vocab_size": 60, "width": 64, "heads": 2, "layers": 2}
 VISION = {"image_size": 24, "patch_size": 8, "width": 64, "layers": 2}
@@ -74,12 +78,30 @@ CONFIGS = {
     "defaults": {"embed_dim": 16, "vision_cfg": {"width": 64, "layers": 1}, "text_cfg": {"width": 64, "layers": 1}},
 }
 
-# OpenCLIP runs in its own process, where fake modules replace torchvision, which it imports only for pictures.
+# Models whose image tower is timm's: a small one, which is not in timm, and OpenCLIP's, with a few of their blocks.
+SMALL, SMALL_SIZE = "vit_small_patch8_siglip_28", (28, 8, 40, 2, 5, 60, "gelu_tanh")
+SIGLIP_TEXT = {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True, "norm_kwargs": {"eps": 1e-6}}
+SIGLIP = {
+    "embed_dim": 40,
+    "init_logit_bias": -10,
+    "custom_text": True,
+    "vision_cfg": {"image_size": 28, "timm_model_name": SMALL, "timm_pool": "map", "timm_proj": "none"},
+    "text_cfg": {**SIGLIP_TEXT, "act_kwargs": {"approximate": "tanh"}},
+}
+SIGLIPS = {
+    "siglip": SIGLIP,
+    "siglip without projection": {
+        **SIGLIP, "text_cfg": {**SIGLIP_TEXT, "width": 40, "heads": 5, "proj_bias": False, "proj_type": "none"}
+    },
+}  # fmt: skip
+BLOCKS = 2
+
+# OpenCLIP runs in its own process, where fake modules replace torchvision, which it and timm import only for pictures.
 START = """
 import json, logging, pathlib, sys
 from unittest.mock import MagicMock
 
-for name in ("", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
+for name in ("", ".datasets", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
     sys.modules["torchvision" + name] = MagicMock()
 sys.modules["transformers"] = None
 logging.disable()
@@ -93,9 +115,24 @@ configs = {name: open_clip.get_model_config(name) for name in open_clip.list_mod
 print(json.dumps([configs, _PRETRAINED, open_clip.__version__]))
 """
 
-OFFICIAL = """
+OFFICIAL = f"""
+SMALL, SMALL_SIZE, BLOCKS = {SMALL!r}, {SMALL_SIZE!r}, {BLOCKS!r}
+""" + """
 import numpy, open_clip, torch
+from open_clip import timm_model
 from open_clip.push_to_hf_hub import save_for_hf
+
+if timm_model.timm:
+    created = timm_model.timm.create_model
+
+    def create_model(name, **options):
+        if name == SMALL:
+            side, P, D, _, heads, M, activation = SMALL_SIZE
+            options |= {"img_size": side, "patch_size": P, "embed_dim": D, "num_heads": heads, "mlp_ratio": M / D}
+            name, options = "vit_base_patch16_siglip_224", {**options, "act_layer": activation}
+        return created(name, depth=BLOCKS, **options)
+
+    timm_model.timm.create_model = create_model
 
 def run(task, directory, config, arrays, names):
     directory = pathlib.Path(directory)
@@ -124,6 +161,17 @@ for line in sys.stdin:
     run(*json.loads(line))
     print("done", flush=True)
 """
+
+
+def has_timm():
+    """Whether timm is installed, for models that have an image tower of its."""
+    return importlib.util.find_spec("timm") is not None
+
+
+def few_blocks():
+    """A context in which miniclip reads timm's towers as they are here: of few blocks, and a small one."""
+    few = {name: (*size[:3], BLOCKS, *size[4:]) for name, size in {**siglip.TOWERS, SMALL: SMALL_SIZE}.items()}
+    return mock.patch.dict(siglip.TOWERS, few)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,8 @@ READERS = ("clip", "open_clip")  # of model_cfg: a family after another has what
 
 def config_from(source, preprocessing=None):
     """OpenCLIP's model_cfg and preprocess_cfg -> the configuration of the first family that has all its settings."""
+    if "siglip" in str(source["vision_cfg"].get("timm_model_name")):  # the name says it, and the settings are its own
+        return families.named("siglip").open_clip.config_from(source, preprocessing)
     errors = []
     for name in READERS:
         try:
