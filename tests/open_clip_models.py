@@ -95,6 +95,7 @@ SIGLIPS = {
     },
 }  # fmt: skip
 BLOCKS = 2
+SIZES = f"SMALL, SMALL_SIZE, BLOCKS = {SMALL!r}, {SMALL_SIZE!r}, {BLOCKS!r}\n"
 
 # OpenCLIP runs in its own process, where fake modules replace torchvision, which it and timm import only for pictures.
 START = """
@@ -115,9 +116,7 @@ configs = {name: open_clip.get_model_config(name) for name in open_clip.list_mod
 print(json.dumps([configs, _PRETRAINED, open_clip.__version__]))
 """
 
-OFFICIAL = f"""
-SMALL, SMALL_SIZE, BLOCKS = {SMALL!r}, {SMALL_SIZE!r}, {BLOCKS!r}
-""" + """
+OFFICIAL = """
 import numpy, open_clip, torch
 from open_clip import timm_model
 from open_clip.push_to_hf_hub import save_for_hf
@@ -178,7 +177,7 @@ def few_blocks():
 def running():
     """A function that has OpenCLIP do one task, (task, directory, config, arrays, names)."""
     with subprocess.Popen(
-        [sys.executable, "-c", START + OFFICIAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", START + SIZES + OFFICIAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
 
         def do(task):

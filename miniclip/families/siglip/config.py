@@ -12,7 +12,10 @@ from miniclip.towers import siglip_image, siglip_text
 
 @dataclass(frozen=True)
 class SigLIPVisionConfig(VisionConfig):
-    """As CLIP's `VisionConfig`, without a class token. `pictures` None: they are prepared as SigLIP's are."""
+    """As CLIP's `VisionConfig`, without a class token. `pictures` None: they are prepared as SigLIP's are.
+
+    That is by OpenCLIP's rules if `antialias`, else by transformers' (see `families.preprocessing`).
+    """
 
     activation: str = "gelu_tanh"
     eps: float = 1e-6

@@ -1,4 +1,4 @@
-"""OpenCLIP's SigLIP for `checkpoints.open_clip`: timm's image tower, OpenCLIP's text tower, and a bias of the logits."""
+"""OpenCLIP's SigLIP for `checkpoints.open_clip`: timm's image tower, OpenCLIP's text tower, a bias of the logits."""
 
 import dataclasses
 
@@ -19,8 +19,8 @@ SIZES = {
     "so400m": (1152, 27, 16, 4304),
     "giantopt": (1536, 40, 16, 6144),
 }
-# ... and the sides of their pictures. timm computes GELU where SigLIP had its approximation by tanh, except in those that
-# came with SigLIP 2.
+# ... and the sides of their pictures. timm computes GELU where SigLIP had its approximation by tanh, except in those
+# that came with SigLIP 2.
 PICTURES = {
     ("base", 16, "gelu"): (224, 256, 384, 512),
     ("base", 32, "gelu_tanh"): (256,),
@@ -39,8 +39,8 @@ TOWERS = {
 FIELDS = ("image_size", "patch_size", "width", "layers", "heads", "mlp_width", "activation")
 
 # What OpenCLIP's settings of these models must be, beside sizes.
-VISION = {"timm_pool": ("map",), "timm_proj": ("none",)}
-TEXT = {"no_causal_mask": (True,), "pool_type": ("last",)}
+VISION = {"timm_pool": "map", "timm_proj": "none"}
+TEXT = {"no_causal_mask": True, "pool_type": "last"}
 
 _TRUNK = "visual.trunk."
 _POOL = f"{_TRUNK}attn_pool."
@@ -75,9 +75,9 @@ def config_from(source, preprocessing=None):
     name = vision["timm_model_name"]
     if name not in TOWERS:
         clip.expect({"timm_model_name": name}, ())
-    clip.expect(vision, clip.VISION | {"timm_model_name", "timm_model_pretrained"}, VISION)
+    clip.expect(vision, clip.VISION | {"timm_model_name", "timm_model_pretrained"} | VISION.keys())
     visual = SigLIPVisionConfig(**dict(zip(FIELDS, TOWERS[name])), antialias=True)
-    clip.expect(text, clip.TEXT | {"proj_bias"}, {**TEXT, "proj_type": ("linear", "none")})
+    clip.expect(text, clip.TEXT | {"proj_bias"} | TEXT.keys(), {"proj_type": ("linear", "none")})
     _check_set(vision, VISION)
     _check_set(text, TEXT)
     if vision.get("image_size", 224) != visual.image_size:
@@ -88,15 +88,18 @@ def config_from(source, preprocessing=None):
     kept = {name: value for name, value in text.items() if name not in (*TEXT, "proj_type", "proj_bias")}
     kept = clip.text(kept, bool(source.get("quick_gelu")))
     own = {field.name for field in dataclasses.fields(SigLIPTextConfig)} - {"projects"}
+    pictures = clip.read_pictures(preprocessing or {}, visual.image_size)
+    if not pictures.means_the_same(own_settings(visual.image_size)):
+        visual = dataclasses.replace(visual, pictures=pictures)
     return SigLIPConfig(
-        dataclasses.replace(visual, pictures=clip.read_pictures(preprocessing or {}, visual.image_size)),
+        visual,
         SigLIPTextConfig(**{name: getattr(kept, name) for name in own}, projects=projects),
         embed_dim=source["embed_dim"],
     )
 
 
 def _check_set(source, only):
-    for name, (value,) in only.items():
+    for name, value in only.items():
         if source.get(name) != value:
             raise InputError(f"{name} is {source.get(name)!r}, but SigLIP's is {value!r}")
 
@@ -117,13 +120,11 @@ def config_to(config):
             "image_size": visual.image_size,
             "timm_model_name": timm,
             "timm_model_pretrained": False,
-            "timm_pool": "map",
-            "timm_proj": "none",
+            **VISION,
         },
         "text_cfg": {
             **clip.transformer_to(text),
-            "no_causal_mask": True,
-            "pool_type": "last",
+            **TEXT,
             **({"proj_bias": True} if text.projects else {"proj_type": "none"}),
         },
     }
