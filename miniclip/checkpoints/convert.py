@@ -78,7 +78,7 @@ def vocabulary(config, tokenizer, official=lambda: None):
     """(a tokenizer for a model with a text tower, None), or (None, the reason why there is none)."""
     official_size = families.of(config).official_vocabulary
     if isinstance(tokenizer, Cleaned):
-        return None, "texts are cleaned as in OpenCLIP, which transformers' files cannot say: convert to miniclip"
+        return None, "this model's is not one that miniclip writes for transformers: convert to miniclip instead"
     if tokenizer:
         return tokenizer, None
     if official_size is None:

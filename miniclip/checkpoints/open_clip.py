@@ -6,8 +6,7 @@ from miniclip import families
 from miniclip.checkpoints import openai
 from miniclip.checkpoints.infer import check_kept
 from miniclip.errors import InputError
-from miniclip.families import layer_scale
-from miniclip.families.open_clip import tokenizer_files
+from miniclip.families import cleaned_files, layer_scale
 from miniclip.formats import read_json, safetensors
 from miniclip.runtime.files import atomic_directory, write_atomically
 from miniclip.tokenizers.cleaned import Cleaned
@@ -43,7 +42,7 @@ def load(file, tensors, source=None):
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     text = source["model_cfg"]["text_cfg"], config.text.vocab_size
-    return config, flat, tokenizer_files.load_tokenizer(file.parent, *text) if beside.exists() else None
+    return config, flat, cleaned_files.of_open_clip(file.parent, *text) if beside.exists() else None
 
 
 DECODER = "text_decoder."  # of CoCa, which writes captions: no feature depends on it
@@ -75,11 +74,11 @@ def save(directory, config, tree, tokenizer=None):
     content = {"model_cfg": family.config_to(config), "preprocess_cfg": family.preprocessing_to(config.visual)}
     is_own = isinstance(tokenizer, Cleaned)
     if is_own:
-        content["model_cfg"]["text_cfg"] |= tokenizer_files.settings_of(tokenizer)
+        content["model_cfg"]["text_cfg"] |= cleaned_files.settings_of(tokenizer)
     kept = family.config_from(*json.loads(json.dumps(content)).values())
     check_kept(config, kept, "OpenCLIP")
     with atomic_directory(directory) as temporary:
         safetensors.write(temporary / WEIGHTS[0], family.restore(config, tree), {"format": "pt"})
         write_atomically(temporary / CONFIG, json.dumps(content, indent=2).encode())
         if is_own:
-            tokenizer_files.save_tokenizer(temporary, tokenizer)
+            cleaned_files.save_tokenizer(temporary, tokenizer)

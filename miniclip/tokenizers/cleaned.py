@@ -1,7 +1,7 @@
 """OpenCLIP's tokenizers from transformers: a text is cleaned, then encoded by a tokenizer.json.
 
-Equal to its HFTokenizer. SigLIP, SigLIP 2, CLIPA and MetaCLIP 2 have one in OpenCLIP. Builds on the package tokenizers,
-which reads the file.
+Equal to its HFTokenizer. SigLIP, SigLIP 2, CLIPA and MetaCLIP 2 have one in OpenCLIP; in transformers, MetaCLIP 2 has
+one that does not clean. Builds on the package tokenizers, which reads the file.
 """
 
 import functools
@@ -34,13 +34,15 @@ def canonicalize(text):
     return " ".join(text.split())
 
 
-CLEAN = {"whitespace": whitespace, "lower": lower, "canonicalize": canonicalize}  # OpenCLIP's names (tokenizer.py)
+# OpenCLIP's names (tokenizer.py), and None.
+CLEAN = {"whitespace": whitespace, "lower": lower, "canonicalize": canonicalize, None: str}
 
 
 class Cleaned:
     """Encodes cleaned texts by the content of a tokenizer.json, its text. Safe to share between threads.
 
-    clean  a name in `CLEAN` · pad  the token that fills rows up · left  whether it does so on the left
+    clean  a name in `CLEAN`, None: texts stay as they are
+    pad    the token that fills rows up · left  whether it does so on the left
     zero   a token whose id becomes 0 in rows, as OpenCLIP's `strip_sep_token` does for CLIPA; None: no token
 
     The content says what a row begins and ends with. Raises InputError if the content is not of a tokenizer, if it
@@ -51,14 +53,14 @@ class Cleaned:
     MAY_BE_SMALLER = True  # than its model's table of tokens
 
     def __init__(
-        self, content: str, *, clean: str = "whitespace", pad: str, left: bool = False, zero: str | None = None
+        self, content: str, *, clean: str | None = "whitespace", pad: str, left: bool = False, zero: str | None = None
     ):
         try:
             import tokenizers
         except ImportError as error:
             raise InputError(f"this model's tokenizer needs tokenizers: {install('siglip')}") from error
         if clean not in CLEAN:
-            raise InputError(f"clean is {clean!r}, expected one of {', '.join(CLEAN)}")
+            raise InputError(f"clean is {clean!r}, expected one of {', '.join(map(str, CLEAN))}")
         try:
             self.content = json.dumps({**json.loads(content), "truncation": None, "padding": None}, ensure_ascii=False)
             self._library = tokenizers.Tokenizer.from_str(self.content)
@@ -90,7 +92,10 @@ class Cleaned:
     def encode_batch(self, texts: str | Iterable[str]) -> list[list[int]]:
         """The ids of each text, as by `encode`."""
         texts = [*map(CLEAN[self.options["clean"]], as_texts(texts))]
-        return [found.ids for found in self._library.encode_batch(texts, add_special_tokens=False)]
+        try:
+            return [found.ids for found in self._library.encode_batch(texts, add_special_tokens=False)]
+        except (UnicodeEncodeError, TypeError) as error:  # tokenizers takes a lone surrogate for another type
+            raise InputError(f"a text has a character that is no text: {error}") from error
 
     def tokenize(self, texts: str | Iterable[str], context_length: int = 64, truncate: bool = False) -> np.ndarray:
         """A batch of ids: a str or a list of n of them -> (n, context_length) int32.

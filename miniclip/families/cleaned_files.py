@@ -1,6 +1,7 @@
-"""The files of OpenCLIP's other tokenizers: tokenizer.json and tokenizer_config.json, beside its weights."""
+"""The files of a Cleaned tokenizer, as transformers writes them: tokenizer.json and tokenizer_config.json."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,38 @@ AS_IT_IS = "PreTrainedTokenizerFast"  # transformers' class that takes from a to
 SEP = "[SEP]"
 
 
-def load_tokenizer(directory: Path, text_cfg: dict[str, Any], vocab_size: int) -> Cleaned | None:
+def of_open_clip(directory: Path, text_cfg: dict[str, Any], vocab_size: int) -> Cleaned | None:
     """The tokenizer that OpenCLIP's `text_cfg` means, from the files in its directory.
 
-    None if that is OpenAI's, if there is no tokenizer.json, or for options that miniclip does not have. Tokens that the
-    model's table has no row for, as T5's <extra_id_0>, are left out. Raises InputError that names a damaged file.
+    None if that is OpenAI's, if there is no tokenizer.json, or for options that miniclip does not have. Raises
+    InputError that names a damaged file.
     """
-    path, options = Path(directory) / VOCABULARY, text_cfg.get("tokenizer_kwargs") or {}
-    if not text_cfg.get("hf_tokenizer_name") or not path.exists():
+    options = text_cfg.get("tokenizer_kwargs") or {}
+    if not text_cfg.get("hf_tokenizer_name") or not (Path(directory) / VOCABULARY).exists():
         return None
     if text_cfg.get("tokenizer_mode") or not options.keys() <= OPTIONS:
         return None
-    settings = read_settings(directory)
+    return load(directory, vocab_size, options.get("clean", "whitespace"), bool(options.get("strip_sep_token")))
+
+
+def load(directory: Path, vocab_size: int | None, clean: str | None, strips_sep: bool = False) -> Cleaned:
+    """The tokenizer of a directory's tokenizer.json, for a model with `vocab_size` ids, or None; `clean` as in Cleaned.
+
+    Tokens that the model's table has no row for, as T5's <extra_id_0>, are left out. `strips_sep`: the id of the
+    separator becomes 0. Raises InputError that names a damaged file.
+    """
+    path, settings = Path(directory) / VOCABULARY, read_settings(directory)
     config = path.with_name(CONFIG)
     kind = read_json(config).get("tokenizer_class") if config.exists() else None
     side = settings.get("padding_side") or ("left" if LEFT in str(kind) else "right")
-    zero = str(AddedToken.of(settings.get("sep_token") or SEP)) if options.get("strip_sep_token") else None
+    zero = str(AddedToken.of(settings.get("sep_token") or SEP)) if strips_sep else None
     try:
         if settings.get("pad_token") is None:
             raise InputError(f"{CONFIG} names no pad_token")
         pad = str(AddedToken.of(settings["pad_token"]))
         with open_regular(path) as file:
             content = _cut(json.loads(file.read().decode()), vocab_size)
-        return Cleaned(content, clean=options.get("clean", "whitespace"), pad=pad, left=side == "left", zero=zero)
+        return Cleaned(content, clean=clean, pad=pad, left=side == "left", zero=zero)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # InputError is a ValueError
         raise InputError(f"{path}: {error}") from error
 
@@ -50,7 +60,8 @@ def _cut(content, vocab_size):
     model = content["model"]
     if isinstance(model["vocab"], list):  # of (token, score), the place is the id
         model["vocab"] = model["vocab"][:vocab_size]
-    content["added_tokens"] = [token for token in content.get("added_tokens") or () if token["id"] < vocab_size]
+    most = math.inf if vocab_size is None else vocab_size
+    content["added_tokens"] = [token for token in content.get("added_tokens") or () if token["id"] < most]
     return json.dumps(content, ensure_ascii=False)
 
 
