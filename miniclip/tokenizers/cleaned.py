@@ -6,7 +6,7 @@ one that does not clean. Builds on the package tokenizers, which reads the file.
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ def canonicalize(text):
 
 
 # OpenCLIP's names (tokenizer.py), and None.
+CLEAN: dict[str | None, Callable[[str], str]]
 CLEAN = {"whitespace": whitespace, "lower": lower, "canonicalize": canonicalize, None: str}
 
 

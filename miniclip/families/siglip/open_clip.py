@@ -1,6 +1,7 @@
 """OpenCLIP's SigLIP for `checkpoints.open_clip`: timm's image tower, OpenCLIP's text tower, a bias of the logits."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ PICTURES = {
     ("giantopt", 16, "gelu_tanh"): (256, 384),
 }
 # {timm's name: (image size, patch size, width, layers, heads, MLP width, activation)}
-TOWERS = {
+TOWERS: dict[str, tuple] = {
     f"vit_{size}_patch{P}_siglip_{side}": (side, P, *SIZES[size], activation)
     for (size, P, activation), sides in PICTURES.items()
     for side in sides
@@ -76,7 +77,8 @@ def config_from(source, preprocessing=None):
     if name not in TOWERS:
         clip.expect({"timm_model_name": name}, ())
     clip.expect(vision, clip.VISION | {"timm_model_name", "timm_model_pretrained"} | VISION.keys())
-    visual = SigLIPVisionConfig(**dict(zip(FIELDS, TOWERS[name])), antialias=True)
+    sizes: dict[str, Any] = dict(zip(FIELDS, TOWERS[name]))
+    visual = SigLIPVisionConfig(**sizes, antialias=True)
     clip.expect(text, clip.TEXT | {"proj_bias"} | TEXT.keys(), {"proj_type": ("linear", "none")})
     _check_set(vision, VISION)
     _check_set(text, TEXT)
