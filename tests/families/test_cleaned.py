@@ -77,7 +77,9 @@ def pair(request, saved, openclips):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = openclips.HFTokenizer(str(directory), context_length=16, **options)
-    return cleaned_files.of_open_clip(directory, text_cfg, ids), theirs
+    ours = cleaned_files.of_open_clip(directory, text_cfg, ids)
+    assert len(ours) <= ids
+    return ours, theirs
 
 
 @given(texts=st.lists(TEXTS, min_size=1, max_size=3), length=st.integers(3, 20))
