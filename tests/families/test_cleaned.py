@@ -123,6 +123,19 @@ def test_clipas_rows_have_no_separator(saved):
     assert ours.tokenize("a cat", 6)[0].tolist() == [*row, 0, 0, 0]
 
 
+def test_a_gemmas_rows_are_filled_up_on_the_left_unless_its_file_says_otherwise(saved, openclips, tmp_path):
+    for file in saved["SigLIP 2"][0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = tmp_path / "tokenizer_config.json"
+    source = json.loads(config.read_text())
+    del source["padding_side"]
+    config.write_text(json.dumps(source))
+    theirs = openclips.HFTokenizer(str(tmp_path), context_length=16)("a cat").numpy()
+    ours = cleaned_files.of_open_clip(tmp_path, {"hf_tokenizer_name": "x"}, 1000)
+    assert theirs[0, 0] == ours.pad_id
+    np.testing.assert_array_equal(ours.tokenize("a cat", 16), theirs)
+
+
 def test_a_tokenizer_that_is_not_here_is_none_and_a_damaged_one_is_refused(saved, tmp_path):
     directory, ids = saved["SigLIP"]
     assert cleaned_files.of_open_clip(directory, {}, ids) is None  # OpenAI's
