@@ -1,6 +1,7 @@
 """OpenCLIP's models of random weights, saved in directories, and their features of given inputs."""
 
 import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from unittest import mock
 import numpy as np
 
 from miniclip.families.multilingual import bases
+from miniclip.families.siglip import open_clip as siglip
 
 TEXT = {"context_length": 9, "vocab_size": 60, "width": 64, "heads": 2, "layers": 2}
 VISION = {"image_size": 24, "patch_size": 8, "width": 64, "layers": 2}
@@ -94,14 +96,31 @@ ROBERTAS = {
     },
     "resnet": {"embed_dim": 16, "vision_cfg": CONFIGS["resnet"]["vision_cfg"], "text_cfg": BASE},
 }
+# Models whose image tower is timm's: a small one, which is not in timm, and OpenCLIP's, with a few of their blocks.
+SMALL, SMALL_SIZE = "vit_small_patch8_siglip_28", (28, 8, 40, 2, 5, 60, "gelu_tanh")
+SIGLIP_TEXT = {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True, "norm_kwargs": {"eps": 1e-6}}
+SIGLIP = {
+    "embed_dim": 40,
+    "init_logit_bias": -10,
+    "custom_text": True,
+    "vision_cfg": {"image_size": 28, "timm_model_name": SMALL, "timm_pool": "map", "timm_proj": "none"},
+    "text_cfg": {**SIGLIP_TEXT, "act_kwargs": {"approximate": "tanh"}},
+}
+SIGLIPS = {
+    "siglip": SIGLIP,
+    "siglip without projection": {
+        **SIGLIP, "text_cfg": {**SIGLIP_TEXT, "width": 40, "heads": 5, "proj_bias": False, "proj_type": "none"}
+    },
+}  # fmt: skip
 BLOCKS, IDS = 2, 1000
+SIZES = f"SMALL, SMALL_SIZE, BLOCKS = {SMALL!r}, {SMALL_SIZE!r}, {BLOCKS!r}\n"
 
-# OpenCLIP runs in its own process, where fake modules replace torchvision, which it imports only for pictures.
+# OpenCLIP runs in its own process, where fake modules replace torchvision, which it and timm import only for pictures.
 START = """
 import json, logging, pathlib, sys
 from unittest.mock import MagicMock
 
-for name in ("", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
+for name in ("", ".datasets", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
     sys.modules["torchvision" + name] = MagicMock()
 sys.modules.setdefault("transformers", None)
 logging.disable()
@@ -133,7 +152,20 @@ print(json.dumps([configs, _PRETRAINED, open_clip.__version__]))
 
 OFFICIAL = """
 import numpy, open_clip, torch
+from open_clip import timm_model
 from open_clip.push_to_hf_hub import save_for_hf
+
+if timm_model.timm:
+    created = timm_model.timm.create_model
+
+    def create_model(name, **options):
+        if name == SMALL:
+            side, P, D, _, heads, M, activation = SMALL_SIZE
+            options |= {"img_size": side, "patch_size": P, "embed_dim": D, "num_heads": heads, "mlp_ratio": M / D}
+            name, options = "vit_base_patch16_siglip_224", {**options, "act_layer": activation}
+        return created(name, depth=BLOCKS, **options)
+
+    timm_model.timm.create_model = create_model
 
 def run(task, directory, config, arrays, names):
     directory = pathlib.Path(directory)
@@ -165,16 +197,25 @@ for line in sys.stdin:
 """
 
 
+def has_timm():
+    """Whether timm is installed, for models that have an image tower of its."""
+    return importlib.util.find_spec("timm") is not None
+
+
 def few_blocks():
-    """A context in which miniclip reads transformers' text towers as they are here: of few blocks and ids."""
-    few = {name: {**sizes, "layers": BLOCKS, "vocab_size": IDS} for name, sizes in bases.SIZES.items()}
-    return mock.patch.dict(bases.SIZES, few)
+    """A context in which miniclip reads timm's and transformers' towers as they are here: of few blocks and ids."""
+    timm = {name: (*size[:3], BLOCKS, *size[4:]) for name, size in {**siglip.TOWERS, SMALL: SMALL_SIZE}.items()}
+    berts = {name: {**sizes, "layers": BLOCKS, "vocab_size": IDS} for name, sizes in bases.SIZES.items()}
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch.dict(siglip.TOWERS, timm))
+    stack.enter_context(mock.patch.dict(bases.SIZES, berts))
+    return stack
 
 
 @contextlib.contextmanager
 def running(transformers=False):
     """A function that has OpenCLIP do one task, (task, directory, config, arrays, names)."""
-    code = TRANSFORMERS * transformers + START + OFFICIAL
+    code = TRANSFORMERS * transformers + START + SIZES + OFFICIAL
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

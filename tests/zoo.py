@@ -99,7 +99,7 @@ def of_model(do, name, config, tags):
 
 def tokens(config):
     tokenizer = config["text_cfg"].get("hf_tokenizer_name")
-    return f"; texts need the tokenizer {tokenizer}" if tokenizer else ""
+    return f"; tokenizer {tokenizer}" if tokenizer else ""
 
 
 def names(configs, tags, version):
@@ -126,8 +126,15 @@ def written(content):
     return f'{{\n"source": {json.dumps(content["source"])},\n' + ",\n".join(parts) + "\n}\n"
 
 
+def replaced(page, begin, text):
+    """A page with `text` from the line `begin` to the next heading, or to the end."""
+    before, _, after = page.partition(begin)
+    _, heading, rest = after.partition("\n## ")
+    return f"{before}{begin}\n{text}{heading}{rest}"
+
+
 def page(rows, version):
-    """The page: what its author wrote before `BEGIN`, then the table."""
+    """The page with the table."""
     lines, counts = [], {"equal": 0, "refused": 0}
     for model, found in rows.items():
         for tags, result in found:
@@ -135,8 +142,8 @@ def page(rows, version):
             counts[result.split()[0].strip(":")] += len(tags)
     pairs = f"{sum(counts.values())} pairs of a model and a tag in OpenCLIP {version}"
     summary = f"{pairs}: {counts['equal']} are equal, {counts['refused']} are refused."
-    head = PAGE.read_text().partition(BEGIN)[0]
-    return "\n".join([f"{head}{BEGIN}", "", summary, "", "| model | tags | miniclip |", "|---|---|---|", *lines, ""])
+    text = "\n".join(["", summary, "", "| model | tags | miniclip |", "|---|---|---|", *lines, ""])
+    return replaced(PAGE.read_text(), BEGIN, text)
 
 
 def main(*chosen):

@@ -12,6 +12,7 @@ from miniclip.checkpoints.join import join
 from miniclip.errors import InputError
 from miniclip.formats import ENDINGS
 from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers.cleaned import Cleaned
 
 WRITERS = {"miniclip": checkpoints.save, "openai": openai.save, "hf": huggingface.save, "open_clip": open_clip.save}
 DIRECTORIES = ("hf", "open_clip")  # the others are files
@@ -65,6 +66,7 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
     if config.text and to == "hf":
         tokenizer, lacking = vocabulary(config, tokenizer, official)
     is_own = tokenizer and (len(tokenizer) != official_size or type(tokenizer) is not families.of(config).tokenizer)
+    is_own = is_own and not (to == "open_clip" and isinstance(tokenizer, Cleaned))
     if is_own and to in ("openai", "open_clip"):
         raise InputError(
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
@@ -80,6 +82,8 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
 def vocabulary(config, tokenizer, official=lambda: None):
     """(a tokenizer for a model with a text tower, None), or (None, the reason why there is none)."""
     official_size = families.of(config).official_vocabulary
+    if isinstance(tokenizer, Cleaned):
+        return None, "this model's is not one that miniclip writes for transformers: convert to miniclip instead"
     if tokenizer:
         return tokenizer, None
     if official_size is None:

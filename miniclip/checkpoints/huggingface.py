@@ -68,6 +68,7 @@ def _with_weights(config, flat):
 
 def _config(directory, source):
     """The configuration; the image processor's settings are read only if there is an image tower."""
+    _check_type(directory / "config.json", source)
     config = _parsed(directory / "config.json", source)
     path, settings = settings_in(directory) if config.visual else (None, None)
     return config if settings is None else _parsed(path, source, settings, ": correct the file, or remove it")
@@ -83,10 +84,17 @@ def _parsed(path, source, settings=None, remedy=""):
 
 def config_from(source, settings=None):
     """The contents of a config.json, and the image processor's settings -> CLIPConfig or ALIGNConfig."""
+    return MODEL_TYPES[source["model_type"]].config_from(source, settings)
+
+
+def _check_type(path, source):
     kind = source.get("model_type")
     if kind not in MODEL_TYPES:
-        raise InputError(f"its model_type is {kind!r}, expected one of {', '.join(MODEL_TYPES)}")
-    return MODEL_TYPES[kind].config_from(source, settings)
+        whole = ", ".join(name for name in MODEL_TYPES if not name.endswith("_model"))
+        raise InputError(
+            f"{path}: its model_type is {kind!r}, expected one of {whole}, or a tower of theirs: load others with "
+            f"transformers"
+        )
 
 
 def settings_in(directory):

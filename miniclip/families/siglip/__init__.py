@@ -11,8 +11,8 @@ from miniclip.tokenizers.sentencepieces import SentencePiece
 
 
 def preprocess(visual, asarray):
-    size = visual.image_size
-    return preprocessing.SettingsPreprocess(size, asarray, settings=own_settings(size))
+    size, library = visual.image_size, "open_clip" if visual.antialias else "transformers"  # where the model is from
+    return preprocessing.SettingsPreprocess(size, asarray, settings=own_settings(size, library))
 
 
 FAMILY = Family(
