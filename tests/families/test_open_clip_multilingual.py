@@ -1,13 +1,18 @@
 """OpenCLIP's models with a RoBERTa for texts, against OpenCLIP with transformers' text towers of few blocks and ids."""
 
+# ruff: noqa: F811  fixtures are imported, and are arguments of the same name
+
 import importlib.util
 import json
 import math
+import shutil
 from unittest import mock
 
 import numpy as np
 import pytest
+import transformers
 from open_clip_models import BASE, ROBERTAS, VISION, arrays, few_blocks, official, save
+from xlm_roberta_vocabularies import sentencepiece_bytes, xlm_roberta_directories  # noqa: F401
 
 import miniclip
 from miniclip import checkpoints, params
@@ -82,6 +87,19 @@ def test_our_own_file_keeps_a_model(name, saved, tmp_path):
     ours, again = (miniclip.load(path, "numpy")[0] for path in (directory, tmp_path / "m.safetensors"))
     assert again.config == ours.config
     np.testing.assert_array_equal(again.encode_text(batch["tokens"]), ours.encode_text(batch["tokens"]))
+
+
+def test_texts_become_the_tokens_of_the_files_beside_it(saved, xlm_roberta_directories, tmp_path):
+    directory = shutil.copytree(saved["mlp"][0], tmp_path / "m")
+    theirs = transformers.XLMRobertaTokenizer.from_pretrained(xlm_roberta_directories["tokenizer.json"])
+    theirs.save_pretrained(directory)
+    texts = ["a photo of a red cat", " un  chat rouge &amp; noir", "красная кошка", "日本語の猫", ""]
+    clean = ["a photo of a red cat", "un chat rouge & noir", *texts[2:]]  # as OpenCLIP's HFTokenizer does
+    expected = theirs(clean, padding="max_length", max_length=77, return_tensors="np")["input_ids"]
+    convert(directory, tmp_path / "m.safetensors", "miniclip")
+    convert(directory, tmp_path / "again", "open_clip")
+    for path in (directory, tmp_path / "m.safetensors", tmp_path / "again"):
+        np.testing.assert_array_equal(miniclip.load(path, "numpy")[0].tokenize(texts), expected)
 
 
 @pytest.mark.parametrize(

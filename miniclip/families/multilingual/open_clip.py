@@ -30,17 +30,24 @@ def config_from(source, preprocessing=None):
 
     quick_gelu is the image tower's: the text tower has its own activation (model.py, _build_text_tower).
     """
-    clip.expect(source, clip.WHOLE)
     text = source["text_cfg"]
+    tower = bases.bert(text["hf_model_name"])
+    clip.expect(source, clip.WHOLE)
     clip.expect(text, TEXT)
     pool, head = text.get("hf_pooler_type", "mean_pooler"), text.get("hf_proj_type", "mlp")
     for name, value, known in (("hf_pooler_type", pool, POOLS), ("hf_proj_type", head, HEADS)):
         if value not in known:
             raise InputError(f"{name} is {value!r}, expected one of {', '.join(map(str, known))}")
-    options = {"pooler": False, "inner_padding": False, "longest_text": text.get("context_length", 77)}
-    tower = bases.bert(text["hf_model_name"], pool=POOLS[pool], head="none", **options)
     hidden = (tower.width + source["embed_dim"]) // 2 if head == "mlp" else None
-    tower = dataclasses.replace(tower, head=HEADS[head], hidden_width=hidden)
+    tower = dataclasses.replace(
+        tower,
+        pooler=False,
+        pool=POOLS[pool],
+        head=HEADS[head],
+        hidden_width=hidden,
+        longest_text=text.get("context_length", 77),
+        inner_padding=False,
+    )
     visual = clip.vision(source["vision_cfg"], bool(source.get("quick_gelu")))
     return clip.whole(MultilingualConfig, source, preprocessing, visual, tower)
 
