@@ -133,7 +133,7 @@ def test_what_older_files_say_twice_is_taken_as_by_transformers(alt, tmp_path):
         ({"projection_dim": 20}, r"text.projection.weight .*\(4, 36\)"),
         ({"text_config": {**hf_models.TEXT, "project_dim": 0}}, "hidden_width is 0"),
         ({"text_config": {**hf_models.TEXT, "max_position_embeddings": 2}}, "context_length is 0"),
-        ({"text_config": {**hf_models.TEXT, "pad_token_id": 60}}, "pad_token_id is 60"),
+        ({"text_config": {**hf_models.TEXT, "pad_token_id": -1}}, "pad_token_id is -1"),
         ({"text_config": {**hf_models.TEXT, "hidden_size": 65}}, "width 65 cannot be shared"),
         ({"vision_config": {**hf_models.VISION, "hidden_act": "mish"}}, "activation is 'mish'"),
         ({"vision_config": 7}, "not the configuration"),
