@@ -51,9 +51,11 @@ docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
 
-# Compares every model of OpenCLIP with OpenCLIP, on random weights; writes docs/zoo.md and weights/open_clip.json.
+# Compares every model of OpenCLIP and every dual encoder of transformers with these libraries, on random weights; writes
+# docs/zoo.md and weights/open_clip.json.
 zoo: .venv/test
 	$(BIN)/python tests/zoo.py
+	$(BIN)/python tests/zoo_transformers.py
 
 figures: .venv/tutorials
 	$(BIN)/python tutorials/readme_picture.py
@@ -85,11 +87,11 @@ clean:
 	$(INSTALL) --editable .
 	touch $@
 
-# OpenCLIP requires torchvision, which would install another torch. The parts that tests and benchmarks use do not need it.
+# OpenCLIP and timm require torchvision, which would install another torch. The parts that tests and benchmarks use do not need it.
 .venv/test: .venv/core
 	@echo "Installing what the tests need: torch, transformers, JAX, ... (minutes)"
 	$(INSTALL) --editable ".[test]"
-	$(INSTALL) --no-deps open_clip_torch
+	$(INSTALL) --no-deps open_clip_torch timm
 	$(INSTALL_OLDER_TRITON)
 	touch $@
 

@@ -29,6 +29,7 @@ def load(
     *,
     pretrained: str | os.PathLike | None = None,
     adapter: str | os.PathLike | None = None,
+    text: str | os.PathLike | None = None,
     tower: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
@@ -55,6 +56,8 @@ def load(
     pretrained  OpenCLIP's tag of the weights for its model `name`, such as "laion2b_s32b_b79k" for "ViT-H-14", or the
               path of a file of weights for it
     adapter   the directory of a LoRA adapter of PEFT, or its id on the hub: it is added to the weights
+    text      another model, named as `name` is, for the texts: a text tower that was trained for the pictures of
+              `name`, such as "M-CLIP/XLM-Roberta-Large-Vit-B-32" for "ViT-B/32"
     tower     "visual" or "text" to load one tower alone; None: all towers in the file
     image_size  in pixels, one number for a square or (height, width): use the model with pictures of this size instead
               of the size it was trained with; its position embeddings are interpolated
@@ -69,8 +72,9 @@ def load(
     exif      turn pictures as their EXIF orientation says, as a camera writes it; OpenAI's preprocessing does not
 
     model is a `CLIP`. preprocess turns a picture (path, bytes, open file, PIL image, uint8 array) into (3, height,
-    width), and a list of pictures into a batch (B, 3, height, width): arrays on NumPy, else tensors; for SigLIP 2's NaFlex
-    they become `Patches`. It is None if there is no image tower. Raises InputError, which gives the reason and the remedy.
+    width), and a list of pictures into a batch (B, 3, height, width): arrays on NumPy, else tensors; for SigLIP 2's
+    NaFlex they become `Patches`. It is None if there is no image tower. Raises InputError, which gives the reason and
+    the remedy.
     """
     backend_ops = ops.select(backend, device)
     dtype = ops.dtype_name(dtype, backend_ops)
@@ -81,9 +85,10 @@ def load(
 
         adapter = None if adapter is None else hub.find(adapter, download_root)
         path, source = open_clip_names.find(str(name), pretrained, download_root)
+    given = dtype if dtype in ("float32", "float64") else None  # the backend converts to 16 bits, on its device
     config, tree, tokenizer = checkpoints.load(
         path,
-        dtype=dtype if dtype in ("float32", "float64") else None,  # the backend converts to 16 bits, on its device
+        dtype=given,
         image_size=image_size,
         activation=activation,
         as_openai=as_openai,
@@ -91,6 +96,11 @@ def load(
         adapter=adapter,
         open_clip=source,
     )
+    if text is not None:
+        from miniclip.checkpoints.join import join
+
+        texts = checkpoints.load(hub.find(text, download_root), dtype=given, mmap=mmap)
+        config, tree, tokenizer = join((config, tree, tokenizer), texts, (str(name), str(text)))
     if tower is not None:
         config, tree = _one_tower(config, tree, tower)
     family = families.of(config)

@@ -249,6 +249,11 @@ def check_transformer(config, except_for=()):
         )
 
 
+def check_choice(config, name, known):
+    if getattr(config, name) not in known:
+        raise InputError(f"{name} is {getattr(config, name)!r}, expected one of {', '.join(known)}")
+
+
 def check_image_size(size, name="image_size"):
     if not ((isinstance(size, tuple) and len(size) == 2) or type(size) is int):
         raise InputError(f"{name} is {size!r}, expected a number of pixels or (height, width)")

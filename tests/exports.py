@@ -34,11 +34,10 @@ def transformers_model(sizes, folder, request):
     model.save_pretrained(folder)
     inputs = hf_models.batch(model.config)
     with torch.no_grad():
-        found = model(**inputs)
-        images, texts = found.vision_model_output.pooler_output, found.text_model_output
-        is_clip = sizes[0] == "CLIP"  # whose outputs are projected already
-        texts = texts.pooler_output if is_clip else model.text_projection(texts.last_hidden_state[:, 0])
-    return folder, *_arrays(inputs, images, texts, found.logits_per_image)
+        logits = model(**inputs).logits_per_image
+        images = model.get_image_features(inputs["pixel_values"]).pooler_output
+        texts = model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output
+    return folder, *_arrays(inputs, images, texts, logits)
 
 
 def siglip_model(sizes, folder, request):

@@ -74,11 +74,32 @@ SIGLIP = {
         },
     },
 }
+CHINESE = {
+    "small": {"text_config": TEXT, "vision_config": VISION, "projection_dim": 24},
+    "wider": {
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "hidden_act": "quick_gelu"},
+        "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
+        "projection_dim": 56,
+    },
+}
+ALT = {
+    "small": {
+        "text_config": {**TEXT, "project_dim": 36, "type_vocab_size": 2},
+        "vision_config": VISION,
+        "projection_dim": 4,
+    },
+    "wider": {
+        "text_config": {**TEXT, "num_hidden_layers": 1, "pad_token_id": 5, "project_dim": 60, "type_vocab_size": 3},
+        "vision_config": {**VISION, "image_size": 32, "hidden_act": "gelu"},
+        "projection_dim": 6,
+    },
+}
 SIZES = {("CLIP", name): sizes for name, sizes in CLIP.items()} | {("Align", name): x for name, x in ALIGN.items()}
 SIZES |= {("Siglip", name): x for name, x in SIGLIP.items()}
 PATCHES = {name: x for name, x in VISION.items() if name != "image_size"}
 SIGLIP2 = {"small": {"text_config": SIGLIP["small"]["text_config"], "vision_config": {**PATCHES, "num_patches": 16}}}
 SIZES |= {("Siglip2", name): x for name, x in SIGLIP2.items()}
+SIZES |= {("ChineseCLIP", name): x for name, x in CHINESE.items()} | {("AltCLIP", name): x for name, x in ALT.items()}
 
 
 def official(family, sizes):
@@ -96,6 +117,10 @@ def official(family, sizes):
                 x.fill_(0.01)  # spreads the logits, so that label smoothing changes the loss
             elif x.ndim == 4 and family == "Align":  # so that values neither vanish nor explode through 55 blocks
                 torch.nn.init.kaiming_normal_(x, nonlinearity="linear").mul_(1.37)
+            elif name.endswith("position_embeddings.weight") and family != "Align":
+                x.normal_()  # large enough to matter
+            elif name.endswith("transformation.weight"):
+                x.normal_(std=0.2)  # so that texts differ
             elif x.is_floating_point() and x.ndim == 1:
                 x.add_(0.1 * torch.randn_like(x))
     return model
@@ -127,7 +152,10 @@ def batch(config, kind=torch.from_numpy, masked=True):
     lengths = np.array([11, 2, 6])
     tokens[np.arange(3), lengths - 1] = end
     mask = (np.arange(11) < lengths[:, None]) * 1
-    tokens[mask == 0] = end if hasattr(config, "logit_scale_init_value") else text.pad_token_id  # CLIP's, ALIGN's
+    is_bert = hasattr(text, "type_vocab_size")
+    tokens[mask == 0] = text.pad_token_id if is_bert else end
+    if hasattr(text, "project_dim"):
+        tokens[0, 4] = text.pad_token_id  # an XLM-RoBERTa's positions do not count it
     inputs = {"input_ids": tokens, **({"attention_mask": mask} if masked else {})}
     if hasattr(config.vision_config, "num_patches"):  # pictures of any shape
         grids = np.array([[3, 4], [2, 3], [1, 12]])
@@ -173,4 +201,6 @@ TOWERS = {
     "Align": ["AlignVisionModel", "AlignTextModel"],
     "Siglip": ["SiglipVisionModel", "SiglipTextModel"],
     "Siglip2": ["Siglip2VisionModel", "Siglip2TextModel"],
+    "ChineseCLIP": ["ChineseCLIPVisionModel", "ChineseCLIPTextModel"],
+    "AltCLIP": ["AltCLIPVisionModel", "AltCLIPTextModel"],
 }

@@ -86,7 +86,7 @@ RIGHT = b"ViT-B-32.pt" * 1000  # a file in a cache was checked before: only its 
 
 HF = {"config.json": b"{}", "model.safetensors": b"weights" * 99, "merges.txt": b"a b", "vocab.json": b"{}"}
 HF |= dict.fromkeys(("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"), b"{}")
-HF |= dict.fromkeys(("added_tokens.json", "adapter_config.json", "spiece.model"), b"{}")
+HF |= dict.fromkeys(("added_tokens.json", "adapter_config.json", "spiece.model", "sentencepiece.bpe.model"), b"{}")
 HF |= dict.fromkeys(("preprocessor_config.json", "processor_config.json"), b"{}")
 
 

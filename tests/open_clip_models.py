@@ -1,11 +1,16 @@
 """OpenCLIP's models of random weights, saved in directories, and their features of given inputs."""
 
 import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
+
+from miniclip.families.multilingual import bases
+from miniclip.families.siglip import open_clip as siglip
 
 TEXT = {"context_length": 9, "vocab_size": 60, "width": 64, "heads": 2, "layers": 2}
 VISION = {"image_size": 24, "patch_size": 8, "width": 64, "layers": 2}
@@ -74,15 +79,67 @@ CONFIGS = {
     "defaults": {"embed_dim": 16, "vision_cfg": {"width": 64, "layers": 1}, "text_cfg": {"width": 64, "layers": 1}},
 }
 
-# OpenCLIP runs in its own process, where fake modules replace torchvision, which it imports only for pictures.
+# Models whose text tower is transformers'. Here its base models are as wide as they are, but have few blocks and ids.
+BASE = {"hf_model_name": "xlm-roberta-base", "hf_tokenizer_name": "xlm-roberta-base", "hf_pooler_type": "mean_pooler"}
+ROBERTAS = {
+    "mlp": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": BASE},
+    "linear": {
+        "embed_dim": 24,
+        "quick_gelu": True,  # of the image tower alone
+        "vision_cfg": {**VISION, "image_size": [16, 40]},
+        "text_cfg": {**BASE, "hf_model_name": "roberta-base", "hf_proj_type": "linear", "context_length": 40},
+    },
+    "no projection": {
+        "embed_dim": 768,
+        "vision_cfg": VISION,
+        "text_cfg": {**BASE, "hf_proj_type": None, "hf_pooler_type": "cls_last_hidden_state_pooler"},
+    },
+    "resnet": {"embed_dim": 16, "vision_cfg": CONFIGS["resnet"]["vision_cfg"], "text_cfg": BASE},
+}
+# Models whose image tower is timm's: a small one, which is not in timm, and OpenCLIP's, with a few of their blocks.
+SMALL, SMALL_SIZE = "vit_small_patch8_siglip_28", (28, 8, 40, 2, 5, 60, "gelu_tanh")
+SIGLIP_TEXT = {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True, "norm_kwargs": {"eps": 1e-6}}
+SIGLIP = {
+    "embed_dim": 40,
+    "init_logit_bias": -10,
+    "custom_text": True,
+    "vision_cfg": {"image_size": 28, "timm_model_name": SMALL, "timm_pool": "map", "timm_proj": "none"},
+    "text_cfg": {**SIGLIP_TEXT, "act_kwargs": {"approximate": "tanh"}},
+}
+SIGLIPS = {
+    "siglip": SIGLIP,
+    "siglip without projection": {
+        **SIGLIP, "text_cfg": {**SIGLIP_TEXT, "width": 40, "heads": 5, "proj_bias": False, "proj_type": "none"}
+    },
+}  # fmt: skip
+BLOCKS, IDS = 2, 1000
+SIZES = f"SMALL, SMALL_SIZE, BLOCKS = {SMALL!r}, {SMALL_SIZE!r}, {BLOCKS!r}\n"
+
+# OpenCLIP runs in its own process, where fake modules replace torchvision, which it and timm import only for pictures.
 START = """
 import json, logging, pathlib, sys
 from unittest.mock import MagicMock
 
-for name in ("", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
+for name in ("", ".datasets", ".transforms", ".transforms.functional", ".ops", ".ops.misc"):
     sys.modules["torchvision" + name] = MagicMock()
-sys.modules["transformers"] = None
+sys.modules.setdefault("transformers", None)
 logging.disable()
+"""
+
+# What OpenCLIP fetches from the hub: configurations, and models that begin with other weights.
+TRANSFORMERS = f"""
+import transformers
+from transformers import AutoModel, RobertaModel, XLMRobertaModel
+
+def small(name):
+    width, layers, heads, mlp_width = (1024, {BLOCKS}, 16, 4096) if "large" in name else (768, {BLOCKS}, 12, 3072)
+    return (transformers.XLMRobertaConfig if "xlm" in name else transformers.RobertaConfig)(
+        vocab_size={IDS}, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=mlp_width, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5,
+    )
+
+transformers.AutoConfig.from_pretrained = small
+AutoModel.from_pretrained = lambda name, **options: AutoModel.from_config(small(name), **options)
 """
 
 # What it publishes, as JSON: {model: model_cfg}, {model: {tag: its entry in the table of weights}}, its version.
@@ -95,7 +152,20 @@ print(json.dumps([configs, _PRETRAINED, open_clip.__version__]))
 
 OFFICIAL = """
 import numpy, open_clip, torch
+from open_clip import timm_model
 from open_clip.push_to_hf_hub import save_for_hf
+
+if timm_model.timm:
+    created = timm_model.timm.create_model
+
+    def create_model(name, **options):
+        if name == SMALL:
+            side, P, D, _, heads, M, activation = SMALL_SIZE
+            options |= {"img_size": side, "patch_size": P, "embed_dim": D, "num_heads": heads, "mlp_ratio": M / D}
+            name, options = "vit_base_patch16_siglip_224", {**options, "act_layer": activation}
+        return created(name, depth=BLOCKS, **options)
+
+    timm_model.timm.create_model = create_model
 
 def run(task, directory, config, arrays, names):
     directory = pathlib.Path(directory)
@@ -103,7 +173,8 @@ def run(task, directory, config, arrays, names):
         torch.manual_seed(0)
         sizes = json.loads(json.dumps(config))
         custom = open_clip.CoCa if "multimodal_cfg" in sizes else open_clip.CustomTextCLIP
-        kind = custom if sizes.pop("custom_text", False) else open_clip.CLIP  # as in create_model
+        own = sizes.pop("custom_text", False) or "hf_model_name" in sizes["text_cfg"]
+        kind = custom if own else open_clip.CLIP  # as in create_model
         model = kind(**sizes).eval()
         with torch.no_grad():
             for name, x in [*model.named_parameters(), *model.named_buffers()]:
@@ -126,11 +197,27 @@ for line in sys.stdin:
 """
 
 
+def has_timm():
+    """Whether timm is installed, for models that have an image tower of its."""
+    return importlib.util.find_spec("timm") is not None
+
+
+def few_blocks():
+    """A context in which miniclip reads timm's and transformers' towers as they are here: of few blocks and ids."""
+    timm = {name: (*size[:3], BLOCKS, *size[4:]) for name, size in {**siglip.TOWERS, SMALL: SMALL_SIZE}.items()}
+    berts = {name: {**sizes, "layers": BLOCKS, "vocab_size": IDS} for name, sizes in bases.SIZES.items()}
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch.dict(siglip.TOWERS, timm))
+    stack.enter_context(mock.patch.dict(bases.SIZES, berts))
+    return stack
+
+
 @contextlib.contextmanager
-def running():
+def running(transformers=False):
     """A function that has OpenCLIP do one task, (task, directory, config, arrays, names)."""
+    code = TRANSFORMERS * transformers + START + SIZES + OFFICIAL
     with subprocess.Popen(
-        [sys.executable, "-c", START + OFFICIAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
 
         def do(task):
@@ -148,8 +235,8 @@ def published():
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def official(tasks):
-    with running() as do:
+def official(tasks, transformers=False):
+    with running(transformers) as do:
         for task in tasks:
             do(task)
 
@@ -166,10 +253,11 @@ def save(base, configs, texts=3):
         rng = np.random.default_rng(0)
         text = config["text_cfg"]
         images = rng.standard_normal((2, 3, *size_of(config))).astype(np.float32)
-        tokens = rng.integers(0, text.get("vocab_size", 49408), (texts, text.get("context_length", 77)))
+        ids = IDS if "hf_model_name" in text else text.get("vocab_size", 49408)
+        tokens = rng.integers(0, ids, (texts, text.get("context_length", 77)))
         np.savez(base / f"{name}.npz", images=images, tokens=tokens)
         tasks.append(["save", str(base / name), config, str(base / f"{name}.npz"), name])
-    official(tasks)
+    official(tasks, any("hf_model_name" in config["text_cfg"] for config in configs.values()))
     return {name: (base / name, arrays(base / f"{name}.npz")) for name in configs}
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from transformers import CLIPImageProcessorPil, EfficientNetImageProcessorPil
+from transformers import ChineseCLIPImageProcessorPil, CLIPImageProcessorPil, EfficientNetImageProcessorPil
 
 from miniclip import Tokenizer
 from miniclip.tokenizers.wordpiece import WordPiece
@@ -22,14 +22,16 @@ ALIGN_PICTURES = {
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory):
-    """{"CLIP": ..., "Bert": ...}: directories with small vocabularies and the settings of image processors."""
-    clip, bert = tmp_path_factory.mktemp("clip"), tmp_path_factory.mktemp("bert")
+    """{"CLIP", "Bert", "Chinese": a directory with a small vocabulary and the settings of an image processor}."""
+    clip, bert, chinese = (tmp_path_factory.mktemp(name) for name in ("clip", "bert", "chinese"))
     tokenizer = Tokenizer.train(CORPUS, 560)
     tokenizer.save(clip / "merges.txt")
     (clip / "vocab.json").write_text(json.dumps(tokenizer.encoder))
     (clip / "tokenizer_config.json").write_text('{"model_max_length": 12, "tokenizer_class": "CLIPTokenizer"}')
     CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size=40).save_pretrained(clip)
-    WordPiece(dict.fromkeys(PIECES)).save(bert / "vocab.txt")
-    (bert / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    for directory in (bert, chinese):
+        WordPiece(dict.fromkeys(PIECES)).save(directory / "vocab.txt")
+        (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    ChineseCLIPImageProcessorPil(size={"height": 40, "width": 40}, do_center_crop=False).save_pretrained(chinese)
     EfficientNetImageProcessorPil(**ALIGN_PICTURES).save_pretrained(bert)
-    return {"CLIP": clip, "Bert": bert}
+    return {"CLIP": clip, "Bert": bert, "Chinese": chinese}

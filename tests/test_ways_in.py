@@ -100,6 +100,7 @@ EXAMPLES = {
     "CLIP": "openai/clip-vit-base-patch32",
     "Align": "kakaobrain/align-base",
     "Siglip": "google/siglip-base-patch16-224",
+    "ChineseCLIP": "OFA-Sys/chinese-clip-vit-base-patch16",
     "Siglip2": "google/siglip2-base-patch16-naflex",
 }
 
@@ -111,14 +112,14 @@ def test_transformers_examples_run_with_another_import(family, tmp_path, relativ
     elif family == "Siglip2":
         save_whole(tmp_path / "m", "GemmaTokenizer", request.getfixturevalue("gemma_directory")["GemmaTokenizer"])
     else:
-        {"CLIP": save_clip, "Align": save_align}[family](tmp_path / "m")
+        {"CLIP": save_clip, "Align": save_align, "ChineseCLIP": save_chinese}[family](tmp_path / "m")
     Image.open(PICTURE).convert("RGB").resize((90, 90)).save(tmp_path / "picture.png")
     code = example(f"from miniclip.hf import {family}Model")
     places = {EXAMPLES[family]: tmp_path / "m", "000000039769.jpg": tmp_path / "picture.png"}
     ours, theirs = (run(code.replace("miniclip.hf", library), **places) for library in ("miniclip.hf", "transformers"))
     assert type(ours["model"]) is not type(theirs["model"])
     for name in ("probs", "logits_per_image"):
-        assert isinstance(ours[name], torch.Tensor) and ours[name].shape == (1, 2)
+        assert isinstance(ours[name], torch.Tensor) and ours[name].shape == theirs[name].shape
         assert relative_error(ours[name].detach(), theirs[name].detach()) < 1e-5
 
 
@@ -179,6 +180,18 @@ def save_align(directory):
         **pictures,
     )
     transformers.AlignProcessor(image_processor, tokenizer).save_pretrained(directory)
+
+
+def save_chinese(directory):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"杰尼龟妙蛙种子小火皮卡丘"]
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text, vision = {**sizes, "vocab_size": len(pieces)}, {**sizes, "image_size": 48, "patch_size": 16}
+    config = transformers.ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=32)
+    torch.manual_seed(0)
+    transformers.ChineseCLIPModel(config).save_pretrained(directory)
+    tokenizer = transformers.BertTokenizer(vocab={piece: id for id, piece in enumerate(pieces)})
+    image_processor = transformers.ChineseCLIPImageProcessorPil(size={"height": 48, "width": 48}, do_center_crop=False)
+    transformers.ChineseCLIPProcessor(image_processor, tokenizer).save_pretrained(directory)
 
 
 def save_siglip(directory, vocabulary):

@@ -8,9 +8,11 @@ import numpy as np
 
 from miniclip import checkpoints, families, params
 from miniclip.checkpoints import gguf, huggingface, open_clip, openai
+from miniclip.checkpoints.join import join
 from miniclip.errors import InputError
 from miniclip.formats import ENDINGS
 from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers.cleaned import Cleaned
 
 WRITERS = {
     "miniclip": checkpoints.save,
@@ -32,6 +34,7 @@ def convert(
     image_size: int | tuple[int, int] | None = None,
     activation: str | None = None,
     adapter: str | os.PathLike | None = None,
+    text: str | os.PathLike | None = None,
     official: Callable[[], Tokenizer | None] = lambda: None,
     overwrite: bool = False,
 ) -> str | None:
@@ -41,6 +44,7 @@ def convert(
               completely or not at all
     dtype     the floating type to store, None to keep the arrays' own; in "gguf", of the matrices alone, also "q8_0"
               (see `gguf.save`); `image_size`, `activation` and `adapter` as in `load`
+    text      the path of another model, whose texts it gets (see `join`)
     official  returns the official Tokenizer, or None if it is not on this machine: "hf" and "gguf" have a copy
     overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
@@ -49,6 +53,8 @@ def convert(
     """
     check(destination, to, dtype, overwrite)
     model = checkpoints.load(source, image_size=image_size, activation=activation, adapter=adapter)
+    if text is not None:
+        model = join(model, checkpoints.load(text), (str(source), str(text)))
     return write(destination, to, *model, source=source, dtype=dtype, official=official)
 
 
@@ -68,6 +74,7 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
     if config.text and to in ("hf", "gguf"):
         tokenizer, lacking = vocabulary(config, tokenizer, official)
     is_own = tokenizer and (len(tokenizer) != official_size or type(tokenizer) is not families.of(config).tokenizer)
+    is_own = is_own and not (to == "open_clip" and isinstance(tokenizer, Cleaned))
     if is_own and to in ("openai", "open_clip", "gguf"):
         raise InputError(
             f"{source}: has a vocabulary of its own, which the form {to!r} cannot express: convert to miniclip or hf"
@@ -86,6 +93,8 @@ def write(destination, to, config, tree, tokenizer, *, source, dtype=None, offic
 def vocabulary(config, tokenizer, official=lambda: None):
     """(a tokenizer for a model with a text tower, None), or (None, the reason why there is none)."""
     official_size = families.of(config).official_vocabulary
+    if isinstance(tokenizer, Cleaned):
+        return None, "this model's is not one that miniclip writes for transformers: convert to miniclip instead"
     if tokenizer:
         return tokenizer, None
     if official_size is None:

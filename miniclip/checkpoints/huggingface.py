@@ -26,12 +26,13 @@ def load(directory, read_file, files=None):
     source = read_json(directory / "config.json")
     config = _config(directory, source)
     family = MODEL_TYPES[source["model_type"]]
-    files = files or _weight_files(directory)
+    files = files or weight_files(directory)
     parts = [read_file(file, part=len(files) > 1)[0] for file in files]
     classifies = any("ForImageClassification" in kind for kind in source.get("architectures") or [])
     head = HEAD if classifies else ()
     tensors = {name: x for part in parts for name, x in part.items() if not name.startswith(head)}
-    flat = names.rename(family.prepare(with_tower(tensors, family.NAMES), source), family.NAMES)
+    table = of(config).names_of(config)
+    flat = names.rename(family.prepare(with_tower(tensors, table), source), table)
     config = _with_weights(config, flat)
     flat = {name: x for name, x in flat.items() if name.partition(".")[0] not in _others(config)}
     config = family.fit(config, flat, source)
@@ -67,6 +68,7 @@ def _with_weights(config, flat):
 
 def _config(directory, source):
     """The configuration; the image processor's settings are read only if there is an image tower."""
+    _check_type(directory / "config.json", source)
     config = _parsed(directory / "config.json", source)
     path, settings = settings_in(directory) if config.visual else (None, None)
     return config if settings is None else _parsed(path, source, settings, ": correct the file, or remove it")
@@ -82,10 +84,17 @@ def _parsed(path, source, settings=None, remedy=""):
 
 def config_from(source, settings=None):
     """The contents of a config.json, and the image processor's settings -> CLIPConfig or ALIGNConfig."""
+    return MODEL_TYPES[source["model_type"]].config_from(source, settings)
+
+
+def _check_type(path, source):
     kind = source.get("model_type")
     if kind not in MODEL_TYPES:
-        raise InputError(f"its model_type is {kind!r}, expected one of {', '.join(MODEL_TYPES)}")
-    return MODEL_TYPES[kind].config_from(source, settings)
+        whole = ", ".join(name for name in MODEL_TYPES if not name.endswith("_model"))
+        raise InputError(
+            f"{path}: its model_type is {kind!r}, expected one of {whole}, or a tower of theirs: load others with "
+            f"transformers"
+        )
 
 
 def settings_in(directory):
@@ -109,7 +118,7 @@ FLAX = "flax_model.msgpack"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", FLAX)
 
 
-def _weight_files(directory):
+def weight_files(directory):
     """The file of weights, or the files that its index names; the first of `WEIGHTS` that exists is used."""
     for name in WEIGHTS:
         single, index = directory / name, directory / f"{name}.index.json"
@@ -154,6 +163,6 @@ def save_model(directory, config, tree, source):
     """
     family = of(config).huggingface
     check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")
-    tensors = family.undo(names.restore(params.flatten(tree), family.NAMES), source)
+    tensors = family.undo(names.restore(params.flatten(tree), of(config).names_of(config)), source)
     safetensors.write(Path(directory) / WEIGHTS[0], tensors, {"format": "pt"})
     write_json(Path(directory) / "config.json", source)

@@ -62,7 +62,7 @@ def check_whole(config, library, names):
 def with_highest_id(config):
     """The configuration with OpenAI's rule (the highest id ends a text), if its `eot_token_id` is the highest."""
     text = config.text
-    if text and text.eot_token_id == text.vocab_size - 1:
+    if text and getattr(text, "eot_token_id", None) == text.vocab_size - 1:
         return dataclasses.replace(config, text=dataclasses.replace(text, eot_token_id=None))
     return config
 

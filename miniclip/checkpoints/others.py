@@ -5,7 +5,7 @@ Imported when it is needed, because most of `checkpoints` is about these files.
 
 import dataclasses
 
-from miniclip.checkpoints import huggingface, open_clip, openai, peft, recognise
+from miniclip.checkpoints import huggingface, open_clip, openai, peft, recognise, sentence_transformers
 from miniclip.checkpoints.infer import check_heads, infer_config
 from miniclip.errors import InputError
 from miniclip.families import names
@@ -21,7 +21,9 @@ def load_directory(path, read_file):
         )
     weights = open_clip.find(path)
     if weights is not None:
-        return *open_clip.load(weights, read_file(weights)[0]), None
+        return open_clip.load(weights, read_file(weights)[0])
+    if (path / sentence_transformers.MODULES).exists():
+        return sentence_transformers.load(path, read_file)
     if not (path / "config.json").exists():
         raise InputError(
             f"{path}: has neither transformers' config.json nor OpenCLIP's {open_clip.CONFIG} with "
@@ -33,11 +35,11 @@ def load_directory(path, read_file):
 def load_file(path, tensors, activation, as_openai, source=None):
     """The same of a file, from what is in it; empties `tensors`. `source`: OpenCLIP's configuration for it."""
     if source is not None:
-        return *open_clip.load(path, tensors, source), None
+        return open_clip.load(path, tensors, source)
     given, official = list(tensors), openai.is_official(tensors)
     if openai.has_openai_names(tensors):
         if not official and (path.parent / open_clip.CONFIG).exists():
-            return *open_clip.load(path, tensors), None
+            return open_clip.load(path, tensors)
         flat = openai.rename(tensors, path)
     elif (path.parent / "config.json").exists():
         return huggingface.load(path.parent, lambda *_, **options: (tensors, {}), files=[path])

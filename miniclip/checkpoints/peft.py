@@ -74,7 +74,8 @@ def merge(flat, config, directory):
     settings = _settings(path)
     file, pairs, whole = _tensors(directory)
     family = families.of(config).huggingface
-    theirs = names.restore(flat, family.NAMES)  # views, except for names that transformers does not have
+    table = families.of(config).names_of(config)
+    theirs = names.restore(flat, table)  # views, except for names that transformers does not have
     tower = _tower(config, settings, [*pairs, *whole])
     folded = {conv for conv, _ in batch_norm.pairs(theirs, getattr(family, "BATCH_NORMS", ()))}
     for name in (*whole, *(f"{module}.weight" for module in pairs)):
@@ -97,7 +98,7 @@ def merge(flat, config, directory):
     for module, pair in pairs.items():
         name = f"{tower}{module}.weight"
         theirs[name] = _added(file, module, theirs[name], pair, *_rank_and_scale(path, settings, module))
-    return flat | names.rename(theirs, family.NAMES)
+    return flat | names.rename(theirs, table)
 
 
 def _added(file, module, x, pair, rank, scale):
@@ -276,7 +277,7 @@ def save(directory, config, adapter, alpha, *, base=None, replace=False):
 
 def to_peft(config, adapter):
     """(rank, {PEFT's name: array}) of an adapter as `save` takes it. Raises InputError as `save` does."""
-    table, shapes = families.of(config).huggingface.NAMES, params.flatten(config.shapes())
+    table, shapes = families.of(config).names_of(config), params.flatten(config.shapes())
     norms = getattr(families.of(config).huggingface, "BATCH_NORMS", ())
     ranks = {A.shape[-2] for A, _ in adapter.values()}
     if len(ranks) != 1 or not (config.visual and config.text):

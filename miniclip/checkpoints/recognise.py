@@ -22,8 +22,8 @@ def _without_towers(table):
 
 
 SOURCES = {
-    "OpenAI and OpenCLIP": [table for family in every() if family.openai for table in family.openai.TABLES],
-    "transformers": [family.huggingface.NAMES for family in every() if family.in_transformers],
+    "OpenAI and OpenCLIP": [*named("clip").openai.TABLES, *named("multilingual").open_clip.TABLES],
+    "transformers": [table for family in every() if family.in_transformers for table in family.huggingface.TABLES],
     "Flax": [{ours: tuple(map(flax_names.name, theirs)) for ours, theirs in named("clip").huggingface.NAMES.items()}],
 }
 OURS = {(ours,) for tables in SOURCES.values() for table in tables for ours in table}

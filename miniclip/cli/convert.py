@@ -22,6 +22,9 @@ def add_arguments(command):
     command.add_argument("--overwrite", action="store_true", help="replace the file DST if it exists")
     add_activation(command)
     add_adapter(command)
+    command.add_argument(
+        "--text", metavar="MODEL", help="a text tower that was trained for SRC's pictures, such as M-CLIP's: its texts"
+    )
 
 
 def convert_model(options):
@@ -34,6 +37,7 @@ def convert_model(options):
         image_size=image_size(options),
         activation=options.activation,
         adapter=adapter,
+        text=None if options.text is None else hub.find(options.text),
         official=vocabulary.official_tokenizer_here,
         overwrite=options.overwrite,
     )

@@ -90,14 +90,22 @@ def _text_embeds(graph, text, tree, tokens, mask):
         last = end.node("ReduceMax", [0], shape=(1,)).node("Max", np.int64(0))
         tokens = tokens.first(last + 1, axis=1)  # nothing after the last end is needed
     encode = functools.partial(text.tower.encode_text, onnx_ops, config=text)
-    return _features(graph, encode, tree, "text", tokens, end)  # (N, E)
+    return _features(graph, encode, tree, "text", tokens, end, **_positions(text, tokens))  # (N, E)
 
 
-def _features(graph, encode, tree, name, *inputs, shape=None):
+def _positions(text, tokens):
+    """{"positions": (N, T)} if padding is not counted (see `families.bert_model.positions`), else {}."""
+    if not getattr(text, "first_position", 0):
+        return {}
+    counts = (tokens == text.pad_token_id).node("Not").astype("int64")  # (N, T)
+    return {"positions": counts.node("CumSum", np.int64(1)) * counts + (text.first_position - 1)}
+
+
+def _features(graph, encode, tree, name, *inputs, shape=None, **options):
     parameters = tree[name]
     if graph.dtype == "int8":
         parameters = onnx_int8.calibrated(encode, parameters, shape)
-    return encode(*inputs, **graph.parameters(parameters, f"{name}.")).astype("float32")
+    return encode(*inputs, **graph.parameters(parameters, f"{name}."), **options).astype("float32")
 
 
 def _ended(text, tokens, mask):

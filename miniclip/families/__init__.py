@@ -1,6 +1,7 @@
-"""Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP. A family is a record, and a folder named in `FAMILIES`.
+"""Families of models: CLIP, ALIGN, OpenCLIP's own, SigLIP, CLIPs of many languages.
 
-A folder is imported when a model of its family is used, so that a command with one model starts fast.
+A family is a record, and a folder named in `FAMILIES`. A folder is imported when a model of its family is used, so that
+a command with one model starts fast.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from miniclip.families.record import Family
 from miniclip.image import Preprocess
 from miniclip.ops import Array
 
-FAMILIES = ("clip", "align", "open_clip", "siglip")
+FAMILIES = ("clip", "align", "open_clip", "siglip", "multilingual")
 
 
 @functools.cache

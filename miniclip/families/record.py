@@ -48,6 +48,11 @@ class Family(NamedTuple):
         """Whether transformers has this family."""
         return self._module("huggingface") is not None
 
+    def names_of(self, config: ModelConfig) -> dict[str, Any]:
+        """The table of transformers' names for a model with this configuration (see `names`)."""
+        module = self.huggingface
+        return module.names_of(config) if hasattr(module, "names_of") else module.TABLES[0]
+
     @property
     def openai(self) -> ModuleType | None:
         """The names of OpenAI's clip/model.py, if it has this family."""

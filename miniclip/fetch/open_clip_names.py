@@ -60,7 +60,8 @@ def mismatch(model, tag, config, entry):
     if wanted == has:
         return None
     other = f"{model}-quickgelu" if wanted else model.removesuffix("-quickgelu")
-    better = f"load {other}" if tag in open_clip_names()["tags"].get(other, {}) else "load it from its repository"
+    named = other != model and tag in open_clip_names()["tags"].get(other, {})
+    better = f"load {other}" if named else "load it from its repository"
     return f"these weights were trained with {'quick-' * wanted}GELU, which this name does not mean: {better}"
 
 

@@ -3,6 +3,7 @@
 `download` fetches files that are not on this machine. It is imported only then, so that `import miniclip` stays fast.
 """
 
+import itertools
 import json
 import os
 import re
@@ -10,13 +11,13 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from miniclip.checkpoints import huggingface, open_clip, peft
+from miniclip.checkpoints import huggingface, open_clip, peft, sentence_transformers
 from miniclip.errors import InputError
 from miniclip.families import tokenizer_settings
 from miniclip.runtime import caches
 from miniclip.runtime.files import write_atomically, write_json
 
-VOCABULARIES = ("merges.txt", "vocab.txt", "spiece.model", "tokenizer.json")
+VOCABULARIES = ("merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.json")
 # Fetched besides weights and configuration, in this order.
 _OTHERS = ("vocab.json", *tokenizer_settings.FILES, *huggingface.PREPROCESSORS, peft.CONFIG)
 COMPANIONS = tuple(dict.fromkeys((*VOCABULARIES, *_OTHERS)))
@@ -202,9 +203,20 @@ def _chosen(names, weights=True, subfolder=None):
     for config, formats in configs.items():
         files = next(filter(None, (_weights(names, name) for name in formats)), None)
         if config in names and files:
-            others = [name for name in companions if name != config]
+            others = [name for name in (*companions, *_modules(names)) if name != config]
             return [inside + name for name in (*files, *others, config)]
     return []
+
+
+def _modules(names):
+    """The files of a sentence-transformers model that are not its transformer's: of each folder one of weights."""
+    if sentence_transformers.MODULES not in names:
+        return []
+    own = (sentence_transformers.MODULES, sentence_transformers.SETTINGS)
+    folders = sorted({name.rpartition("/")[0] for name in names if re.fullmatch(r"\d_\w+/config\.json", name)})
+    weights = [[x for name in huggingface.WEIGHTS if (x := f"{folder}/{name}") in names][:1] for folder in folders]
+    configs = (f"{folder}/config.json" for folder in folders)
+    return [*filter(names.__contains__, own), *itertools.chain(*weights), *configs]
 
 
 def _weights(names, name):

@@ -43,8 +43,8 @@ def read(path, dtype=None, select=None, mapped=False):
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_json(path):
-    """The contents of a JSON file, which must be an object. Raises InputError that names the file."""
+def read_json(path, kind=dict):
+    """The contents of a JSON file, which must be an object, or a list. Raises InputError that names the file."""
     try:
         with open_regular(path) as file:
             content = json.load(file)
@@ -52,6 +52,6 @@ def read_json(path):
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object")
+    if not isinstance(content, kind):
+        raise InputError(f"{path}: expected a JSON {'object' if kind is dict else 'list'}")
     return content

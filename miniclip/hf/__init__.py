@@ -31,6 +31,12 @@ from miniclip.hf.configuration import (
     AlignConfig,
     AlignTextConfig,
     AlignVisionConfig,
+    AltCLIPConfig,
+    AltCLIPTextConfig,
+    AltCLIPVisionConfig,
+    ChineseCLIPConfig,
+    ChineseCLIPTextConfig,
+    ChineseCLIPVisionConfig,
     CLIPConfig,
     CLIPTextConfig,
     CLIPVisionConfig,
@@ -42,6 +48,7 @@ from miniclip.hf.configuration import (
     SiglipVisionConfig,
 )
 from miniclip.hf.image_processing import (
+    ChineseCLIPImageProcessor,
     CLIPFeatureExtractor,
     CLIPImageProcessor,
     EfficientNetImageProcessor,
@@ -49,6 +56,8 @@ from miniclip.hf.image_processing import (
 )
 from miniclip.hf.image_processing_siglip2 import Siglip2ImageProcessor
 from miniclip.hf.modeling_align import AlignModel, AlignTextModel, AlignVisionModel
+from miniclip.hf.modeling_altclip import AltCLIPModel, AltCLIPTextModel, AltCLIPVisionModel
+from miniclip.hf.modeling_chinese_clip import ChineseCLIPModel, ChineseCLIPTextModel, ChineseCLIPVisionModel
 from miniclip.hf.modeling_clip import (
     CLIPModel,
     CLIPTextModel,
@@ -71,7 +80,14 @@ from miniclip.hf.modeling_siglip import (
     SiglipVisionModel,
 )
 from miniclip.hf.pipelines import ZeroShotImageClassificationPipeline, pipeline
-from miniclip.hf.processing import AlignProcessor, CLIPProcessor, Siglip2Processor, SiglipProcessor
+from miniclip.hf.processing import (
+    AlignProcessor,
+    AltCLIPProcessor,
+    ChineseCLIPProcessor,
+    CLIPProcessor,
+    Siglip2Processor,
+    SiglipProcessor,
+)
 from miniclip.hf.tokenization import (
     BertTokenizer,
     BertTokenizerFast,
@@ -81,6 +97,8 @@ from miniclip.hf.tokenization import (
     GemmaTokenizerFast,
     Siglip2Tokenizer,
     SiglipTokenizer,
+    XLMRobertaTokenizer,
+    XLMRobertaTokenizerFast,
 )
 
 __all__ = [
@@ -91,6 +109,13 @@ __all__ = [
     "AlignTextModel",
     "AlignVisionConfig",
     "AlignVisionModel",
+    "AltCLIPConfig",
+    "AltCLIPModel",
+    "AltCLIPProcessor",
+    "AltCLIPTextConfig",
+    "AltCLIPTextModel",
+    "AltCLIPVisionConfig",
+    "AltCLIPVisionModel",
     "AutoConfig",
     "AutoImageProcessor",
     "AutoModel",
@@ -111,6 +136,14 @@ __all__ = [
     "CLIPVisionConfig",
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
+    "ChineseCLIPConfig",
+    "ChineseCLIPImageProcessor",
+    "ChineseCLIPModel",
+    "ChineseCLIPProcessor",
+    "ChineseCLIPTextConfig",
+    "ChineseCLIPTextModel",
+    "ChineseCLIPVisionConfig",
+    "ChineseCLIPVisionModel",
     "EfficientNetImageProcessor",
     "FlaxAutoModel",
     "FlaxCLIPModel",
@@ -137,6 +170,8 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "XLMRobertaTokenizer",
+    "XLMRobertaTokenizerFast",
     "ZeroShotImageClassificationPipeline",
     "from_pretrained",
     "pipeline",

@@ -8,6 +8,8 @@ from miniclip.hf import (
     image_processing,
     image_processing_siglip2,
     modeling_align,
+    modeling_altclip,
+    modeling_chinese_clip,
     modeling_clip,
     modeling_flax_clip,
     modeling_siglip,
@@ -23,7 +25,7 @@ class Classes(NamedTuple):
     config: type
     model: type
     image_processor: type
-    tokenizer: type
+    tokenizer: type | None
     processor: type
     flax: type | None = None
 
@@ -38,6 +40,8 @@ class _SiglipTokenizer:
     from_pretrained = staticmethod(tokenization.siglip_tokenizer)
 
 
+_CHINESE = (image_processing.ChineseCLIPImageProcessor, tokenization.BertTokenizer, processing.ChineseCLIPProcessor)
+_ALT = (image_processing.AltCLIPImageProcessor, None, processing.AltCLIPProcessor)
 _SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
 _SIGLIP2 = (image_processing_siglip2.Siglip2ImageProcessor, _SiglipTokenizer, processing.Siglip2Processor)
 _ROWS = (
@@ -47,6 +51,12 @@ _ROWS = (
     (configuration.AlignConfig, modeling_align.AlignModel, *_ALIGN),
     (configuration.AlignTextConfig, modeling_align.AlignTextModel, *_ALIGN),
     (configuration.AlignVisionConfig, modeling_align.AlignVisionModel, *_ALIGN),
+    (configuration.ChineseCLIPConfig, modeling_chinese_clip.ChineseCLIPModel, *_CHINESE),
+    (configuration.ChineseCLIPTextConfig, modeling_chinese_clip.ChineseCLIPTextModel, *_CHINESE),
+    (configuration.ChineseCLIPVisionConfig, modeling_chinese_clip.ChineseCLIPVisionModel, *_CHINESE),
+    (configuration.AltCLIPConfig, modeling_altclip.AltCLIPModel, *_ALT),
+    (configuration.AltCLIPTextConfig, modeling_altclip.AltCLIPTextModel, *_ALT),
+    (configuration.AltCLIPVisionConfig, modeling_altclip.AltCLIPVisionModel, *_ALT),
     (configuration.SiglipConfig, modeling_siglip.SiglipModel, *_SIGLIP),
     (configuration.SiglipTextConfig, modeling_siglip.SiglipTextModel, *_SIGLIP),
     (configuration.SiglipVisionConfig, modeling_siglip.SiglipVisionModel, *_SIGLIP),

@@ -222,6 +222,42 @@ class AlignConfig(_WholeConfig):
     others: ClassVar = {"temperature_init_value": 1.0, **INITIAL}
 
 
+_TEXT = {"bos_token_id": 0, "hidden_dropout_prob": 0.1, **INITIAL}
+_VISION = {"projection_dim": 512, "attention_dropout": 0.0, **INITIAL, **FACTOR}
+
+
+class ChineseCLIPTextConfig(_TowerConfig):
+    model_type, whole, part = "chinese_clip_text_model", "chinese_clip", "text_config"
+    others: ClassVar = {**_TEXT, "eos_token_id": None, "attention_probs_dropout_prob": 0.1, **FACTOR}
+
+
+class ChineseCLIPVisionConfig(_TowerConfig):
+    model_type, whole, part = "chinese_clip_vision_model", "chinese_clip", "vision_config"
+    others: ClassVar = _VISION
+
+
+class ChineseCLIPConfig(_WholeConfig):
+    model_type = "chinese_clip"
+    text_class, vision_class = ChineseCLIPTextConfig, ChineseCLIPVisionConfig
+    others: ClassVar = {"logit_scale_init_value": 2.6592, **INITIAL, **FACTOR}
+
+
+class AltCLIPTextConfig(_TowerConfig):
+    model_type, whole, part = "altclip_text_model", "altclip", "text_config"
+    others: ClassVar = {**_TEXT, "eos_token_id": 2, "attention_probs_dropout_prob": 0, "initializer_factor": 0.02}
+
+
+class AltCLIPVisionConfig(_TowerConfig):
+    model_type, whole, part = "altclip_vision_model", "altclip", "vision_config"
+    others: ClassVar = _VISION
+
+
+class AltCLIPConfig(_WholeConfig):
+    model_type = "altclip"
+    text_class, vision_class = AltCLIPTextConfig, AltCLIPVisionConfig
+    others: ClassVar = {"logit_scale_init_value": 2.6592, **FACTOR}
+
+
 class SiglipTextConfig(_TowerConfig):
     model_type, whole, part = "siglip_text_model", "siglip", "text_config"
     others: ClassVar = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 1, "attention_dropout": 0.0}

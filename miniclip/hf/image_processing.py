@@ -24,6 +24,7 @@ from miniclip.families import image_settings, preprocessing
 from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.families.clip.image import own_settings
+from miniclip.families.multilingual import huggingface as multilingual_huggingface
 from miniclip.families.siglip import huggingface as siglip_huggingface
 from miniclip.formats import read_json
 from miniclip.hf.files import find
@@ -209,6 +210,24 @@ class CLIPImageProcessor(ImageProcessor):
         if read.resize != "shortest" or not read.means_the_same(own_settings(read.size)):
             return None
         return own_settings(read.size, "open_clip")
+
+
+class ChineseCLIPImageProcessor(ImageProcessor):
+    """transformers' ChineseCLIPImageProcessor. The official models' settings resize pictures to squares."""
+
+    family: ClassVar[ModuleType] = multilingual_huggingface
+    default_to_square: ClassVar[bool] = False
+
+
+class AltCLIPImageProcessor(ChineseCLIPImageProcessor, CLIPImageProcessor):
+    """transformers' CLIPImageProcessor as AltCLIP has it: crops are transformers', not OpenAI's."""
+
+    def _openai(self, settings):
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings, with the name of transformers' class."""
+        return {**super().to_dict(), "image_processor_type": clip_huggingface.PREPROCESSOR["image_processor_type"]}
 
 
 class EfficientNetImageProcessor(ImageProcessor):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from miniclip import families, ops, params
+from miniclip.towers import bert
 
 
 def random_model(kind: Any, config: Any, backend: Any, device: Any, dtype: Any, seed: int | None = None) -> Any:
@@ -33,6 +34,8 @@ def random_model(kind: Any, config: Any, backend: Any, device: Any, dtype: Any, 
             flat[name] = np.float32(deviation) * rng.standard_normal(shape, dtype=np.float32)
     if "text.type_embedding" in flat:  # padding has no meaning
         flat["text.embed.table"][ours.text.pad_token_id] = 0
+        if ours.text.first_position:
+            flat["text.position_embedding"][ours.text.pad_token_id] = 0
     model = families.of(ours).model
     return model(ours, params.unflatten(flat), backend, device=device, dtype=ops.dtype_name(dtype, backend))
 
@@ -53,7 +56,9 @@ def _deviation(name, shape, tower, source, config):
         if name == "text.projection.weight":
             return math.sqrt(2 / sum(shape))  # Glorot's, there of a uniform distribution
         return source.initializer_range
-    factor, D = source.initializer_factor, tower.width
+    if tower.tower is bert and name != "text.projection.weight":
+        return source.initializer_range
+    factor, D = source.initializer_factor, getattr(tower, "hidden_width", None) or tower.width
     if name.endswith("class_token") or ".attention.out." in name or "projection" in name:
         return factor * D**-0.5
     if "attention.qkv" in name or "mlp.proj" in name:

@@ -7,7 +7,7 @@ A call returns everything that transformers returns, also the hidden states afte
 import copy
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -279,6 +279,7 @@ class WholeModel(PreTrainedModel):
     text_class: type
     vision_class: type
     label_smoothing = 0.0
+    pooled: ClassVar[dict[str, str]] = {}  # {tower: the stage that is its `pooler_output`}, if it is another one here
 
     def _parts(self):
         return {
@@ -304,8 +305,12 @@ class WholeModel(PreTrainedModel):
         """CLIPOutput or AlignOutput of B pictures and N texts, in tensors or arrays, whichever `example` is."""
         backend, convert, outputs = model.ops, converter_like(example, model.ops), self._chosen(options)
         return_dict, config = outputs.pop("return_dict"), model.config
-        image, vision_model_output = run_tower(encode_image, config.visual.tower, convert, **outputs)  # (B, E)
-        texts, text_model_output = run_tower(encode_text, config.text.tower, convert, **outputs)  # (N, E)
+        image, vision_model_output = run_tower(  # (B, E)
+            encode_image, config.visual.tower, convert, **outputs, pooled=self.pooled.get("visual")
+        )
+        texts, text_model_output = run_tower(  # (N, E)
+            encode_text, config.text.tower, convert, **outputs, pooled=self.pooled.get("text")
+        )
         logits = model.logits(image, texts)  # (B, N)
         if return_loss and logits.shape[0] != logits.shape[1]:
             raise InputError(

@@ -1,4 +1,7 @@
-"""transformers' ALIGN models; `modeling` has the parts that they share with CLIP's."""
+"""transformers' ALIGN models, and the arguments of calls for texts, which all models with a BERT have.
+
+`modeling` has the parts that they share with CLIP's.
+"""
 
 from typing import Any
 
@@ -9,33 +12,23 @@ from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
 from miniclip.hf.outputs import for_backend
 
 
-class AlignInputs:
-    """The inputs of ALIGN where they differ from CLIP's: pictures of any size, `token_type_ids`."""
-
-    any_size = True
+class BertInputs:
+    """A BERT's inputs where they differ from CLIP's: `token_type_ids`; without a mask no token is padding."""
 
     def _text_options(self, model, tokens, lengths, token_type_ids=None):
-        if lengths is None:  # no token is treated as padding (modeling_align.py, AlignTextModel)
+        if lengths is None:
             lengths = np.full(len(tokens), tokens.shape[-1])
         return {"lengths": lengths, "token_types": for_backend(token_type_ids, model.ops)}
 
 
-class AlignVisionModel(AlignInputs, TowerModel):
-    """transformers' AlignVisionModel. It has no attention, and so no attention weights."""
+class AlignInputs(BertInputs):
+    """The inputs of ALIGN where they differ from CLIP's: also pictures of any size."""
 
-    config_class, tower, projected = AlignVisionConfig, "visual", False
-    base_model_prefix, main_input_name, input_embeddings = "align", "pixel_values", "convolution"
-
-    def forward(self, pixel_values: Any = None, **outputs: Any) -> Any:
-        model = self.model
-        return self._run(model, self._encode_image(model, pixel_values), pixel_values, outputs)
+    any_size = True
 
 
-class AlignTextModel(AlignInputs, TowerModel):
-    """transformers' AlignTextModel, a BERT; without an `attention_mask` no token is treated as padding."""
-
-    config_class, tower, projected = AlignTextConfig, "text", False
-    base_model_prefix, input_embeddings = "align", "word_embeddings"
+class BertArguments(BertInputs, TowerModel):
+    """A text tower that is called with a BERT's arguments."""
 
     def forward(
         self,
@@ -51,17 +44,8 @@ class AlignTextModel(AlignInputs, TowerModel):
         return self._run(model, self._encode_text(model, input_ids, attention_mask, token_type_ids), input_ids, outputs)
 
 
-class AlignModel(AlignInputs, WholeModel):
-    """transformers' AlignModel; without an `attention_mask` no token is treated as padding."""
-
-    config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel
-    base_model_prefix, label_smoothing = "align", 0.1
-
-    def get_image_features(self, pixel_values: Any, return_dict: bool | None = None, **outputs: Any) -> Any:
-        """Pictures (B, 3, height, width) to features (B, E), not normalised."""
-        model = self.model
-        encode = self._encode_image(model, pixel_values)
-        return self._features(model, encode, "visual", pixel_values, {"return_dict": return_dict, **outputs})
+class BertFeatures(BertInputs, WholeModel):
+    """A whole model whose `get_text_features` is called with a BERT's arguments."""
 
     def get_text_features(
         self,
@@ -78,6 +62,37 @@ class AlignModel(AlignInputs, WholeModel):
         model = self.model
         encode = self._encode_text(model, input_ids, attention_mask, token_type_ids)
         return self._features(model, encode, "text", input_ids, {"return_dict": return_dict, **outputs})
+
+
+class AlignVisionModel(AlignInputs, TowerModel):
+    """transformers' AlignVisionModel. It has no attention, and so no attention weights."""
+
+    config_class, tower, projected = AlignVisionConfig, "visual", False
+    base_model_prefix, main_input_name, input_embeddings = "align", "pixel_values", "convolution"
+
+    def forward(self, pixel_values: Any = None, **outputs: Any) -> Any:
+        model = self.model
+        return self._run(model, self._encode_image(model, pixel_values), pixel_values, outputs)
+
+
+class AlignTextModel(AlignInputs, BertArguments):
+    """transformers' AlignTextModel, a BERT; without an `attention_mask` no token is treated as padding."""
+
+    config_class, tower, projected = AlignTextConfig, "text", False
+    base_model_prefix, input_embeddings = "align", "word_embeddings"
+
+
+class AlignModel(AlignInputs, BertFeatures):
+    """transformers' AlignModel; without an `attention_mask` no token is treated as padding."""
+
+    config_class, text_class, vision_class = AlignConfig, AlignTextModel, AlignVisionModel
+    base_model_prefix, label_smoothing = "align", 0.1
+
+    def get_image_features(self, pixel_values: Any, return_dict: bool | None = None, **outputs: Any) -> Any:
+        """Pictures (B, 3, height, width) to features (B, E), not normalised."""
+        model = self.model
+        encode = self._encode_image(model, pixel_values)
+        return self._features(model, encode, "visual", pixel_values, {"return_dict": return_dict, **outputs})
 
     def forward(
         self,

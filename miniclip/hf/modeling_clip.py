@@ -30,8 +30,8 @@ class TextArguments(TowerModel):
         return self._run(model, self._encode_text(model, input_ids, attention_mask), input_ids, outputs)
 
 
-class WholeArguments(WholeModel):
-    """A whole model that is called with CLIP's arguments."""
+class ImageFeatures(WholeModel):
+    """A whole model whose `get_image_features` is called with CLIP's arguments."""
 
     def get_image_features(
         self, pixel_values: Any, interpolate_pos_encoding: bool = False, return_dict: bool | None = None, **outputs: Any
@@ -40,6 +40,10 @@ class WholeArguments(WholeModel):
         model = self.model
         encode = self._encode_image(model, pixel_values, interpolate_pos_encoding)
         return self._features(model, encode, "visual", pixel_values, {"return_dict": return_dict, **outputs})
+
+
+class WholeArguments(ImageFeatures):
+    """A whole model that is called with CLIP's arguments."""
 
     def get_text_features(
         self,

@@ -75,7 +75,7 @@ class Module(TorchModel):
         prefix = "" if self._parts() else {"visual": "vision_model.", "text": "text_model.", None: ""}[self.tower]
         return {
             ours: tuple(type(name)(name.removeprefix(prefix)) for name in theirs)  # a class of `names`, or str
-            for ours, theirs in families.of(model.config).huggingface.NAMES.items()
+            for ours, theirs in families.of(model.config).names_of(model.config).items()
         }
 
     def _norms_and_eps(self, model):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from miniclip.errors import InputError
-from miniclip.families.align.config import TEXT_LENGTH
+from miniclip.families.bert import TEXT_LENGTH
 from miniclip.hf.image_processing import (
     CALL_ONLY,
     IDLE,
+    AltCLIPImageProcessor,
+    ChineseCLIPImageProcessor,
     CLIPImageProcessor,
     EfficientNetImageProcessor,
     SiglipImageProcessor,
@@ -162,6 +164,25 @@ class AlignProcessor(Processor):
 
     image_processor_class, tokenizer_class = EfficientNetImageProcessor, BertTokenizer
     text_kwargs: ClassVar[dict[str, Any]] = {"padding": "max_length", "max_length": TEXT_LENGTH}
+
+
+class ChineseCLIPProcessor(Processor):
+    """transformers' ChineseCLIPProcessor: its parts are a ChineseCLIPImageProcessor and a BertTokenizer.
+
+    Pass padding=True. The models were trained with texts of 52 tokens.
+    """
+
+    image_processor_class, tokenizer_class = ChineseCLIPImageProcessor, BertTokenizer
+
+
+class AltCLIPProcessor(Processor):
+    """transformers' AltCLIPProcessor: its parts are a CLIPImageProcessor and the tokenizer of an XLM-RoBERTa."""
+
+    image_processor_class, tokenizer_class = AltCLIPImageProcessor, None
+
+    @classmethod
+    def _tokenizer_from(cls, name, **options):
+        return None
 
 
 class SiglipProcessor(Processor):

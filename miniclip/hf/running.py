@@ -18,7 +18,7 @@ class Stages(NamedTuple):
 
     first: str  # the first hidden state
     block: str  # the other hidden states, a pattern
-    last: str | None  # `last_hidden_state`; None: the last of the hidden states
+    last: str | None  # `last_hidden_state`; None, or a tower without it: the last of the hidden states
     pooled: str  # `pooler_output`
 
 
@@ -29,7 +29,7 @@ STAGES = {
     siglip_image: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_post", "features"),
     naflex: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_post", "features"),
     siglip_text: Stages("embeddings", r"blocks\.\d+\.mlp", "ln_final", "features"),
-    bert: Stages("embeddings", r"blocks\.\d+\.mlp", None, "pooler"),
+    bert: Stages("embeddings", r"blocks\.\d+\.mlp", "tokens", "pooler"),
 }
 
 
@@ -48,10 +48,11 @@ def with_image_size(model, size):
     return rebuilt(model, config, {"visual": {**visual, "patch_embed": patch_embed}})
 
 
-def run_tower(encode, tower, convert, output_hidden_states=None, output_attentions=None):
+def run_tower(encode, tower, convert, output_hidden_states=None, output_attentions=None, pooled=None):
     """(features, transformers' output of the tower): features are the backend's arrays, the output's are converted.
 
-    encode is a function that takes a trace, tower the module that it comes from, convert a function of one array.
+    encode is a function that takes a trace, tower the module that it comes from, convert a function of one array,
+    pooled the stage that is `pooler_output`; None: as in `STAGES`.
     """
     names, stages = STAGES[tower], {}
 
@@ -62,13 +63,16 @@ def run_tower(encode, tower, convert, output_hidden_states=None, output_attentio
     features = encode(trace=trace)
     blocks = [x for name, x in stages.items() if re.fullmatch(names.block, name)]
     weights = [x for name, x in stages.items() if re.fullmatch(r"blocks\..*attention_weights", name)]
-    pooled = stages.get(names.pooled)
-    return features, ModelOutput(
-        last_hidden_state=convert(stages[names.last] if names.last else blocks[-1]),
-        pooler_output=None if pooled is None else convert(pooled),
+    own = stages.get(names.pooled)
+    output = ModelOutput(
+        last_hidden_state=convert(stages.get(names.last, blocks[-1])),
+        pooler_output=None if own is None else convert(own),
         hidden_states=tuple(map(convert, [stages[names.first], *blocks])) if output_hidden_states else None,
         attentions=tuple(map(convert, weights)) if weights else None,
     )
+    if pooled:  # set afterwards, as in transformers: it is the last value if there was none
+        output.pooler_output = convert(stages[pooled])
+    return features, output
 
 
 def lengths_of(mask, tokens, name="attention_mask", what="tokens"):

@@ -1,8 +1,8 @@
 """transformers' tokenizers around `miniclip.Tokenizer` and those in `miniclip.tokenizers`.
 
-The tokens come from the wrapped tokenizers: BERT's for ALIGN, SentencePiece's and Gemma's for SigLIP, OpenAI's for
-CLIP. OpenAI's first repairs texts that were decoded wrongly and unescapes HTML; transformers' tokenizers in Rust do
-neither.
+The tokens come from the wrapped tokenizers: BERT's for ALIGN, SentencePiece's and Gemma's for SigLIP, XLM-RoBERTa's for
+CLIPs of many languages, OpenAI's for CLIP. OpenAI's first repairs texts that were decoded wrongly and unescapes HTML;
+transformers' tokenizers in Rust do neither.
 """
 
 import os
@@ -13,6 +13,7 @@ from miniclip import checkpoints
 from miniclip.errors import InputError
 from miniclip.families.align import tokenizer_files as align_files
 from miniclip.families.clip import tokenizer_files as clip_files
+from miniclip.families.multilingual import xlm_roberta_files
 from miniclip.families.siglip import gemma_files
 from miniclip.families.siglip import tokenizer_files as siglip_files
 from miniclip.families.tokenizer_settings import without_added_tokens
@@ -25,6 +26,7 @@ from miniclip.tokenizers.gemma import Gemma
 from miniclip.tokenizers.renumbered import Renumbered
 from miniclip.tokenizers.sentencepieces import SentencePiece, canonicalize
 from miniclip.tokenizers.wordpiece import WordPiece
+from miniclip.tokenizers.xlm_roberta import XLMRoberta
 
 __all__ = [
     "CALL_OPTIONS",
@@ -36,6 +38,8 @@ __all__ = [
     "GemmaTokenizerFast",
     "Siglip2Tokenizer",
     "SiglipTokenizer",
+    "XLMRobertaTokenizer",
+    "XLMRobertaTokenizerFast",
 ]
 
 OFFICIAL_LENGTH = 77  # tokens of a text, in all of OpenAI's models
@@ -197,6 +201,33 @@ class Siglip2Tokenizer(GemmaTokenizer):
     lower_case = True
 
 
+class XLMRobertaTokenizer(PreTrainedTokenizer):
+    """transformers' XLMRobertaTokenizer, for CLIPs of many languages. It adds no tokens to its vocabulary.
+
+    vocab_file  the path of sentencepiece.bpe.model, or of tokenizer.json as `tokenizer_file`; or pass `tokenizer`, a
+                miniclip XLMRoberta
+    """
+
+    family, kinds = xlm_roberta_files, (XLMRoberta,)
+    model_input_names = ("input_ids", "attention_mask")
+    second_type = 0
+    ends = ("bos_token", "eos_token")
+    separators = 2
+
+    def __init__(self, vocab_file: Any = None, *, tokenizer_file: Any = None, tokenizer: Any = None, **settings: Any):
+        vocab_file = tokenizer_file if vocab_file is None else vocab_file
+        if tokenizer is None and vocab_file is None:
+            raise InputError("XLMRobertaTokenizer has no vocabulary of its own: give vocab_file")
+        if tokenizer is None:
+            tokenizer = xlm_roberta_files.read_vocabulary(Path(vocab_file), settings)
+            if tokenizer is None:
+                raise InputError(f"{vocab_file}: there is no {' or '.join(xlm_roberta_files.VOCABULARIES)} here")
+        plain = without_added_tokens(tokenizer)
+        own = {f"{name}_token": plain.options[name] for name in ("pad", "eos", "bos")}
+        own["padding_side"] = "left" if plain.options["left"] else "right"
+        super().__init__(tokenizer, **{**own, **settings})
+
+
 def siglip_tokenizer(name: Any, **options: Any) -> SiglipTokenizer | GemmaTokenizer:
     """The tokenizer of a SigLIP, whichever it has; arguments as in `from_pretrained`."""
     path = find(name, dict(options), weights=False)
@@ -206,9 +237,10 @@ def siglip_tokenizer(name: Any, **options: Any) -> SiglipTokenizer | GemmaTokeni
     else:
         tokenizer = checkpoints.load(path)[2]
         is_gemma = isinstance(tokenizer, Gemma)
-        lower_case = is_gemma and gemma_files.is_lower_case(tokenizer)
+        lower_case = isinstance(tokenizer, Gemma) and gemma_files.is_lower_case(tokenizer)
     kind = Siglip2Tokenizer if lower_case else GemmaTokenizer if is_gemma else SiglipTokenizer
     return kind.from_pretrained(name, **options)
 
 
 CLIPTokenizerFast, BertTokenizerFast, GemmaTokenizerFast = CLIPTokenizer, BertTokenizer, GemmaTokenizer
+XLMRobertaTokenizerFast = XLMRobertaTokenizer

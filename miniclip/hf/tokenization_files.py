@@ -20,6 +20,7 @@ IDLE = {
     *("use_fast", "legacy", "from_slow", "trust_remote_code", *WORDPIECE),
     *("clean_up_tokenization_spaces", "add_prefix_space", "add_bos_token", "add_eos_token", "errors", "never_split"),
     *("processor_class", "backend", "is_local", "_from_auto", "_commit_hash", "do_basic_tokenize"),
+    *("local_files_only", "unk_id"),
 }
 
 
@@ -79,8 +80,8 @@ class TokenizerFiles:
         if not isinstance(tokenizer, cls.kinds):
             raise InputError(
                 f"{path}: has no vocabulary for a {cls.__name__}: put its files there (vocab.json and merges.txt, "
-                f"vocab.txt, spiece.model or tokenizer.json), or make the tokenizer from them; CLIPTokenizer() has the "
-                f"official vocabulary"
+                f"vocab.txt, spiece.model, sentencepiece.bpe.model or tokenizer.json), or make the tokenizer from "
+                f"them; CLIPTokenizer() has the official vocabulary"
             )
         known = {name: x for name, x in {**read, **options}.items() if name in SETTINGS | IDLE}
         try:

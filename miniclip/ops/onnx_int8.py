@@ -59,7 +59,7 @@ def calibrated(function, parameters, shape=None):
         return parameters
     weights = {name: x.view(Weight) for name, x in flat.items() if name.endswith("weight") and x.ndim > 1}
     parameters = params.unflatten({**flat, **weights})
-    function(*_texts(parameters) if shape is None else _pictures(shape), **parameters)
+    function(*_texts(parameters, function.keywords["config"]) if shape is None else _pictures(shape), **parameters)
     for weight in weights.values():
         if weight.largest.ndim:  # it was used as it is; that of patches was reshaped, and has no factors
             weight.factors = _factors(weight.largest, _largest(np.asarray(weight), 0))
@@ -71,8 +71,8 @@ def _pictures(shape):
     return (np.stack([noise, np.full_like(noise, WHITE)]),)
 
 
-def _texts(parameters):
-    V, T = len(parameters["embed"]["table"]), min(len(parameters["position_embedding"]), LONG)
+def _texts(parameters, config):
+    V, T = len(parameters["embed"]["table"]), min(config.context_length, LONG)
     tokens = np.random.default_rng(0).integers(0, V, (4, T))
     tokens[:, [0, -1]] = V - 2, V - 1  # in CLIP's vocabularies the start and the end of a text
     return tokens, np.full(4, T - 1)

@@ -34,6 +34,7 @@ class Gemma:
 
     LINES = "tokenizer.json"  # the name of `lines` in miniclip's own files
     MAY_BE_SMALLER = True  # than its model's table of tokens
+    MODEL, EXTRA = "SigLIP 2", "siglip"  # for messages: whose it is, and what to install
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Gemma:
         try:
             import tokenizers
         except ImportError as error:
-            raise InputError(f"SigLIP 2's tokenizer needs tokenizers: {install('siglip')}") from error
+            raise InputError(f"{self.MODEL}'s tokenizer needs tokenizers: {install(self.EXTRA)}") from error
         try:
             parsed = json.loads(content)
             self.added_tokens = [token["content"] for token in parsed.get("added_tokens") or ()]
@@ -64,14 +65,14 @@ class Gemma:
         self.decoder = {id: token for token, id in sorted(self.encoder.items(), key=lambda item: item[1])}
         missing = [token for token in (pad, eos) if token not in self.encoder]
         if missing:
-            raise InputError(f"not a vocabulary of SigLIP 2: there is no {', '.join(missing)}")
+            raise InputError(f"not a vocabulary of {self.MODEL}: there is no {', '.join(missing)}")
         self.pad_id, self.end_id, self.start_id = self.encoder[pad], self.encoder[eos], self.encoder.get(bos)
         special = self._library.encode("").ids  # of an empty row
         self.start, self.end = self.start_id in special, self.end_id in special
         self.options: dict[str, Any] = {"pad": pad, "eos": eos, "bos": bos, "left": left}
 
     def __reduce__(self) -> Any:
-        return functools.partial(Gemma, **self.options), (self.content,)
+        return functools.partial(type(self), **self.options), (self.content,)
 
     def __len__(self):
         """The size V of the vocabulary."""
@@ -129,7 +130,7 @@ class Gemma:
             options, *content = lines
             return cls("\n".join(content), **json.loads(options))
         except (ValueError, TypeError) as error:
-            raise InputError(f"not the lines of a Gemma tokenizer: {error}") from error
+            raise InputError(f"not the lines of the tokenizer of a {cls.MODEL}: {error}") from error
 
     def steps(self) -> "Steps":
         """What `WithAddedTokens` asks of a tokenizer."""

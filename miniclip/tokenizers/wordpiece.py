@@ -6,6 +6,7 @@ uncased vocabularies; `bert_unicode` has its oddities with rarer characters.
 """
 
 import functools
+import json
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -166,14 +167,20 @@ class WordPiece:
     tokenize = Tokenizer.tokenize  # it uses only encode_batch, start_id, end_id and pad_id
 
     def lines(self) -> list[str]:
-        """The pieces as text, one a line, in the order of their ids: what `from_lines` reads."""
-        if self.options != {"lower_case": True, "strip_accents": None, "split_chinese": True}:
-            raise InputError("this vocabulary has capitals or accents, which only transformers' files can express")
-        return [*self.decoder.values()]
+        """The pieces as text, one a line, in the order of their ids, after the options if they are not ALIGN's."""
+        usual = {"lower_case": True, "strip_accents": None, "split_chinese": True}
+        options = [] if self.options == usual else [json.dumps(self.options)]
+        return [*options, *self.decoder.values()]
 
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> "WordPiece":
-        return cls(lines)
+        """The inverse of `lines`: a piece never contains a space, but the options do."""
+        first, *pieces = lines
+        try:
+            options = json.loads(first) if first.startswith('{"') and " " in first else {}
+            return cls(pieces, **options) if options else cls([first, *pieces])
+        except (ValueError, TypeError) as error:  # InputError is a ValueError
+            raise InputError(f"not the lines of a vocabulary of word pieces: {error}") from error
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the pieces as text, one a line, in the order of their ids: BERT's vocab.txt."""

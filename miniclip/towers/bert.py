@@ -1,39 +1,61 @@
-"""ALIGN's text tower, BERT: every token sees all others, and the feature is the first token's, [CLS].
+"""BERT as a text tower, of ALIGN and of CLIPs of many languages: every token sees all others, in both directions.
 
 (BERT: Pre-training of Deep Bidirectional Transformers, sec. 3; transformers, modeling_align.py.) Its blocks normalise
-after each residual sum, as in the first transformer; CLIP's normalise before attention and MLP.
+after each residual sum, as in the first transformer; CLIP's normalise before attention and MLP. The feature is that of
+the first token, [CLS], or the mean of all. RoBERTa and DistilBERT are BERTs with other tables of embeddings.
 """
 
 from miniclip.towers import tracing, transformer
 
 
 def encode_text(
-    ops, tokens, end, embed, position_embedding, type_embedding, ln_embed, blocks, projection=None, pooler=None,
-    *, config, token_types=None, trace=None,
+    ops, tokens, end, embed, position_embedding, ln_embed, blocks, type_embedding=None, pooler=None,
+    ln_pooled=None, hidden=None, projection=None, *, config, positions=None, token_types=None, trace=None,
 ):  # fmt: skip
     """tokens (B, T) int, the positions of their last tokens, end (B,) int -> features (B, E), unprojected (B, D).
 
-    Tokens after a text's end are padding, which no token sees. `token_types` (B, T) int distinguishes two texts in one
-    row; None: all 0. `trace(name, value)` sees "embeddings" (B, T, D); for block i "blocks.i.attention_weights"
-    (B, H, T, T) and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp"; then "pooler", if there is
-    one (features do not depend on it); then "features".
+    Tokens after a text's end are padding, which no token sees. `positions` (B, T) int are rows of the table of
+    positions; None: those from `first_position` on, one after the other. `token_types` (B, T) int distinguishes two
+    texts in one row; None: all 0. `trace(name, value)` sees "embeddings" (B, T, D); for block i
+    "blocks.i.attention_weights" (B, H, T, T) and x (B, T, D) after each half, "blocks.i.attention" and "blocks.i.mlp";
+    then "pooler", if there is one (features do not depend on it). A head "norm" changes all tokens: they are "tokens"
+    (B, T, hidden_width), the first of them "pooler". The last is "features".
     """
     see = trace or tracing.untraced
-    types = type_embedding[0] if token_types is None else ops.embed(token_types, type_embedding)  # (D,) or (B, T, D)
-    x = ops.embed(tokens, **embed) + types + position_embedding[: tokens.shape[1]]  # (B, T, D)
+    if positions is None:
+        at = position_embedding[config.first_position :][: tokens.shape[1]]  # (T, D)
+    else:
+        at = ops.embed(positions, position_embedding)  # (B, T, D)
+    x = ops.embed(tokens, **embed) + at  # (B, T, D)
+    if type_embedding is not None:
+        x = x + (type_embedding[0] if token_types is None else ops.embed(token_types, type_embedding))
     x = ops.layer_norm(x, **ln_embed, eps=config.eps)
     see("embeddings", x)
+    only_first = config.pool == "first" and not trace  # then the last block computes no other token
     for i, p in enumerate(blocks):
-        keep = 0 if i == len(blocks) - 1 and not trace else None  # after the last block only position 0 is used
+        keep = 0 if i == len(blocks) - 1 and only_first else None
         within = trace and tracing.within(f"blocks.{i}", trace)
         x = block(ops, x, **p, config=config, lengths=end + 1, keep=keep, trace=within)
-    x = x[:, 0]  # (B, D)
     if trace and pooler is not None:
-        see("pooler", ops.linear(x, **pooler, activation="tanh"))
+        see("pooler", ops.linear(x[:, 0], **pooler, activation="tanh"))
+    if config.head == "norm":
+        x = ops.linear(ops.layer_norm(x, **ln_pooled, eps=config.eps), **hidden)  # (B, T, hidden_width)
+        see("tokens", x)
+        see("pooler", x[:, 0])
+    x = mean(ops, x, end + 1, heads=config.heads) if config.pool == "mean" else x[:, 0]  # (B, D)
+    if config.head == "mlp":
+        x = ops.linear(x, **hidden, activation="gelu")  # (B, hidden_width)
     if projection is not None:
         x = ops.linear(x, **projection)  # (B, E)
     see("features", x)
     return x
+
+
+def mean(ops, x, lengths, *, heads):
+    """The mean of each text's first `lengths` tokens, which a query of zeros attends to alike: (B, T, D) -> (B, D)."""
+    B, T, D = x.shape
+    x = x.reshape(B, T, heads, D // heads)  # (B, T, H, K)
+    return ops.attention(x[:, :1] * 0, x, x, lengths=lengths).reshape(B, D)
 
 
 def block(ops, x, ln_1, attention, ln_2, mlp, *, config, lengths, keep, trace):
@@ -55,13 +77,28 @@ def block(ops, x, ln_1, attention, ln_2, mlp, *, config, lengths, keep, trace):
 def shapes(config, embed_dim):
     """The tower's parameter tree with shapes as leaves: the only statement of its architecture."""
     D = config.width
+    norm = {"weight": (D,), "bias": (D,)}
     tree = {
         "embed": {"table": (config.vocab_size, D)},
-        "position_embedding": (config.context_length, D),
-        "type_embedding": (config.token_types, D),
-        "ln_embed": {"weight": (D,), "bias": (D,)},
+        "position_embedding": (config.first_position + config.context_length, D),
+        "ln_embed": norm,
         "blocks": transformer.shapes(config),
     }
+    if config.token_types:
+        tree["type_embedding"] = (config.token_types, D)
     if config.pooler:
         tree["pooler"] = {"weight": (D, D), "bias": (D,)}
-    return tree if embed_dim is None else {**tree, "projection": {"weight": (embed_dim, D), "bias": (embed_dim,)}}
+    return {**tree, **_head(config, D, embed_dim)}
+
+
+def _head(config, D, E):
+    """What makes the feature of the pooled token or tokens."""
+    W = config.hidden_width
+    projection = {} if E is None or config.head == "none" else {"projection": {"weight": (E, W or D)}}
+    if config.head == "bias" and projection:
+        projection["projection"]["bias"] = (E,)
+    if config.head == "mlp":
+        return {"hidden": {"weight": (W, D)}, **projection}
+    if config.head == "norm":
+        return {"ln_pooled": {"weight": (D,), "bias": (D,)}, "hidden": {"weight": (W, D), "bias": (W,)}, **projection}
+    return projection

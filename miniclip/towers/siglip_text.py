@@ -9,7 +9,7 @@ from miniclip.towers import tracing, transformer
 
 
 def encode_text(
-    ops, tokens, end, embed, position_embedding, blocks, ln_final, head, *, config, lengths=None, trace=None
+    ops, tokens, end, embed, position_embedding, blocks, ln_final, head=None, *, config, lengths=None, trace=None
 ):
     """tokens (B, T) int, end (B,) int, the last position, T - 1 -> features (B, E), not normalised.
 
@@ -25,7 +25,7 @@ def encode_text(
     see("ln_final", x)
     if trace:
         x = ops.gather(x, end)  # (B, D)
-    x = ops.linear(x, **head)  # (B, E)
+    x = ops.linear(x, **head) if head else x  # (B, E)
     see("features", x)
     return x
 
@@ -38,5 +38,5 @@ def shapes(config, embed_dim):
         "position_embedding": (config.context_length, D),
         "blocks": transformer.shapes(config),
         "ln_final": {"weight": (D,), "bias": (D,)},
-        "head": {"weight": (embed_dim, D), "bias": (embed_dim,)},
+        **({"head": {"weight": (embed_dim, D), "bias": (embed_dim,)}} if config.projects else {}),
     }

@@ -115,8 +115,8 @@ def test_another_size_is_that_of_openclip(saved, tmp_path, relative_error):
         ),
         ({"vision_cfg": {**VISION, "norm_kwargs": {"elementwise_affine": True}}}, "setting elementwise_affine"),
         (
-            {"text_cfg": {**TEXT, "hf_model_name": "roberta-base"}},
-            "its text tower is transformers' 'roberta-base', which",
+            {"text_cfg": {**TEXT, "hf_model_name": "bert-base"}},
+            "its text tower is transformers' 'bert-base', and",
         ),
         ({"text_cfg": {**TEXT, "pool_type": "none"}}, "setting pool_type = 'none'"),
         ({"text_cfg": {**TEXT, "embed_cls": True}}, "embed_cls is for models with custom_text"),

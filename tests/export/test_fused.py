@@ -41,6 +41,11 @@ def attentions(tower):
     return tower.layers + (tower.tower is siglip_image)
 
 
+def outside(name, tower):
+    """How many norms are outside of blocks; AltCLIP's head has one."""
+    return len(OUTSIDE[name]) + (getattr(tower, "head", None) == "norm")
+
+
 def test_onnx_runtime_joins_activations_scales_and_layer_norms(exported, tmp_path):
     for name, tower in transformers_in(exported).items():
         found = nodes_of_onnxruntime(exported.folder / "onnx" / f"{name}.onnx", tmp_path)
@@ -50,7 +55,7 @@ def test_onnx_runtime_joins_activations_scales_and_layer_norms(exported, tmp_pat
         assert found["FusedMatMul"] >= tower.layers  # queries, scaled, by keys
         # one for each half of a block; and of pictures two, of texts one before or after all blocks
         norms = {kind: found[kind] for kind in ("LayerNormalization", "SkipLayerNormalization")}
-        assert sum(norms.values()) == 2 * tower.layers + len(OUTSIDE[name])
+        assert sum(norms.values()) == 2 * tower.layers + outside(name, tower)
         if tower.tower is bert:  # its sums are used by nothing except the norms
             assert found["SkipLayerNormalization"] == 2 * tower.layers
 
@@ -62,11 +67,12 @@ def test_openvino_joins_attention_and_activations(exported):
         attention = [nodes for kind, nodes in found if kind == "Subgraph" and "Softmax" in nodes and "MatMul" in nodes]
         assert len(attention) == attentions(tower)
         assert kinds["Softmax"] == kinds["MatMul"] == 0  # all of both are in those
-        assert kinds["MVN"] == 2 * tower.layers + len(OUTSIDE[name])  # layer norms
-        # the products before them compute the activations; what is left is the mask of CLIP's texts,
-        # and SigLIP's probe, repeated for each picture
+        assert kinds["MVN"] == 2 * tower.layers + outside(name, tower)  # layer norms
+        # the products before them compute the activations; what is left is the mask of CLIP's texts, the positions of
+        # an XLM-RoBERTa, and SigLIP's probe, repeated for each picture
         alone = [nodes for kind, nodes in found if kind == "Eltwise" and re.search("Sigmoid|Gelu|Mul_", nodes)]
-        assert len(alone) == (name == "text_model" and tower.causal) + (tower.tower is siglip_image)
+        before_all = name == "text_model" and (tower.causal or getattr(tower, "first_position", 0) > 0)
+        assert len(alone) == before_all + (tower.tower is siglip_image)
 
 
 def test_convolutions_have_their_activations(exported, tmp_path):

@@ -118,7 +118,7 @@ def test_a_text_tower_without_a_pooler(small, tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("config.json", {"model_type": "altclip"}, "model_type is 'altclip', expected one of clip, .*align"),
+        ("config.json", {"model_type": "clipseg"}, "model_type is 'clipseg', expected one of clip, .*align"),
         ("config.json", {"projection_dim": 20}, "embed_dim is 20, but .* 16 wide"),
         ("config.json", {"vision_config": {**VISION, "in_channels": [32, 8, 12, 20, 20]}}, "in_channels is"),
         ("config.json", {"vision_config": {**VISION, "pooling_type": "max"}}, "pooling_type is 'max'"),

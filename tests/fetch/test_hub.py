@@ -25,6 +25,9 @@ FLAX_PIECES = {
 }
 IDLE = {"README.md": b"#", "pytorch_model.bin": b"other weights", "flax_model.msgpack": b"", "onnx/model.onnx": b""}
 
+MODULES = {"modules.json": b"[]", "1_Pooling/config.json": b"{}", "2_Dense/config.json": b"{}"}
+MODULES |= {"2_Dense/model.safetensors": b"dense", "sentence_bert_config.json": b"{}"}
+
 CHOICES = {
     "transformers": (HF | IDLE, HF),
     "pieces": ({**HF, **PIECES} | IDLE, HF),
@@ -37,6 +40,7 @@ CHOICES = {
     "Flax": ({"config.json": b"{}", "flax_model.msgpack": b"w"}, {"config.json": b"{}", "flax_model.msgpack": b"w"}),
     "Flax's pieces": ({"config.json": b"{}", **FLAX_PIECES}, {"config.json": b"{}", **FLAX_PIECES}),
     "pickled pieces": ({"config.json": b"{}", **BIN_PIECES}, {"config.json": b"{}", **BIN_PIECES}),
+    "sentence-transformers": (HF | MODULES | {"2_Dense/pytorch_model.bin": b"", "onnx/config.json": b""}, HF | MODULES),
     "OpenCLIP": (OPEN_CLIP | {"open_clip_pytorch_model.bin": b""}, OPEN_CLIP),
     "OpenCLIP's pickles": (
         {"open_clip_config.json": b"{}", "open_clip_pytorch_model.bin": b"w", "config.json": b"{}"},

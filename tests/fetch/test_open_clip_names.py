@@ -9,20 +9,29 @@ import numpy as np
 import pytest
 from hub_server import home, publish, server  # noqa: F401
 from official_pictures import noise, official_open_clip
-from open_clip_models import CONFIGS, save
+from open_clip_models import CONFIGS, SIGLIP, few_blocks, has_timm, save
+from siglip_vocabularies import gemma_directory  # noqa: F401
 
 import miniclip
 from miniclip import InputError, cli
 from miniclip.checkpoints import open_clip
 from miniclip.fetch import hub, open_clip_names
 
-MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+MEAN, STD, HALF = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4], [0.5, 0.5, 0.5]
+WORDS = {"vocab_size": 1000, "hf_tokenizer_name": "owner/words", "tokenizer_kwargs": {"clean": "canonicalize"}}
+WORDY = {**SIGLIP, "text_cfg": {**SIGLIP["text_cfg"], **WORDS}}
 TABLE = {
-    "models": {"tiny-A": CONFIGS["clipa"], "tiny-quickgelu": CONFIGS["quickgelu"], "tiny": CONFIGS["gelu"]},
+    "models": {
+        "tiny-A": CONFIGS["clipa"],
+        "tiny-quickgelu": CONFIGS["quickgelu"],
+        "tiny": CONFIGS["gelu"],
+        "tiny-SigLIP": WORDY,
+    },
     "tags": {
         "tiny-A": {"data_s1": {"hub": "owner/name/", "resize_mode": "squash", "mean": MEAN, "std": STD}},
         "tiny": {"data_s1": {"hub": "owner/name/", "quick_gelu": True}, "data_s2": {"hub": "owner/other/"}},
         "tiny-quickgelu": {"data_s1": {"hub": "owner/name/", "quick_gelu": True}},
+        "tiny-SigLIP": {"webli": {"hub": "owner/name/", "resize_mode": "squash", "mean": HALF, "std": HALF}},
     },
 }
 
@@ -59,6 +68,21 @@ def test_a_model_and_a_tag_are_openclips_configuration_and_the_hubs_weights(home
     server.asked.clear()
     miniclip.load("tiny-A", "numpy", pretrained="data_s1", tower="text")
     assert not server.asked  # it is in the cache
+
+
+@pytest.mark.skipif(not has_timm(), reason="pip install --no-deps timm")
+def test_a_siglip_is_found_by_its_name_and_by_its_repository(
+    home, server, table, gemma_directory, tmp_path_factory, relative_error
+):
+    directory, batch = save(tmp_path_factory.mktemp("siglip"), {"m": WORDY})["m"]
+    words = {path.name: path.read_bytes() for path in gemma_directory["GemmaTokenizer"].iterdir()}
+    publish(server, {**files(directory, {"model_cfg": WORDY}), **words})
+    with few_blocks():
+        for name, options in (("tiny-SigLIP", {"pretrained": "webli"}), ("hf-hub:owner/name", {})):
+            model, _ = miniclip.load(name, "numpy", **options)
+            assert relative_error(model.encode_image(batch["images"]), batch["image"]) < 1e-5
+            assert relative_error(model.encode_text(batch["tokens"]), batch["text"]) < 1e-5
+            assert np.array_equal(*model.tokenize(["A red_Cat!", "a red cat"]))  # as OpenCLIP cleans texts
 
 
 def test_weights_of_a_model_may_be_a_file(home, table, saved, tmp_path, relative_error):

@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hf_models import ALIGN, CLIP, SIGLIP, SIGLIP2, TOWERS
+from hf_models import SIZES, TOWERS
 from hf_models import official as torch_model
 from naflex_models import save_whole
 from siglip_vocabularies import gemma_directory, sentencepiece, spiece_directory  # noqa: F401
-from test_ways_in import save_align, save_clip, save_siglip
+from test_ways_in import save_align, save_chinese, save_clip, save_siglip
 
 from miniclip import InputError, hf
 
 SAVED = [(family, name) for family, towers in TOWERS.items() for name in (f"{family}Model", *towers)]
+PROCESSED = [family for family in TOWERS if family != "AltCLIP"]
+# Which transformers' AutoModel lacks.
+NOT_AUTO = ("AlignTextModel", "AlignVisionModel", "SiglipTextModel", "Siglip2TextModel", "ChineseCLIPTextModel")
+NOT_AUTO += tuple(TOWERS["AltCLIP"])
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +27,14 @@ def whole(tmp_path_factory, spiece_directory, gemma_directory):  # noqa: F811
     save_align(place / "Align")
     save_siglip(place / "Siglip", spiece_directory)
     save_whole(place / "Siglip2", "GemmaTokenizer", gemma_directory["GemmaTokenizer"])
-    return {family: place / family for family in TOWERS}
+    save_chinese(place / "ChineseCLIP")
+    return {family: place / family for family in PROCESSED}
 
 
 @pytest.mark.parametrize("family, name", SAVED)
 def test_the_class_is_that_of_the_file(family, name, tmp_path):
-    sizes = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"]}
-    sizes |= {"Siglip": SIGLIP["small"], "Siglip2": SIGLIP2["small"]}
-    torch_model(family, sizes[family]).save_pretrained(tmp_path / "whole")
+    sizes = next(sizes for (each, _), sizes in SIZES.items() if each == family)
+    torch_model(family, sizes).save_pretrained(tmp_path / "whole")
     getattr(transformers, name).from_pretrained(tmp_path / "whole", ignore_mismatched_sizes=True).save_pretrained(
         tmp_path / "m"
     )
@@ -41,12 +45,11 @@ def test_the_class_is_that_of_the_file(family, name, tmp_path):
     assert type(config).__name__ == type(expected).__name__ and config.initializer_range == 0.5
     plain = name.removesuffix("WithProjection")
     assert type(hf.AutoModel.from_pretrained(tmp_path / "m")) is getattr(hf, plain)
-    lacking = ("AlignTextModel", "AlignVisionModel", "SiglipTextModel", "Siglip2TextModel")
-    if name not in lacking:  # which transformers' AutoModel does not have
+    if name not in NOT_AUTO:
         assert type(transformers.AutoModel.from_pretrained(tmp_path / "m")).__name__ == plain
 
 
-@pytest.mark.parametrize("family", TOWERS)
+@pytest.mark.parametrize("family", PROCESSED)
 def test_processors_and_their_parts(family, whole):
     directory = whole[family]
     for ours, theirs in (

@@ -7,8 +7,8 @@ import transformers
 
 from miniclip import InputError, hf
 
-FAMILIES = ("CLIP", "Align", "Siglip", "Siglip2")
-CONFIGS = [f"{family}{part}Config" for family in FAMILIES for part in ("", "Text", "Vision")]
+FAMILIES = ["CLIP", "Align", "ChineseCLIP", "AltCLIP"]
+CONFIGS = [f"{family}{part}Config" for family in (*FAMILIES, "Siglip", "Siglip2") for part in ("", "Text", "Vision")]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -22,7 +22,7 @@ def test_defaults_are_transformers(name):
     assert own(getattr(hf, name)().to_dict()) == own(getattr(transformers, name)().to_dict())
 
 
-@pytest.mark.parametrize("family", ["CLIP", "Align"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_configurations_are_made_of_their_towers_saved_and_read(family, tmp_path):
     whole, text, vision = (getattr(hf, f"{family}{part}Config") for part in ("", "Text", "Vision"))
     sizes = {"width_coefficient": 1.0} if family == "Align" else {"patch_size": 16}

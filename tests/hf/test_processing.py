@@ -15,6 +15,8 @@ import miniclip
 from miniclip import InputError, hf
 from miniclip.families import clip
 
+DIRECTORIES = {"CLIP": "CLIP", "Align": "Bert", "ChineseCLIP": "Chinese"}
+
 
 def pictures():
     rng = np.random.default_rng(0)
@@ -23,9 +25,9 @@ def pictures():
 
 
 @pytest.mark.filterwarnings("ignore:.max_length. is ignored")
-@pytest.mark.parametrize("family", ["CLIP", "Align"])
+@pytest.mark.parametrize("family", DIRECTORIES)
 def test_texts_and_pictures_go_together_as_in_transformers(directories, family, tmp_path):
-    directory = directories["CLIP" if family == "CLIP" else "Bert"]
+    directory = directories[DIRECTORIES[family]]
     ours, theirs = (getattr(module, f"{family}Processor").from_pretrained(directory) for module in (hf, transformers))
     texts, images = ["a cat", "the dogs sat"], pictures()[:2]
     for inputs in ({"text": texts, "images": images}, {"text": texts}, {"images": images}, {"text": "a cat"}):
@@ -63,9 +65,9 @@ def test_texts_and_pictures_go_together_as_in_transformers(directories, family, 
         _ = ours(text=texts).pixels
 
 
-@pytest.mark.parametrize("family", ["CLIP", "Align"])
+@pytest.mark.parametrize("family", DIRECTORIES)
 def test_settings_of_a_call_and_groups_of_them_are_as_in_transformers(directories, family):
-    directory = directories["CLIP" if family == "CLIP" else "Bert"]
+    directory = directories[DIRECTORIES[family]]
     ours, theirs = (getattr(module, f"{family}Processor").from_pretrained(directory) for module in (hf, transformers))
     inputs = {"text": ["a cat", "the dogs sat"], "images": pictures()[:2]}
     settings = {"do_normalize": False, "size": 30, "crop_size": 20}

@@ -162,12 +162,14 @@ def test_words_and_their_places_are_the_same(text):
     assert [clean[start:end] for start, end in word_spans(clean)] == words(clean)
 
 
-def test_options_are_kept_by_copies():
-    cased = WordPiece([*PIECES, "Red"], lower_case=False)
-    for copied in (cased, pickle.loads(pickle.dumps(cased))):
-        assert copied.encode("Red red") == [len(PIECES), PIECES.index("red")]
-        with pytest.raises(InputError, match="only transformers' files can express"):
-            copied.lines()
+def test_options_are_kept_by_copies_and_in_our_files():
+    cased, usual = WordPiece([*PIECES, "Red"], lower_case=False), WordPiece(PIECES)
+    for copied in (cased, pickle.loads(pickle.dumps(cased)), WordPiece.from_lines(cased.lines())):
+        assert copied.encode("Red red") == [len(PIECES), PIECES.index("red")] and copied.options == cased.options
+    assert usual.lines() == PIECES and WordPiece.from_lines(PIECES).options == usual.options
+    for first in ('{"lower_case": ', '{"upper_case": false}'):
+        with pytest.raises(InputError, match="not the lines of a vocabulary of word pieces"):
+            WordPiece.from_lines([first, *PIECES])
 
 
 def test_unknown_ids_are_refused(ours):

@@ -11,13 +11,11 @@ from miniclip.config import (
     check_activation,
     check_image_size,
     check_integers,
-    check_transformer,
     pair,
 )
 from miniclip.errors import InputError
-from miniclip.towers import bert, efficientnet
-
-TEXT_LENGTH = 64  # tokens of a text in ALIGN's training
+from miniclip.families.bert import BertConfig
+from miniclip.towers import efficientnet
 
 # Each stage of the smallest EfficientNet: blocks, channels after them, kernel, stride and expansion (table 1).
 EFFICIENTNET_B0 = (
@@ -95,40 +93,6 @@ def _is_stage(stage):
         return False
     repeats, _, kernel, stride, expansion = stage
     return repeats <= 100 and kernel % 2 == 1 and stride <= 2 and expansion <= 100
-
-
-@dataclass(frozen=True)
-class BertConfig:
-    """BERT: a transformer whose tokens attend in both directions, but not to the padding after a text's end.
-
-    `token_types` is the number of types: BERT gives the two texts of a pair different ones. `pooler` is whether the
-    weights have one; no feature depends on it.
-    """
-
-    context_length: int
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    token_types: int = 2
-    pooler: bool = True
-    pad_token_id: int = 0
-    activation: str = "gelu"
-    eps: float = 1e-12
-
-    tower: ClassVar[ModuleType] = bert
-    causal: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_transformer(self, except_for=("pad_token_id",))
-        if not (type(self.pad_token_id) is int and 0 <= self.pad_token_id < self.vocab_size):
-            raise InputError(f"pad_token_id is {self.pad_token_id!r}, expected an id below {self.vocab_size}")
-
-    @property
-    def text_length(self) -> int:
-        """How many tokens a text gets by default: as many as in ALIGN's training, at most `context_length`."""
-        return min(TEXT_LENGTH, self.context_length)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import re
 from miniclip.config import pair, square
 from miniclip.errors import InputError
 from miniclip.families import activations, batch_norm, image_settings, names
-from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.align.config import ALIGNConfig, EfficientNetConfig
 from miniclip.families.align.image import own_settings
 from miniclip.families.align.tokenizer_files import (  # noqa: F401  for the record
     load_tokenizer,
     save_tokenizer,
     tokenizer_json,
 )
+from miniclip.families.bert import BertConfig
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
@@ -31,7 +32,7 @@ PREPROCESSOR = {
     **dict.fromkeys(("do_center_crop", "rescale_offset"), False),
 }
 
-_TEXT_BLOCK = {
+BERT_BLOCK = {
     "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention.out": ("attention.output.dense",),
     "ln_1": ("attention.output.LayerNorm",),
@@ -55,11 +56,12 @@ NAMES = {
     "text.position_embedding": ("text_model.embeddings.position_embeddings.weight",),
     "text.type_embedding": ("text_model.embeddings.token_type_embeddings.weight",),
     **names.modules("text.", "text_model.embeddings.", {"ln_embed": ("LayerNorm",)}),
-    **names.modules("text.blocks.{}.", "text_model.encoder.layer.{}.", _TEXT_BLOCK),
+    **names.modules("text.blocks.{}.", "text_model.encoder.layer.{}.", BERT_BLOCK),
     **names.modules("text.", "text_model.", {"pooler": ("pooler.dense",)}),
     **names.modules("text.", "", {"projection": ("text_projection",)}),
     "temperature": ("temperature",),
 }
+TABLES = (NAMES,)
 
 # The endings of a convolution's name and of its BatchNorm's name.
 BATCH_NORMS = (
@@ -141,19 +143,38 @@ def read_pictures(settings):
     return image_settings.read({**PREPROCESSOR, **given}, default_to_square=True)
 
 
+BERT = {  # the defaults of transformers' settings
+    "max_position_embeddings": 512,
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+}
+
+
 def _text(source):
-    return BertConfig(
-        context_length=source.get("max_position_embeddings", 512),
-        vocab_size=source.get("vocab_size", 30522),
-        width=source.get("hidden_size", 768),
-        layers=source.get("num_hidden_layers", 12),
-        heads=source.get("num_attention_heads", 12),
-        mlp_width=source.get("intermediate_size", 3072),
-        token_types=source.get("type_vocab_size", 2),
-        pad_token_id=source.get("pad_token_id", 0),
-        activation=activations.ours(source.get("hidden_act", "gelu")),
-        eps=source.get("layer_norm_eps", 1e-12),
-    )
+    return BertConfig(**bert({**BERT, **source}))
+
+
+def bert(source):
+    """transformers' settings of a BERT, complete -> those fields of BertConfig that all BERTs have."""
+    return {
+        "context_length": source["max_position_embeddings"],
+        "vocab_size": source["vocab_size"],
+        "width": source["hidden_size"],
+        "layers": source["num_hidden_layers"],
+        "heads": source["num_attention_heads"],
+        "mlp_width": source["intermediate_size"],
+        "token_types": source["type_vocab_size"],
+        "pad_token_id": source["pad_token_id"],
+        "activation": activations.ours(source["hidden_act"]),
+        "eps": source["layer_norm_eps"],
+    }
 
 
 def config_to(config):
@@ -162,7 +183,7 @@ def config_to(config):
     if config.visual:
         towers["vision_config"] = _vision_to(config.visual)
     if config.text:
-        towers["text_config"] = _text_to(config.text)
+        towers["text_config"] = {"model_type": "align_text_model", **bert_to(config.text)}
     if len(towers) == 2:
         return {"model_type": "align", "architectures": ["AlignModel"], "projection_dim": config.embed_dim, **towers}
     (source,) = towers.values()
@@ -195,9 +216,9 @@ def _vision_to(visual):
     }
 
 
-def _text_to(text):
+def bert_to(text):
+    """The inverse of `bert`, in which a text's positions begin with 0."""
     return {
-        "model_type": "align_text_model",
         "max_position_embeddings": text.context_length,
         "vocab_size": text.vocab_size,
         "hidden_size": text.width,

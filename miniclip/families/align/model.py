@@ -7,54 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from miniclip import inputs
 from miniclip.errors import InputError
 from miniclip.families.align.config import ALIGNConfig
-from miniclip.model import CLIP, Trace
+from miniclip.families.bert_model import BertCLIP
 from miniclip.ops import Array
-from miniclip.towers import text
 
 
-class ALIGN(CLIP):
+class ALIGN(BertCLIP):
     """Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision (Jia et al., 2021).
 
     As `CLIP`, with an ALIGNConfig, {"visual": ..., "text": ..., "temperature": ()}, and a WordPiece tokenizer.
     """
 
     config: ALIGNConfig
-
-    def encode_text(
-        self,
-        tokens: Array,
-        normalize: bool = False,
-        *,
-        lengths: Array | None = None,
-        token_types: Array | None = None,
-        trace: Trace | None = None,
-    ) -> Array:
-        """Texts to features: tokens (B, T) int -> (B, E), with `normalize` of length one.
-
-        Tokens after a text's length are padding: `lengths` (B,) int from 1 to T; None: padding ids at the end do not
-        count. `token_types` (B, T) int; None: all 0. `trace(name, value)` sees every stage, see `towers/bert.py`.
-        Raises InputError for another shape, ids outside the vocabulary, types that BERT does not have, or a model
-        without a text tower.
-        """
-        config = self._tower("text")
-        tokens = inputs.tokens(self.ops, tokens, config)  # (B, T)
-        if lengths is None:
-            end = last_token(tokens, config.pad_token_id)  # (B,)
-        else:
-            end = inputs.lengths(self.ops, lengths, tokens) - 1  # (B,)
-        if token_types is not None:
-            token_types = inputs.token_types(self.ops, token_types, tokens, config)  # (B, T)
-        if trace is None:
-            kept = text.length(end, self.ops.LENGTH_STEP)
-            tokens, token_types = tokens[:, :kept], None if token_types is None else token_types[:, :kept]
-        tokens, end = (self.ops.asarray(x, device=self.device, dtype="int64") for x in (tokens, end))
-        if token_types is not None:
-            token_types = self.ops.asarray(token_types, device=self.device, dtype="int64")
-        x = self._encode_text(tokens, end, token_types=token_types, trace=trace)  # (B, E)
-        return self.ops.l2_normalize(x) if normalize else x
 
     def logits(self, image_features: Array, text_features: Array) -> Array:
         """Cosines / temperature: features (B, E) and (N, E), normalised or not -> (B, N), float32 at least."""
@@ -75,8 +40,3 @@ class ALIGN(CLIP):
     def logit_scale(self) -> Any:
         """-log(temperature), a number: CLIP's parameter instead of the temperature."""
         return -np.log(self.ops.to_numpy(self.temperature))
-
-
-def last_token(tokens, pad_token_id):
-    """Each text's last position that is not padding: tokens (B, T) -> (B,) int, 0 if all of it is padding."""
-    return ((tokens != pad_token_id) * np.arange(tokens.shape[1])).max(axis=1, initial=0)

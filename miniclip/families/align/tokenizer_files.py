@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from miniclip.errors import InputError
-from miniclip.families.align.config import TEXT_LENGTH
+from miniclip.families.bert import TEXT_LENGTH
 from miniclip.families.tokenizer_settings import (
     CONFIG,
     read_settings,

@@ -14,7 +14,8 @@ from miniclip.families.clip.tokenizer_files import (  # noqa: F401  for the reco
 )
 from miniclip.image import MEAN, STD
 
-MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model")
+METACLIP = ("metaclip_2", "metaclip_2_vision_model", "metaclip_2_text_model")  # MetaCLIP 2's: texts end otherwise
+MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model", *METACLIP)
 TOWERS = ("vision", "text")
 # Settings that transformers' CLIPImageProcessor has if a file does not state them.
 PREPROCESSOR = {
@@ -52,6 +53,7 @@ NAMES = {
     "text.projection.weight": ("text_projection.weight",),
     "logit_scale": ("logit_scale",),
 }
+TABLES = (NAMES,)
 
 
 def config_from(source, settings=None):
@@ -59,23 +61,28 @@ def config_from(source, settings=None):
 
     The image processor's `settings` say how pictures are prepared; without them, as OpenAI's are.
     """
-    kind = source["model_type"]
-    if kind == "clip_vision_model":
-        return CLIPConfig(visual=_vision(source, settings), text=None, embed_dim=_projection(source))
-    if kind == "clip_text_model":
-        return CLIPConfig(visual=None, text=_text(source), embed_dim=_projection(source))
+    kind, exact = source["model_type"], source["model_type"] in METACLIP
+    if kind.endswith("_vision_model"):
+        return CLIPConfig(visual=vision_from(source, settings), text=None, embed_dim=_projection(source))
+    if kind.endswith("_text_model"):
+        return CLIPConfig(visual=None, text=_text(source, exact), embed_dim=_projection(source))
     # Older files have the author's settings in a "_dict" beside the configuration, which replaces all of it.
     vision, text = (source.get(f"{tower}_config_dict") or source.get(f"{tower}_config") or {} for tower in TOWERS)
-    return CLIPConfig(visual=_vision(vision, settings), text=_text(text), embed_dim=source.get("projection_dim", 512))
+    embed_dim = source.get("projection_dim", 512)
+    return CLIPConfig(visual=vision_from(vision, settings), text=_text(text, exact), embed_dim=embed_dim)
+
+
+BARE = ("CLIPVisionModel", "CLIPTextModel", "MetaClip2VisionModel", "MetaClip2TextModel")
 
 
 def _projection(source):
-    """The towers' bare classes, CLIPVisionModel and CLIPTextModel, have no projection."""
-    bare = any(name in ("CLIPVisionModel", "CLIPTextModel") for name in source.get("architectures") or [])
+    """The towers' bare classes, such as CLIPVisionModel and CLIPTextModel, have no projection."""
+    bare = any(name in BARE for name in source.get("architectures") or [])
     return None if bare else source.get("projection_dim", 512)
 
 
-def _vision(source, settings):
+def vision_from(source, settings=None):
+    """The settings of an image tower, and of its image processor -> VisionConfig."""
     visual = VisionConfig(
         image_size=source.get("image_size", 224),
         patch_size=source.get("patch_size", 32),
@@ -95,14 +102,15 @@ def read_pictures(settings):
     return image_settings.read({**PREPROCESSOR, **given})
 
 
-def _text(source):
+def _text(source, exact=False):
+    """`exact`: the id that ends a text is what the settings say, also if it is 2."""
     end = source.get("eos_token_id", 49407)
     return TextConfig(
         context_length=source.get("max_position_embeddings", 77),
         vocab_size=source.get("vocab_size", VOCABULARY),
         # OpenAI's models were first converted with a wrong 2: it means that the highest id ends a text
         # (modeling_clip.py).
-        eot_token_id=None if end == 2 else end,
+        eot_token_id=None if end == 2 and not exact else end,
         **_transformer(source, width=512, heads=8, mlp_width=2048),
     )
 
@@ -129,35 +137,37 @@ def config_to(config):
 def described(config):
     """The same for every CLIPConfig: of an image tower that transformers does not have, only its pictures' sizes."""
     visual, text = config.visual, config.text
+    kind, known_as = ("metaclip_2", "MetaClip2") if text and text.eot_token_id == 2 else ("clip", "CLIP")
     towers = {}
     if visual:
-        towers["vision_config"] = {
-            "model_type": "clip_vision_model",
-            "image_size": visual.image_size,
-            "num_channels": visual.channels,
-            **({"patch_size": visual.patch_size, **transformer_to(visual)} if type(visual) is VisionConfig else {}),
-        }
+        towers["vision_config"] = {"model_type": f"{kind}_vision_model", **vision_to(visual)}
     if text:
         towers["text_config"] = {
-            "model_type": "clip_text_model",
+            "model_type": f"{kind}_text_model",
             "max_position_embeddings": text.context_length,
             "vocab_size": text.vocab_size,
             # transformers warns of ids outside the vocabulary, and its defaults are OpenAI's.
             "bos_token_id": max(0, text.vocab_size - 2),
             "pad_token_id": min(1, text.vocab_size - 1),
-            # There, 2 means the highest id; see `_text`.
+            # There, 2 means the highest id, except in MetaCLIP 2; see `_text`.
             "eos_token_id": 2 if text.eot_token_id is None else text.eot_token_id,
             **transformer_to(text),
         }
     if visual and text:
         shared = {} if config.embed_dim is None else {"projection_dim": config.embed_dim}
-        return {"model_type": "clip", "architectures": ["CLIPModel"], **shared, **towers}
+        return {"model_type": kind, "architectures": [f"{known_as}Model"], **shared, **towers}
     (source,) = towers.values()
-    architecture = "CLIPVisionModel" if visual else "CLIPTextModel"
+    architecture = f"{known_as}VisionModel" if visual else f"{known_as}TextModel"
     if config.embed_dim is not None:
         source["projection_dim"] = config.embed_dim
         architecture += "WithProjection"
     return {**source, "architectures": [architecture]}
+
+
+def vision_to(visual):
+    """The inverse of `vision_from`; of an image tower that is not a Vision Transformer only its pictures' sizes."""
+    rest = {"patch_size": visual.patch_size, **transformer_to(visual)} if type(visual) is VisionConfig else {}
+    return {"image_size": visual.image_size, "num_channels": visual.channels, **rest}
 
 
 def transformer_to(tower):

@@ -40,7 +40,13 @@ PREPROCESSING = {
 
 
 def pictures(source, image_size):
-    """OpenCLIP's preprocess_cfg -> PictureSettings, None if they are OpenAI's. (transform.py, image_transform.)
+    """As `read_pictures`; None if the settings are OpenAI's."""
+    found = read_pictures(source, image_size)
+    return None if type(image_size) is int and found.means_the_same(own_settings(image_size)) else found
+
+
+def read_pictures(source, image_size):
+    """OpenCLIP's preprocess_cfg -> PictureSettings. (transform.py, image_transform.)
 
     Its `size` is always the model's (factory.py, create_model).
     """
@@ -53,7 +59,7 @@ def pictures(source, image_size):
         raise InputError(f"resize_mode is {mode!r}, expected shortest, longest or squash")
     if interpolation not in ("bicubic", "bilinear", "random"):
         raise InputError(f"interpolation is {interpolation!r}, expected bicubic, bilinear or random")
-    found = PictureSettings(
+    return PictureSettings(
         resize=mode,
         size=image_size,
         crop=image_size if mode == "shortest" else None,
@@ -63,7 +69,6 @@ def pictures(source, image_size):
         fill=fill,
         library="open_clip",
     )
-    return None if type(image_size) is int and found.means_the_same(own_settings(image_size)) else found
 
 
 def _channels(values):
@@ -180,9 +185,14 @@ def vision_to(visual):
 
 def text_to(text):
     """The inverse of `text`."""
-    source = {name: getattr(text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
     end = {} if text.eot_token_id is None else {"pool_type": "eos", "eos_id": text.eot_token_id}
-    return {**source, "mlp_ratio": _mlp_ratio(text), **end, **_functions_to(text)}
+    return {**transformer_to(text), **end}
+
+
+def transformer_to(text):
+    """The sizes and functions of a text tower's transformer."""
+    source = {name: getattr(text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
+    return {**source, "mlp_ratio": _mlp_ratio(text), **_functions_to(text)}
 
 
 def _functions_to(tower):

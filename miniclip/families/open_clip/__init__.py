@@ -6,6 +6,7 @@ from miniclip.families.open_clip.config import OpenCLIPConfig
 from miniclip.families.open_clip.model import OpenCLIP
 from miniclip.families.record import Family
 from miniclip.tokenizer import Tokenizer
+from miniclip.tokenizers.cleaned import Cleaned
 
 FAMILY = Family(
     config=OpenCLIPConfig,
@@ -14,4 +15,5 @@ FAMILY = Family(
     tokenizer=Tokenizer,
     with_image_size=positions.with_image_size,
     official_vocabulary=VOCABULARY,
+    other_tokenizers=(Cleaned,),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from miniclip.config import ModelConfig, ResNetConfig, TextConfig, VisionConfig
+from miniclip.config import ModelConfig, ResNetConfig, TextConfig, VisionConfig, check_choice
 from miniclip.errors import InputError
 from miniclip.towers import open_clip_text, open_clip_vit
 
@@ -35,7 +35,7 @@ class OpenCLIPVisionConfig(VisionConfig):
     def __post_init__(self):
         super().__post_init__()
         _check_flags(self, "pre_norm", "norm_after_pool")
-        _check_choice(self, "pool", POOLS)
+        check_choice(self, "pool", POOLS)
         least, Q = 2 if self.pool == "avg" else 1, self.pool_queries  # the mean leaves out the first
         if Q is not None and not (type(Q) is int and least <= Q < 1 << 31):
             raise InputError(f"pool_queries is {Q!r}, expected None, or {least} or more with pool {self.pool!r}")
@@ -61,8 +61,8 @@ class OpenCLIPTextConfig(TextConfig):
     def __post_init__(self):
         super().__post_init__()
         _check_flags(self, "causal")
-        _check_choice(self, "pool", TEXT_POOLS)
-        _check_choice(self, "projection", PROJECTIONS)
+        check_choice(self, "pool", TEXT_POOLS)
+        check_choice(self, "projection", PROJECTIONS)
         if self.pad_id is not None and type(self.pad_id) is not int:
             raise InputError(f"pad_id is {self.pad_id!r}, expected None or an id")
 
@@ -76,11 +76,6 @@ def _check_flags(config, *names):
     for name in names:
         if type(getattr(config, name)) is not bool:
             raise InputError(f"{name} is {getattr(config, name)!r}, expected True or False")
-
-
-def _check_choice(config, name, known):
-    if getattr(config, name) not in known:
-        raise InputError(f"{name} is {getattr(config, name)!r}, expected one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

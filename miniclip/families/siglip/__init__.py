@@ -13,11 +13,11 @@ from miniclip.tokenizers.sentencepieces import SentencePiece
 
 
 def preprocess(visual, asarray):
-    size = visual.image_size
-    if size is None:
+    if visual.image_size is None:
         settings = visual.pictures or naflex.own_settings()
         return naflex.PatchesPreprocess(None, asarray, settings=settings, patch_size=visual.patch_size)
-    return preprocessing.SettingsPreprocess(size, asarray, settings=own_settings(size))
+    size, library = visual.image_size, "open_clip" if visual.antialias else "transformers"  # where the model is from
+    return preprocessing.SettingsPreprocess(size, asarray, settings=own_settings(size, library))
 
 
 def with_image_size(config, tree, image_size, antialias=False):

@@ -12,7 +12,10 @@ from miniclip.towers import naflex, siglip_image, siglip_text
 
 @dataclass(frozen=True)
 class SigLIPVisionConfig(VisionConfig):
-    """As CLIP's `VisionConfig`, without a class token. `pictures` None: they are prepared as SigLIP's are."""
+    """As CLIP's `VisionConfig`, without a class token. `pictures` None: they are prepared as SigLIP's are.
+
+    That is by OpenCLIP's rules if `antialias`, else by transformers' (see `families.preprocessing`).
+    """
 
     activation: str = "gelu_tanh"
     eps: float = 1e-6
@@ -55,7 +58,10 @@ class NaFlexVisionConfig:
 
 @dataclass(frozen=True)
 class SigLIPTextConfig:
-    """A text transformer whose tokens all see each other, padding too; the last token is the text's feature."""
+    """A text transformer whose tokens all see each other, padding too; the last token is the text's feature.
+
+    `projects`: a matrix and a bias are applied to it at the end. One of OpenCLIP's models has none.
+    """
 
     context_length: int
     vocab_size: int
@@ -65,6 +71,7 @@ class SigLIPTextConfig:
     mlp_width: int
     activation: str = "gelu_tanh"
     eps: float = 1e-6
+    projects: bool = True
 
     tower: ClassVar[ModuleType] = siglip_text
     causal: ClassVar[bool] = False
@@ -72,6 +79,8 @@ class SigLIPTextConfig:
 
     def __post_init__(self):
         check_transformer(self)
+        if type(self.projects) is not bool:
+            raise InputError(f"projects is {self.projects!r}, expected True or False")
 
     @property
     def text_length(self) -> int:
@@ -102,6 +111,8 @@ class SigLIPConfig(ModelConfig):
             raise InputError(
                 f"embed_dim is {self.embed_dim}, but the image tower's features are {self.visual.width} wide"
             )
+        if self.text and not self.text.projects and self.embed_dim != self.text.width:
+            raise InputError(f"embed_dim is {self.embed_dim}, but the texts' features are {self.text.width} wide")
 
 
 # google/siglip-base-patch16-224

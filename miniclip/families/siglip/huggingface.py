@@ -57,6 +57,7 @@ NAMES = {
     "logit_scale": (names.Single("logit_scale"),),
     "logit_bias": (names.Single("logit_bias"),),
 }
+TABLES = (NAMES,)
 
 
 def config_from(source, settings=None):

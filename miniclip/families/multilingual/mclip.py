@@ -1,0 +1,31 @@
+"""M-CLIP's text encoders, XLM-RoBERTa or LaBSE and a projection, for `huggingface`: names and configuration.
+
+(Carlsson et al., Cross-lingual and Multilingual CLIP, 2022; the package multilingual-clip, pt_multilingual_clip.py.)
+Each is for the pictures of one CLIP, which its files do not contain.
+"""
+
+from miniclip.errors import InputError
+from miniclip.families import names
+from miniclip.families.multilingual import bases
+from miniclip.families.multilingual.config import MultilingualConfig
+
+MODEL_TYPE = "M-CLIP"
+NAMES = {**bases.table("transformer."), **names.modules("text.", "", {"projection": ("LinearTransformation",)})}
+
+
+def config_from(source):
+    """The contents of a config.json -> MultilingualConfig; missing values have the package's defaults."""
+    text = bases.bert(source.get("modelBase", "xlm-roberta-large"), pool="mean")
+    width = source.get("transformerDimensions", text.width)
+    if width != text.width:
+        raise InputError(f"transformerDimensions is {width}, but its BERT is {text.width} wide")
+    return MultilingualConfig(None, text, embed_dim=source.get("numDims", 768))
+
+
+def config_to(config):
+    """The inverse. Raises InputError if the BERT has no name."""
+    text, name = config.text, bases.name_of(config.text)
+    if name is None:
+        raise InputError(f"M-CLIP has only the text towers {', '.join(bases.SIZES)}")
+    sizes = {"modelBase": name, "numDims": config.embed_dim, "transformerDimensions": text.width}
+    return {"model_type": MODEL_TYPE, "architectures": ["MultilingualCLIP"], **sizes}
