@@ -116,7 +116,7 @@ def converter_like(example, ops):
     If `example` is one of the backend's own arrays, such as a jax.Array, nothing is converted.
     """
     if _package(example) in ops.PACKAGES:
-        return lambda x: x
+        return (lambda x: x.tensor) if _package(example) == "tensorflow" else lambda x: x
     if is_tensor(example):
         import torch
 
