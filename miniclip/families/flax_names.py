@@ -36,10 +36,15 @@ def to_torch(tensors):
         return tensors
     renamed = {}
     for each, x in tensors.items():
-        module, _, kind = each.rpartition(".")
-        theirs = f"{module}.weight" if kind in ("kernel", "scale", "embedding") else each
+        theirs = torch_name(each)
         renamed[theirs] = _turned(x, (3, 2, 0, 1)) if _is_kernel(each) else x.reshape(()) if x.size == 1 else x
     return renamed
+
+
+def torch_name(each):
+    """The inverse of `name`."""
+    module, _, kind = each.rpartition(".")
+    return f"{module}.weight" if kind in ("kernel", "scale", "embedding") else each
 
 
 def _is_kernel(each):

@@ -1,4 +1,4 @@
-"""TensorFlow's names of transformers' parameters (transformers 4, modeling_tf_clip.py) and Flax's, which have its layouts.
+"""TensorFlow's names of transformers' parameters (transformers 4, modeling_tf_clip.py); its layouts are Flax's.
 
     Flax                                         TensorFlow
     text_model.encoder.layers.0.mlp.fc1.kernel   clip/text_model/encoder/layers_._0/mlp/fc1/kernel:0

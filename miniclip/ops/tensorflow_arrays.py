@@ -1,8 +1,8 @@
 """TensorFlow's tensors with the syntax that all arrays share: `+ @ reshape`, slices, shapes of numbers.
 
-A tf.Tensor has no `reshape` and no `T`. TensorFlow can add them, to all tensors of the process, but then other programs'
-sums change their types, too. So the operations of `tensorflow_ops` return an `Array`, which has one tensor. TensorFlow's
-functions take it as they take a tensor; `x.tensor` is the tensor itself.
+A tf.Tensor has no `reshape` and no `T`. TensorFlow can add them, to all tensors of the process, but then the sums of
+other programs change their types, too. So the operations of `tensorflow_ops` return an `Array`, which has one tensor.
+TensorFlow's functions take it as they take a tensor; `x.tensor` is the tensor itself.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 class Array:
-    """A tf.Tensor, in `tensor`, which may be a part of a function that TensorFlow is about to compile.
+    """A tf.Tensor or a variable, in `tensor`, which may be a part of a function that TensorFlow is about to compile.
 
     Numbers and arrays that it is computed with become tensors of its own dtype.
     """
@@ -144,6 +144,23 @@ class Array:
 
     def __reduce__(self):  # TensorFlow's own pickles forget bfloat16
         return _again, (self.numpy(),)
+
+
+class Joined(Array):
+    """Variables of Keras that are one parameter of ours, joined and turned only where no operation takes them apart.
+
+    Ours is a vector (out,), or a weight (out, in) or (out, C, k, k), of which Keras has kernels:
+    (in, out) or (k, k, C, out).
+    """
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    @property
+    def tensor(self):
+        x = tf.concat(self.parts, -1)
+        axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[len(x.shape)]
+        return tf.transpose(x, axes)
 
 
 def _counted(x):

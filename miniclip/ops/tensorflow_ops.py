@@ -4,8 +4,9 @@ Runs on any device that TensorFlow supports. A model compiles its towers with tf
 tf.GradientTape sees what it computes. On a GPU of NVIDIA, TensorFlow multiplies float32 as tf32, with errors of a
 thousandth, unless you call tf.config.experimental.enable_tensor_float_32_execution(False).
 
-Arrays are `tensorflow_arrays.Array`, which have a tf.Tensor; tensors, variables and ndarrays are taken, too. Pictures are
-turned for convolutions, channels last, because TensorFlow has no others on a CPU. `numpy_ops` documents the operations.
+Arrays are `tensorflow_arrays.Array`, which have a tf.Tensor; tensors, variables and ndarrays are taken, too. Pictures
+are turned for convolutions, channels last, because TensorFlow has no others on a CPU. `numpy_ops` documents the
+operations.
 """
 
 import functools
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from miniclip import params
 from miniclip.ops import numpy_ops, refuse
-from miniclip.ops.tensorflow_arrays import Array, tensor
+from miniclip.ops.tensorflow_arrays import Array, Joined, tensor
 
 NAME = "tensorflow"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -113,7 +114,7 @@ def _unwrapped(x):
 @_operation
 def patch_embed(images, weight, class_token, position_embedding):
     x = _cells(_conv(images, weight, weight.shape[-1]))  # (B, Gy·Gx, D)
-    first = tf.broadcast_to(class_token, (Array(x).shape[0], 1, len(class_token)))
+    first = tf.broadcast_to(class_token, (Array(x).shape[0], 1, class_token.shape[0]))
     return tf.concat([first, x], 1) + position_embedding  # (B, T, D)
 
 
@@ -184,13 +185,17 @@ ACTIVATIONS |= {"sigmoid": sigmoid, "silu": silu, "tanh": tanh}
 # --------------------------------------------------------------------------------- parts of a transformer
 
 
-@_operation
 def linear(x, weight, bias=None, *, activation=None):
-    rows = tf.reshape(x, (-1, x.shape[-1]))  # one product for the whole batch: (rows, in)
-    x = tf.reshape(tf.matmul(rows, weight, transpose_b=True), (*Array(x).shape[:-1], weight.shape[0]))  # (..., out)
+    x = Array(tensor(x))
+    rows = tf.reshape(x.tensor, (-1, x.shape[-1]))  # one product for the whole batch: (rows, in)
+    if isinstance(weight, Joined):
+        rows = tf.concat([rows @ kernel for kernel in weight.parts], -1)  # (rows, out)
+    else:
+        rows = tf.matmul(rows, tensor(weight), transpose_b=True)
+    x = Array(rows).reshape(*x.shape[:-1], rows.shape[-1])  # (..., out)
     if bias is not None:
         x = x + bias
-    return x if activation is None else ACTIVATIONS[activation](x).tensor
+    return x if activation is None else ACTIVATIONS[activation](x)
 
 
 @_operation
@@ -247,17 +252,17 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, residual=None
 
 def _conv(x, weight, stride, groups=1):
     """x (B, C, height, width), weight (O, C / groups, k, k) -> (B, O, Gy, Gx); groups are 1 or one for each channel."""
-    O, k = weight.shape[0], weight.shape[-1]
+    out, k = weight.shape[0], weight.shape[-1]
     B, _, *sides = Array(x).shape
     x = tf.transpose(x, (0, 2, 3, 1))
-    if groups > 1 and groups == x.shape[3] == O:
+    if groups > 1 and groups == x.shape[3] == out:
         x = tf.nn.depthwise_conv2d(x, tf.transpose(weight, (2, 3, 0, 1)), (1, stride, stride, 1), "VALID")
     else:  # each group by itself: TensorFlow's groups have no gradient on a CPU
         kernels = tf.split(tf.transpose(weight, (2, 3, 1, 0)), groups, 3)  # of (k, k, C / groups, O / groups)
         parts = [tf.nn.conv2d(part, each, stride, "VALID") for part, each in zip(tf.split(x, groups, 3), kernels)]
         x = tf.concat(parts, 3)
     # of an empty batch, oneDNN's result has the input's shape
-    x = tf.reshape(x, (B, *((n - k) // stride + 1 for n in sides), O))
+    x = tf.reshape(x, (B, *((n - k) // stride + 1 for n in sides), out))
     return tf.transpose(x, (0, 3, 1, 2))
 
 
