@@ -55,17 +55,16 @@ def gradients(model, inputs):
     return {x.name: tf.convert_to_tensor(g).numpy() for x, g in zip(model.trainable_variables, found)}
 
 
-def run(name, source, arrays, look, answers, saved):
-    """Load a class's model, `name`, from a directory, `source`; its outputs go to `answers`, its files to `saved`."""
-    import tensorflow as tf
+def run(name, source, options, arrays, look, answers, saved):
+    """Load a class's model, `name`, from a directory, `source`; its outputs go to `answers`, its files to `saved`.
+
+    options  of `from_pretrained`: without `from_pt`, 4.57 cannot read PyTorch's model.safetensors
+    """
+    import tf_keras
     import transformers
 
     transformers.logging.set_verbosity_error()
-    tf.keras.backend.clear_session()
-    # from_pt: without it, 4.57 cannot read a model.safetensors of PyTorch
-    options = {"from_pt": True} if os.path.exists(os.path.join(source, "model.safetensors")) else {}
-    if os.path.exists(os.path.join(source, "of tensorflow")):
-        options = {}
+    tf_keras.backend.clear_session()  # else the second model of a class has another name
     model = getattr(transformers, name).from_pretrained(source, **options)
     inputs = dict(np.load(arrays))
     np.savez(answers, **calls(model, inputs, look), **{f"gradient {k}": x for k, x in gradients(model, inputs).items()})

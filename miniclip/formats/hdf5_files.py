@@ -68,7 +68,8 @@ def _reader(h5py, dataset, file, name, wanted):
     properties, shape, dtype = dataset.id.get_create_plist(), dataset.shape, dataset.dtype
     if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count():
         raise ValueError(f"{name} is compressed or in pieces, which miniclip does not read")
-    begin, size = dataset.id.get_offset(), int(np.prod(shape, dtype=object))
+    size = int(np.prod(shape, dtype=object))
+    begin = dataset.id.get_offset() if size else 0
     if len(shape) > MOST_DIMENSIONS or begin is None or size * dtype.itemsize > file.size:
         raise ValueError(f"{name} is {shape}, for which the file has no numbers")
     target = np.dtype(wanted) if wanted and dtype.kind == "f" else dtype.newbyteorder("=")
