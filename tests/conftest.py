@@ -21,7 +21,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "0" if os.environ.get("MINICLIP_EMULATE") else "1"
 
-# Before TensorFlow loads: afterwards, Triton's import ends the process (findings/tensorflow_before_triton.sh).
+# Before TensorFlow loads: afterwards, Triton's import ends the process.
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 

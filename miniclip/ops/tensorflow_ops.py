@@ -189,10 +189,10 @@ def linear(x, weight, bias=None, *, activation=None):
     x = Array(tensor(x))
     rows = tf.reshape(x.tensor, (-1, x.shape[-1]))  # one product for the whole batch: (rows, in)
     if isinstance(weight, Joined):
-        rows = tf.concat([rows @ kernel for kernel in weight.parts], -1)  # (rows, out)
+        rows = Array(tf.concat([rows @ kernel for kernel in weight.parts], -1))  # (rows, out)
     else:
-        rows = tf.matmul(rows, tensor(weight), transpose_b=True)
-    x = Array(rows).reshape(*x.shape[:-1], rows.shape[-1])  # (..., out)
+        rows = Array(tf.matmul(rows, tensor(weight), transpose_b=True))
+    x = rows.reshape(*x.shape[:-1], rows.shape[-1])  # (..., out)
     if bias is not None:
         x = x + bias
     return x if activation is None else ACTIVATIONS[activation](x)

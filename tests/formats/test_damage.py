@@ -235,7 +235,9 @@ def test_wrong_safetensors_headers_are_refused(header, expected, tmp_path):
 # ------------------------------------------------------------------------------------------------- truncated files
 
 
-@pytest.mark.parametrize("name", ["vit.pt", "state.pt", "ours.safetensors", "flax/flax_model.msgpack", "tf/tf_model.h5"])
+@pytest.mark.parametrize(
+    "name", ["vit.pt", "state.pt", "ours.safetensors", "flax/flax_model.msgpack", "tf/tf_model.h5"]
+)
 def test_a_truncated_file_is_never_mistaken_for_a_whole_one(name, models, tmp_path):
     content = (models / name).read_bytes()
     lengths = {*range(0, 100), *range(0, len(content), len(content) // 300), *range(len(content) - 100, len(content))}
