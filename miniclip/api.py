@@ -49,8 +49,8 @@ def load(
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
               device for jax and tensorflow, the CPU for the others
     dtype     of parameters and features: "float32" (default); numpy, torch and tensorflow also take "float64"; torch,
-              triton, jax and tensorflow "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features are float32; so are
-              those of "int8" on onnxruntime and openvino, which is for the products of transformers
+              triton, jax and tensorflow "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features
+              are float32; so are those of "int8" on onnxruntime and openvino, which is for the products of transformers
     download_root  the directory for downloaded models; None: miniclip's cache
     pretrained  OpenCLIP's tag of the weights for its model `name`, such as "laion2b_s32b_b79k" for "ViT-H-14", or the
               path of a file of weights for it

@@ -5,8 +5,8 @@ import os
 
 from miniclip.ops import BACKENDS
 
-# `make gpu` leaves JAX and TensorFlow out, also where they are installed: XLA compiles for minutes, and both take most of
-# a GPU's memory.
+# `make gpu` leaves JAX and TensorFlow out, also where they are installed: XLA compiles for minutes, and both take most
+# of a GPU's memory.
 LEFT_OUT = os.environ.get("MINICLIP_WITHOUT", "").split(",")
 OPTIONAL = ("jax", "tensorflow", "onnxruntime", "openvino")
 HERE = [name for name in BACKENDS if name not in LEFT_OUT and (name not in OPTIONAL or importlib.util.find_spec(name))]

@@ -18,8 +18,8 @@ from flax_official import flat
 
 PYTHON = os.environ.get("MINICLIP_TENSORFLOW_PYTHON")
 LACKING = (
-    "set MINICLIP_TENSORFLOW_PYTHON to a Python with transformers 4 and tf-keras: tests/tensorflow_official.py says how "
-    "to make one"
+    "set MINICLIP_TENSORFLOW_PYTHON to a Python with transformers 4 and tf-keras: tests/tensorflow_official.py says "
+    "how to make one"
 )
 
 

@@ -176,7 +176,7 @@ def test_settings_of_the_configuration_count(clip):
 
 
 def test_bad_input_is_refused(clip, tmp_path):
-    _, directory, ours, inputs = clip
+    _, _, ours, inputs = clip
     for change, expected in [
         ({"input_ids": None}, "input_ids is missing"),
         ({"pixel_values": None}, "pixel_values is missing"),

@@ -44,7 +44,7 @@ def test_the_variables_have_keras_s_names_and_layouts(saved, name):
 
 
 def test_weights_are_set(clip):
-    _, directory, ours, inputs = clip
+    _, _, ours, inputs = clip
     model = hf.TFCLIPModel(ours.config, name="other")
     assert {x.name.partition("/")[0] for x in model.variables} == {"other"}
     before = model(inputs).logits_per_image
@@ -109,7 +109,7 @@ def test_what_is_saved_are_keras_s_files(saved, name, tmp_path, relative_error):
 
 
 def test_the_file_is_chosen_as_in_transformers(clip, tmp_path):
-    theirs, directory, ours, _ = clip
+    theirs, directory, *_ = clip
     halves = {key: x / 2 for key, x in variables(theirs).items()}
     scale = {"whole": float(theirs.logit_scale), "half": float(theirs.logit_scale) / 2}
 
