@@ -90,7 +90,7 @@ def _valid(valid, x):
 
 
 def loss(logits: Any) -> Any:
-    """`loss.contrastive_loss` of logits (B, B), of which B need not be known, in an array of one, (1,)."""
+    """`loss.contrastive_loss` of logits (B, B) as an array of one, (1,); B need not be known."""
     both = (tf.linalg.diag_part(tf.nn.log_softmax(logits, axis)) for axis in (0, 1))
     return tf.reshape(-tf.add_n([tf.reduce_mean(x) for x in both]) / 2, (1,))
 

@@ -149,8 +149,7 @@ class Array:
 class Joined(Array):
     """Variables of Keras that are one parameter of ours, joined and turned only where no operation takes them apart.
 
-    Ours is a vector (out,), or a weight (out, in) or (out, C, k, k), of which Keras has kernels:
-    (in, out) or (k, k, C, out).
+    Ours is a vector (out,), or a weight, (out, in) or (out, C, k, k); Keras's kernels are (in, out) or (k, k, C, out).
     """
 
     def __init__(self, *parts):

@@ -96,7 +96,7 @@ def test_transformers_examples_run_with_another_import(library, name, example, m
     code = code.replace("from transformers import", "from miniclip.hf import")
     exec(code.replace("openai/clip-vit-base-patch32", str(example)), found)
     theirs = transformers.CLIPModel.from_pretrained(example).eval()
-    inputs = {key: torch.from_numpy(np.asarray(x)) for key, x in found["inputs"].items()}
+    inputs = {key: torch.from_numpy(np.array(x)) for key, x in found["inputs"].items()}
     with torch.no_grad():
         if name == "CLIPModel":
             compare(found["probs"], theirs(**inputs).logits_per_image.softmax(1), relative_error)

@@ -96,7 +96,7 @@ def test_a_step_of_training_changes_the_outputs(clip):
         with tf.GradientTape() as tape:
             loss = model(inputs, return_loss=True).loss
         for variable, slope in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables)):
-            variable.assign_sub(0.01 * tf.convert_to_tensor(slope))
+            variable.assign_sub(1e-3 * tf.convert_to_tensor(slope))
         return loss
 
     losses = [float(step()[0]) for _ in range(4)]

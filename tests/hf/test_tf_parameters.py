@@ -111,7 +111,7 @@ def test_what_is_saved_are_keras_s_files(saved, name, tmp_path, relative_error):
 def test_the_file_is_chosen_as_in_transformers(clip, tmp_path):
     theirs, directory, *_ = clip
     halves = {key: x / 2 for key, x in variables(theirs).items()}
-    scale = {"whole": float(theirs.logit_scale), "half": float(theirs.logit_scale) / 2}
+    scale = {"whole": theirs.logit_scale.item(), "half": theirs.logit_scale.item() / 2}
 
     def of(kind, **options):
         return float(np.asarray(kind.from_pretrained(tmp_path, **options).get_weights()[0])[0])
