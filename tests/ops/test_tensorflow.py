@@ -7,29 +7,14 @@ import numpy as np
 import pytest
 import torch
 from arithmetic import close, normal
-from test_ops import OPTIONS, operation, operations  # noqa: F401
 
 import miniclip
-from miniclip.ops import numpy_ops, select, torch_ops
+from miniclip.ops import numpy_ops, select
 from miniclip.zero_shot import classify
 
 tf = pytest.importorskip("tensorflow")
 ops = select("tensorflow")
 PICTURES = "weights/example.png"
-
-
-@pytest.mark.parametrize("name", operations())
-def test_operations_have_torchs_gradients(name):
-    inputs = operations()[name]
-    tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in inputs]
-    expected = operation(torch_ops, name)(*tensors)
-    upstream = normal(12, *expected.shape)
-    with tf.GradientTape() as tape:
-        variables = [tf.Variable(x) for x in inputs]
-        found = operation(ops, name)(*map(ops.asarray, variables))
-    slopes = tape.gradient(found.tensor, variables, tf.constant(upstream))
-    for ours, theirs in zip(slopes, torch.autograd.grad(expected, tensors, torch.tensor(upstream))):
-        close(ours.numpy(), theirs.numpy())
 
 
 def test_a_tape_sees_a_model():
@@ -47,7 +32,7 @@ def test_a_tape_sees_a_model():
 def test_towers_compile_for_one_shape_and_then_for_all_sizes():
     traced = []
 
-    def encode(x, weight):
+    def encode(x, weight, trace=None):
         traced.append(x.shape)
         return ops.linear(x, weight)
 
