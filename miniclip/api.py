@@ -41,17 +41,17 @@ def load(
 ) -> tuple[CLIP, Preprocess | Any]:  # not None: a type checker would ask everyone for a check that few need
     """Load a model: returns (model, preprocess).
 
-    name      one of `available_models()`, the path of a weights file (.safetensors, .bin, .msgpack, OpenAI's .pt or
-              another), the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging
+    name      one of `available_models()`, the path of a weights file (.safetensors, .bin, .msgpack, .h5, OpenAI's .pt
+              or another), the path of a directory in Hugging Face's or OpenCLIP's format, or the id of one on Hugging
               Face's hub (also after "hf-hub:"), or that of an adapter of PEFT, which names its model; with
               `pretrained`, one of OpenCLIP's names
-    backend   "numpy", "torch", "triton", "jax", "onnxruntime", "openvino", or "auto": "triton" if there is a GPU for
-              it, "torch" if `device` is any other device than the CPU, else "numpy"
+    backend   "numpy", "torch", "triton", "jax", "tensorflow", "onnxruntime", "openvino", or "auto": "triton" if there
+              is a GPU for it, "torch" if `device` is any other device than the CPU, else "numpy"
     device    where the parameters go, in torch's notation ("cuda", "cpu"); None: the GPU for triton, the default
-              device for jax, the CPU for the others
-    dtype     of parameters and features: "float32" (default); numpy and torch also take "float64"; torch, triton and
-              jax "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features are float32; so are
-              those of "int8" on onnxruntime and openvino, which is for the products of transformers
+              device for jax and tensorflow, the CPU for the others
+    dtype     of parameters and features: "float32" (default); numpy, torch and tensorflow also take "float64"; torch,
+              triton, jax and tensorflow "float16" and "bfloat16"; openvino "bfloat16", for the towers alone: features
+              are float32; so are those of "int8" on onnxruntime and openvino, which is for the products of transformers
     download_root  the directory for downloaded models; None: miniclip's cache
     pretrained  OpenCLIP's tag of the weights for its model `name`, such as "laion2b_s32b_b79k" for "ViT-H-14", or the
               path of a file of weights for it

@@ -14,7 +14,7 @@ from miniclip.runtime import caches, cpu
 from miniclip.runtime.installation import install
 
 PACKAGES = ("miniclip", "numpy", "pillow", "regex", "safetensors", "ftfy", "torch", "triton", "jax", "transformers")
-PACKAGES += ("onnx", "onnxruntime", "openvino")
+PACKAGES += ("tensorflow", "onnx", "onnxruntime", "openvino")
 MEASURED = "encode_image ViT-B/32"  # in float32: the rows of `miniclip bench cpu` that say which backend is fast
 
 

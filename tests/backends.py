@@ -5,9 +5,11 @@ import os
 
 from miniclip.ops import BACKENDS
 
-# `make gpu` leaves JAX out, also where it is installed: XLA compiles for minutes and takes most of a GPU's memory.
+# `make gpu` leaves JAX and TensorFlow out, also where they are installed: XLA compiles for minutes, and both take most
+# of a GPU's memory.
 LEFT_OUT = os.environ.get("MINICLIP_WITHOUT", "").split(",")
-OPTIONAL = ("jax", "onnxruntime", "openvino")
+OPTIONAL = ("jax", "tensorflow", "onnxruntime", "openvino")
 HERE = [name for name in BACKENDS if name not in LEFT_OUT and (name not in OPTIONAL or importlib.util.find_spec(name))]
 COMPUTED = [name for name in HERE if name != "openvino"]  # of operations: it runs the graphs that onnxruntime runs
-QUICK = [name for name in HERE if name != "triton"]  # its interpreter takes minutes, the others seconds
+# Commands run with these: Triton's interpreter takes minutes, and TensorFlow writes notices about itself.
+QUICK = [name for name in HERE if name not in ("triton", "tensorflow")]

@@ -21,6 +21,10 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "0" if os.environ.get("MINICLIP_EMULATE") else "1"
 
+# Before TensorFlow loads: the two get along only in this order.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
+
 import numpy as np
 import packaging.version
 import pytest

@@ -19,7 +19,7 @@ NOT_EDITABLE = (
 
 
 def test_importing_miniclip_loads_no_heavy_package():
-    heavy = ["torch", "triton", "transformers", "jax", "matplotlib", "scipy"]
+    heavy = ["torch", "triton", "transformers", "jax", "tensorflow", "h5py", "matplotlib", "scipy"]
     for package, expected in (("miniclip", []), ("miniclip.hf", ["torch"])):  # hf's models are torch modules
         code = f"import sys, {package}; print([name for name in {heavy} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -137,6 +137,20 @@ def test_flax_s_example_runs_with_another_import(tmp_path, relative_error):
     assert relative_error(np.asarray(found["probs"]), expected.softmax(1).numpy()) < 1e-5
 
 
+def test_tensorflow_s_example_runs_with_another_import(tmp_path, relative_error):
+    pytest.importorskip("tensorflow")
+    save_clip(tmp_path / "m")
+    Image.open(PICTURE).convert("RGB").resize((90, 90)).save(tmp_path / "picture.png")
+    places = {EXAMPLES["CLIP"]: tmp_path / "m", "000000039769.jpg": tmp_path / "picture.png"}
+    found = run(example("from miniclip.hf import AutoProcessor, TFCLIPModel"), **places)
+    theirs = transformers.CLIPModel.from_pretrained(tmp_path / "m").eval()
+    with torch.no_grad():
+        expected = theirs(**{name: torch.from_numpy(x.numpy()) for name, x in found["inputs"].items()}).logits_per_image
+    assert found["logits_per_image"].shape == (1, 2)
+    assert relative_error(found["logits_per_image"].numpy(), expected.numpy()) < 1e-5
+    assert relative_error(found["probs"].numpy(), expected.softmax(1).numpy()) < 1e-5
+
+
 def save_clip(directory):
     torch.manual_seed(0)
     tokenizer = vocabulary.official_tokenizer()

@@ -17,7 +17,7 @@ import numpy as np
 from miniclip import families, params
 from miniclip.config import ModelConfig
 from miniclip.errors import InputError
-from miniclip.families import flax_names
+from miniclip.families import flax_names, tensorflow_names
 from miniclip.formats import read, safetensors
 from miniclip.tokenizer import Tokenizer
 
@@ -90,6 +90,12 @@ def _read(path, *, dtype, mapped, part=False):
     """The arrays of the model in a file, and the file's metadata; all its arrays if it is only `part` of a model."""
 
     def select(names, metadata):
+        if tensorflow_names.are_in(names):
+            theirs = {tensorflow_names.to_flax(name): name for name in names}
+            return {theirs[flax]: new for flax, new in chosen(theirs, metadata).items()}
+        return chosen(names, metadata)
+
+    def chosen(names, metadata):
         if part or _is_own(metadata):
             return {name: name for name in names}
         from miniclip.checkpoints import recognise

@@ -114,8 +114,8 @@ def settings_in(directory):
     return None, None
 
 
-FLAX = "flax_model.msgpack"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", FLAX)
+FLAX, TENSORFLOW = "flax_model.msgpack", "tf_model.h5"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", FLAX, TENSORFLOW)
 
 
 def weight_files(directory):

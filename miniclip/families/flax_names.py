@@ -28,15 +28,23 @@ def to_flax(tensors):
 
 
 def to_torch(tensors):
-    """The inverse of `to_flax`; a file with a "weight" has PyTorch's names already, and stays as it is."""
+    """The inverse of `to_flax`; a file with a "weight" has PyTorch's names already, and stays as it is.
+
+    A number alone becomes (), as PyTorch has it: in TensorFlow it is (1,).
+    """
     if any(each.endswith(".weight") for each in tensors):
         return tensors
     renamed = {}
     for each, x in tensors.items():
-        module, _, kind = each.rpartition(".")
-        theirs = f"{module}.weight" if kind in ("kernel", "scale", "embedding") else each
-        renamed[theirs] = _turned(x, (3, 2, 0, 1)) if _is_kernel(each) else x
+        theirs = torch_name(each)
+        renamed[theirs] = _turned(x, (3, 2, 0, 1)) if _is_kernel(each) else x.reshape(()) if x.size == 1 else x
     return renamed
+
+
+def torch_name(each):
+    """The inverse of `name`."""
+    module, _, kind = each.rpartition(".")
+    return f"{module}.weight" if kind in ("kernel", "scale", "embedding") else each
 
 
 def _is_kernel(each):

@@ -7,11 +7,11 @@ from miniclip.formats import safetensors
 from miniclip.runtime.files import open_regular
 
 # A name that ends in one of these means a file.
-ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".onnx", ".gguf")
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".msgpack", ".h5", ".onnx", ".gguf")
 
 
 def read(path, dtype=None, select=None, mapped=False):
-    """({name: array}, metadata) of a safetensors file, or of a PyTorch or Flax file, whose metadata are empty.
+    """({name: array}, metadata) of a safetensors file, or of a PyTorch, Flax or HDF5 file, whose metadata are empty.
 
     dtype   floating arrays become this type; None keeps theirs, except that bfloat16 becomes float32
     select  a function from the names in the file and its metadata to {name: new name} of those to read; None: all
@@ -36,8 +36,12 @@ def read(path, dtype=None, select=None, mapped=False):
             return flax_files.read(path, dtype, select, mapped), {}
         if head.startswith(b"GGUF"):
             raise InputError(f"{path}: is a GGUF file, which miniclip does not read: give what it was made of")
+        from miniclip.formats import hdf5_files
+
+        if hdf5_files.begins(head):
+            return hdf5_files.read(path, dtype, select, mapped), {}
         if head:
-            raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file, nor one of Flax")
+            raise InputError(f"{path}: is neither a safetensors file nor a PyTorch file, nor one of Flax or Keras")
         return safetensors.read(path, dtype, select, mapped)  # which says what an empty file is
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -6,7 +6,7 @@ These are adapters without maths of their own: they take transformers' arguments
 `SigLIP` on any backend, and return transformers' outputs: tensors if the inputs are tensors, arrays if they are arrays.
 The files have the same names as in transformers. On torch's backends the models are torch modules. `backend="auto"` is
 triton for a GPU that it supports, else torch, and numpy if torch is not installed. The Flax models, transformers 4's,
-run on JAX. Differences, on purpose:
+run on JAX, and those for TensorFlow on TensorFlow. Differences, on purpose:
 
 - `get_text_features` and `get_image_features` return the features, as in transformers up to version 4; with
   return_dict=True an output with the features in `pooler_output`
@@ -25,6 +25,7 @@ from miniclip.hf.auto import (
     AutoProcessor,
     AutoTokenizer,
     FlaxAutoModel,
+    TFAutoModel,
     from_pretrained,
 )
 from miniclip.hf.configuration import (
@@ -79,6 +80,7 @@ from miniclip.hf.modeling_siglip import (
     SiglipTextModel,
     SiglipVisionModel,
 )
+from miniclip.hf.modeling_tf_clip import TFCLIPModel, TFCLIPTextModel, TFCLIPVisionModel
 from miniclip.hf.pipelines import ZeroShotImageClassificationPipeline, pipeline
 from miniclip.hf.processing import (
     AlignProcessor,
@@ -170,6 +172,10 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "TFAutoModel",
+    "TFCLIPModel",
+    "TFCLIPTextModel",
+    "TFCLIPVisionModel",
     "XLMRobertaTokenizer",
     "XLMRobertaTokenizerFast",
     "ZeroShotImageClassificationPipeline",

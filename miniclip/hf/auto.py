@@ -13,6 +13,7 @@ from miniclip.hf import (
     modeling_clip,
     modeling_flax_clip,
     modeling_siglip,
+    modeling_tf_clip,
     processing,
     tokenization,
 )
@@ -28,6 +29,7 @@ class Classes(NamedTuple):
     tokenizer: type | None
     processor: type
     flax: type | None = None
+    tensorflow: type | None = None
 
 
 _CLIP = (image_processing.CLIPImageProcessor, tokenization.CLIPTokenizer, processing.CLIPProcessor)
@@ -45,9 +47,27 @@ _ALT = (image_processing.AltCLIPImageProcessor, None, processing.AltCLIPProcesso
 _SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
 _SIGLIP2 = (image_processing_siglip2.Siglip2ImageProcessor, _SiglipTokenizer, processing.Siglip2Processor)
 _ROWS = (
-    (configuration.CLIPConfig, modeling_clip.CLIPModel, *_CLIP, modeling_flax_clip.FlaxCLIPModel),
-    (configuration.CLIPTextConfig, modeling_clip.CLIPTextModel, *_CLIP, modeling_flax_clip.FlaxCLIPTextModel),
-    (configuration.CLIPVisionConfig, modeling_clip.CLIPVisionModel, *_CLIP, modeling_flax_clip.FlaxCLIPVisionModel),
+    (
+        configuration.CLIPConfig,
+        modeling_clip.CLIPModel,
+        *_CLIP,
+        modeling_flax_clip.FlaxCLIPModel,
+        modeling_tf_clip.TFCLIPModel,
+    ),
+    (
+        configuration.CLIPTextConfig,
+        modeling_clip.CLIPTextModel,
+        *_CLIP,
+        modeling_flax_clip.FlaxCLIPTextModel,
+        modeling_tf_clip.TFCLIPTextModel,
+    ),
+    (
+        configuration.CLIPVisionConfig,
+        modeling_clip.CLIPVisionModel,
+        *_CLIP,
+        modeling_flax_clip.FlaxCLIPVisionModel,
+        modeling_tf_clip.TFCLIPVisionModel,
+    ),
     (configuration.AlignConfig, modeling_align.AlignModel, *_ALIGN),
     (configuration.AlignTextConfig, modeling_align.AlignTextModel, *_ALIGN),
     (configuration.AlignVisionConfig, modeling_align.AlignVisionModel, *_ALIGN),
@@ -146,3 +166,9 @@ class FlaxAutoModel(_Auto):
     """transformers 4's FlaxAutoModel."""
 
     part = "flax"
+
+
+class TFAutoModel(_Auto):
+    """transformers 4's TFAutoModel."""
+
+    part = "tensorflow"

@@ -10,24 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from miniclip import inputs, params
-from miniclip.errors import InputError
+from miniclip import params
 from miniclip.families import flax_names, names
 from miniclip.families.clip.huggingface import NAMES
-from miniclip.hf.outputs import ModelOutput, for_backend
-from miniclip.hf.running import check_ends, lengths_of, run_tower
-from miniclip.ops import jax_ops, numpy_ops
-from miniclip.towers import text, vit
+from miniclip.hf import functional
+from miniclip.hf.functional import FIELDS, shapes  # noqa: F401  for the models
+from miniclip.hf.outputs import ModelOutput
+from miniclip.ops import jax_ops
 
 # ----------------------------------------------------------------------------------------------------- parameters
-
-
-def shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """{Flax's name: shape} of a CLIPConfig of miniclip; names on the path are joined with dots."""
-    flat = {name: np.broadcast_to(np.float32(0), shape) for name, shape in params.flatten(config.shapes()).items()}
-    return {name: x.shape for name, x in flax_names.to_flax(names.restore(flat, NAMES)).items()}
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -73,26 +65,8 @@ def known(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
-# --------------------------------------------------------------------------------------------------------- inputs
-
-
-def tokens_and_mask(input_ids: Any, attention_mask: Any, config: Any) -> tuple[Any, Any]:
-    """Ids (B, T) and their mask (B, T) or None, as jax.Arrays. Raises InputError as the models for torch."""
-    tokens, mask = for_backend(input_ids, jax_ops), for_backend(attention_mask, jax_ops)
-    if known(tokens):
-        tokens = inputs.tokens(jax_ops, tokens, config)
-    elif tokens.ndim != 2 or not 1 <= tokens.shape[1] <= config.context_length:
-        raise InputError(f"input_ids are {tokens.shape}, expected (B, T) with 1 <= T <= {config.context_length}")
-    if mask is not None and np.shape(mask) != tokens.shape:
-        raise InputError(f"attention_mask is {np.shape(mask)}, for tokens {tokens.shape}: it must have the same shape")
-    if mask is not None and known(mask) and known(tokens):
-        check_ends(tokens, lengths_of(np.asarray(for_backend(mask, numpy_ops)), tokens), config)
-    return jnp.asarray(tokens, jnp.int32), None if mask is None else jnp.asarray(mask)
-
-
-def pixels(pixel_values: Any, config: Any) -> Any:
-    """Pictures (B, C, height, width), as a jax.Array of float32. Raises InputError for others."""
-    return inputs.pictures(jax_ops, for_backend(pixel_values, jax_ops), config, device=None, dtype="float32")
+tokens_and_mask = functools.partial(functional.tokens_and_mask, jax_ops, known)
+pixels = functools.partial(functional.pixels, jax_ops)
 
 
 # -------------------------------------------------------------------------------------------------------- outputs
@@ -124,47 +98,20 @@ def run(weights: Any, tokens: Any, mask: Any, images: Any, *, config: Any, dtype
     look     (output_hidden_states, output_attentions); None: only the pooled output is computed
     """
     tree = to_ours(weights, config) if is_flax else weights
-    scale = tree.get("logit_scale")  # it stays float32
-    towers = {name: branch for name, branch in tree.items() if name != "logit_scale"}
-    towers = jax.tree.map(lambda x: x.astype(dtype), towers)
-    projections = {name: branch.pop("projection", None) for name, branch in towers.items()}
-    found: dict[str, Any] = {}
-    if tokens is not None:
-        found["text"] = _texts(tokens, mask, towers["text"], config.text, look)
-        if projections["text"]:
-            found["text_embeds"] = jax_ops.linear(found["text"].pooler_output, **projections["text"])  # (N, E)
-    if images is not None:
-        encode = functools.partial(vit.encode_image, jax_ops, images.astype(dtype), **towers["visual"])
-        found["vision"] = _output(functools.partial(encode, config=config.visual), vit, look)
-        if projections["visual"]:
-            found["image_embeds"] = jax_ops.linear(found["vision"].pooler_output, **projections["visual"])  # (B, E)
-    if tokens is not None and images is not None:
-        image, texts = (found[name].astype(jnp.float32) for name in ("image_embeds", "text_embeds"))
-        found["logits"] = jax_ops.similarity(image, texts, scale)  # (B, N)
-        found |= {name: jax_ops.l2_normalize(found[name]) for name in ("image_embeds", "text_embeds")}
-    return FlaxOutput(found)
+    cast = functools.partial(jax_ops.asarray, dtype=dtype.name)
+    tree = {name: branch if name == "logit_scale" else params.tree_map(cast, branch) for name, branch in tree.items()}
+    images = None if images is None else cast(images)
+    options = {"config": config, "look": look, "seen": functools.partial(_seen, mask), "kind": FlaxOutput}
+    return functional.run(jax_ops, tree, tokens, images, **options)
 
 
-def _texts(tokens, mask, branch, config, look):
-    end = text.end_of_text(tokens, config.eot_token_id)
-    lengths: Any = None if mask is None else (mask > 0).sum(-1)
-    encode = functools.partial(text.encode_text, jax_ops, tokens, end, **branch, config=config, lengths=lengths)
-    output = _output(encode, text, look)
+def _seen(mask, end):
+    """(lengths (N,), a function that gives NaN for texts whose mask is not ones up to their `end` and then zeros)."""
     if mask is None:
-        return output
-    ordered = ((mask > 0) == (jnp.arange(mask.shape[-1]) < lengths[:, None])).all(-1)  # ones, then zeros
-    return jax.tree.map(functools.partial(_valid, ordered & (end < lengths)), output)
-
-
-def _output(encode, tower, look):
-    if look is None:
-        return FlaxOutput(pooler_output=encode())
-    hidden_states, attentions = look
-    _, output = run_tower(encode, tower, lambda x: x, hidden_states, attentions)
-    return FlaxOutput({name: getattr(output, name) for name in FIELDS})
-
-
-FIELDS = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
+        return None, lambda x: x
+    lengths = (mask > 0).sum(-1)
+    ordered = ((mask > 0) == (jnp.arange(mask.shape[-1]) < lengths[:, None])).all(-1)
+    return lengths, functools.partial(_valid, ordered & (end < lengths))
 
 
 def _valid(valid, x):

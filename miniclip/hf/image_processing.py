@@ -72,7 +72,7 @@ class ImageProcessor:
             raise InputError(f"{type(self).__name__}: {error}") from error
 
     def preprocess(self, images: Any, return_tensors: Any = None, **settings: Any) -> BatchEncoding:
-        """Pictures to {"pixel_values": (B, C, height, width)}; return_tensors None: a list of B, "np" or "pt".
+        """Pictures to {"pixel_values": (B, C, height, width)}; return_tensors None: a list of B, "np", "pt" or "tf".
 
         images: one picture or a list: PIL images, files as in `miniclip.load`'s preprocess, or arrays or tensors,
         (height, width, channels) or (channels, height, width): uint8, or floats from 0 to 1. A file's EXIF orientation

@@ -10,10 +10,13 @@ from miniclip import families, ops, params
 from miniclip.towers import bert
 
 
-def random_model(kind: Any, config: Any, backend: Any, device: Any, dtype: Any, seed: int | None = None) -> Any:
+def random_model(
+    kind: Any, config: Any, backend: Any, device: Any, dtype: Any, seed: int | None = None, truncated: bool = False
+) -> Any:
     """A model for objects of this class with random weights; norms are 1, biases 0.
 
-    `seed` None: torch.manual_seed counts if the backend's arrays are tensors, else numpy.random.seed.
+    seed       None: torch.manual_seed counts if the backend's arrays are tensors, else numpy.random.seed
+    truncated  no weight is beyond two standard deviations, as in Keras's TruncatedNormal
     """
     ours = config.ours()
     if not kind.projected and "projection" in ours.shapes()[kind.tower]:
@@ -31,7 +34,10 @@ def random_model(kind: Any, config: Any, backend: Any, device: Any, dtype: Any, 
         else:
             source = config if name.endswith("projection.weight") else towers[tower]
             deviation = _deviation(name, shape, getattr(ours, tower), source, config)
-            flat[name] = np.float32(deviation) * rng.standard_normal(shape, dtype=np.float32)
+            x = rng.standard_normal(shape, dtype=np.float32)
+            while truncated and (beyond := np.abs(x) > 2).any():
+                x[beyond] = rng.standard_normal(beyond.sum(), dtype=np.float32)
+            flat[name] = np.float32(deviation) * x
     if "text.type_embedding" in flat:  # padding has no meaning
         flat["text.embed.table"][ours.text.pad_token_id] = 0
         if ours.text.first_position:

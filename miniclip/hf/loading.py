@@ -63,7 +63,8 @@ class Request(NamedTuple):
         dtype, device = (older if dtype is None else dtype), _device(device, options.pop("device_map", None))
         variant, where = options.pop("variant", None), {key: options.pop(key, None) for key in WHERE}
         path, adapter = (None, None) if name is None else find_adapted(name, dict(where))
-        path = _with_flax(path, options.pop("from_flax", None))
+        for option, file in FROM.items():
+            path = _from(path, file, option, options.pop(option, None))
         config = kind.config_class.from_pretrained(path) if config is None else _config(kind, config)
         arguments = {key: options.pop(key) for key in _parameters(kind) & options.keys()}
         for key in options.keys() & {*vars(config), "output_hidden_states", "output_attentions", "return_dict"}:
@@ -94,20 +95,25 @@ class Request(NamedTuple):
         return model
 
 
-IF_THERE = "if there"  # of `from_flax`: Flax's weights if there are any
+FROM = {"from_flax": huggingface.FLAX, "from_tf": huggingface.TENSORFLOW}
+# Values of these options: read such weights if there are any; the same, unless there is a model.safetensors.
+IF_THERE, UNLESS_SAFE = "if there", "unless there is a model.safetensors"
 
 
-def _with_flax(path, from_flax):
-    """The path of Flax's weights if they are wanted and in this directory, else the same path."""
-    if not from_flax or path is None or not path.is_dir():
+def _from(path, file, option, wanted):
+    """The path of this file of weights if it is wanted and in this directory, else the same path."""
+    if not wanted or path is None or not path.is_dir():
         return path
-    if (path / huggingface.FLAX).exists():
-        return path / huggingface.FLAX
     others = [name for name in huggingface.WEIGHTS if (path / name).exists()]
-    if others and ((path / f"{huggingface.FLAX}.index.json").exists() or from_flax != IF_THERE):
+    safe = huggingface.WEIGHTS[0]
+    if wanted == UNLESS_SAFE and (safe in others or (path / f"{safe}.index.json").exists()):
+        return path
+    if file in others:
+        return path / file
+    if others and ((path / f"{file}.index.json").exists() or wanted not in (IF_THERE, UNLESS_SAFE)):
         raise InputError(
-            f"{path}: has no {huggingface.FLAX} in one file, but {others[0]}, which may be another model: load it with "
-            f"from_pt=True or without from_flax, or move it away"
+            f"{path}: has no {file} in one file, but {others[0]}, which may be another model: load it with "
+            f"from_pt=True or without {option}, or move it away"
         )
     return path
 

@@ -81,8 +81,8 @@ class PreTrainedModel(Module):
     ) -> Any:
         """A model with its weights, in evaluation mode; the name, `device` and `dtype` are as in `miniclip.load`.
 
-        backend   "numpy", "torch", "triton", "jax"; "auto": triton for a GPU that it supports, else torch, or numpy if
-                  torch is not installed
+        backend   "numpy", "torch", "triton", "jax", "tensorflow"; "auto": triton for a GPU that it supports, else
+                  torch, or numpy if torch is not installed
         dtype     None: float32; `torch_dtype` is its older name
         config    another configuration of the same model: an object, a dictionary or a directory
         state_dict  the weights instead of those in the files; then the name may be None, with a `config`

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from miniclip import ops
 from miniclip.errors import InputError
 
 
@@ -76,7 +77,7 @@ IGNORED_OPTIONS = {
 # Arguments that may only have these values, which are transformers' defaults.
 IDLE_VALUES: dict[str, tuple] = {
     "revision": (None, "main"),
-    **dict.fromkeys(("push_to_hub", "force_download", "from_tf"), (None, False)),
+    **dict.fromkeys(("push_to_hub", "force_download", "saved_model", "signatures"), (None, False)),
     **dict.fromkeys(("ignore_mismatched_sizes", "state_dict", "quantization_config", "variant"), (None, False)),
     **dict.fromkeys(("subfolder",), (None, "")),
 }
@@ -116,7 +117,7 @@ def converter_like(example, ops):
     If `example` is one of the backend's own arrays, such as a jax.Array, nothing is converted.
     """
     if _package(example) in ops.PACKAGES:
-        return lambda x: x
+        return (lambda x: x.tensor) if _package(example) == "tensorflow" else lambda x: x
     if is_tensor(example):
         import torch
 
@@ -125,11 +126,14 @@ def converter_like(example, ops):
 
 
 def as_batch(lists, return_tensors):
-    """{name: rows} as a BatchEncoding; `return_tensors` None: the rows as they are, "np": arrays, "pt": tensors."""
+    """{name: rows} as a BatchEncoding; `return_tensors` None: the rows as they are, "np": arrays, "pt": tensors.
+
+    "tf": TensorFlow's tensors, with integers of 32 bits, as in transformers.
+    """
     if return_tensors is None:
         return BatchEncoding(lists)
-    if return_tensors not in ("np", "pt"):
-        raise InputError(f"return_tensors is {return_tensors!r}, expected 'np', 'pt' or None")
+    if return_tensors not in ("np", "pt", "tf"):
+        raise InputError(f"return_tensors is {return_tensors!r}, expected 'np', 'pt', 'tf' or None")
     arrays: dict[str, Any] = {}
     for name, rows in lists.items():
         try:
@@ -140,4 +144,8 @@ def as_batch(lists, return_tensors):
         import torch
 
         arrays = {name: torch.from_numpy(x) for name, x in arrays.items()}
+    if return_tensors == "tf":
+        tensorflow = ops.select("tensorflow")  # or an error that says what to install
+        small = {name: x.astype(np.int32) if x.dtype == np.int64 else x for name, x in arrays.items()}
+        arrays = {name: tensorflow.asarray(x).tensor for name, x in small.items()}
     return BatchEncoding(arrays)

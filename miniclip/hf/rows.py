@@ -159,7 +159,7 @@ class Encodings(BatchEncoding):
         return len(self.encodings[0]._texts) if self.encodings else None
 
     def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> "Encodings":
-        """The same object, with arrays ("np") or tensors ("pt") instead of lists."""
+        """The same object, with arrays ("np") or tensors ("pt", "tf") instead of lists."""
         columns = {name: [x] for name, x in self.items()} if prepend_batch_axis else dict(self)
         self.update(as_batch(columns, tensor_type))
         return self

@@ -97,7 +97,7 @@ class PreTrainedTokenizer(Ids, TokenizerFiles):
                          so many tokens; "overflow_to_sample_mapping" has the number of each row's text
         is_split_into_words  a text is a list of words
 
-        Further options are pad_to_multiple_of, padding_side, return_tensors ("np", "pt", or None for lists),
+        Further options are pad_to_multiple_of, padding_side, return_tensors ("np", "pt", "tf", or None for lists),
         return_token_type_ids, return_attention_mask, return_special_tokens_mask, return_length, verbose, and
         return_offsets_mapping: "offset_mapping" has the (start, end) of each token's characters in its text.
 

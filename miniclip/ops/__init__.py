@@ -17,6 +17,7 @@ BACKENDS = {
     "torch": "miniclip.ops.torch_ops",
     "triton": "miniclip.kernels.triton_ops",
     "jax": "miniclip.ops.jax_ops",
+    "tensorflow": "miniclip.ops.tensorflow_ops",
     "onnxruntime": "miniclip.ops.onnxruntime_ops",
     "openvino": "miniclip.ops.openvino_ops",
 }
@@ -26,6 +27,7 @@ EXTRAS = {
     "torch": "train",
     "triton": "gpu",
     "jax": "jax",
+    "tensorflow": "tensorflow",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
 }  # the extra that installs what a backend needs

@@ -39,6 +39,7 @@ CHOICES = {
     "pickles": ({"config.json": b"{}", "pytorch_model.bin": b"w"}, {"config.json": b"{}", "pytorch_model.bin": b"w"}),
     "Flax": ({"config.json": b"{}", "flax_model.msgpack": b"w"}, {"config.json": b"{}", "flax_model.msgpack": b"w"}),
     "Flax's pieces": ({"config.json": b"{}", **FLAX_PIECES}, {"config.json": b"{}", **FLAX_PIECES}),
+    "TensorFlow": ({"config.json": b"{}", "tf_model.h5": b"w"}, {"config.json": b"{}", "tf_model.h5": b"w"}),
     "pickled pieces": ({"config.json": b"{}", **BIN_PIECES}, {"config.json": b"{}", **BIN_PIECES}),
     "sentence-transformers": (HF | MODULES | {"2_Dense/pytorch_model.bin": b"", "onnx/config.json": b""}, HF | MODULES),
     "OpenCLIP": (OPEN_CLIP | {"open_clip_pytorch_model.bin": b""}, OPEN_CLIP),

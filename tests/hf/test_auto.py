@@ -81,6 +81,11 @@ def test_flax_s_class_is_chosen(whole):
         hf.FlaxAutoModel.from_pretrained(whole["Align"])
 
 
+def test_tensorflow_s_class_is_chosen(whole):
+    pytest.importorskip("tensorflow")
+    assert type(hf.TFAutoModel.from_pretrained(whole["CLIP"])) is hf.TFCLIPModel
+
+
 def test_a_name_and_a_folder_are_found(whole):
     assert type(hf.AutoModel.from_pretrained(whole["CLIP"].parent, subfolder="CLIP")) is hf.CLIPModel
     model, processor = hf.from_pretrained(whole["CLIP"].parent, subfolder="CLIP", processor=True)

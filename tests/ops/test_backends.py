@@ -13,7 +13,9 @@ from miniclip.ops import numpy_ops, select, torch_ops
 
 def test_unknown_backends_and_devices_are_refused_by_name(monkeypatch):
     monkeypatch.setattr(ops_package, "_has_gpu", lambda: False)
-    with pytest.raises(ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton, jax"):
+    with pytest.raises(
+        ValueError, match=r"no backend 'tpu'; choose one of auto, numpy, torch, triton, jax, tensorflow, "
+    ):
         select("tpu")
     with pytest.raises(ValueError, match="numpy backend runs on the CPU, not on cuda"):
         select("numpy", "cuda")

@@ -274,7 +274,7 @@ def test_attention_reads_strided_views_of_one_packed_product(ops, seed, causal):
     close(ops.to_numpy(views), run(ops, "attention", *apart, causal=causal), 1e-6)
 
 
-# ---------------------------------------------------------------------------- torch and JAX differentiate
+# ---------------------------------------------------------------- torch, JAX and TensorFlow differentiate
 
 
 def operations():
@@ -327,13 +327,28 @@ def test_torch_operations_are_differentiable(name):
     assert torch.autograd.gradcheck(operation(torch_ops, name), inputs)
 
 
+def pulled_back(backend, name, inputs, upstream):
+    """The gradients of an operation in JAX or TensorFlow, one for each input."""
+    ops = select(backend)
+    if backend == "jax":
+        import jax
+
+        return jax.vjp(operation(ops, name), *map(ops.asarray, inputs))[1](upstream)
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        variables = [tf.Variable(x) for x in inputs]
+        result = operation(ops, name)(*map(ops.asarray, variables))
+    return tape.gradient(result.tensor, variables, tf.constant(upstream))
+
+
+@pytest.mark.parametrize("backend", [name for name in HERE if name in ("jax", "tensorflow")])
 @pytest.mark.parametrize("name", operations())
-def test_jax_operations_have_torchs_gradients(name):
-    jax = pytest.importorskip("jax")
+def test_operations_have_torchs_gradients(name, backend):
     inputs = operations()[name]
     tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in inputs]
     expected = operation(torch_ops, name)(*tensors)
     upstream = normal(12, *expected.shape)
-    _, pull_back = jax.vjp(operation(select("jax"), name), *map(select("jax").asarray, inputs))
-    for ours, theirs in zip(pull_back(upstream), torch.autograd.grad(expected, tensors, torch.tensor(upstream))):
+    slopes = torch.autograd.grad(expected, tensors, torch.tensor(upstream))
+    for ours, theirs in zip(pulled_back(backend, name, inputs, upstream), slopes):
         close(np.asarray(ours), theirs.numpy())
