@@ -69,8 +69,9 @@ def load(
     exif      turn pictures as their EXIF orientation says, as a camera writes it; OpenAI's preprocessing does not
 
     model is a `CLIP`. preprocess turns a picture (path, bytes, open file, PIL image, uint8 array) into (3, height,
-    width), and a list of pictures into a batch (B, 3, height, width): arrays on NumPy, else tensors; for SigLIP 2's NaFlex
-    they become `Patches`. It is None if there is no image tower. Raises InputError, which gives the reason and the remedy.
+    width), and a list of pictures into a batch (B, 3, height, width): arrays on NumPy, else tensors. For SigLIP 2's
+    NaFlex they become `Patches`. It is None if there is no image tower. Raises InputError, which gives the reason and
+    the remedy.
     """
     backend_ops = ops.select(backend, device)
     dtype = ops.dtype_name(dtype, backend_ops)
