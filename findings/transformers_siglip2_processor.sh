@@ -7,7 +7,7 @@
 #           `patch_size` of the image processor without a warning. A model saved with 1024 patches sees 256.
 # Seen:     image processor:  1024 patches of 588 numbers
 #           processor:         256 patches of 768 numbers
-#           processor, told:  1024 patches of 588 numbers
+#           processor, asked: 1024 patches of 588 numbers
 # Avoid:    pass both in each call, or call processor.image_processor.
 set -eu
 dir=$(mktemp -d)
@@ -26,10 +26,10 @@ processor = Siglip2Processor(image_processor, Siglip2Tokenizer())
 shapes = {
     "image processor": image_processor(picture, return_tensors="np"),
     "processor": processor(images=picture, return_tensors="np"),
-    "processor, told": processor(images=picture, return_tensors="np", **given),
+    "processor, asked": processor(images=picture, return_tensors="np", **given),
 }
 shapes = {name: x["pixel_values"].shape[1:] for name, x in shapes.items()}
 for name, (count, numbers) in shapes.items():
     print(f"{name + ':':17} {count:4} patches of {numbers} numbers")
-assert shapes == {"image processor": (1024, 588), "processor": (256, 768), "processor, told": (1024, 588)}
+assert shapes == {"image processor": (1024, 588), "processor": (256, 768), "processor, asked": (1024, 588)}
 PYTHON

@@ -165,7 +165,7 @@ def batch(config, kind=torch.from_numpy, masked=True):
             inputs["pixel_attention_mask"] = (np.arange(12) < grids.prod(1)[:, None]) * 1
     else:
         side = config.vision_config.image_size
-        inputs["pixel_values"] = rng.standard_normal((3, 3, side, side), np.float32)
+        inputs["pixel_values"] = rng.standard_normal((3, 3, side, side)).astype(np.float32)
     return {name: kind(x) for name, x in inputs.items()}
 
 

@@ -235,7 +235,7 @@ def siglip_tokenizer(name: Any, **options: Any) -> SiglipTokenizer | GemmaTokeni
         is_gemma = not (path / siglip_files.VOCABULARY).exists() and (path / gemma_files.VOCABULARY).exists()
         lower_case = is_gemma and gemma_files.makes_lower_case(path)
     else:
-        tokenizer = checkpoints.load(path)[2]
+        tokenizer: Any = checkpoints.load(path)[2]
         is_gemma = isinstance(tokenizer, Gemma)
         lower_case = isinstance(tokenizer, Gemma) and gemma_files.is_lower_case(tokenizer)
     kind = Siglip2Tokenizer if lower_case else GemmaTokenizer if is_gemma else SiglipTokenizer
