@@ -341,9 +341,8 @@ def pulled_back(backend, name, inputs, upstream):
 
 
 @pytest.mark.parametrize("backend", [name for name in HERE if name in ("jax", "tensorflow")])
-@pytest.mark.parametrize("name", operations())
-def test_operations_have_torchs_gradients(name, backend):
-    inputs = operations()[name]
+@pytest.mark.parametrize(("name", "inputs"), operations().items(), ids=operations())
+def test_operations_have_torchs_gradients(name, inputs, backend):
     tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in inputs]
     upstream = normal(12, *(expected := operation(torch_ops, name)(*tensors)).shape)
     slopes = torch.autograd.grad(expected, tensors, torch.tensor(upstream))
