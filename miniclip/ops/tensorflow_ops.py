@@ -150,7 +150,7 @@ def quick_gelu(x):
 
 @_operation
 def gelu(x):
-    return x * 0.5 * tf.math.erfc(x / -(2**0.5))  # erfc is precise far below 0; tf.nn.gelu adds 1 and erf
+    return x * 0.5 * tf.math.erfc(x / -(2**0.5))  # not tf.nn.gelu: in float64 it has the √2 of float32
 
 
 @_operation
