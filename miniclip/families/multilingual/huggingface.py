@@ -15,7 +15,7 @@ from miniclip.families.align.huggingface import BERT, BERT_BLOCK, bert, bert_to
 from miniclip.families.bert import BertConfig
 from miniclip.families.clip import huggingface as clip
 from miniclip.families.clip.image import own_settings
-from miniclip.families.multilingual import mclip
+from miniclip.families.multilingual import bases, mclip
 from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.multilingual.tokenizer_files import (  # noqa: F401  for the record
     CHINESE_LENGTH,
@@ -145,8 +145,8 @@ def config_to(config):
 
 def described(config):
     """The same for every MultilingualConfig: also of an image tower or of a text head that transformers lacks."""
-    if _is_mclip(config):
-        return mclip.config_to(config)
+    if _is_mclip(config) and (name := bases.name_of(config.text)):
+        return mclip.config_to(config, name)
     kind, towers = _kind(config), {}
     if config.visual:
         towers["vision_config"] = {"model_type": f"{kind}_vision_model", **clip.vision_to(config.visual)}
