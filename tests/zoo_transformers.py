@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from official_pictures import noise
 from zoo import LARGEST, PAGE, replaced
 
 import miniclip
@@ -93,22 +94,35 @@ def random_model(kind, changes):
     return model
 
 
-def batch(ours, theirs):
-    """A picture, and two texts of random ids, with their ends if they have any."""
-    rng, text = np.random.default_rng(0), theirs.config.text_config
-    side = ours.config.visual.image_size
-    tokens = rng.integers(3, IDS - 2, (2, min(text.max_position_embeddings, LONGEST)))
-    tokens[0, -1] = tokens[1, 5] = text.eos_token_id if text.eos_token_id is not None else IDS - 1
-    return rng.standard_normal((1, ours.config.visual.channels, side, side), np.float32), tokens
+def pictures(visual, preprocess):
+    """A picture for miniclip, and the same as transformers' arguments: pixels of the model's size.
+
+    If it has none, as NaFlex, each library prepares a picture.
+    """
+    if visual.image_size is not None:
+        sides = (visual.image_size,) * 2
+        images = np.random.default_rng(0).standard_normal((1, visual.channels, *sides), np.float32)
+        return images, {"pixel_values": torch.from_numpy(images)}
+    picture = noise("RGB", 90, 40)
+    processor = transformers.Siglip2ImageProcessorPil(patch_size=visual.patch_size)
+    return preprocess([picture]), dict(processor(picture, return_tensors="pt"))
+
+
+def texts(config):
+    """Two texts of random ids, with their ends if they have any."""
+    tokens = np.random.default_rng(0).integers(3, IDS - 2, (2, min(config.max_position_embeddings, LONGEST)))
+    tokens[0, -1] = tokens[1, 5] = IDS - 1 if config.eos_token_id is None else config.eos_token_id
+    return tokens
 
 
 def measured(directory, theirs):
     """(error of the image's features, error of the texts') of the model that miniclip loads. Raises InputError."""
-    ours = miniclip.load(directory, "numpy")[0]
-    images, tokens = batch(ours, theirs)
+    ours, preprocess = miniclip.load(directory, "numpy")
+    images, arguments = pictures(ours.config.visual, preprocess)
+    tokens = texts(theirs.config.text_config)
     with torch.no_grad():
         expected = (
-            theirs.get_image_features(pixel_values=torch.from_numpy(images)),
+            theirs.get_image_features(**arguments),
             theirs.get_text_features(input_ids=torch.from_numpy(tokens)),
         )
     found = ours.encode_image(images), ours.encode_text(tokens)

@@ -32,6 +32,9 @@ def load_directory(path, read_file):
     return huggingface.load(path, read_file)
 
 
+TRUNK = "visual.trunk."  # timm's image towers, in OpenCLIP
+
+
 def load_file(path, tensors, activation, as_openai, source=None):
     """The same of a file, from what is in it; empties `tensors`. `source`: OpenCLIP's configuration for it."""
     if source is not None:
@@ -40,6 +43,11 @@ def load_file(path, tensors, activation, as_openai, source=None):
     if openai.has_openai_names(tensors):
         if not official and (path.parent / open_clip.CONFIG).exists():
             return open_clip.load(path, tensors)
+        if any(name.startswith(TRUNK) for name in tensors):
+            raise InputError(
+                f"{path}: its image tower is timm's, and only a configuration says which: put the {open_clip.CONFIG} "
+                f"beside it, or load OpenCLIP's name of the model with pretrained={str(path)!r}"
+            )
         flat = openai.rename(tensors, path)
     elif (path.parent / "config.json").exists():
         return huggingface.load(path.parent, lambda *_, **options: (tensors, {}), files=[path])

@@ -124,6 +124,13 @@ def test_the_tokenizer_is_read_and_written(saved, gemma_directory, tmp_path):
     assert miniclip.load(saved["siglip"][0], "numpy")[0].tokenizer is None
 
 
+def test_a_file_alone_does_not_say_which_tower_it_has(saved, tmp_path):
+    directory, _ = saved["siglip"]
+    (tmp_path / "m.bin").write_bytes((directory / open_clip.WEIGHTS[1]).read_bytes())
+    with pytest.raises(InputError, match=r"m\.bin: its image tower is timm's, .* with pretrained='.*m\.bin'"):
+        miniclip.load(tmp_path / "m.bin")
+
+
 @pytest.mark.parametrize(
     ("where", "change", "message"),
     [
