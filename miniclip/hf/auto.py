@@ -24,7 +24,7 @@ class Classes(NamedTuple):
     config: type
     model: type
     image_processor: type
-    tokenizer: type | None
+    tokenizer: type
     processor: type
     flax: type | None = None
 
@@ -40,7 +40,7 @@ class _SiglipTokenizer:
 
 
 _CHINESE = (image_processing.ChineseCLIPImageProcessor, tokenization.BertTokenizer, processing.ChineseCLIPProcessor)
-_ALT = (image_processing.AltCLIPImageProcessor, None, processing.AltCLIPProcessor)
+_ALT = (image_processing.AltCLIPImageProcessor, tokenization.XLMRobertaTokenizer, processing.AltCLIPProcessor)
 _SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
 _ROWS = (
     (configuration.CLIPConfig, modeling_clip.CLIPModel, *_CLIP, modeling_flax_clip.FlaxCLIPModel),
