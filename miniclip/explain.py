@@ -96,7 +96,8 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
 def _check_towers(model):
     """Raise InputError for towers whose feature is more than one token's, or not after the text."""
     for config in (model.config.visual, model.config.text):
-        if config is not None and config.tower not in EXPLAINED:
+        mean = getattr(config, "pool", "first") == "mean"  # of a BERT
+        if config is not None and (config.tower not in EXPLAINED or mean):
             kind = type(model).__name__
             raise InputError(f"there is no explanation yet for towers of {kind}: those of CLIP and ALIGN are explained")
 

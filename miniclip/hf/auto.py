@@ -26,7 +26,7 @@ class Classes(NamedTuple):
     config: type
     model: type
     image_processor: type
-    tokenizer: type | None
+    tokenizer: type
     processor: type
     flax: type | None = None
     tensorflow: type | None = None
@@ -43,7 +43,7 @@ class _SiglipTokenizer:
 
 
 _CHINESE = (image_processing.ChineseCLIPImageProcessor, tokenization.BertTokenizer, processing.ChineseCLIPProcessor)
-_ALT = (image_processing.AltCLIPImageProcessor, None, processing.AltCLIPProcessor)
+_ALT = (image_processing.AltCLIPImageProcessor, tokenization.XLMRobertaTokenizer, processing.AltCLIPProcessor)
 _SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
 _SIGLIP2 = (image_processing_siglip2.Siglip2ImageProcessor, _SiglipTokenizer, processing.Siglip2Processor)
 _ROWS = (

@@ -20,7 +20,14 @@ from miniclip.hf.image_processing import (
 )
 from miniclip.hf.image_processing_siglip2 import Siglip2ImageProcessor
 from miniclip.hf.outputs import BatchEncoding, as_batch, check_options
-from miniclip.hf.tokenization import CALL_OPTIONS, BertTokenizer, CLIPTokenizer, SiglipTokenizer, siglip_tokenizer
+from miniclip.hf.tokenization import (
+    CALL_OPTIONS,
+    BertTokenizer,
+    CLIPTokenizer,
+    SiglipTokenizer,
+    XLMRobertaTokenizer,
+    siglip_tokenizer,
+)
 
 
 class Processor:
@@ -176,13 +183,9 @@ class ChineseCLIPProcessor(Processor):
 
 
 class AltCLIPProcessor(Processor):
-    """transformers' AltCLIPProcessor: its parts are a CLIPImageProcessor and the tokenizer of an XLM-RoBERTa."""
+    """transformers' AltCLIPProcessor: its parts are a CLIPImageProcessor and an XLMRobertaTokenizer."""
 
-    image_processor_class, tokenizer_class = AltCLIPImageProcessor, None
-
-    @classmethod
-    def _tokenizer_from(cls, name, **options):
-        return None
+    image_processor_class, tokenizer_class = AltCLIPImageProcessor, XLMRobertaTokenizer
 
 
 class SiglipProcessor(Processor):

@@ -7,16 +7,20 @@ cut at white space, each word begins with "▁", and a row is <s>, the text, </s
 
 import base64
 import json
+import os
 import struct
 from collections.abc import Iterable
 from typing import Any
 
 from miniclip.errors import InputError
+from miniclip.runtime.files import open_regular
 from miniclip.tokenizers.added import AddedToken
 from miniclip.tokenizers.gemma import Gemma
 
 BOS, PAD, EOS, UNK, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 FIRST = 3  # pieces of a SentencePiece model, its <unk>, <s> and </s>; fairseq has four tokens instead, in another order
+
+Pieces = list[tuple[str, float]]  # with their scores
 
 
 class XLMRoberta(Gemma):
@@ -33,9 +37,32 @@ class XLMRoberta(Gemma):
     def __init__(self, content: str, *, pad: str = PAD, eos: str = EOS, bos: str = BOS, left: bool = False):
         super().__init__(content, pad=pad, eos=eos, bos=bos, left=left)
 
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "XLMRoberta":
+        """Read a tokenizer.json or a sentencepiece.bpe.model. Raises InputError that names a file that is neither."""
+        try:
+            pieces, characters, added = read(path, {"bos": BOS, "pad": PAD, "eos": EOS, "unk": UNK, "mask": MASK})
+            usual = {token: AddedToken.of(token, special=True) for token in (BOS, PAD, EOS, UNK, MASK)}
+            return cls(content(pieces, characters, {**usual, **{str(token): token for token in added}}.values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # InputError is a ValueError
+            raise InputError(f"{path}: not the vocabulary of an XLM-RoBERTa: {error}") from error
+
+
+def read(path: str | os.PathLike, names: dict[str, str]) -> tuple[Pieces, str | None, list[AddedToken]]:
+    """A file's pieces with their scores, its table of characters, and its added tokens; `names` are the special ones'.
+
+    Raises OSError or ValueError, KeyError, TypeError, AttributeError for a file that cannot be read.
+    """
+    with open_regular(path) as file:
+        data = file.read()
+    if os.fspath(path).endswith(".model"):
+        return *read_sentencepiece(data, names), []
+    parsed = json.loads(data.decode())
+    return *read_json(parsed), [AddedToken.of(token) for token in parsed.get("added_tokens") or ()]
+
 
 def content(
-    pieces: list[tuple[str, float]],
+    pieces: Pieces,
     characters: str | None,
     added: Iterable[AddedToken] = (),
     *,
@@ -69,7 +96,7 @@ def content(
     return json.dumps(whole, ensure_ascii=False)
 
 
-def read_json(parsed: dict[str, Any]) -> tuple[list[tuple[str, float]], str | None]:
+def read_json(parsed: dict[str, Any]) -> tuple[Pieces, str | None]:
     """The pieces and the table of characters of a tokenizer.json. Raises InputError if it is of another kind."""
     model, normalizer = parsed["model"], parsed.get("normalizer") or {}
     if model.get("type", "Unigram") != "Unigram" or not isinstance(model["vocab"], list):
@@ -79,14 +106,14 @@ def read_json(parsed: dict[str, Any]) -> tuple[list[tuple[str, float]], str | No
     return pieces, tables[0]["precompiled_charsmap"] if tables else None
 
 
-def read_sentencepiece(model: bytes, names: dict[str, str]) -> tuple[list[tuple[str, float]], str | None]:
+def read_sentencepiece(model: bytes, names: dict[str, str]) -> tuple[Pieces, str | None]:
     """The same of a SentencePiece model, with the ids that fairseq gave its pieces (XLMRobertaConverter).
 
     `names` are those of the special tokens: <s>, <pad>, </s>, <unk> come before the pieces, and <mask> after them.
     Raises InputError if it is not one.
     """
     try:
-        pieces: list[tuple[str, float]] = []
+        pieces: Pieces = []
         characters = b""
         for number, value in _fields(model):
             if number == 1:  # ModelProto.pieces

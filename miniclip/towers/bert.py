@@ -78,27 +78,27 @@ def shapes(config, embed_dim):
     """The tower's parameter tree with shapes as leaves: the only statement of its architecture."""
     D = config.width
     norm = {"weight": (D,), "bias": (D,)}
-    tree = {
+    types = {"type_embedding": (config.token_types, D)} if config.token_types else {}
+    pooler = {"pooler": {"weight": (D, D), "bias": (D,)}} if config.pooler else {}
+    return {
         "embed": {"table": (config.vocab_size, D)},
         "position_embedding": (config.first_position + config.context_length, D),
+        **types,
         "ln_embed": norm,
         "blocks": transformer.shapes(config),
+        **pooler,
+        **_head(config, D, embed_dim, norm),
     }
-    if config.token_types:
-        tree["type_embedding"] = (config.token_types, D)
-    if config.pooler:
-        tree["pooler"] = {"weight": (D, D), "bias": (D,)}
-    return {**tree, **_head(config, D, embed_dim)}
 
 
-def _head(config, D, E):
-    """What makes the feature of the pooled token or tokens."""
+def _head(config, D, E, norm):
+    """The parameters of what becomes the feature."""
     W = config.hidden_width
-    projection = {} if E is None or config.head == "none" else {"projection": {"weight": (E, W or D)}}
-    if config.head == "bias" and projection:
-        projection["projection"]["bias"] = (E,)
+    tree = {} if E is None or config.head == "none" else {"projection": {"weight": (E, W or D)}}
+    if config.head == "bias" and tree:
+        tree["projection"]["bias"] = (E,)
     if config.head == "mlp":
-        return {"hidden": {"weight": (W, D)}, **projection}
+        return {"hidden": {"weight": (W, D)}, **tree}
     if config.head == "norm":
-        return {"ln_pooled": {"weight": (D,), "bias": (D,)}, "hidden": {"weight": (W, D), "bias": (W,)}, **projection}
-    return projection
+        return {"ln_pooled": norm, "hidden": {"weight": (W, D), "bias": (W,)}, **tree}
+    return tree

@@ -70,20 +70,11 @@ def test_tokens_are_transformers(small):
     )
 
 
-def test_an_altclip_without_its_vocabulary_says_so(alt, tmp_path):
-    shutil.copytree(alt, tmp_path / "m")
-    unigram = {"model": {"type": "Unigram", "vocab": [["<s>", 0.0]]}}
-    for content in (None, unigram):
-        if content:
-            (tmp_path / "m" / "tokenizer.json").write_text(json.dumps(content))
-        with pytest.raises(
-            miniclip.InputError, match=r"came without vocabulary: set model.tokenizer = XLMRoberta\.load"
-        ):
-            miniclip.load(tmp_path / "m")[0].tokenize("a cat")
-    processor = hf.AltCLIPProcessor.from_pretrained(alt)
-    assert processor(images=np.zeros((40, 40, 3), np.uint8), return_tensors="np")["pixel_values"].shape[1] == 3
-    with pytest.raises(miniclip.InputError, match="this AltCLIPProcessor was made without its tokenizer: pass one"):
-        processor(text="a cat")
+def test_an_altclip_without_its_vocabulary_says_so(alt):
+    with pytest.raises(miniclip.InputError, match=r"came without vocabulary: set model.tokenizer = XLMRoberta\.load"):
+        miniclip.load(alt)[0].tokenize("a cat")
+    with pytest.raises(miniclip.InputError, match="has no vocabulary for a XLMRobertaTokenizer"):
+        hf.AltCLIPProcessor.from_pretrained(alt)
 
 
 def test_a_damaged_vocabulary_is_named(small, tmp_path):

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from backends import HERE
 from text_encoders import TEXTS, E, save_mclip, small
 from xlm_roberta_vocabularies import sentencepiece_bytes, xlm_roberta_directories  # noqa: F401
 
@@ -43,6 +44,13 @@ def test_texts_have_mclips_features(saved, relative_error):
         assert relative_error(model.encode_text(model.tokenize(TEXTS)), expected) < 1e-5
         for text, row in zip(TEXTS, expected):
             assert relative_error(model.encode_text(model.tokenize(text))[0], row) < 1e-5
+
+
+@pytest.mark.parametrize("backend", HERE)
+def test_texts_have_mclips_features_on_every_backend(backend, saved, relative_error):
+    _, directory, expected = saved
+    model = miniclip.load(directory, backend, device="cpu")[0]
+    assert relative_error(model.ops.to_numpy(model.encode_text(model.tokenize(TEXTS))), expected) < 1e-5
 
 
 def test_our_own_file_and_mclips_form_keep_it(saved, tmp_path):

@@ -119,6 +119,17 @@ def test_each_reads_what_the_other_writes(pair, tmp_path):
         assert again.padding_side == theirs.padding_side and again.model_max_length == 16
 
 
+@pytest.mark.parametrize("kind", ["sentencepiece", "tokenizer.json"])
+def test_a_tokenizer_is_loaded_from_a_file_alone(kind, xlm_roberta_directories, tmp_path):
+    (file,) = (path for path in xlm_roberta_directories[kind].iterdir() if path.name != "tokenizer_config.json")
+    whole, alone = xlm_roberta_files.load_tokenizer(file.parent), XLMRoberta.load(file)
+    assert alone.encode_batch(LINES) == whole.encode_batch(LINES) and alone.content == whole.content
+    (tmp_path / file.name).write_bytes(b"no vocabulary")
+    for path in (tmp_path / file.name, tmp_path / "nothing.json"):
+        with pytest.raises(InputError, match=rf"{path.name}: not the vocabulary of an XLM-RoBERTa"):
+            XLMRoberta.load(path)
+
+
 def test_a_tokenizer_is_made_of_a_file(xlm_roberta_directories):
     model = xlm_roberta_directories["sentencepiece"] / "sentencepiece.bpe.model"
     file = xlm_roberta_directories["tokenizer.json"] / "tokenizer.json"

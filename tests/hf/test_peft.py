@@ -6,13 +6,14 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hf_models import ALIGN, CLIP, batch, official
+from hf_models import ALIGN, ALT, CHINESE, CLIP, batch, official
 
 from miniclip import InputError, hf
 
 peft = pytest.importorskip("peft", reason="pip install peft")
 
 SIZES = {"CLIP": CLIP["end of text by id"], "Align": ALIGN["small"]}
+SIZES |= {"ChineseCLIP": CHINESE["small"], "AltCLIP": ALT["small"]}
 CASES = {
     "queries alone": ("CLIP", {"target_modules": ["q_proj"]}),
     "all linear": ("CLIP", {"target_modules": "all-linear", "use_rslora": True}),
@@ -23,6 +24,8 @@ CASES = {
     "biases": ("CLIP", {"target_modules": ["fc1"], "bias": "all"}),
     "whole modules": ("CLIP", {"target_modules": ["v_proj"], "modules_to_save": ["visual_projection", "pre_layrnorm"]}),
     "ALIGN": ("Align", {"target_modules": "all-linear"}),
+    "Chinese-CLIP": ("ChineseCLIP", {"target_modules": "all-linear"}),
+    "AltCLIP": ("AltCLIP", {"target_modules": "all-linear"}),
 }
 
 
@@ -93,7 +96,7 @@ def test_features_gradients_and_merging_are_as_on_transformers_models(both, tmp_
         merged = ours.merge_and_unload()
         inputs = batch(merged.config)
         check([merged(**inputs).logits_per_image], changed[:1])
-    again = hf.CLIPModel if type(merged) is hf.CLIPModel else hf.AlignModel
+    again = getattr(hf, type(merged).__name__)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         again = peft.PeftModel.from_pretrained(again.from_pretrained(tmp_path / "m", backend="torch"), tmp_path / "a")

@@ -1,5 +1,6 @@
 """JAX: towers compile once per shape, work in JAX's transformations, and have the same gradients as in torch."""
 
+import dataclasses
 import functools
 import math
 
@@ -12,6 +13,7 @@ from miniclip import CLIP, params
 from miniclip.config import CLIPConfig, ResNetConfig, TextConfig, VisionConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.align.model import ALIGN
+from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.open_clip.config import OpenCLIPConfig, OpenCLIPTextConfig, OpenCLIPVisionConfig
 from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig, SigLIPVisionConfig
 from miniclip.loss import contrastive_loss
@@ -23,6 +25,7 @@ jax_ops = select("jax")
 
 STAGES = ((1, 16, 3, 1, 1), (2, 24, 5, 2, 6), (1, 32, 3, 2, 6))
 ALIGN_TEXT = BertConfig(context_length=40, vocab_size=50, width=24, layers=2, heads=2, mlp_width=40)
+ALT_TEXT = dataclasses.replace(ALIGN_TEXT, first_position=1, head="norm", hidden_width=20, pooler=False)
 SIZES = {"width": 16, "layers": 2, "heads": 2, "mlp_width": 24}
 CONFIGS = {
     "ViT": CLIPConfig(VisionConfig(24, 8, 32, 2, 2, 48), TextConfig(40, 50, 24, 2, 3, 40, "gelu"), embed_dim=16),
@@ -33,6 +36,8 @@ CONFIGS = {
         embed_dim=16,
     ),
     "SigLIP": SigLIPConfig(SigLIPVisionConfig(24, 8, **SIZES), SigLIPTextConfig(7, 50, **SIZES), embed_dim=16),
+    "AltCLIP": MultilingualConfig(None, ALT_TEXT, embed_dim=16),
+    "mean of tokens": MultilingualConfig(None, dataclasses.replace(ALIGN_TEXT, pool="mean"), embed_dim=16),
     "ALIGN": ALIGNConfig(EfficientNetConfig(33, 40, 0.5, 1.0, stages=STAGES), ALIGN_TEXT, embed_dim=16),
 }
 TOWERS = [
@@ -43,6 +48,8 @@ TOWERS = [
     ("CLIPA", "text"),
     ("ALIGN", "visual"),
     ("ALIGN", "text"),
+    ("AltCLIP", "text"),
+    ("mean of tokens", "text"),
     ("SigLIP", "visual"),
     ("SigLIP", "text"),
 ]

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from miniclip import params
+from miniclip.config import VisionConfig
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import learners, loop, lora
 from miniclip.train.initialize import init_params, shapes_config
@@ -114,6 +116,29 @@ def test_align_learns_with_its_temperature():
     ends = [x.parameters()["temperature"] for x in (one, other)]
     np.testing.assert_allclose(*ends, rtol=1e-12)
     assert not np.array_equal(ends[0], start)
+
+
+ALT = dataclasses.replace(BERT, pad_token_id=1, first_position=2, head="norm", hidden_width=12, pooler=False)
+TEXTS = {
+    "Chinese-CLIP": dataclasses.replace(BERT, head="linear", pooler=False),
+    "AltCLIP": ALT,
+    "mean of tokens": dataclasses.replace(ALT, pool="mean", head="linear", hidden_width=None),
+    "MLP": dataclasses.replace(ALT, pool="mean", head="mlp"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_clips_of_many_languages_learn(name):
+    config = MultilingualConfig(VisionConfig(16, 8, 8, 2, 2, 16), TEXTS[name], embed_dim=8)
+    rng = np.random.default_rng(0)
+    start = params.tree_map(lambda shape: rng.standard_normal(shape) * 0.3 + 0.4 * (shape == ()), config.shapes())
+    images, tokens = rng.standard_normal((5, 3, 16, 16)), rng.integers(1, 40, (5, 9))
+    tokens[1, 4:], tokens[2, 3] = config.text.pad_token_id, config.text.pad_token_id
+    one, other = (learners.make(config, start, Recipe(steps=1), backend=backend) for backend in ("torch", "numpy"))
+    assert one.gradients(images, tokens) == pytest.approx(other.gradients(images, tokens), rel=1e-12)
+    for parameter, p in one.trained.items():
+        np.testing.assert_allclose(other.variables[parameter].gradient, p.grad.numpy(), rtol=1e-8, atol=1e-11)
+    assert one.trained["text.projection.weight"].grad.abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy"])

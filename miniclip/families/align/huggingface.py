@@ -217,7 +217,7 @@ def _vision_to(visual):
 
 
 def bert_to(text):
-    """The inverse of `bert`, in which a text's positions begin with 0."""
+    """The inverse of `bert`."""
     return {
         "max_position_embeddings": text.context_length,
         "vocab_size": text.vocab_size,

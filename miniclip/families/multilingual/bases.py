@@ -34,7 +34,7 @@ def name_of(text: BertConfig) -> str | None:
     return next((name for name, sizes in SIZES.items() if all(getattr(text, k) == v for k, v in sizes.items())), None)
 
 
-def table(theirs: str, block: str = "encoder.layer.{}.") -> dict[str, tuple[str, ...]]:
+def table(theirs: str, blocks: str = "encoder.layer.{}.") -> dict[str, tuple[str, ...]]:
     """Names of transformers' BertModel and XLMRobertaModel, which begin with `theirs`: a table (see `names`)."""
     embeddings = f"{theirs}embeddings."
     return {
@@ -42,6 +42,6 @@ def table(theirs: str, block: str = "encoder.layer.{}.") -> dict[str, tuple[str,
         "text.position_embedding": (f"{embeddings}position_embeddings.weight",),
         "text.type_embedding": (f"{embeddings}token_type_embeddings.weight",),
         **names.modules("text.", embeddings, {"ln_embed": ("LayerNorm",)}),
-        **names.modules("text.blocks.{}.", f"{theirs}{block}", BERT_BLOCK),
+        **names.modules("text.blocks.{}.", f"{theirs}{blocks}", BERT_BLOCK),
         **names.modules("text.", theirs, {"pooler": ("pooler.dense",)}),
     }

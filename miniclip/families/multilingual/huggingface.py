@@ -11,11 +11,11 @@ import re
 from miniclip.config import VisionConfig
 from miniclip.errors import InputError
 from miniclip.families import image_settings, names
-from miniclip.families.align.huggingface import BERT, BERT_BLOCK, bert, bert_to
+from miniclip.families.align.huggingface import BERT, bert, bert_to
 from miniclip.families.bert import BertConfig
 from miniclip.families.clip import huggingface as clip
 from miniclip.families.clip.image import own_settings
-from miniclip.families.multilingual import mclip
+from miniclip.families.multilingual import bases, mclip
 from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.multilingual.tokenizer_files import (  # noqa: F401  for the record
     CHINESE_LENGTH,
@@ -42,28 +42,21 @@ ROBERTA = {  # the defaults of AltCLIP's settings where they are not those of BE
 }
 
 
-def _names(text, block):
-    """The table of names of a model whose text tower's begin with `text`, and those of its blocks with `block`."""
+def _names(text, blocks="encoder.layer.{}."):
+    """The table of names of a model whose text tower's begin with `text`."""
     return {
         **{ours: theirs for ours, theirs in clip.NAMES.items() if ours.startswith("visual.")},
-        "text.embed.table": (f"{text}embeddings.word_embeddings.weight",),
-        "text.position_embedding": (f"{text}embeddings.position_embeddings.weight",),
-        "text.type_embedding": (f"{text}embeddings.token_type_embeddings.weight",),
-        **names.modules("text.", f"{text}embeddings.", {"ln_embed": ("LayerNorm",)}),
-        **names.modules("text.blocks.{}.", block, BERT_BLOCK),
+        **bases.table(text, blocks),
         "text.projection.weight": ("text_projection.weight",),
         "logit_scale": ("logit_scale",),
     }
 
 
 # Names in transformers, modeling_chinese_clip.py; only a text tower alone has a pooler.
-CHINESE = {
-    **_names("text_model.", "text_model.encoder.layer.{}."),
-    **names.modules("text.", "text_model.", {"pooler": ("pooler.dense",)}),
-}
+CHINESE = _names("text_model.")
 # Names in transformers, modeling_altclip.py.
 ALT = {
-    **_names("text_model.roberta.", "text_model.roberta.encoder.layers.{}."),
+    **_names("text_model.roberta.", "encoder.layers.{}."),
     **names.modules("text.", "text_model.", {"ln_pooled": ("pre_LN",), "hidden": ("transformation",)}),
 }
 # AltCLIP's names in the files of transformers 4, and in those that 5.23 writes; `prepare` makes them those above.
@@ -145,8 +138,8 @@ def config_to(config):
 
 def described(config):
     """The same for every MultilingualConfig: also of an image tower or of a text head that transformers lacks."""
-    if _is_mclip(config):
-        return mclip.config_to(config)
+    if _is_mclip(config) and (name := bases.name_of(config.text)):
+        return mclip.config_to(config, name)
     kind, towers = _kind(config), {}
     if config.visual:
         towers["vision_config"] = {"model_type": f"{kind}_vision_model", **clip.vision_to(config.visual)}

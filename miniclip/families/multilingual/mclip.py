@@ -22,10 +22,7 @@ def config_from(source):
     return MultilingualConfig(None, text, embed_dim=source.get("numDims", 768))
 
 
-def config_to(config):
-    """The inverse. Raises InputError if the BERT has no name."""
-    text, name = config.text, bases.name_of(config.text)
-    if name is None:
-        raise InputError(f"M-CLIP has only the text towers {', '.join(bases.SIZES)}")
-    sizes = {"modelBase": name, "numDims": config.embed_dim, "transformerDimensions": text.width}
+def config_to(config, name):
+    """The inverse; `name` is that of the BERT."""
+    sizes = {"modelBase": name, "numDims": config.embed_dim, "transformerDimensions": config.text.width}
     return {"model_type": MODEL_TYPE, "architectures": ["MultilingualCLIP"], **sizes}

@@ -7,7 +7,7 @@ from typing import Any
 
 from miniclip.errors import InputError
 from miniclip.families.tokenizer_settings import CONFIG, DECLARED, EXTRA, ROLES, read_settings, without_added_tokens
-from miniclip.runtime.files import open_regular, write_atomically, write_json
+from miniclip.runtime.files import write_atomically, write_json
 from miniclip.tokenizers import xlm_roberta
 from miniclip.tokenizers.added import AddedToken
 from miniclip.tokenizers.xlm_roberta import BOS, EOS, MASK, PAD, UNK, XLMRoberta
@@ -37,12 +37,7 @@ def read_vocabulary(path: Path, settings: dict[str, Any]) -> XLMRoberta | None:
     names = {role.removesuffix("_token"): str(AddedToken.of(settings.get(role) or SPECIAL[role])) for role in ROLES}
     prefix, side = settings.get("add_prefix_space", True), settings.get("padding_side", "right")
     try:
-        with open_regular(path) as file:
-            data = file.read()
-        if path.suffix == ".model":
-            pieces, characters = xlm_roberta.read_sentencepiece(data, names)
-        else:
-            pieces, characters = xlm_roberta.read_json(json.loads(data.decode()))
+        pieces, characters, _ = xlm_roberta.read(path, names)  # the settings have its added tokens, too
         added = _added(settings, {piece for piece, _ in pieces})
         ends = {name: names[name] for name in ("bos", "eos")}
         content = xlm_roberta.content(pieces, characters, added, prefix=bool(prefix), **ends)
