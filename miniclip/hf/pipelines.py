@@ -52,8 +52,8 @@ class ZeroShotImageClassificationPipeline:
                 open_picture(each, f"picture {start + i}", exif=True).convert("RGB")
                 for i, each in enumerate(images[start : start + batch_size])
             ]
-            pixels = self.image_processor(batch, return_tensors="np")["pixel_values"]
-            logits = self.model(**texts, pixel_values=pixels).logits_per_image  # (b, n)
+            pixels = self.image_processor(batch, return_tensors="np")
+            logits = self.model(**texts, **pixels).logits_per_image  # (b, n)
             for scores in zero_shot.precise_probabilities(self.model.model, logits).tolist():
                 rows = sorted(zip(scores, labels), key=lambda row: -row[0])
                 found.append([{"score": score, "label": label} for score, label in rows])

@@ -8,26 +8,30 @@ import numpy as np
 import pytest
 import siglip_models
 import transformers
-from hf_models import TOWERS
+from naflex_models import save_whole
 from PIL import Image
-from siglip_vocabularies import sentencepiece, spiece_directory  # noqa: F401
-from test_ways_in import save_align, save_clip, save_siglip
+from siglip_vocabularies import gemma_directory, sentencepiece, spiece_directory  # noqa: F401
+from test_ways_in import save_align, save_chinese, save_clip, save_siglip
 
 from miniclip import InputError, hf
 
 TASK = "zero-shot-image-classification"
+FAMILIES = ("CLIP", "Align", "Siglip", "Siglip2", "ChineseCLIP")
+CHINESE = ["杰尼龟", "妙蛙", "小火龙"]
 LABELS = ["a cat", "dog", "an image of a dog", "cat"]
 
 
 @pytest.fixture(scope="module")
-def directories(tmp_path_factory, spiece_directory):
+def directories(tmp_path_factory, spiece_directory, gemma_directory):
     place = tmp_path_factory.mktemp("pipelines")
     save_clip(place / "CLIP")
     save_align(place / "Align")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(siglip_models.TEXT, "max_position_embeddings", 64)  # to which transformers' pipeline pads
         save_siglip(place / "Siglip", spiece_directory)
-    return {family: place / family for family in TOWERS}
+    save_whole(place / "Siglip2", "GemmaTokenizer", gemma_directory["GemmaTokenizer"])
+    save_chinese(place / "ChineseCLIP")
+    return {family: place / family for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +55,20 @@ def same(ours, theirs):
     assert all(type(row["score"]) is float and [*row] == ["score", "label"] for row in ours)
 
 
-@pytest.mark.parametrize("family", TOWERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_transformers(family, directories, photos):
     ours = hf.pipeline(TASK, model=directories[family], backend="numpy")
     theirs = transformers.pipeline(TASK, model=str(directories[family]), device="cpu")
+    labels = CHINESE if family == "ChineseCLIP" else LABELS
     for options in ({}, {"hypothesis_template": "{}"}, {"hypothesis_template": "an image of {}"}):
         for photo in photos:
-            same(ours(photo, LABELS, **options), theirs(photo, candidate_labels=LABELS, **options))
+            same(ours(photo, labels, **options), theirs(photo, candidate_labels=labels, **options))
     on_cpu = hf.pipeline(TASK, str(directories[family]), device=-1)
     assert str(on_cpu.model.device) == "cpu"
-    same(on_cpu(photos[0], LABELS), theirs(photos[0], candidate_labels=LABELS))
-    together = ours(photos, candidate_labels=LABELS, batch_size=4)
+    same(on_cpu(photos[0], labels), theirs(photos[0], candidate_labels=labels))
+    together = ours(photos, candidate_labels=labels, batch_size=4)
     assert len(together) == len(photos)
-    for found, expected in zip(together, theirs(photos, candidate_labels=LABELS)):
+    for found, expected in zip(together, theirs(photos, candidate_labels=labels)):
         same(found, expected)
     assert [len(row) for row in ours([photos[0]], ["cat"])] == [1]
 
