@@ -97,3 +97,8 @@ def restore(flat, table):
                 parts = np.split(x, len(theirs)) if len(theirs) > 1 else [to_theirs(x, theirs[0])]
                 restored |= {str(name).format(block): part for name, part in zip(theirs, parts)}
     return restored
+
+
+def without_tower(tensors):
+    """The weights of one tower alone, under names without the tower's, as transformers writes them."""
+    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}

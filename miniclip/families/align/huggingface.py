@@ -1,7 +1,6 @@
 """transformers' ALIGN for `checkpoints.huggingface`: names, configuration, image settings and vocabulary."""
 
 import dataclasses
-import re
 
 from miniclip.config import pair, square
 from miniclip.errors import InputError
@@ -14,6 +13,7 @@ from miniclip.families.align.tokenizer_files import (  # noqa: F401  for the rec
     tokenizer_json,
 )
 from miniclip.families.bert import BertConfig
+from miniclip.families.bert_names import BERT, bert, bert_to, table
 from miniclip.towers.efficientnet import STEM
 
 MODEL_TYPES = ("align", "align_vision_model", "align_text_model")
@@ -32,14 +32,6 @@ PREPROCESSOR = {
     **dict.fromkeys(("do_center_crop", "rescale_offset"), False),
 }
 
-BERT_BLOCK = {
-    "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention.out": ("attention.output.dense",),
-    "ln_1": ("attention.output.LayerNorm",),
-    "mlp.fc": ("intermediate.dense",),
-    "mlp.proj": ("output.dense",),
-    "ln_2": ("output.LayerNorm",),
-}
 _IMAGE_BLOCK = {
     "expand": ("expansion.expand_conv",),
     "depthwise": ("depthwise_conv.depthwise_conv",),
@@ -52,12 +44,7 @@ _IMAGE_BLOCK = {
 NAMES = {
     **names.modules("visual.", "vision_model.embeddings.", {"stem": ("convolution",)}),
     **names.modules("visual.blocks.{}.", "vision_model.encoder.blocks.{}.", _IMAGE_BLOCK),
-    "text.embed.table": ("text_model.embeddings.word_embeddings.weight",),
-    "text.position_embedding": ("text_model.embeddings.position_embeddings.weight",),
-    "text.type_embedding": ("text_model.embeddings.token_type_embeddings.weight",),
-    **names.modules("text.", "text_model.embeddings.", {"ln_embed": ("LayerNorm",)}),
-    **names.modules("text.blocks.{}.", "text_model.encoder.layer.{}.", BERT_BLOCK),
-    **names.modules("text.", "text_model.", {"pooler": ("pooler.dense",)}),
+    **table("text_model."),
     **names.modules("text.", "", {"projection": ("text_projection",)}),
     "temperature": ("temperature",),
 }
@@ -143,38 +130,8 @@ def read_pictures(settings):
     return image_settings.read({**PREPROCESSOR, **given}, default_to_square=True)
 
 
-BERT = {  # the defaults of transformers' settings
-    "max_position_embeddings": 512,
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "type_vocab_size": 2,
-    "pad_token_id": 0,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-}
-
-
 def _text(source):
     return BertConfig(**bert({**BERT, **source}))
-
-
-def bert(source):
-    """transformers' settings of a BERT, complete -> those fields of BertConfig that all BERTs have."""
-    return {
-        "context_length": source["max_position_embeddings"],
-        "vocab_size": source["vocab_size"],
-        "width": source["hidden_size"],
-        "layers": source["num_hidden_layers"],
-        "heads": source["num_attention_heads"],
-        "mlp_width": source["intermediate_size"],
-        "token_types": source["type_vocab_size"],
-        "pad_token_id": source["pad_token_id"],
-        "activation": activations.ours(source["hidden_act"]),
-        "eps": source["layer_norm_eps"],
-    }
 
 
 def config_to(config):
@@ -216,22 +173,6 @@ def _vision_to(visual):
     }
 
 
-def bert_to(text):
-    """The inverse of `bert`."""
-    return {
-        "max_position_embeddings": text.context_length,
-        "vocab_size": text.vocab_size,
-        "hidden_size": text.width,
-        "num_hidden_layers": text.layers,
-        "num_attention_heads": text.heads,
-        "intermediate_size": text.mlp_width,
-        "type_vocab_size": text.token_types,
-        "pad_token_id": text.pad_token_id,
-        "hidden_act": activations.theirs(text.activation),
-        "layer_norm_eps": text.eps,
-    }
-
-
 def preprocessor(visual):
     """Settings that make transformers' image processor prepare pictures as this image tower's are."""
     pictures = visual.pictures or own_settings(visual.image_size, visual.resized)
@@ -251,7 +192,7 @@ def undo(tensors, source):
     tensors = batch_norm.unfold(tensors, BATCH_NORMS, _eps(source))
     if "temperature" in tensors:
         return tensors
-    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # one tower alone
+    return names.without_tower(tensors)
 
 
 def fit(config, flat, source):

@@ -1,10 +1,8 @@
-"""BERTs that other models name, instead of stating their sizes: their config.json on Hugging Face's hub, as data."""
+"""The BERTs that other models only name: their sizes, from their config.json on Hugging Face's hub."""
 
 from typing import Any
 
 from miniclip.errors import InputError
-from miniclip.families import names
-from miniclip.families.align.huggingface import BERT_BLOCK
 from miniclip.families.bert import BertConfig
 
 _BASE = {"width": 768, "layers": 12, "heads": 12, "mlp_width": 3072}
@@ -32,16 +30,3 @@ def bert(name: str, **options: Any) -> BertConfig:
 def name_of(text: BertConfig) -> str | None:
     """The name of the BERT with the sizes of this text tower; None if there is none."""
     return next((name for name, sizes in SIZES.items() if all(getattr(text, k) == v for k, v in sizes.items())), None)
-
-
-def table(theirs: str, blocks: str = "encoder.layer.{}.") -> dict[str, tuple[str, ...]]:
-    """Names of transformers' BertModel and XLMRobertaModel, which begin with `theirs`: a table (see `names`)."""
-    embeddings = f"{theirs}embeddings."
-    return {
-        "text.embed.table": (f"{embeddings}word_embeddings.weight",),
-        "text.position_embedding": (f"{embeddings}position_embeddings.weight",),
-        "text.type_embedding": (f"{embeddings}token_type_embeddings.weight",),
-        **names.modules("text.", embeddings, {"ln_embed": ("LayerNorm",)}),
-        **names.modules("text.blocks.{}.", f"{theirs}{blocks}", BERT_BLOCK),
-        **names.modules("text.", theirs, {"pooler": ("pooler.dense",)}),
-    }

@@ -1,8 +1,8 @@
 """transformers' Chinese-CLIP and AltCLIP for `checkpoints.huggingface`: names, configuration, image settings.
 
-Both have CLIP's image tower. Chinese-CLIP's text tower is a BERT, AltCLIP's an XLM-RoBERTa: which of the two a model is
-written as follows from its text head, "linear" or "norm". An image tower alone is written as Chinese-CLIP's: AltCLIP's
-is the same. A text tower alone may be M-CLIP's, which transformers does not have (see `mclip`).
+Both have CLIP's image tower. Chinese-CLIP's text tower is a BERT, AltCLIP's an XLM-RoBERTa; the text head decides which
+of the two is written, "linear" or "norm". An image tower alone is written as Chinese-CLIP's: AltCLIP's is the same. A
+text tower alone may be M-CLIP's, which transformers does not have (see `mclip`).
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ import re
 from miniclip.config import VisionConfig
 from miniclip.errors import InputError
 from miniclip.families import image_settings, names
-from miniclip.families.align.huggingface import BERT, bert, bert_to
 from miniclip.families.bert import BertConfig
+from miniclip.families.bert_names import BERT, bert, bert_to, table
 from miniclip.families.clip import huggingface as clip
 from miniclip.families.clip.image import own_settings
 from miniclip.families.multilingual import bases, mclip
@@ -29,24 +29,13 @@ MODEL_TYPES = tuple(f"{kind}{part}" for kind in KINDS for part in ("", "_text_mo
 MODEL_TYPES += (mclip.MODEL_TYPE,)
 PREPROCESSOR = {**clip.PREPROCESSOR, "image_processor_type": "ChineseCLIPImageProcessor"}
 ALT_LENGTH = 77  # tokens of a text in AltCLIP's training, as CLIP's
-ROBERTA = {  # the defaults of AltCLIP's settings where they are not those of BERT
-    "max_position_embeddings": 514,
-    "vocab_size": 250002,
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "type_vocab_size": 1,
-    "pad_token_id": 1,
-    "layer_norm_eps": 1e-5,
-}
 
 
 def _names(text, blocks="encoder.layer.{}."):
     """The table of names of a model whose text tower's begin with `text`."""
     return {
         **{ours: theirs for ours, theirs in clip.NAMES.items() if ours.startswith("visual.")},
-        **bases.table(text, blocks),
+        **table(text, blocks),
         "text.projection.weight": ("text_projection.weight",),
         "logit_scale": ("logit_scale",),
     }
@@ -116,7 +105,7 @@ def _chinese_text(source):
 
 
 def _alt_text(source):
-    fields = bert({**BERT, **ROBERTA, **source})
+    fields = bert({**ALT_DEFAULTS, **source})
     first = fields["pad_token_id"] + 1
     return BertConfig(
         **{**fields, "context_length": fields["context_length"] - first},
@@ -161,6 +150,9 @@ def _text_to(text):
     return {**bert_to(text), **positions, **hidden}
 
 
+ALT_DEFAULTS = _text_to(bases.bert("xlm-roberta-large"))
+
+
 def preprocessor(visual):
     """Settings that make transformers' image processor prepare pictures as this image tower's are."""
     settings = image_settings.write(visual.pictures or own_settings(visual.image_size))
@@ -180,7 +172,7 @@ def prepare(tensors, source):
 def undo(tensors, source):
     if "logit_scale" in tensors:
         return tensors
-    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # one tower alone
+    return names.without_tower(tensors)
 
 
 def fit(config, flat, source):

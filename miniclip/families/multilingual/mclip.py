@@ -1,16 +1,17 @@
 """M-CLIP's text encoders, XLM-RoBERTa or LaBSE and a projection, for `huggingface`: names and configuration.
 
 (Carlsson et al., Cross-lingual and Multilingual CLIP, 2022; the package multilingual-clip, pt_multilingual_clip.py.)
-Each is for the pictures of one CLIP, which its files do not contain.
+Each was trained for the image tower of one CLIP, and its files do not contain that tower.
 """
 
 from miniclip.errors import InputError
 from miniclip.families import names
+from miniclip.families.bert_names import table
 from miniclip.families.multilingual import bases
 from miniclip.families.multilingual.config import MultilingualConfig
 
 MODEL_TYPE = "M-CLIP"
-NAMES = {**bases.table("transformer."), **names.modules("text.", "", {"projection": ("LinearTransformation",)})}
+NAMES = {**table("transformer."), **names.modules("text.", "", {"projection": ("LinearTransformation",)})}
 
 
 def config_from(source):

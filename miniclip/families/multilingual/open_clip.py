@@ -5,6 +5,7 @@ import dataclasses
 from miniclip import params
 from miniclip.errors import InputError
 from miniclip.families import names
+from miniclip.families.bert_names import table
 from miniclip.families.clip import open_clip as clip
 from miniclip.families.clip import openai
 from miniclip.families.clip.open_clip import preprocessing_to  # noqa: F401  the same
@@ -19,7 +20,7 @@ HEADS = {"mlp": "mlp", "linear": "linear", None: "none"}
 _TOWER = "text.transformer."
 # An MLP and a single matrix have different names for the same array of ours.
 MLP, LINEAR = (
-    {**bases.table(_TOWER), **{f"text.{ours}.weight": (f"text.proj{theirs}.weight",) for ours, theirs in head.items()}}
+    {**table(_TOWER), **{f"text.{ours}.weight": (f"text.proj{theirs}.weight",) for ours, theirs in head.items()}}
     for head in ({"hidden": ".0", "projection": ".2"}, {"projection": ""})
 )
 TABLES = (MLP, LINEAR)

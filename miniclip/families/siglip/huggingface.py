@@ -1,7 +1,5 @@
 """transformers' SigLIP for `checkpoints.huggingface`: names, configuration, image settings and vocabulary."""
 
-import re
-
 from miniclip.config import check_image_size, square
 from miniclip.errors import InputError
 from miniclip.families import activations, image_settings, names
@@ -187,7 +185,7 @@ def prepare(tensors, source):
 def undo(tensors, source):
     if "logit_scale" in tensors:
         return tensors
-    return {re.sub("^(vision|text)_model[.]", "", name): x for name, x in tensors.items()}  # one tower alone
+    return names.without_tower(tensors)
 
 
 def fit(config, flat, source):
