@@ -32,59 +32,64 @@ class Classes(NamedTuple):
     tensorflow: type | None = None
 
 
-_CLIP = (image_processing.CLIPImageProcessor, tokenization.CLIPTokenizer, processing.CLIPProcessor)
-_ALIGN = (image_processing.EfficientNetImageProcessor, tokenization.BertTokenizer, processing.AlignProcessor)
-
-
 class _SiglipTokenizer:
     """Its own tokenizer, or Gemma's: the files decide."""
 
     from_pretrained = staticmethod(tokenization.siglip_tokenizer)
 
 
-_CHINESE = (image_processing.ChineseCLIPImageProcessor, tokenization.BertTokenizer, processing.ChineseCLIPProcessor)
-_ALT = (image_processing.AltCLIPImageProcessor, tokenization.XLMRobertaTokenizer, processing.AltCLIPProcessor)
-_SIGLIP = (image_processing.SiglipImageProcessor, _SiglipTokenizer, processing.SiglipProcessor)
-_SIGLIP2 = (image_processing_siglip2.Siglip2ImageProcessor, _SiglipTokenizer, processing.Siglip2Processor)
-_ROWS = (
-    (
-        configuration.CLIPConfig,
-        modeling_clip.CLIPModel,
-        *_CLIP,
-        modeling_flax_clip.FlaxCLIPModel,
-        modeling_tf_clip.TFCLIPModel,
+# The modules of models, and what prepares their inputs.
+_FAMILIES: dict[str, tuple] = {
+    "CLIP": (
+        modeling_clip,
+        image_processing.CLIPImageProcessor,
+        tokenization.CLIPTokenizer,
+        processing.CLIPProcessor,
     ),
-    (
-        configuration.CLIPTextConfig,
-        modeling_clip.CLIPTextModel,
-        *_CLIP,
-        modeling_flax_clip.FlaxCLIPTextModel,
-        modeling_tf_clip.TFCLIPTextModel,
+    "Align": (
+        modeling_align,
+        image_processing.EfficientNetImageProcessor,
+        tokenization.BertTokenizer,
+        processing.AlignProcessor,
     ),
-    (
-        configuration.CLIPVisionConfig,
-        modeling_clip.CLIPVisionModel,
-        *_CLIP,
-        modeling_flax_clip.FlaxCLIPVisionModel,
-        modeling_tf_clip.TFCLIPVisionModel,
+    "ChineseCLIP": (
+        modeling_chinese_clip,
+        image_processing.ChineseCLIPImageProcessor,
+        tokenization.BertTokenizer,
+        processing.ChineseCLIPProcessor,
     ),
-    (configuration.AlignConfig, modeling_align.AlignModel, *_ALIGN),
-    (configuration.AlignTextConfig, modeling_align.AlignTextModel, *_ALIGN),
-    (configuration.AlignVisionConfig, modeling_align.AlignVisionModel, *_ALIGN),
-    (configuration.ChineseCLIPConfig, modeling_chinese_clip.ChineseCLIPModel, *_CHINESE),
-    (configuration.ChineseCLIPTextConfig, modeling_chinese_clip.ChineseCLIPTextModel, *_CHINESE),
-    (configuration.ChineseCLIPVisionConfig, modeling_chinese_clip.ChineseCLIPVisionModel, *_CHINESE),
-    (configuration.AltCLIPConfig, modeling_altclip.AltCLIPModel, *_ALT),
-    (configuration.AltCLIPTextConfig, modeling_altclip.AltCLIPTextModel, *_ALT),
-    (configuration.AltCLIPVisionConfig, modeling_altclip.AltCLIPVisionModel, *_ALT),
-    (configuration.SiglipConfig, modeling_siglip.SiglipModel, *_SIGLIP),
-    (configuration.SiglipTextConfig, modeling_siglip.SiglipTextModel, *_SIGLIP),
-    (configuration.SiglipVisionConfig, modeling_siglip.SiglipVisionModel, *_SIGLIP),
-    (configuration.Siglip2Config, modeling_siglip.Siglip2Model, *_SIGLIP2),
-    (configuration.Siglip2TextConfig, modeling_siglip.Siglip2TextModel, *_SIGLIP2),
-    (configuration.Siglip2VisionConfig, modeling_siglip.Siglip2VisionModel, *_SIGLIP2),
-)
-CLASSES = {row[0].model_type: Classes(*row) for row in _ROWS}
+    "AltCLIP": (
+        modeling_altclip,
+        image_processing.AltCLIPImageProcessor,
+        tokenization.XLMRobertaTokenizer,
+        processing.AltCLIPProcessor,
+    ),
+    "Siglip": (
+        modeling_siglip,
+        image_processing.SiglipImageProcessor,
+        _SiglipTokenizer,
+        processing.SiglipProcessor,
+    ),
+    "Siglip2": (
+        modeling_siglip,
+        image_processing_siglip2.Siglip2ImageProcessor,
+        _SiglipTokenizer,
+        processing.Siglip2Processor,
+    ),
+}
+
+
+def _rows():
+    """The classes of each whole model and of each tower."""
+    for family, (module, *inputs) in _FAMILIES.items():
+        for kind in (family, f"{family}Text", f"{family}Vision"):
+            flax = getattr(modeling_flax_clip, f"Flax{kind}Model", None)
+            tensorflow = getattr(modeling_tf_clip, f"TF{kind}Model", None)
+            config, model = getattr(configuration, f"{kind}Config"), getattr(module, f"{kind}Model")
+            yield Classes(*(config, model, *inputs, flax, tensorflow))
+
+
+CLASSES = {row.config.model_type: row for row in _rows()}
 # Classes that no `model_type` names; a file names them under `architectures`.
 ARCHITECTURES = (modeling_clip.CLIPTextModelWithProjection, modeling_clip.CLIPVisionModelWithProjection)
 

@@ -3,21 +3,14 @@
 from typing import Any, ClassVar
 
 from miniclip.hf.configuration import AltCLIPConfig, AltCLIPTextConfig, AltCLIPVisionConfig
-from miniclip.hf.modeling_align import BertArguments
-from miniclip.hf.modeling_chinese_clip import WholeBertArguments
+from miniclip.hf.modeling_bert import BertArguments, WholeBertArguments
 from miniclip.hf.modeling_clip import VisionArguments
 
 
 class AltCLIPVisionModel(VisionArguments):
     """transformers' AltCLIPVisionModel: the image tower without its projection."""
 
-    config_class, tower, projected = AltCLIPVisionConfig, "visual", False
-    base_model_prefix, main_input_name, input_embeddings = "altclip", "pixel_values", "patch_embedding"
-
-    @property
-    def vision_model(self) -> Any:
-        """This model itself: its name for users of transformers 4."""
-        return self
+    config_class, base_model_prefix = AltCLIPVisionConfig, "altclip"
 
 
 class AltCLIPTextModel(BertArguments):
@@ -27,8 +20,7 @@ class AltCLIPTextModel(BertArguments):
     ids, with a mask or without.
     """
 
-    config_class, tower, projected = AltCLIPTextConfig, "text", False
-    base_model_prefix, input_embeddings = "roberta", "word_embeddings"
+    config_class, base_model_prefix = AltCLIPTextConfig, "roberta"
 
     @property
     def embeddings(self) -> Any:

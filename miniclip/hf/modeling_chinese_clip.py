@@ -4,21 +4,14 @@ import copy
 from typing import Any, ClassVar
 
 from miniclip.hf.configuration import ChineseCLIPConfig, ChineseCLIPTextConfig, ChineseCLIPVisionConfig
-from miniclip.hf.modeling import check_absent
-from miniclip.hf.modeling_align import BertArguments, BertFeatures
-from miniclip.hf.modeling_clip import ImageFeatures, VisionArguments
+from miniclip.hf.modeling_bert import BertArguments, WholeBertArguments
+from miniclip.hf.modeling_clip import VisionArguments
 
 
 class ChineseCLIPVisionModel(VisionArguments):
     """transformers' ChineseCLIPVisionModel: the image tower without its projection."""
 
-    config_class, tower, projected = ChineseCLIPVisionConfig, "visual", False
-    base_model_prefix, main_input_name, input_embeddings = "chinese_clip", "pixel_values", "patch_embedding"
-
-    @property
-    def vision_model(self) -> Any:
-        """This model itself: its name for users of transformers 4."""
-        return self
+    config_class, base_model_prefix = ChineseCLIPVisionConfig, "chinese_clip"
 
 
 class ChineseCLIPTextModel(BertArguments):
@@ -28,36 +21,13 @@ class ChineseCLIPTextModel(BertArguments):
     random then.
     """
 
-    config_class, tower, projected = ChineseCLIPTextConfig, "text", False
-    base_model_prefix, input_embeddings = "chinese_clip", "word_embeddings"
+    config_class, base_model_prefix = ChineseCLIPTextConfig, "chinese_clip"
 
     def __init__(self, config: Any, model: Any = None, **options: Any):
         super().__init__(config, model, **options)
         if not self.model.config.text.pooler:
             self.config = copy.copy(config)
             self.config.add_pooling_layer = False
-
-
-class WholeBertArguments(BertFeatures, ImageFeatures):
-    """A whole model that is called with CLIP's arguments and a BERT's."""
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        pixel_values: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        return_loss: bool | None = None,
-        interpolate_pos_encoding: bool = False,
-        **outputs: Any,
-    ) -> Any:
-        """The output for B pictures and N texts: logits_per_image (B, N) and more. `return_loss` needs N = B."""
-        check_absent(position_ids=position_ids)
-        model = self.model
-        encode_image = self._encode_image(model, pixel_values, interpolate_pos_encoding)
-        encode_text = self._encode_text(model, input_ids, attention_mask, token_type_ids)
-        return self._run(model, encode_image, encode_text, pixel_values, return_loss, outputs)
 
 
 class ChineseCLIPModel(WholeBertArguments):

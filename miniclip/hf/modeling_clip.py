@@ -12,6 +12,14 @@ from miniclip.hf.modeling import TowerModel, WholeModel, check_absent
 class VisionArguments(TowerModel):
     """An image tower that is called with CLIP's arguments."""
 
+    tower, projected = "visual", False
+    main_input_name, input_embeddings = "pixel_values", "patch_embedding"
+
+    @property
+    def vision_model(self) -> Any:
+        """This model itself: its name for users of transformers 4."""
+        return self
+
     def forward(self, pixel_values: Any = None, interpolate_pos_encoding: bool = False, **outputs: Any) -> Any:
         model = self.model
         return self._run(
@@ -21,6 +29,13 @@ class VisionArguments(TowerModel):
 
 class TextArguments(TowerModel):
     """A text tower that is called with CLIP's arguments."""
+
+    tower, projected, input_embeddings = "text", False, "token_embedding"
+
+    @property
+    def text_model(self) -> Any:
+        """This model itself: its name for users of transformers 4."""
+        return self
 
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None, **outputs: Any
@@ -83,8 +98,7 @@ class WholeArguments(ImageFeatures):
 class CLIPVisionModel(VisionArguments):
     """transformers' CLIPVisionModel: the image tower without its projection."""
 
-    config_class, tower, projected = CLIPVisionConfig, "visual", False
-    main_input_name, input_embeddings, embeds = "pixel_values", "patch_embedding", "image_embeds"
+    config_class, embeds = CLIPVisionConfig, "image_embeds"
 
     @property
     def vision_model(self) -> Any:
@@ -104,8 +118,7 @@ class CLIPVisionModelWithProjection(CLIPVisionModel):
 class CLIPTextModel(TextArguments):
     """transformers' CLIPTextModel: the text tower without its projection."""
 
-    config_class, tower, projected = CLIPTextConfig, "text", False
-    input_embeddings, embeds = "token_embedding", "text_embeds"
+    config_class, embeds = CLIPTextConfig, "text_embeds"
 
     @property
     def text_model(self) -> Any:

@@ -14,7 +14,7 @@ from miniclip.hf.configuration import (
     SiglipTextConfig,
     SiglipVisionConfig,
 )
-from miniclip.hf.modeling import TowerModel, check_absent, check_present
+from miniclip.hf.modeling import check_absent, check_present
 from miniclip.hf.modeling_clip import TextArguments, VisionArguments, WholeArguments
 from miniclip.hf.outputs import for_backend
 from miniclip.hf.running import lengths_of
@@ -32,28 +32,23 @@ class SiglipInputs:
 class SiglipVisionModel(SiglipInputs, VisionArguments):
     """transformers' SiglipVisionModel: the image tower. `pooler_output` has the features."""
 
-    config_class, tower, projected = SiglipVisionConfig, "visual", False
-    base_model_prefix, main_input_name, input_embeddings = "vision_model", "pixel_values", "patch_embedding"
-
-    @property
-    def vision_model(self) -> Any:
-        """This model itself: its name for users of transformers 4."""
-        return self
+    config_class, base_model_prefix = SiglipVisionConfig, "vision_model"
 
 
 class SiglipTextModel(SiglipInputs, TextArguments):
     """transformers' SiglipTextModel: the text tower. `pooler_output` has the features."""
 
-    config_class, tower, projected = SiglipTextConfig, "text", False
-    base_model_prefix, input_embeddings = "text_model", "token_embedding"
-
-    @property
-    def text_model(self) -> Any:
-        """This model itself: its name for users of transformers 4."""
-        return self
+    config_class, base_model_prefix = SiglipTextConfig, "text_model"
 
 
-class SiglipModel(SiglipInputs, WholeArguments):
+class WholeSiglip(SiglipInputs, WholeArguments):
+    """A whole model that is trained with the sigmoid loss."""
+
+    def _loss(self, logits, backend):
+        return sigmoid_loss(logits, ops=backend)
+
+
+class SiglipModel(WholeSiglip):
     """transformers' SiglipModel, also for SigLIP 2 with a fixed resolution. The sigmoid of a logit is a probability.
 
     Texts should have 64 tokens, their length in training.
@@ -61,9 +56,6 @@ class SiglipModel(SiglipInputs, WholeArguments):
 
     config_class, text_class, vision_class = SiglipConfig, SiglipTextModel, SiglipVisionModel
     base_model_prefix = "siglip"
-
-    def _loss(self, logits, backend):
-        return sigmoid_loss(logits, ops=backend)
 
 
 class Siglip2Inputs(SiglipInputs):
@@ -80,23 +72,17 @@ class Siglip2Inputs(SiglipInputs):
         return functools.partial(model.encode_image, patches, lengths=lengths)
 
 
-class Siglip2VisionModel(Siglip2Inputs, TowerModel):
+class Siglip2VisionModel(Siglip2Inputs, VisionArguments):
     """transformers' Siglip2VisionModel: the image tower for pictures of any shape. `pooler_output` has the features."""
 
-    config_class, tower, projected = Siglip2VisionConfig, "visual", False
-    base_model_prefix, main_input_name, input_embeddings = "vision_model", "pixel_values", "patch_embedding"
+    config_class, base_model_prefix = Siglip2VisionConfig, "vision_model"
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, pixel_values: Any = None, pixel_attention_mask: Any = None, spatial_shapes: Any = None, **outputs: Any
     ) -> Any:
         model = self.model
         encode = self._encode_image(model, pixel_values, pixel_attention_mask, spatial_shapes)
         return self._run(model, encode, pixel_values, outputs)
-
-    @property
-    def vision_model(self) -> Any:
-        """This model itself: its name for users of transformers 4."""
-        return self
 
 
 class Siglip2TextModel(SiglipTextModel):
@@ -105,7 +91,7 @@ class Siglip2TextModel(SiglipTextModel):
     config_class = Siglip2TextConfig
 
 
-class Siglip2Model(Siglip2Inputs, WholeArguments):
+class Siglip2Model(Siglip2Inputs, WholeSiglip):
     """transformers' Siglip2Model, NaFlex: pictures of any shape. The sigmoid of a logit is a probability.
 
     Texts should have 64 tokens, their length in training. A SigLIP 2 with a fixed resolution is a SiglipModel.
@@ -113,9 +99,6 @@ class Siglip2Model(Siglip2Inputs, WholeArguments):
 
     config_class, text_class, vision_class = Siglip2Config, Siglip2TextModel, Siglip2VisionModel
     base_model_prefix = "siglip2"
-
-    def _loss(self, logits, backend):
-        return sigmoid_loss(logits, ops=backend)
 
     def get_image_features(  # type: ignore[override]
         self,
