@@ -82,7 +82,7 @@ def lengths(ops: ModuleType, lengths: Any, tokens: np.ndarray) -> np.ndarray:
     x = _in_numpy(ops, lengths, "lengths")
     B, T = tokens.shape[:2]
     if x.shape != (B,) or (B and not 1 <= x.min() <= x.max() <= T):
-        raise InputError(f"lengths are {x.tolist()}, expected a number from 1 to {T} for each of {B} texts")
+        raise InputError(f"lengths are {x.tolist()}, expected a number from 1 to {T} for each of {B} rows")
     return x
 
 

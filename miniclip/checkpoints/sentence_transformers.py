@@ -4,6 +4,7 @@ clip-ViT-B-32-multilingual-v1 is one: a DistilBERT, the mean of its tokens, and 
 of OpenAI's ViT-B/32. (sentence_transformers: modules/transformer.py, pooling.py, dense.py.)
 """
 
+import re
 from pathlib import Path
 
 from miniclip.checkpoints import huggingface
@@ -108,7 +109,8 @@ def _distilbert(source):
 
 def _pool(source):
     """Either {"pooling_mode": "mean"} or, until version 5, {"pooling_mode_mean_tokens": true, ...}."""
-    older = [name.split("_")[2] for name, on in source.items() if name.startswith("pooling_mode_") and on]
+    on = [name for name, value in source.items() if name.startswith("pooling_mode_") and value]
+    older = [re.sub("^pooling_mode_|_tokens?$", "", name) for name in on]
     mode = source.get("pooling_mode", older[0] if len(older) == 1 else older or "mean")
     if mode not in ("mean", "cls"):
         raise InputError(f"its pooling is {mode!r}, expected 'mean' or 'cls'")
@@ -127,4 +129,4 @@ def _length(source):
     if source.get("do_lower_case") and "max_seq_length" in source:
         raise InputError("do_lower_case is true, and miniclip does not make its texts lower case")
     length = source.get("max_seq_length", source.get("model_max_length"))  # since version 5 the tokenizer's
-    return {"longest_text": int(length)} if length else {}
+    return {"longest_text": min(int(length), 1 << 30)} if length else {}  # 1e30 means that there is no limit

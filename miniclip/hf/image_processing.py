@@ -24,7 +24,6 @@ from miniclip.families import image_settings, preprocessing
 from miniclip.families.align import huggingface as align_huggingface
 from miniclip.families.clip import huggingface as clip_huggingface
 from miniclip.families.clip.image import own_settings
-from miniclip.families.multilingual import huggingface as multilingual_huggingface
 from miniclip.families.siglip import huggingface as siglip_huggingface
 from miniclip.formats import read_json
 from miniclip.hf.files import find
@@ -212,22 +211,19 @@ class CLIPImageProcessor(ImageProcessor):
         return own_settings(read.size, "open_clip")
 
 
-class ChineseCLIPImageProcessor(ImageProcessor):
-    """transformers' ChineseCLIPImageProcessor. The official models' settings resize pictures to squares."""
-
-    family: ClassVar[ModuleType] = multilingual_huggingface
-    default_to_square: ClassVar[bool] = False
-
-
-class AltCLIPImageProcessor(ChineseCLIPImageProcessor, CLIPImageProcessor):
+class AltCLIPImageProcessor(CLIPImageProcessor):
     """transformers' CLIPImageProcessor as AltCLIP has it: crops are transformers', not OpenAI's."""
 
     def _openai(self, settings):
         return None
 
+
+class ChineseCLIPImageProcessor(AltCLIPImageProcessor):
+    """transformers' ChineseCLIPImageProcessor. The official models' settings resize pictures to squares."""
+
     def to_dict(self) -> dict[str, Any]:
         """All settings, with the name of transformers' class."""
-        return {**super().to_dict(), "image_processor_type": clip_huggingface.PREPROCESSOR["image_processor_type"]}
+        return {**super().to_dict(), "image_processor_type": "ChineseCLIPImageProcessor"}
 
 
 class EfficientNetImageProcessor(ImageProcessor):

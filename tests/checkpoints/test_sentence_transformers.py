@@ -47,6 +47,7 @@ def test_our_own_file_keeps_it(saved, tmp_path):
         ("modules.json", lambda x: [{**m, "path": "../0"} for m in x], "has a folder outside its directory"),
         ("1_Pooling/config.json", lambda x: {"pooling_mode": "max"}, "its pooling is 'max', expected 'mean' or 'cls'"),
         ("1_Pooling/config.json", lambda x: {**x, "pooling_mode_max_tokens": True}, r"pooling is \['mean', 'max'\]"),
+        ("1_Pooling/config.json", lambda x: {"pooling_mode_mean_sqrt_len_tokens": True}, "pooling is 'mean_sqrt_len'"),
         ("2_Dense/config.json", lambda x: {"out_features": E}, r"activation_function is 'torch\.nn\..*Tanh'"),
         ("2_Dense/config.json", lambda x: {**x, "out_features": 17}, r"text\.projection\.weight"),
         ("0_Transformer/config.json", lambda x: {**x, "model_type": "bert"}, "model_type is 'bert', expected 'distil"),
@@ -62,6 +63,15 @@ def test_what_is_of_another_kind_is_refused_by_name(file, change, message, tmp_p
     with pytest.raises(miniclip.InputError, match=message) as error:
         miniclip.load(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_text_may_have_any_length_that_fits(tmp_path):
+    save_sentence_transformer(tmp_path)
+    path = tmp_path / "sentence_bert_config.json"
+    path.write_text(json.dumps({"max_seq_length": int(1e30)}))  # transformers writes it for "no limit"
+    (tmp_path / "0_Transformer" / path.name).unlink(missing_ok=True)
+    config = miniclip.load(tmp_path)[0].config.text
+    assert config.text_length == config.context_length
 
 
 def test_a_missing_file_is_named(tmp_path):

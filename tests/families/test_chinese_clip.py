@@ -100,6 +100,13 @@ def test_triton_computes_the_same(alt, relative_error):
     assert relative_error(ours.ops.to_numpy(ours.encode_text(tokens)), reference.encode_text(tokens)) < 1e-5
 
 
+def test_padding_before_a_text_would_be_the_text(alt):
+    ours, _ = miniclip.load(alt)
+    with pytest.raises(miniclip.InputError, match="a text begins with padding"):
+        ours.encode_text(np.array([[1, 1, 7, 8, 9], [7, 8, 9, 1, 1]]))
+    ours.encode_text(np.array([[1, 1, 1, 1, 1], [7, 8, 9, 1, 1]]))
+
+
 def test_padding_is_not_counted_and_only_a_mask_hides_it(alt, relative_error):
     """modeling_altclip.py, create_position_ids_from_input_ids."""
     official = hf_models.official("AltCLIP", hf_models.ALT["small"])

@@ -46,6 +46,15 @@ def test_texts_have_mclips_features(saved, relative_error):
             assert relative_error(model.encode_text(model.tokenize(text))[0], row) < 1e-5
 
 
+def test_a_robertas_padding_may_be_before_a_text(saved, relative_error):
+    base, directory, expected = saved
+    model = miniclip.load(directory, "numpy")[0]
+    tokens = np.roll(model.tokenize(TEXTS), 3, axis=1)  # the last three of all are padding
+    assert (tokens[:, :3] == model.config.text.pad_token_id).all()
+    same = relative_error(model.encode_text(tokens), expected) < 1e-5
+    assert same == (base == "xlm-roberta-large")  # a BERT counts the places of tokens
+
+
 @pytest.mark.parametrize("backend", HERE)
 def test_texts_have_mclips_features_on_every_backend(backend, saved, relative_error):
     _, directory, expected = saved

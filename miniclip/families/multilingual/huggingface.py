@@ -10,11 +10,11 @@ import re
 
 from miniclip.config import VisionConfig
 from miniclip.errors import InputError
-from miniclip.families import image_settings, names
+from miniclip.families import names
 from miniclip.families.bert import BertConfig
 from miniclip.families.bert_names import BERT, bert, bert_to, table
 from miniclip.families.clip import huggingface as clip
-from miniclip.families.clip.image import own_settings
+from miniclip.families.clip.huggingface import PREPROCESSOR, preprocessor, read_pictures  # noqa: F401  the same
 from miniclip.families.multilingual import bases, mclip
 from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.multilingual.tokenizer_files import (  # noqa: F401  for the record
@@ -27,7 +27,6 @@ from miniclip.families.multilingual.tokenizer_files import (  # noqa: F401  for 
 KINDS = ("chinese_clip", "altclip")
 MODEL_TYPES = tuple(f"{kind}{part}" for kind in KINDS for part in ("", "_text_model", "_vision_model"))
 MODEL_TYPES += (mclip.MODEL_TYPE,)
-PREPROCESSOR = {**clip.PREPROCESSOR, "image_processor_type": "ChineseCLIPImageProcessor"}
 ALT_LENGTH = 77  # tokens of a text in AltCLIP's training, as CLIP's
 
 
@@ -96,9 +95,6 @@ def _vision(source, settings):
     return dataclasses.replace(visual, pictures=pictures)
 
 
-read_pictures = clip.read_pictures
-
-
 def _chinese_text(source):
     pooler = source.get("add_pooling_layer", False)  # an argument in transformers: a whole model's tower has none
     return BertConfig(**bert({**BERT, **source}), pooler=pooler, head="linear", longest_text=CHINESE_LENGTH)
@@ -151,12 +147,6 @@ def _text_to(text):
 
 
 ALT_DEFAULTS = _text_to(bases.bert("xlm-roberta-large"))
-
-
-def preprocessor(visual):
-    """Settings that make transformers' image processor prepare pictures as this image tower's are."""
-    settings = image_settings.write(visual.pictures or own_settings(visual.image_size))
-    return {**PREPROCESSOR, **settings, "image_processor_type": "CLIPImageProcessor"}  # AltCLIP's; it does the same
 
 
 def prepare(tensors, source):
