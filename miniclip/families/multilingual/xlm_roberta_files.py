@@ -17,7 +17,7 @@ SPECIAL = {
     **{"unk_token": UNK, "pad_token": PAD, "mask_token": MASK},
 }
 VOCABULARIES = ("tokenizer.json", "sentencepiece.bpe.model")
-save_vocabulary, tokenizer_json = gemma_files.save_vocabulary, gemma_files.tokenizer_json  # the file is of this kind
+save_vocabulary, tokenizer_json = gemma_files.save_vocabulary, gemma_files.tokenizer_json  # Gemma's file, too
 
 
 def load_tokenizer(directory: Path, vocab_size: int | None = None) -> XLMRoberta | None:
