@@ -14,7 +14,7 @@ from miniclip.tokenizers.cleaned import Cleaned
 
 VOCABULARY = "tokenizer.json"
 OPTIONS = {"clean", "strip_sep_token"}  # of OpenCLIP's HFTokenizer, those that miniclip has
-LEFT = "Gemma"  # transformers' class with this in its name fills rows up on the left, if its settings do not say
+LEFT = "Gemma"  # a class of transformers with this in its name pads on the left, unless its settings say otherwise
 AS_IT_IS = "PreTrainedTokenizerFast"  # transformers' class that takes from a tokenizer.json all that it says
 SEP = "[SEP]"
 

@@ -68,6 +68,13 @@ def read_settings(directory: Path) -> dict[str, Any]:
     return {**settings, DECLARED: declared}
 
 
+def model_type(path: Path) -> str | None:
+    """The type of model that a tokenizer.json states, as "Unigram"; None if it states none, or if there is no file."""
+    content = read_json(path) if path.exists() else None
+    model = content.get("model") if isinstance(content, dict) else None
+    return model.get("type") if isinstance(model, dict) else None
+
+
 def _special(settings):
     """The special tokens as a set of str."""
     tokens = [*filter(None, map(settings.get, ROLES)), *(settings.get(EXTRA) or ())]

@@ -171,7 +171,8 @@ class GemmaTokenizer(PreTrainedTokenizer):
     tokenizer_file  the path of tokenizer.json; or pass `tokenizer`, a miniclip Gemma
     """
 
-    family, kinds = gemma_files, (Gemma,)
+    family = gemma_files
+    kinds: tuple[type, ...] = (Gemma,)
     lower_case = False  # whether texts become lower case, whatever the file says
     model_input_names = ("input_ids", "attention_mask")
     second_type = 1
@@ -179,20 +180,21 @@ class GemmaTokenizer(PreTrainedTokenizer):
     separators = 1
 
     def __init__(self, tokenizer_file: Any = None, *, tokenizer: Any = None, **settings: Any):
+        files = " or ".join(self.family.VOCABULARIES)
         if tokenizer is None and tokenizer_file is None:
-            raise InputError(f"{type(self).__name__} has no vocabulary of its own: give tokenizer_file")
+            raise InputError(f"{type(self).__name__} has no vocabulary of its own: give the path of {files}")
         if tokenizer is None:
-            tokenizer = gemma_files.read_vocabulary(Path(tokenizer_file), settings)
+            tokenizer = self.family.read_vocabulary(Path(tokenizer_file), settings)
             if tokenizer is None:
-                raise InputError(f"{tokenizer_file}: there is no {gemma_files.VOCABULARY} here")
+                raise InputError(f"{tokenizer_file}: there is no {files} here")
         plain = without_added_tokens(tokenizer)
         if self.lower_case and not gemma_files.is_lower_case(plain):
             tokenizer = plain = Gemma(plain.content, lower_case=True, **plain.options)
         own = {f"{name}_token": plain.options[name] for name in ("pad", "eos", "bos")}
         own["padding_side"] = "left" if plain.options["left"] else "right"
-        absent = {} if gemma_files.SPECIAL["mask_token"] in plain.encoder else {"mask_token": None}
+        absent = {} if self.family.SPECIAL["mask_token"] in plain.encoder else {"mask_token": None}
         super().__init__(tokenizer, **{**own, **absent, **settings})
-        self._start, self._end = self._start * plain.start, self._end * plain.end
+        self._start, self._end = plain.start, plain.end  # as in transformers, also if its settings name other tokens
 
 
 class Siglip2Tokenizer(GemmaTokenizer):
@@ -201,7 +203,7 @@ class Siglip2Tokenizer(GemmaTokenizer):
     lower_case = True
 
 
-class XLMRobertaTokenizer(PreTrainedTokenizer):
+class XLMRobertaTokenizer(GemmaTokenizer):
     """transformers' XLMRobertaTokenizer, for CLIPs of many languages. It adds no tokens to its vocabulary.
 
     vocab_file  the path of sentencepiece.bpe.model, or of tokenizer.json as `tokenizer_file`; or pass `tokenizer`, a
@@ -209,23 +211,11 @@ class XLMRobertaTokenizer(PreTrainedTokenizer):
     """
 
     family, kinds = xlm_roberta_files, (XLMRoberta,)
-    model_input_names = ("input_ids", "attention_mask")
     second_type = 0
-    ends = ("bos_token", "eos_token")
     separators = 2
 
-    def __init__(self, vocab_file: Any = None, *, tokenizer_file: Any = None, tokenizer: Any = None, **settings: Any):
-        vocab_file = tokenizer_file if vocab_file is None else vocab_file
-        if tokenizer is None and vocab_file is None:
-            raise InputError("XLMRobertaTokenizer has no vocabulary of its own: give vocab_file")
-        if tokenizer is None:
-            tokenizer = xlm_roberta_files.read_vocabulary(Path(vocab_file), settings)
-            if tokenizer is None:
-                raise InputError(f"{vocab_file}: there is no {' or '.join(xlm_roberta_files.VOCABULARIES)} here")
-        plain = without_added_tokens(tokenizer)
-        own = {f"{name}_token": plain.options[name] for name in ("pad", "eos", "bos")}
-        own["padding_side"] = "left" if plain.options["left"] else "right"
-        super().__init__(tokenizer, **{**own, **settings})
+    def __init__(self, vocab_file: Any = None, *, tokenizer_file: Any = None, **settings: Any):
+        super().__init__(tokenizer_file if vocab_file is None else vocab_file, **settings)
 
 
 def siglip_tokenizer(name: Any, **options: Any) -> SiglipTokenizer | GemmaTokenizer:

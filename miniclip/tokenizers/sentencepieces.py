@@ -45,7 +45,7 @@ def library():
 class SentencePiece:
     """Encodes texts by a SentencePiece model, the bytes of its file. Safe to share between threads.
 
-    lower_case  whether the vocabulary has no capitals · pad  the token that fills rows up, by default the end token
+    lower_case  whether the vocabulary has no capitals · pad  the token that pads rows, by default the end token
 
     Raises InputError if the bytes are not a model, if it lacks </s>, <unk> or `pad`, and without sentencepiece.
     """

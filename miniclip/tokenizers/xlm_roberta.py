@@ -1,6 +1,6 @@
 """XLM-RoBERTa's tokenizer: words cut into pieces of many languages. Equal to transformers 5's XLMRobertaTokenizer.
 
-Builds on the package tokenizers, as Gemma does. A file has pieces with their scores (a unigram model, Kudo, 2018) and a
+A file has pieces with their scores (a unigram model, Kudo, 2018) and a
 table that normalises characters: a tokenizer.json, or a SentencePiece model. Whatever else such a file says, a text is
 cut at white space, each word begins with "▁", and a row is <s>, the text, </s> (tokenization_xlm_roberta.py).
 """
@@ -15,7 +15,7 @@ from typing import Any
 from miniclip.errors import InputError
 from miniclip.runtime.files import open_regular
 from miniclip.tokenizers.added import AddedToken
-from miniclip.tokenizers.gemma import Gemma
+from miniclip.tokenizers.tokenizer_json import TokenizerJson
 
 BOS, PAD, EOS, UNK, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 FIRST = 3  # pieces of a SentencePiece model, its <unk>, <s> and </s>; fairseq has four tokens instead, in another order
@@ -23,16 +23,11 @@ FIRST = 3  # pieces of a SentencePiece model, its <unk>, <s> and </s>; fairseq h
 Pieces = list[tuple[str, float]]  # with their scores
 
 
-class XLMRoberta(Gemma):
-    """Encodes texts by the content of a tokenizer.json that `content` made. Safe to share between threads.
+class XLMRoberta(TokenizerJson):
+    """A TokenizerJson of what `content` made, with XLM-RoBERTa's names of the special tokens."""
 
-    pad, eos, bos  the names of these tokens · left  whether rows are filled up on the left
-
-    Raises InputError if the content is not of a tokenizer, if it lacks these tokens, and without tokenizers.
-    """
-
-    LINES = "xlm-roberta.json"  # the name of `lines` in miniclip's own files
-    MODEL, EXTRA = "XLM-RoBERTa", "multilingual"
+    LINES = "xlm-roberta.json"
+    EXTRA = "multilingual"
 
     def __init__(self, content: str, *, pad: str = PAD, eos: str = EOS, bos: str = BOS, left: bool = False):
         super().__init__(content, pad=pad, eos=eos, bos=bos, left=left)

@@ -123,7 +123,7 @@ def test_clipas_rows_have_no_separator(saved):
     assert ours.tokenize("a cat", 6)[0].tolist() == [*row, 0, 0, 0]
 
 
-def test_a_gemmas_rows_are_filled_up_on_the_left_unless_its_file_says_otherwise(saved, openclips, tmp_path):
+def test_a_gemmas_rows_are_padded_on_the_left_unless_its_file_says_otherwise(saved, openclips, tmp_path):
     for file in saved["SigLIP 2"][0].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = tmp_path / "tokenizer_config.json"

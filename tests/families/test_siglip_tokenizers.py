@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
+import json
 import pickle
 import string
 import warnings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from siglip_vocabularies import gemma_directory, sentencepiece, spiece_directory  # noqa: F401
 from transformers import GemmaTokenizer, Siglip2Tokenizer, SiglipTokenizer
 
-from miniclip import InputError, checkpoints, params
+from miniclip import InputError, checkpoints, hf, params
 from miniclip.families.siglip import tokenizer_files
 from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig
 from miniclip.tokenizers.gemma import Gemma
@@ -154,17 +155,30 @@ def test_a_row_has_the_ends_that_its_file_says(gemma_directory, tmp_path, ends):
         setattr(theirs, name, name in ends)
     theirs.save_pretrained(tmp_path)
     ours = tokenizer_files.load_tokenizer(tmp_path, None)
-    assert (ours.start, ours.end) == ("add_bos_token" in ends, "add_eos_token" in ends)
+    assert ours.start == [ours.start_id] * ("add_bos_token" in ends)
+    assert ours.end == [ours.end_id] * ("add_eos_token" in ends)
     for again in (theirs, GemmaTokenizer.from_pretrained(tmp_path)):
         assert again.encode("a cat") == ours.row(ours.encode("a cat"))
     assert len(ours.tokenize("a" * 9, 5, truncate=True)[0]) == 5
+
+
+def test_a_row_begins_as_the_vocabulary_says_also_if_settings_name_another_token(gemma_directory, tmp_path):
+    theirs = GemmaTokenizer.from_pretrained(gemma_directory["GemmaTokenizer"])
+    theirs.add_bos_token = True
+    theirs.save_pretrained(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bos_token": "<mask>"}))
+    expected = GemmaTokenizer.from_pretrained(tmp_path).encode("a cat")
+    ours = tokenizer_files.load_tokenizer(tmp_path, None)
+    assert ours.row(ours.encode("a cat")) == expected
+    assert hf.GemmaTokenizer.from_pretrained(tmp_path)("a cat")["input_ids"] == expected
 
 
 def test_what_is_no_gemma_is_refused(gemma_directory, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer\.json: not the content of a tokenizer\.json"):
         tokenizer_files.load_tokenizer(tmp_path, None)
-    with pytest.raises(InputError, match="there is no <fill>"):
+    with pytest.raises(InputError, match="the vocabulary has no <fill>"):
         Gemma((gemma_directory["GemmaTokenizer"] / "tokenizer.json").read_text(), pad="<fill>")
     ours = tokenizer_files.load_tokenizer(gemma_directory["GemmaTokenizer"], None)
     with pytest.raises(InputError, match="there is no token id 99999"):

@@ -135,7 +135,7 @@ def test_a_tokenizer_is_made_of_a_file(xlm_roberta_directories):
     file = xlm_roberta_directories["tokenizer.json"] / "tokenizer.json"
     made = [hf.XLMRobertaTokenizer(model), hf.XLMRobertaTokenizer(tokenizer_file=file)]
     assert [x("a red cat")["input_ids"] for x in made] == [made[0]("a red cat")["input_ids"]] * 2
-    with pytest.raises(InputError, match="has no vocabulary of its own: give vocab_file"):
+    with pytest.raises(InputError, match=r"of its own: give the path of tokenizer\.json or sentencepiece\.bpe\.model"):
         hf.XLMRobertaTokenizer()
     with pytest.raises(InputError, match=r"nothing: there is no tokenizer\.json or sentencepiece\.bpe\.model here"):
         hf.XLMRobertaTokenizer("nothing")

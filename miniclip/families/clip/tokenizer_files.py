@@ -9,6 +9,7 @@ from miniclip.errors import InputError
 from miniclip.families import cleaned_files
 from miniclip.families.tokenizer_settings import (
     CONFIG,
+    model_type,
     read_settings,
     to_added_tokens,
     to_settings,
@@ -31,7 +32,7 @@ def load_tokenizer(directory, vocab_size):
     `vocab_size` is the number of ids that the model has, None if it is not known. It cuts a merges.txt that has no
     vocab.json beside it.
     """
-    if _is_unigram(Path(directory) / VOCABULARY_FILES[0]):  # MetaCLIP 2's
+    if model_type(Path(directory) / VOCABULARY_FILES[0]) == "Unigram":  # MetaCLIP 2's
         return cleaned_files.load(directory, vocab_size, clean=None)
     settings = {**SPECIAL, **read_settings(directory)}
     tokenizer = read_vocabulary(Path(directory), settings, vocab_size)
@@ -39,11 +40,6 @@ def load_tokenizer(directory, vocab_size):
         return None
     found = with_added_tokens(tokenizer, settings)
     return found if found.changes_ids else tokenizer
-
-
-def _is_unigram(path):
-    model = read_json(path).get("model") if path.exists() else None
-    return isinstance(model, dict) and model.get("type") == "Unigram"
 
 
 def read_vocabulary(path: Path, settings: dict[str, Any], vocab_size: int | None = None) -> Any:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from miniclip.families.align import tokenizer_files as wordpiece_files
 from miniclip.families.multilingual import xlm_roberta_files
-from miniclip.families.tokenizer_settings import without_added_tokens
-from miniclip.formats import read_json
+from miniclip.families.tokenizer_settings import model_type, without_added_tokens
 from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.tokenizers.xlm_roberta import XLMRoberta
 
@@ -21,19 +20,11 @@ FILES = {WordPiece: (wordpiece_files, "WordPiece"), XLMRoberta: (xlm_roberta_fil
 
 def load_tokenizer(directory, vocab_size):
     """The tokenizer of a directory, with its added tokens; None if it has no vocabulary of a kind in `FILES`."""
-    path = Path(directory) / "tokenizer.json"
-    stated = _type(path) if path.exists() else None
+    stated = model_type(Path(directory) / "tokenizer.json")  # older files do not state a WordPiece, the first kind
     for files, kind in FILES.values():
         if stated in (None, kind) and (found := files.load_tokenizer(directory, vocab_size)):
             return found
     return None
-
-
-def _type(path):
-    """The type of the model in a tokenizer.json; older files do not state a WordPiece."""
-    content = read_json(path)
-    model = content.get("model") if isinstance(content, dict) else None
-    return model.get("type", "WordPiece") if isinstance(model, dict) else "WordPiece"
 
 
 def save_vocabulary(directory, tokenizer, prefix=""):

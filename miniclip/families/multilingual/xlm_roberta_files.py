@@ -1,13 +1,13 @@
 """transformers' files of XLM-RoBERTa's tokenizer: tokenizer.json or sentencepiece.bpe.model, and its settings."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from miniclip.errors import InputError
+from miniclip.families.siglip import gemma_files
 from miniclip.families.tokenizer_settings import CONFIG, DECLARED, EXTRA, ROLES, read_settings, without_added_tokens
-from miniclip.runtime.files import write_atomically, write_json
+from miniclip.runtime.files import write_json
 from miniclip.tokenizers import xlm_roberta
 from miniclip.tokenizers.added import AddedToken
 from miniclip.tokenizers.xlm_roberta import BOS, EOS, MASK, PAD, UNK, XLMRoberta
@@ -16,8 +16,8 @@ SPECIAL = {
     **{"bos_token": BOS, "eos_token": EOS, "sep_token": EOS, "cls_token": BOS},
     **{"unk_token": UNK, "pad_token": PAD, "mask_token": MASK},
 }
-VOCABULARY = "tokenizer.json"
-VOCABULARIES = (VOCABULARY, "sentencepiece.bpe.model")
+VOCABULARIES = ("tokenizer.json", "sentencepiece.bpe.model")
+save_vocabulary, tokenizer_json = gemma_files.save_vocabulary, gemma_files.tokenizer_json  # Gemma's file, too
 
 
 def load_tokenizer(directory: Path, vocab_size: int | None = None) -> XLMRoberta | None:
@@ -58,13 +58,6 @@ def _added(settings, pieces):
     return found.values()
 
 
-def save_vocabulary(directory, tokenizer, prefix=""):
-    """Write the file of the vocabulary, tokenizer.json; returns its path."""
-    path = directory / f"{prefix}{VOCABULARY}"
-    write_atomically(path, without_added_tokens(tokenizer).content.encode())
-    return (path,)
-
-
 def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = (), prefix=""):
     """Write the files that transformers' XLMRobertaTokenizer reads; returns their paths."""
     given = without_added_tokens(tokenizer).options
@@ -79,8 +72,3 @@ def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = ()
     path = directory / f"{prefix}{CONFIG}"
     write_json(path, content)
     return path, *save_vocabulary(directory, tokenizer, prefix)
-
-
-def tokenizer_json(tokenizer):
-    """The content of the tokenizer.json."""
-    return json.loads(without_added_tokens(tokenizer).content)

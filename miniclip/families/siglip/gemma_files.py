@@ -14,6 +14,7 @@ from miniclip.tokenizers.gemma import BOS, EOS, MASK, PAD, UNK, Gemma
 
 SPECIAL = {"bos_token": BOS, "eos_token": EOS, "unk_token": UNK, "pad_token": PAD, "mask_token": MASK}
 VOCABULARY = "tokenizer.json"
+VOCABULARIES = (VOCABULARY,)
 LOWER_CASE = "Siglip2Tokenizer"  # the class of transformers that makes texts lower case
 NAFLEX = "siglip2"  # the type of model that always has this class, whatever its files say
 
