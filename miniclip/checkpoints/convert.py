@@ -44,7 +44,7 @@ def convert(
               completely or not at all
     dtype     the floating type to store, None to keep the arrays' own; in "gguf", of the matrices alone, also "q8_0"
               (see `gguf.save`); `image_size`, `activation` and `adapter` as in `load`
-    text      the path of another model, whose texts it gets (see `join`)
+    text      the path of another model: its text tower replaces that of the source (see `join`)
     official  returns the official Tokenizer, or None if it is not on this machine: "hf" and "gguf" have a copy
     overwrite  whether a file at `destination` is replaced. Directories are never replaced
 
@@ -94,7 +94,7 @@ def vocabulary(config, tokenizer, official=lambda: None):
     """(a tokenizer for a model with a text tower, None), or (None, the reason why there is none)."""
     official_size = families.of(config).official_vocabulary
     if isinstance(tokenizer, Cleaned):
-        return None, "this model's is not one that miniclip writes for transformers: convert to miniclip instead"
+        return None, "miniclip cannot write this model's tokenizer for transformers: convert to miniclip instead"
     if tokenizer:
         return tokenizer, None
     if official_size is None:

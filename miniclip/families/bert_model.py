@@ -70,7 +70,7 @@ def positions(tokens, config):
 def padding_last(tokens, others, config):
     """Texts whose padding is at the end: tokens (B, T), and others of their shape, or None -> the same two.
 
-    What no token sees may be anywhere, if the positions move with it: a RoBERTa's padding before a text, and all padding
+    What no token sees may be anywhere, if its position moves with it: a RoBERTa's padding before a text, and all of it
     without `inner_padding`. Raises InputError for a RoBERTa whose feature would be that of the padding.
     """
     padding = tokens == config.pad_token_id

@@ -28,7 +28,7 @@ class ZeroShotImageClassificationPipeline:
         *,
         batch_size: int = 32,
     ) -> list:
-        """[{"score": from 0 to 1, "label": label}, ...], the highest score first; for a list of pictures, a list of it.
+        """[{"score": from 0 to 1, "label": label}, ...], the highest score first; for a list of pictures, a list of such lists.
 
         A picture is a file, base64, a PIL image or an array; as in transformers it is turned as its EXIF orientation
         says, and transparency is dropped. Scores sum to one, except a SigLIP's, which are independent.
@@ -53,7 +53,7 @@ class ZeroShotImageClassificationPipeline:
                 for i, each in enumerate(images[start : start + batch_size])
             ]
             pixels = self.image_processor(batch, return_tensors="np")
-            logits = self.model(**texts, **pixels).logits_per_image  # (b, n)
+            logits = self.model(**texts, **pixels).logits_per_image  # (B, N)
             for scores in zero_shot.precise_probabilities(self.model.model, logits).tolist():
                 rows = sorted(zip(scores, labels), key=lambda row: -row[0])
                 found.append([{"score": score, "label": label} for score, label in rows])
@@ -70,7 +70,7 @@ def pipeline(
 ) -> ZeroShotImageClassificationPipeline:
     """transformers' `pipeline`, for the task "zero-shot-image-classification" alone.
 
-    model    the name or path of a whole model (a CLIP, an ALIGN, a SigLIP), as for `from_pretrained`, with whose
+    model    the name or path of a whole model with both towers, as for `from_pretrained`, with whose
              `options` it is loaded; or a model, and then its `tokenizer` and `image_processor` are needed, too
 
     Raises InputError.
@@ -82,7 +82,7 @@ def pipeline(
     if isinstance(model, (str, os.PathLike)):
         name, (model, processor) = model, from_pretrained(model, processor=True, **options)
         if model.tower is not None:
-            raise InputError(f"{name}: is a {model.tower} tower alone, and {task} needs a picture's and a text's")
+            raise InputError(f"{name}: has only a {model.tower} tower, and {task} needs both")
         tokenizer, image_processor = tokenizer or processor.tokenizer, image_processor or processor.image_processor
     elif None in (model, tokenizer, image_processor) or options:
         raise InputError(

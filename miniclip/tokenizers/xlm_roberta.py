@@ -1,8 +1,8 @@
 """XLM-RoBERTa's tokenizer: words cut into pieces of many languages. Equal to transformers 5's XLMRobertaTokenizer.
 
-A file has pieces with their scores (a unigram model, Kudo, 2018) and a
-table that normalises characters: a tokenizer.json, or a SentencePiece model. Whatever else such a file says, a text is
-cut at white space, each word begins with "▁", and a row is <s>, the text, </s> (tokenization_xlm_roberta.py).
+A file has pieces with their scores (a unigram model, Kudo, 2018) and a table that normalises characters: a
+tokenizer.json, or a SentencePiece model. Whatever else such a file says, a text is cut at white space, each word begins
+with "▁", and a row is <s>, the text, </s> (tokenization_xlm_roberta.py).
 """
 
 import base64
@@ -89,6 +89,12 @@ def content(
         "model": {"type": "Unigram", "unk_id": FIRST, "vocab": pieces, "byte_fallback": False},
     }
     return json.dumps(whole, ensure_ascii=False)
+
+
+def prefixes(content: str) -> bool:
+    """Whether words begin with "▁": the `prefix` of `content`."""
+    spaces = json.loads(content)["pre_tokenizer"]["pretokenizers"][1]
+    return spaces["prepend_scheme"] == "always"
 
 
 def read_json(parsed: dict[str, Any]) -> tuple[Pieces, str | None]:

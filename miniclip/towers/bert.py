@@ -52,10 +52,13 @@ def encode_text(
 
 
 def mean(ops, x, lengths, *, heads):
-    """The mean of each text's first `lengths` tokens, which a query of zeros attends to alike: (B, T, D) -> (B, D)."""
+    """The mean of each text's first `lengths` tokens: (B, T, D) -> (B, D).
+
+    Attention with a query of zeros weighs them equally. For one text: x[:length].mean(axis=0).
+    """
     B, T, D = x.shape
     x = x.reshape(B, T, heads, D // heads)  # (B, T, H, K)
-    return ops.attention(x[:, :1] * 0, x, x, lengths=lengths).reshape(B, D)
+    return ops.attention(x[:, :1] * 0, x, x, lengths=lengths).reshape(B, D)  # (B, 1, H, K) -> (B, D)
 
 
 def block(ops, x, ln_1, attention, ln_2, mlp, *, config, lengths, keep, trace):

@@ -8,11 +8,7 @@ from gguf_models import SIZES, save
 from PIL import Image
 
 import miniclip
-from miniclip import params
-from miniclip.checkpoints import gguf
 from miniclip.checkpoints.convert import convert
-from miniclip.config import CLIPConfig, TextConfig, VisionConfig
-from miniclip.families.clip import clip_cpp
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason=LACKING)
 
@@ -61,13 +57,3 @@ def test_it_prepares_a_picture_and_reads_the_vocabulary(model, tokenizer, tmp_pa
     preprocess = miniclip.load(directory, backend="numpy")[1]
     assert np.abs(found["prepared"].transpose(2, 0, 1) - preprocess(Image.fromarray(picture))).max() < 1e-5
     assert np.array_equal(found["tokens"], tokenizer.tokenize(texts))
-
-
-def test_it_ends_at_other_depths_than_those_that_we_write(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_cpp, "BLOCKS", {(True, True): (2,)})
-    sizes = {"width": 32, "layers": 1, "heads": 1, "mlp_width": 32}
-    config = CLIPConfig(VisionConfig(32, 16, **sizes), TextConfig(77, 49408, **sizes), 32)
-    tree = params.tree_map(lambda shape: np.ones(shape, np.float32), config.shapes())
-    gguf.save(tmp_path / "m.gguf", config, tree, tokenizer=tokenizer)
-    ended = answers(tmp_path / "m.gguf", {}, 32)
-    assert ended.returncode == 1 and "Unrecognized number of tensors: 45" in ended.stderr

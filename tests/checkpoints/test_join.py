@@ -58,7 +58,7 @@ def test_towers_that_do_not_fit_are_refused_by_name(texts, tmp_path):
         miniclip.load("shapes", text=tmp_path)
     with pytest.raises(miniclip.InputError, match=r"has no visual tower, so it cannot be joined with shapes"):
         miniclip.load(texts, text="shapes")
-    with pytest.raises(miniclip.InputError, match="shapes: its text tower is a TextConfig, expected BertConfig"):
+    with pytest.raises(miniclip.InputError, match="shapes: its text tower cannot be joined, only a BERT or a RoBERTa"):
         miniclip.load("shapes", text="shapes")
     config, tree, _ = checkpoints.load(texts)
     pictures = checkpoints.load(miniclip.fetch.hub.find("shapes"))

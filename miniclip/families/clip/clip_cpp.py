@@ -33,8 +33,8 @@ NAMES = {
 }
 
 GELU = ("gelu", "gelu_tanh")  # both are its GELU, which is the formula with tanh
-# It finds out how much memory a model needs by the number of its tensors, and ends the process for any other number
-# (get_mem_req_by_size). So these are the blocks that models may have: {(an image tower, a text tower): both together}.
+# It knows models by the number of their tensors, and refuses others (get_mem_req_by_size). So these are the blocks that
+# models may have: {(an image tower, a text tower): both together}.
 BLOCKS = {(True, True): (24, 36, 56), (True, False): (12, 24, 32), (False, True): (12, 24)}
 
 

@@ -4,6 +4,7 @@ from miniclip.families.bert_model import BertCLIP
 from miniclip.families.clip import positions, preprocess
 from miniclip.families.multilingual.config import MultilingualConfig
 from miniclip.families.record import Family
+from miniclip.tokenizers.cleaned import Cleaned
 from miniclip.tokenizers.wordpiece import WordPiece
 from miniclip.tokenizers.xlm_roberta import XLMRoberta
 
@@ -14,5 +15,5 @@ FAMILY = Family(
     tokenizer=WordPiece,
     with_image_size=positions.with_image_size,
     official_vocabulary=None,
-    other_tokenizers=(XLMRoberta,),
+    other_tokenizers=(XLMRoberta, Cleaned),
 )

@@ -11,7 +11,7 @@ from miniclip.families.bert import BertConfig
 
 @dataclass(frozen=True)
 class MultilingualConfig(ModelConfig):
-    """As CLIPConfig, with a BERT for texts. A text tower that was trained for the pictures of a CLIP is alone."""
+    """As CLIPConfig, with a BERT for texts. An M-CLIP has no image tower of its own: `visual` is None."""
 
     visual: VisionConfig | ResNetConfig | None
     text: BertConfig | None

@@ -60,12 +60,15 @@ def _added(settings, pieces):
 
 def save_tokenizer(directory, tokenizer, context_length, settings: Iterable = (), prefix=""):
     """Write the files that transformers' XLMRobertaTokenizer reads; returns their paths."""
-    given = without_added_tokens(tokenizer).options
+    tokenizer = without_added_tokens(tokenizer)
+    given = tokenizer.options
     content = {
         "tokenizer_class": "XLMRobertaTokenizer",
         **SPECIAL,
+        **{"bos_token": given["bos"], "cls_token": given["bos"], "eos_token": given["eos"], "sep_token": given["eos"]},
         "pad_token": given["pad"],
         "padding_side": "left" if given["left"] else "right",
+        "add_prefix_space": xlm_roberta.prefixes(tokenizer.content),
         "model_max_length": context_length,
         **dict(settings),
     }

@@ -8,6 +8,7 @@ from miniclip.families.siglip import naflex
 from miniclip.families.siglip.config import SigLIPConfig
 from miniclip.families.siglip.image import own_settings
 from miniclip.families.siglip.model import SigLIP
+from miniclip.tokenizers.cleaned import Cleaned
 from miniclip.tokenizers.gemma import Gemma
 from miniclip.tokenizers.sentencepieces import SentencePiece
 
@@ -33,5 +34,5 @@ FAMILY = Family(
     tokenizer=SentencePiece,
     with_image_size=with_image_size,
     official_vocabulary=None,
-    other_tokenizers=(Gemma,),
+    other_tokenizers=(Gemma, Cleaned),
 )

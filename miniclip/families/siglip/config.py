@@ -27,7 +27,7 @@ class SigLIPVisionConfig(VisionConfig):
 class NaFlexVisionConfig:
     """A tower for pictures of any shape: its position embeddings, a grid of `side` · `side`, are interpolated for each.
 
-    `pictures` None: they are prepared as SigLIP 2's are, as up to 256 patches.
+    `pictures` None: they are prepared as SigLIP 2's are, in at most 256 patches.
     """
 
     patch_size: int
