@@ -46,7 +46,7 @@ def relevance(model: CLIP, images: Array, tokens: Array, *, layers: int = 1) -> 
             CLIP (`start_layer = -1`). More also count what the tokens of the last layer had read before
 
     Compare only numbers of one picture, or of one text. Raises InputError for pictures and texts that make no pairs,
-    for a backend without gradients, for a model without one of its towers, and for others than CLIP's and ALIGN's.
+    for a backend without gradients, for a model without one of its towers, and for towers that are not explained.
     """
     if type(layers) is not int or layers < 1:
         raise InputError(f"layers is {layers!r}, expected how many of the last layers count, 1 or more")
@@ -98,8 +98,10 @@ def _check_towers(model):
     for config in (model.config.visual, model.config.text):
         mean = getattr(config, "pool", "first") == "mean"  # of a BERT
         if config is not None and (config.tower not in EXPLAINED or mean):
-            kind = type(model).__name__
-            raise InputError(f"there is no explanation yet for towers of {kind}: those of CLIP and ALIGN are explained")
+            raise InputError(
+                f"there is no explanation yet for towers of {type(model).__name__}: those of CLIP, ALIGN, Chinese-CLIP and "
+                f"AltCLIP are explained"
+            )
 
 
 def words(model: CLIP, text: str, tokens: np.ndarray) -> list[tuple[str, float]]:

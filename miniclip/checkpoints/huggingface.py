@@ -83,7 +83,7 @@ def _parsed(path, source, settings=None, remedy=""):
 
 
 def config_from(source, settings=None):
-    """The contents of a config.json, and the image processor's settings -> CLIPConfig or ALIGNConfig."""
+    """The contents of a config.json, and the image processor's settings -> the family's configuration."""
     return MODEL_TYPES[source["model_type"]].config_from(source, settings)
 
 
@@ -142,9 +142,9 @@ def _indexed(index):
 
 
 def save(directory, config, tree, tokenizer=None):
-    """Write a directory for transformers' CLIPModel or AlignModel, or the class of one tower; the inverse of `load`.
+    """Write a directory for transformers' class of the model, or of its one tower; the inverse of `load`.
 
-    With a tokenizer, CLIPProcessor or AlignProcessor loads from it too. Raises InputError if transformers cannot
+    With a tokenizer, transformers' processor loads from it too. Raises InputError if transformers cannot
     express the model, or if the directory exists.
     """
     family = of(config).huggingface

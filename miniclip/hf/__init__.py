@@ -1,4 +1,4 @@
-"""miniclip under transformers' names: change the import, and code for transformers' CLIP, ALIGN and SigLIP runs.
+"""miniclip under transformers' names: change the import, and code for transformers' CLIP and its relatives runs.
 
     from transformers import CLIPModel, CLIPProcessor    becomes    from miniclip.hf import CLIPModel, CLIPProcessor
 

@@ -31,7 +31,7 @@ class PreTrainedModel(Module):
     """The base class of all models: a torch.nn.Module on torch's backends.
 
     config  transformers' configuration, an object of `config_class`
-    model   the miniclip.CLIP or ALIGN whose parameters it takes; None: new ones, which are random
+    model   the `miniclip.CLIP` whose parameters it takes; None: new ones, which are random
     backend, device, dtype  of a model with random weights, as in `from_pretrained`
     seed    for random weights; None: torch.manual_seed counts on torch's backends, elsewhere numpy.random.seed
 

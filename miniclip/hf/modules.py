@@ -67,7 +67,7 @@ class Module(TorchModel):
 
     @property
     def model(self) -> CLIP:
-        """The miniclip.CLIP or ALIGN that computes with the parameters as they are now."""
+        """The `miniclip.CLIP` that computes with the parameters as they are now."""
         return self.bound() if self._arrays is None else self._arrays
 
     def _table(self, model):

@@ -28,7 +28,7 @@ class ZeroShotImageClassificationPipeline:
         *,
         batch_size: int = 32,
     ) -> list:
-        """[{"score": from 0 to 1, "label": label}, ...], the highest score first; for a list of pictures, a list of such lists.
+        """[{"score": from 0 to 1, "label": label}, ...], the highest score first; for pictures, a list of such lists.
 
         A picture is a file, base64, a PIL image or an array; as in transformers it is turned as its EXIF orientation
         says, and transparency is dropped. Scores sum to one, except a SigLIP's, which are independent.

@@ -18,7 +18,7 @@ METACLIP = (
     "metaclip_2",
     "metaclip_2_vision_model",
     "metaclip_2_text_model",
-)  # MetaCLIP 2's: an eos_token_id of 2 is meant
+)  # an eos_token_id of 2 is meant
 MODEL_TYPES = ("clip", "clip_vision_model", "clip_text_model", *METACLIP)
 TOWERS = ("vision", "text")
 # Settings that transformers' CLIPImageProcessor has if a file does not state them.
