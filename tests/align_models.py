@@ -128,9 +128,3 @@ def forward(model, images, tokens, lengths, **options):
             "attention_mask": mask,
         }
         return model(**inputs, output_hidden_states=True, output_attentions=True, **options)
-
-
-def traced(model, encode, *args, **options):
-    stages = {}
-    encode(*args, **options, trace=lambda name, x: stages.update({name: model.ops.to_numpy(x)}))
-    return stages

@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from align_models import SIZES, TEXT, VISION, batch, forward, pair, small, traced  # noqa: F401
+from align_models import SIZES, TEXT, VISION, batch, forward, pair, small  # noqa: F401
 from PIL import Image
+from stages import traced
 from transformers import AlignConfig, AlignModel, AlignTextModel, AlignVisionModel, EfficientNetImageProcessorPil
 
 import miniclip
