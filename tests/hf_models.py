@@ -176,6 +176,11 @@ def of_tower(inputs, tower):
     return {name: inputs[name] for name in ONE[tower] if name in inputs}
 
 
+def logits(model, inputs):
+    with torch.no_grad():
+        return model(**inputs).logits_per_image
+
+
 def compare(ours, theirs, error, name="output"):
     """Compare every field, by key, attribute and position."""
     if isinstance(theirs, Mapping):
