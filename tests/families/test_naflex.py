@@ -156,7 +156,7 @@ def test_pictures_are_prepared_as_in_transformers(small, size, mode):
     assert (np.arange(PATCHES) < found.grids.prod(1)[:, None]).sum() == theirs["pixel_attention_mask"].sum()
 
 
-def test_without_settings_pictures_are_prepared_as_siglip_2_s(small, tmp_path):
+def test_without_settings_pictures_are_prepared_as_siglip_2_s(tmp_path):
     official(SIZES["small"]).save_pretrained(tmp_path / "m")
     theirs = image_processor(8, max_num_patches=256)(pictures(), return_tensors="np")
     found = miniclip.load(tmp_path / "m")[1](pictures())
