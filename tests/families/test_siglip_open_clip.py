@@ -133,7 +133,7 @@ def test_a_file_alone_does_not_say_which_tower_it_has(saved, tmp_path):
         ("vision_cfg", {"timm_pool": None}, "timm_pool is None, but SigLIP's is 'map'"),
         ("vision_cfg", {"timm_proj": "linear"}, "timm_proj is 'linear', but SigLIP's is 'none'"),
         ("vision_cfg", {"image_size": 224}, f"image_size is 224, but the pictures of timm's {SMALL} have another"),
-        ("text_cfg", {"hf_model_name": "some/nllb"}, "its text tower is transformers' 'some/nllb', which"),
+        ("text_cfg", {"hf_model_name": "some/nllb"}, "its text tower is transformers' 'some/nllb', and miniclip knows"),
         ("text_cfg", {"no_causal_mask": False}, "no_causal_mask is False, but SigLIP's is True"),
         ("text_cfg", {"pool_type": "argmax"}, "pool_type is 'argmax', but SigLIP's is 'last'"),
         ("text_cfg", {"proj_bias": False}, "projected without a bias"),
