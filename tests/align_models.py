@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small_vocabularies import SPECIAL
 from transformers import AlignConfig, AlignModel, EfficientNetImageProcessor
 
 from miniclip.tokenizers.wordpiece import WordPiece
@@ -93,15 +94,7 @@ def small(tmp_path_factory):
     """The directory of transformers' smallest model, with a vocabulary and the settings of its pictures."""
     directory = tmp_path_factory.mktemp("small") / "m"
     official(SIZES["small"]).save_pretrained(directory)
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *"abcdefghijklmnopqrstuvwxyz",
-        *(f"##{c}" for c in "abcdefghi"),
-    ]
+    pieces = [*SPECIAL, *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghi")]
     WordPiece([*pieces, *(f"x{i}" for i in range(60 - len(pieces)))]).save(directory / "vocab.txt")
     settings = {"size": {"height": 78, "width": 78}, "crop_size": {"height": 65, "width": 65}, **FIXED}
     EfficientNetImageProcessor(**settings).save_pretrained(directory)
@@ -128,9 +121,3 @@ def forward(model, images, tokens, lengths, **options):
             "attention_mask": mask,
         }
         return model(**inputs, output_hidden_states=True, output_attentions=True, **options)
-
-
-def traced(model, encode, *args, **options):
-    stages = {}
-    encode(*args, **options, trace=lambda name, x: stages.update({name: model.ops.to_numpy(x)}))
-    return stages

@@ -2,12 +2,12 @@
 
 import hf_models
 import pytest
-from transformers import ChineseCLIPImageProcessorPil
+import transformers
+from small_vocabularies import SPECIAL
 
 from miniclip.tokenizers.wordpiece import WordPiece
 
 SIZES = {key: x for key, x in hf_models.SIZES.items() if key[0] in ("ChineseCLIP", "AltCLIP")}
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = [*SPECIAL, *"杰尼龟妙蛙种子小火皮卡丘一只猫的照片", *"abcdefghijklmnopqrstuvwxyz", "##a", "##b", "##c"]
 
 
@@ -27,7 +27,8 @@ def small(tmp_path_factory):
     hf_models.official("ChineseCLIP", hf_models.CHINESE["small"]).save_pretrained(directory)
     WordPiece([*PIECES, *(f"x{i}" for i in range(60 - len(PIECES)))]).save(directory / "vocab.txt")
     # as in OFA-Sys/chinese-clip-vit-base-patch16's preprocessor_config.json
-    ChineseCLIPImageProcessorPil(size={"height": 30, "width": 30}, do_center_crop=False).save_pretrained(directory)
+    size = {"height": 30, "width": 30}
+    transformers.ChineseCLIPImageProcessorPil(size=size, do_center_crop=False).save_pretrained(directory)
     return directory
 
 
@@ -37,3 +38,14 @@ def alt(tmp_path_factory):
     directory = tmp_path_factory.mktemp("alt") / "m"
     hf_models.official("AltCLIP", hf_models.ALT["small"]).save_pretrained(directory)
     return directory
+
+
+def save_alt(directory, vocabulary):
+    """Save an AltCLIP, the settings of its pictures, and XLM-RoBERTa's tokenizer from the directory `vocabulary`."""
+    tokenizer = transformers.XLMRobertaTokenizer.from_pretrained(vocabulary)
+    sizes = hf_models.ALT["small"]
+    sizes = {**sizes, "text_config": {**sizes["text_config"], "vocab_size": len(tokenizer), "pad_token_id": 1}}
+    hf_models.official("AltCLIP", sizes).save_pretrained(directory)
+    side = sizes["vision_config"]["image_size"]
+    images = transformers.CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=side)
+    transformers.AltCLIPProcessor(images, tokenizer).save_pretrained(directory)

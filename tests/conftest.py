@@ -21,7 +21,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "0" if os.environ.get("MINICLIP_EMULATE") else "1"
 
-# Before TensorFlow loads: the two get along only in this order.
+# Triton must be imported before TensorFlow.
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 

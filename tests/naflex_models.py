@@ -1,13 +1,15 @@
 """transformers' Siglip2Model, NaFlex, of random weights, saved in directories, and inputs for it."""
 
+import functools
 import warnings
 
+import hf_models
 import numpy as np
 import pytest
 import torch
 import transformers
 from siglip_models import TEXT
-from transformers import Siglip2Config, Siglip2ImageProcessorPil, Siglip2Model
+from transformers import Siglip2ImageProcessorPil
 
 VISION = {
     "num_patches": 25,
@@ -27,17 +29,7 @@ SIZES = {
 }
 
 
-def official(sizes):
-    """transformers' Siglip2Model in evaluation mode; no parameter keeps a special value such as 0 or 1."""
-    torch.manual_seed(0)
-    model = Siglip2Model._from_config(Siglip2Config(**sizes), attn_implementation="eager").eval()
-    with torch.no_grad():
-        for name, x in model.named_parameters():
-            if name in ("logit_scale", "logit_bias"):
-                x.fill_({"logit_scale": 2.3, "logit_bias": -3.5}[name])
-            elif x.ndim == 1:
-                x.add_(0.1 * torch.randn_like(x))
-    return model
+official = functools.partial(hf_models.official, "Siglip2")
 
 
 def save(sizes, directory):

@@ -9,6 +9,8 @@ from unittest import mock
 
 import numpy as np
 
+from miniclip import checkpoints
+from miniclip.checkpoints.convert import convert
 from miniclip.families.multilingual import bases
 from miniclip.families.siglip import open_clip as siglip
 
@@ -265,3 +267,19 @@ def arrays(path):
     """The arrays in an .npz file."""
     with np.load(path) as found:
         return dict(found)
+
+
+def check_written(saved, folder, error, transformers=False):
+    """OpenCLIP's features of its models, `saved`, are the same from files that we write of our own files of them."""
+    tasks = []
+    for name, (directory, batch) in saved.items():
+        convert(directory, folder / f"{name}.safetensors", "miniclip")
+        convert(folder / f"{name}.safetensors", folder / name, "open_clip")
+        np.savez(folder / f"{name}.npz", images=batch["images"], tokens=batch["tokens"])
+        tasks.append(["load", str(folder / name), None, str(folder / f"{name}.npz"), name])
+    official(tasks, transformers)
+    for name, (directory, batch) in saved.items():
+        theirs = arrays(folder / f"{name}.npz")
+        assert error(theirs["image"], batch["image"]) < 1e-5
+        assert error(theirs["text"], batch["text"]) < 1e-5
+        assert checkpoints.load(folder / name)[0] == checkpoints.load(directory)[0]

@@ -1,9 +1,11 @@
 """transformers' SigLIP models of random weights, saved in directories, and inputs for them."""
 
+import functools
+
+import hf_models
 import numpy as np
 import pytest
 import torch
-from transformers import SiglipConfig, SiglipModel
 
 IDS = {"bos_token_id": 1, "eos_token_id": 1}
 TEXT = {
@@ -43,17 +45,7 @@ SIZES = {
 }
 
 
-def official(sizes):
-    """transformers' SiglipModel in evaluation mode; no parameter keeps a special value such as 0 or 1."""
-    torch.manual_seed(0)
-    model = SiglipModel._from_config(SiglipConfig(**sizes), attn_implementation="eager").eval()
-    with torch.no_grad():
-        for name, x in model.named_parameters():
-            if name in ("logit_scale", "logit_bias"):
-                x.fill_({"logit_scale": 2.3, "logit_bias": -3.5}[name])
-            elif x.ndim == 1:
-                x.add_(0.1 * torch.randn_like(x))
-    return model
+official = functools.partial(hf_models.official, "Siglip")
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -95,18 +87,3 @@ def forward(model, images, tokens, lengths=None):
             output_attentions=True,
             **mask,
         )
-
-
-def traced(model, encode, *args, **options):
-    stages = {}
-    encode(*args, **options, trace=lambda name, x: stages.update({name: model.ops.to_numpy(x)}))
-    return stages
-
-
-def compare(ours, theirs, error):
-    """Compare the stages that two models show, {name: value}, in their order."""
-    assert list(ours) == list(theirs)
-    for name, value in theirs.items():
-        assert ours[name].shape == tuple(value.shape), name
-        found = error(ours[name], value.numpy())
-        assert found < 1e-5, f"{name} is off by {found:.1e} of its largest value"

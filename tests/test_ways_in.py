@@ -11,6 +11,7 @@ from checkout import ROOT
 from naflex_models import save_whole
 from PIL import Image
 from siglip_vocabularies import gemma_directory, sentencepiece, spiece_directory  # noqa: F401
+from small_vocabularies import SPECIAL
 
 import miniclip
 from miniclip import clip, hf
@@ -166,7 +167,7 @@ def save_clip(directory):
 
 def save_align(directory):
     torch.manual_seed(0)
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "an", "image", "of", "a", "cat", "dog"]
+    pieces = [*SPECIAL, "an", "image", "of", "a", "cat", "dog"]
     text = {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -197,7 +198,7 @@ def save_align(directory):
 
 
 def save_chinese(directory):
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"杰尼龟妙蛙种子小火皮卡丘"]
+    pieces = [*SPECIAL, *"杰尼龟妙蛙种子小火皮卡丘"]
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     text, vision = {**sizes, "vocab_size": len(pieces)}, {**sizes, "image_size": 48, "patch_size": 16}
     config = transformers.ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=32)

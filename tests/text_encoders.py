@@ -9,6 +9,7 @@ from unittest import mock
 import torch
 import transformers
 from safetensors.torch import save_file
+from small_vocabularies import SPECIAL
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, XLMRobertaConfig, XLMRobertaModel
 from xlm_roberta_vocabularies import CORPUS
 
@@ -27,7 +28,6 @@ TEXTS = [
 E, LENGTH, LONGEST = 16, 48, 44  # embed_dim, context length, a sentence-transformer's longest text
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 OURS = {"width": 24, "layers": 2, "heads": 3, "mlp_width": 40, "context_length": LENGTH}
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def small(base, vocab_size):

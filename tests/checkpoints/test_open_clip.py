@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from checkout import ROOT
-from open_clip_models import CONFIGS, TEXT, VISION, arrays, official, save
+from open_clip_models import CONFIGS, TEXT, VISION, arrays, check_written, official, save
 
 import miniclip
 from miniclip import checkpoints, params
@@ -71,17 +71,7 @@ def test_the_heads_of_a_tower_wider_than_openais_do_not_follow_from_its_weights(
 
 
 def test_openclip_loads_what_we_write(saved, tmp_path, relative_error):
-    tasks = []
-    for name, (directory, batch) in saved.items():
-        convert(directory, tmp_path / name, "open_clip")
-        np.savez(tmp_path / f"{name}.npz", images=batch["images"], tokens=batch["tokens"])
-        tasks.append(["load", str(tmp_path / name), None, str(tmp_path / f"{name}.npz"), name])
-    official(tasks)
-    for name, (directory, batch) in saved.items():
-        theirs = arrays(tmp_path / f"{name}.npz")
-        assert relative_error(theirs["image"], batch["image"]) < 1e-5
-        assert relative_error(theirs["text"], batch["text"]) < 1e-5
-        assert checkpoints.load(tmp_path / name)[0] == checkpoints.load(directory)[0]
+    check_written(saved, tmp_path, relative_error)
 
 
 def test_another_size_is_that_of_openclip(saved, tmp_path, relative_error):

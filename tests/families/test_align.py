@@ -8,9 +8,10 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from align_models import SIZES, batch, forward, pair, small, traced  # noqa: F401
+from align_models import SIZES, batch, forward, pair, small  # noqa: F401
 from backends import QUICK
 from PIL import Image
+from stages import block_stages, compare, outputs, traced
 from transformers import AlignConfig, AlignModel, EfficientNetImageProcessor
 
 import miniclip
@@ -20,28 +21,14 @@ from miniclip.towers import efficientnet
 # --------------------------------------------------------------------------------------------------------------- towers
 
 
-def compare(ours, theirs, error):
-    assert list(ours) == list(theirs)
-    for name, value in theirs.items():
-        assert ours[name].shape == tuple(value.shape)
-        found = error(ours[name], value.numpy())
-        assert found < 1e-5, f"{name} is off by {found:.1e} of its largest value"
-
-
 @pytest.mark.parametrize("backend", QUICK)
 def test_the_image_tower_equals_transformers_stage_by_stage(pair, backend, relative_error):
     official, directory = pair
     ours, _ = miniclip.load(directory, backend)
     images, *_ = batch(official.config)
-    stages = []
-    hooks = [
-        part.register_forward_hook(lambda part, inputs, output: stages.append(output))
-        for part in (official.vision_model.embeddings, *official.vision_model.encoder.blocks)
-    ]
-    with torch.no_grad():
-        features = official.vision_model(torch.from_numpy(images)).pooler_output
-    for hook in hooks:
-        hook.remove()
+    tower = official.vision_model
+    parts = [tower.embeddings, *tower.encoder.blocks]
+    stages, features = outputs(parts, lambda: tower(torch.from_numpy(images)).pooler_output)
     names = ["stem", *(f"blocks.{i}" for i in range(len(stages) - 1)), "features"]
     assert all(x.std() > 1e-2 for x in stages)
     compare(traced(ours, ours.encode_image, images), dict(zip(names, [*stages, features])), relative_error)
@@ -53,22 +40,11 @@ def test_the_text_tower_equals_transformers_stage_by_stage(pair, backend, relati
     official, directory = pair
     ours, _ = miniclip.load(directory, backend)
     images, tokens, lengths = batch(official.config)
-    halves = []
-    hooks = [
-        layer.attention.register_forward_hook(lambda part, inputs, output: halves.append(output))
-        for layer in official.text_model.encoder.layer
-    ]
     official.set_attn_implementation("eager")
-    output = forward(official, images, tokens, lengths).text_model_output
-    for hook in hooks:
-        hook.remove()
-    theirs = {"embeddings": output.hidden_states[0]}
-    for i, half in enumerate(halves):
-        theirs[f"blocks.{i}.attention_weights"] = output.attentions[i]
-        theirs[f"blocks.{i}.attention"] = half
-        theirs[f"blocks.{i}.mlp"] = output.hidden_states[i + 1]
+    parts = [*(layer.attention for layer in official.text_model.encoder.layer), official.text_model.pooler]
+    found, output = outputs(parts, lambda: forward(official, images, tokens, lengths).text_model_output)
+    theirs = {**block_stages(output, found[:-1]), "pooler": found[-1]}
     with torch.no_grad():
-        theirs["pooler"] = output.pooler_output
         theirs["features"] = official.text_projection(output.last_hidden_state[:, 0])
     compare(traced(ours, ours.encode_text, tokens), theirs, relative_error)
     for given in ({}, {"lengths": lengths}):

@@ -8,35 +8,11 @@ import pytest
 import torch
 from backends import HERE, QUICK
 from chinese_clip_models import SIZES, alt, pair, small  # noqa: F401
+from stages import block_stages, compare, outputs, traced
 
 import miniclip
 from miniclip.families.bert import BertConfig
 from miniclip.towers import bert
-
-
-def traced(model, encode, *args, **options):
-    stages = {}
-    encode(*args, **options, trace=lambda name, x: stages.update({name: model.ops.to_numpy(x)}))
-    return stages
-
-
-def compare(ours, theirs, error):
-    assert list(ours) == list(theirs)
-    for name, value in theirs.items():
-        assert ours[name].shape == tuple(value.shape)
-        found = error(ours[name], value.numpy())
-        assert found < 1e-5, f"{name} is off by {found:.1e} of its largest value"
-
-
-def outputs(modules, run):
-    """What each of the modules returns while `run` runs, and the result of `run`."""
-    found = []
-    hooks = [part.register_forward_hook(lambda part, inputs, output: found.append(output)) for part in modules]
-    with torch.no_grad():
-        result = run()
-    for hook in hooks:
-        hook.remove()
-    return found, result
 
 
 @pytest.mark.parametrize("backend", QUICK)
@@ -66,11 +42,7 @@ def test_the_text_tower_equals_transformers_stage_by_stage(pair, backend, relati
     encoder = tower.roberta.encoder.layers if is_alt else tower.encoder.layer
     parts = [*(layer.attention for layer in encoder), official.text_projection]
     found, output = outputs(parts, lambda: official.get_text_features(**inputs, **hf_models.LOOK))
-    theirs = {"embeddings": output.hidden_states[0]}
-    for i, half in enumerate(found[:-1]):
-        theirs[f"blocks.{i}.attention_weights"] = output.attentions[i]
-        theirs[f"blocks.{i}.attention"] = half
-        theirs[f"blocks.{i}.mlp"] = output.hidden_states[i + 1]
+    theirs = block_stages(output, found[:-1])
     if is_alt:
         theirs |= {"tokens": output.last_hidden_state, "pooler": output.last_hidden_state[:, 0]}
     theirs["features"] = found[-1]

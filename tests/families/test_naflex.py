@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from naflex_models import PATCHES, SIZES, forward, image_processor, official, pair, pictures, small, tokens  # noqa: F401
 from PIL import Image
-from siglip_models import compare, traced
+from stages import compare, siglip_image_stages, traced
 from transformers import Siglip2Config
 from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
@@ -24,39 +24,15 @@ from miniclip.families.siglip import naflex
 # --------------------------------------------------------------------------------------------------------------- tower
 
 
-def halves(encoder, output, mask):
-    """The stages of each block: attention weights, x after attention, x after the MLP; mask (B, N)."""
-    hidden, stages = torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))[:, None, None], {}
-    for i, layer in enumerate(encoder.layers):
-        x = output.hidden_states[i]
-        with torch.no_grad():
-            stages[f"blocks.{i}.attention_weights"] = output.attentions[i]
-            stages[f"blocks.{i}.attention"] = x + layer.self_attn(layer.layer_norm1(x), attention_mask=hidden)[0]
-        stages[f"blocks.{i}.mlp"] = output.hidden_states[i + 1]
-    return stages
-
-
 @pytest.mark.parametrize("backend", QUICK)
 def test_the_image_tower_equals_transformers_stage_by_stage(pair, backend, relative_error):
     official, directory = pair
     ours, preprocess = miniclip.load(directory, backend)
     inputs = image_processor(official.config.vision_config.patch_size)(pictures(), return_tensors="np")
     output = forward(official, inputs, tokens(official.config)).vision_model_output
-    head, last = official.vision_model.head, output.last_hidden_state
     mask = torch.from_numpy(inputs["pixel_attention_mask"]) > 0
     assert not mask.all() and len({tuple(grid) for grid in inputs["spatial_shapes"]}) > 2
-    with torch.no_grad():
-        probe = head.probe.repeat(len(last), 1, 1)
-        options = {"key_padding_mask": ~mask, "average_attn_weights": False}
-        attended, weights = head.attention(probe, last, last, **options)
-    theirs = {
-        "embeddings": output.hidden_states[0],
-        **halves(official.vision_model.encoder, output, mask),
-        "ln_post": last,
-        "attention_pool.attention_weights": weights,
-        "attention_pool.attention": attended[:, 0],
-        "features": output.pooler_output,
-    }
+    theirs = siglip_image_stages(official, output, mask)
     batch = preprocess(pictures())
     compare(traced(ours, ours.encode_image, batch), theirs, relative_error)
     assert relative_error(ours.ops.to_numpy(ours.encode_image(batch)), output.pooler_output.numpy()) < 1e-5
@@ -180,7 +156,7 @@ def test_pictures_are_prepared_as_in_transformers(small, size, mode):
     assert (np.arange(PATCHES) < found.grids.prod(1)[:, None]).sum() == theirs["pixel_attention_mask"].sum()
 
 
-def test_without_settings_pictures_are_prepared_as_siglip_2_s(small, tmp_path):
+def test_without_settings_pictures_are_prepared_as_siglip_2_s(tmp_path):
     official(SIZES["small"]).save_pretrained(tmp_path / "m")
     theirs = image_processor(8, max_num_patches=256)(pictures(), return_tensors="np")
     found = miniclip.load(tmp_path / "m")[1](pictures())

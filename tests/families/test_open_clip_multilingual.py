@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import transformers
-from open_clip_models import BASE, ROBERTAS, VISION, arrays, few_blocks, official, save
+from open_clip_models import BASE, ROBERTAS, VISION, arrays, check_written, few_blocks, official, save
 from xlm_roberta_vocabularies import sentencepiece_bytes, xlm_roberta_directories  # noqa: F401
 
 import miniclip
@@ -67,17 +67,7 @@ def test_features_are_openclips(name, saved, relative_error):
 
 
 def test_openclip_loads_what_we_write(saved, tmp_path, relative_error):
-    tasks = []
-    for name, (directory, batch) in saved.items():
-        convert(directory, tmp_path / name, "open_clip")
-        np.savez(tmp_path / f"{name}.npz", images=batch["images"], tokens=batch["tokens"])
-        tasks.append(["load", str(tmp_path / name), None, str(tmp_path / f"{name}.npz"), name])
-    official(tasks, transformers=True)
-    for name, (directory, batch) in saved.items():
-        theirs = arrays(tmp_path / f"{name}.npz")
-        assert relative_error(theirs["image"], batch["image"]) < 1e-5
-        assert relative_error(theirs["text"], batch["text"]) < 1e-5
-        assert checkpoints.load(tmp_path / name)[0] == checkpoints.load(directory)[0]
+    check_written(saved, tmp_path, relative_error, transformers=True)
 
 
 @pytest.mark.parametrize("name", ROBERTAS)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from backends import QUICK
 from PIL import Image
-from siglip_models import SIZES, batch, compare, forward, official, pair, small, traced  # noqa: F401
+from siglip_models import SIZES, batch, forward, official, pair, small  # noqa: F401
+from stages import compare, siglip_block_stages, siglip_image_stages, traced
 from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
 import miniclip
@@ -19,36 +20,13 @@ from miniclip.loss import sigmoid_loss
 # --------------------------------------------------------------------------------------------------------------- towers
 
 
-def halves(encoder, output):
-    """The stages of each block: attention weights, x after attention, x after the MLP."""
-    stages = {}
-    for i, layer in enumerate(encoder.layers):
-        x = output.hidden_states[i]
-        with torch.no_grad():
-            stages[f"blocks.{i}.attention_weights"] = output.attentions[i]
-            stages[f"blocks.{i}.attention"] = x + layer.self_attn(layer.layer_norm1(x), attention_mask=None)[0]
-        stages[f"blocks.{i}.mlp"] = output.hidden_states[i + 1]
-    return stages
-
-
 @pytest.mark.parametrize("backend", QUICK)
 def test_the_image_tower_equals_transformers_stage_by_stage(pair, backend, relative_error):
     official, directory = pair
     ours, _ = miniclip.load(directory, backend)
     images, tokens, _ = batch(official.config)
     output = forward(official, images, tokens).vision_model_output
-    head, last = official.vision_model.head, output.last_hidden_state
-    with torch.no_grad():
-        probe = head.probe.repeat(len(images), 1, 1)
-        attended, weights = head.attention(probe, last, last, average_attn_weights=False)
-    theirs = {
-        "embeddings": output.hidden_states[0],
-        **halves(official.vision_model.encoder, output),
-        "ln_post": last,
-        "attention_pool.attention_weights": weights,
-        "attention_pool.attention": attended[:, 0],
-        "features": output.pooler_output,
-    }
+    theirs = siglip_image_stages(official, output)
     compare(traced(ours, ours.encode_image, images), theirs, relative_error)
     assert relative_error(ours.ops.to_numpy(ours.encode_image(images)), output.pooler_output.numpy()) < 1e-5
 
@@ -60,8 +38,7 @@ def test_the_text_tower_equals_transformers_stage_by_stage(pair, backend, relati
     images, tokens, lengths = batch(official.config)
     output = forward(official, images, tokens).text_model_output
     theirs = {
-        "embeddings": output.hidden_states[0],
-        **halves(official.text_model.encoder, output),
+        **siglip_block_stages(official.text_model.encoder, output),
         "ln_final": output.last_hidden_state,
         "features": output.pooler_output,
     }

@@ -2,11 +2,11 @@
 
 # ruff: noqa: F811  fixtures are imported, and are arguments of the same name
 
-import hf_models
 import numpy as np
 import pytest
 import torch
 import transformers
+from chinese_clip_models import save_alt
 from PIL import Image
 from xlm_roberta_vocabularies import sentencepiece_bytes, xlm_roberta_directories  # noqa: F401
 
@@ -20,13 +20,7 @@ TEXTS = ["a photo of a red cat", "красная кошка, <mask>", "日本語
 def directory(xlm_roberta_directories, tmp_path_factory):
     """A directory with an AltCLIP, its tokenizer and the settings of its pictures, as transformers writes them."""
     place = tmp_path_factory.mktemp("altclip") / "m"
-    tokenizer = transformers.XLMRobertaTokenizer.from_pretrained(xlm_roberta_directories["tokenizer.json"])
-    sizes = hf_models.ALT["small"]
-    sizes = {**sizes, "text_config": {**sizes["text_config"], "vocab_size": len(tokenizer), "pad_token_id": 1}}
-    hf_models.official("AltCLIP", sizes).save_pretrained(place)
-    side = sizes["vision_config"]["image_size"]
-    images = transformers.CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=side)
-    transformers.AltCLIPProcessor(images, tokenizer).save_pretrained(place)
+    save_alt(place, xlm_roberta_directories["tokenizer.json"])
     return place
 
 
@@ -44,7 +38,7 @@ def test_the_processor_and_the_model_do_what_transformers_do(directory, relative
         assert relative_error(model(**found).logits_per_image, logits) < 1e-5
 
 
-def test_its_tokens_are_those_of_the_processor(directory, relative_error):
+def test_its_tokens_are_those_of_the_processor(directory):
     model = miniclip.load(directory, "numpy")[0]
     tokens = model.tokenize(TEXTS)
     expected = hf.AutoTokenizer.from_pretrained(directory)(TEXTS, padding="max_length", max_length=tokens.shape[1])

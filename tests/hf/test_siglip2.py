@@ -56,7 +56,7 @@ def test_pictures_are_prepared_as_by_transformers(return_tensors):
     ],
     ids=str,
 )
-def test_settings_are_honoured_in_every_way(settings, small, tmp_path):
+def test_settings_are_honoured_in_every_way(settings, tmp_path):
     for way in ("call", "constructor", "file"):
         results = []
         for kind in (hf.Siglip2ImageProcessor, transformers.Siglip2ImageProcessorPil):
