@@ -40,7 +40,8 @@ def calls(model, inputs, look):
     found = {"plain": model(**inputs), "looked": model(**inputs, **look), "tuple": model(**inputs, return_dict=False)}
     found["looked tuple"] = model(**inputs, return_dict=False, **look)
     positions = () if list(inputs) == ["pixel_values"] else (None,)  # pictures have none
-    found["by position"] = model(*inputs.values(), *positions, model.params)
+    in_order = [inputs[name] for name in ("input_ids", "pixel_values", "attention_mask") if name in inputs]
+    found["by position"] = model(*in_order, *positions, model.params)
     if hasattr(model, "get_text_features"):
         texts = {name: x for name, x in inputs.items() if name != "pixel_values"}
         found |= {"texts": model.get_text_features(**texts), "images": model.get_image_features(inputs["pixel_values"])}

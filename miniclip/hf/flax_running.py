@@ -15,7 +15,7 @@ from miniclip import params
 from miniclip.families import flax_names, names
 from miniclip.families.clip.huggingface import NAMES
 from miniclip.hf import functional
-from miniclip.hf.functional import FIELDS, shapes  # noqa: F401  for the models
+from miniclip.hf.functional import shapes
 from miniclip.hf.outputs import ModelOutput
 from miniclip.ops import jax_ops
 
@@ -50,7 +50,7 @@ def checked(tree: Any, config: Any) -> dict[str, Any]:
 
 def from_ours(tree: Any) -> dict[str, Any]:
     """miniclip's parameter tree -> Flax's."""
-    return nested(flax_names.to_flax(names.restore(params.flatten(tree), NAMES)))
+    return nested(functional.to_flax(tree))
 
 
 @functools.partial(jax.jit, static_argnames=("config",))
@@ -91,7 +91,7 @@ class FlaxOutput(ModelOutput):
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype", "look", "is_flax"))
 def run(weights: Any, tokens: Any, mask: Any, images: Any, *, config: Any, dtype: Any, look: Any, is_flax: bool) -> Any:
-    """FlaxOutput with the outputs of the towers that have inputs, "text" and "vision", their embeds, and logits.
+    """FlaxOutput, see `functional.run`.
 
     weights  miniclip's parameter tree, or Flax's parameters if `is_flax`
     dtype    of the computation

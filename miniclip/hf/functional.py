@@ -19,21 +19,32 @@ from miniclip.hf.running import check_ends, lengths_of, run_tower
 from miniclip.ops import numpy_ops
 from miniclip.towers import text, vit
 
-FIELDS = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
+FIELDS = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")  # of the output of a tower
+WHOLE = (  # of the output of both
+    *("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"),
+    *("text_model_output", "vision_model_output"),
+)
+
+
+def to_flax(tree: Any) -> dict[str, Any]:
+    """miniclip's parameter tree -> {Flax's name: array}; names on the path are joined with dots."""
+    return flax_names.to_flax(names.restore(params.flatten(tree), NAMES))
 
 
 def shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """{Flax's name: shape} of a CLIPConfig of miniclip; names on the path are joined with dots."""
-    flat = {name: np.broadcast_to(np.float32(0), shape) for name, shape in params.flatten(config.shapes()).items()}
-    return {name: x.shape for name, x in flax_names.to_flax(names.restore(flat, NAMES)).items()}
+    """{Flax's name: shape} of a CLIPConfig of miniclip."""
+    tree = params.tree_map(functools.partial(np.broadcast_to, np.float32(0)), config.shapes())
+    return {name: x.shape for name, x in to_flax(tree).items()}
 
 
 def tokens_and_mask(
     ops: ModuleType, known: Callable[[Any], bool], input_ids: Any, attention_mask: Any, config: Any
 ) -> tuple[Any, Any]:
-    """Ids (B, T) and their mask (B, T) or None, as arrays of the backend. Raises InputError as the models for torch.
+    """Ids (B, T) and their mask (B, T) or None, as arrays of the backend.
 
     known  whether the values of an array are known
+
+    Raises InputError for the same inputs as the models for torch.
     """
     tokens, mask = for_backend(input_ids, ops), for_backend(attention_mask, ops)
     if known(tokens):
@@ -69,7 +80,7 @@ def run(
     convert: Callable[[Any], Any] = lambda x: x,
     kind: type[ModelOutput] = ModelOutput,
 ) -> Any:
-    """The outputs of the towers that have inputs, "text" and "vision", their embeds, and logits: an object of `kind`.
+    """An object of `kind` with those of the names in `WHOLE` that the inputs allow.
 
     tree     miniclip's parameters in the type of the computation; the scale is float32
     look     (output_hidden_states, output_attentions); None: only the pooled output is computed
@@ -85,17 +96,18 @@ def run(
         lengths, valid = seen(end)
         encode = functools.partial(text.encode_text, ops, tokens, end, **towers["text"])
         encode = functools.partial(encode, config=config.text, lengths=lengths)
-        found["text"] = _output(encode, text, look, valid, kind)
+        found["text_model_output"] = output = _output(encode, text, look, valid, kind)
         if projections["text"]:
-            found["text_embeds"] = ops.linear(found["text"].pooler_output, **projections["text"])  # (N, E)
+            found["text_embeds"] = ops.linear(output.pooler_output, **projections["text"])  # (N, E)
     if images is not None:
         encode = functools.partial(vit.encode_image, ops, images, **towers["visual"], config=config.visual)
-        found["vision"] = _output(encode, vit, look, convert, kind)
+        found["vision_model_output"] = output = _output(encode, vit, look, convert, kind)
         if projections["visual"]:
-            found["image_embeds"] = ops.linear(found["vision"].pooler_output, **projections["visual"])  # (B, E)
+            found["image_embeds"] = ops.linear(output.pooler_output, **projections["visual"])  # (B, E)
     if tokens is not None and images is not None:
         image, texts = (ops.asarray(found[name], dtype="float32") for name in ("image_embeds", "text_embeds"))
-        found["logits"] = convert(ops.similarity(image, texts, tree["logit_scale"]))  # (B, N)
+        logits = ops.similarity(image, texts, tree["logit_scale"])  # (B, N)
+        found |= {"logits_per_image": convert(logits), "logits_per_text": convert(logits.T)}
         found |= {name: ops.l2_normalize(found[name]) for name in ("image_embeds", "text_embeds")}
     found |= {name: convert(found[name]) for name in ("image_embeds", "text_embeds") if name in found}
     return kind(found)

@@ -270,6 +270,12 @@ def check_absent(**inputs):
             raise InputError(f"{name} is given, but miniclip does not take it: leave it out")
 
 
+def check_pairs(B, N):
+    """Raise InputError if B pictures and N texts are not pairs; a number that is not known yet is None."""
+    if None not in (B, N) and B != N:
+        raise InputError(f"return_loss needs one text for each picture, but there are {B} pictures and {N} texts")
+
+
 # ----------------------------------------------------------------------------------------------------- the models
 
 
@@ -312,11 +318,8 @@ class WholeModel(PreTrainedModel):
             encode_text, config.text.tower, convert, **outputs, pooled=self.pooled.get("text")
         )
         logits = model.logits(image, texts)  # (B, N)
-        if return_loss and logits.shape[0] != logits.shape[1]:
-            raise InputError(
-                f"return_loss needs one text for each picture, but there are {logits.shape[0]} pictures and "
-                f"{logits.shape[1]} texts"
-            )
+        if return_loss:
+            check_pairs(*logits.shape)
         loss = self._loss(logits, backend) if return_loss else None
         output = ModelOutput(
             loss=None if loss is None else convert(loss),

@@ -10,23 +10,23 @@ ones, also in functions that JAX compiles and differentiates:
 import dataclasses
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miniclip import ops
-from miniclip.checkpoints.huggingface import FLAX, WEIGHTS
+from miniclip.checkpoints.huggingface import FLAX
 from miniclip.errors import InputError
-from miniclip.formats import flax_files, safetensors
+from miniclip.formats import flax_files
 from miniclip.hf import loading
 from miniclip.hf.configuration import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
-from miniclip.hf.modeling import check_absent, check_config, check_present
+from miniclip.hf.functional import FIELDS, WHOLE
+from miniclip.hf.modeling import check_config, check_present
+from miniclip.hf.modeling_functional import FunctionalModel
 from miniclip.hf.outputs import check_options
-from miniclip.runtime.files import write_json
 
 
-class FlaxPreTrainedModel:
+class FlaxPreTrainedModel(FunctionalModel):
     """The base class of the Flax models.
 
     config       transformers' configuration, an object of `config_class`
@@ -40,11 +40,7 @@ class FlaxPreTrainedModel:
     Raises InputError; in functions that JAX compiles, texts with a mask that is refused elsewhere give NaN.
     """
 
-    config_class: type
-    tower: str | None = None
-    projected = True
     base_model_prefix = ""
-    main_input_name = "input_ids"
     framework = "flax"
 
     def __init__(
@@ -52,10 +48,10 @@ class FlaxPreTrainedModel:
     ) -> None:
         check_config(self, config)
         backend = ops.select("jax")  # or an error that says what to install
-        self._jax: Any = importlib.import_module("miniclip.hf.flax_running")
+        self._running = importlib.import_module("miniclip.hf.flax_running")
         self.config, self.input_shape = config, input_shape
         self.dtype = np.dtype(ops.dtype_name(dtype, backend))
-        self.key = self._jax.jax.random.PRNGKey(seed)
+        self.key = self._running.jax.random.PRNGKey(seed)
         given = loading.take()
         self._ours = config.ours() if given is None else given.config
         if not self.projected:
@@ -65,7 +61,7 @@ class FlaxPreTrainedModel:
         self._tree: Any = None  # miniclip's
         self._leaves: list = []  # the arrays in `_params` that `_tree` was made of
         if given is not None:
-            self._tree = self._jax.jax.tree.map(backend.asarray, given.params)
+            self._tree = self._running.jax.tree.map(backend.asarray, given.params)
         elif _do_init:
             self._params = self.init_weights(self.key)
 
@@ -101,10 +97,6 @@ class FlaxPreTrainedModel:
         model._is_initialized, model._params, model._tree = False, None, None
         return model, parameters
 
-    @classmethod
-    def _from_config(cls, config: Any, **options: Any) -> Any:
-        return cls(config, **options)
-
     def save_pretrained(
         self,
         save_directory: Any,
@@ -123,18 +115,12 @@ class FlaxPreTrainedModel:
         The weights are always in one file. Raises InputError for `push_to_hub`.
         """
         check_options(type(self), {"push_to_hub": push_to_hub, **options})
-        flat = self._jax.checked(self.params if params is None else params, self._ours)
+        flat = self._running.checked(self.params if params is None else params, self._ours)
         arrays = {name: np.asarray(x) for name, x in flat.items()}
-        directory = Path(save_directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        file = directory / (WEIGHTS[0] if safe_serialization else FLAX)
-        if safe_serialization:
-            safetensors.write(file, arrays, {"format": "flax"})
-        else:
-            flax_files.write(file, self._jax.nested(arrays))
-        (directory / f"{file.name}.index.json").unlink(missing_ok=True)  # of older weights
-        architectures = [type(self).__name__.removeprefix("Flax")]
-        write_json(directory / "config.json", {**self.config.to_dict(), "architectures": architectures})
+        self._write(save_directory, arrays, safe_serialization, FLAX, self._write_msgpack)
+
+    def _write_msgpack(self, path, arrays):
+        flax_files.write(path, self._running.nested(arrays))
 
     # ------------------------------------------------------------------------------------------------- parameters
 
@@ -144,36 +130,36 @@ class FlaxPreTrainedModel:
         if not self._is_initialized:
             raise InputError("a model with _do_init=False has no params: give them to each call")
         if self._params is None:
-            with self._jax.jax.ensure_compile_time_eval():  # what is kept has values, also in a function to compile
-                self._params = self._jax.from_ours(self._tree)
-            self._leaves = self._jax.jax.tree.leaves(self._params)
+            with self._running.jax.ensure_compile_time_eval():  # what is kept has values, also in a function to compile
+                self._params = self._running.from_ours(self._tree)
+            self._leaves = self._running.jax.tree.leaves(self._params)
         return self._params
 
     @params.setter
     def params(self, params: Any) -> None:
         if not self._is_initialized:
             raise InputError("a model with _do_init=False has no params: give them to each call")
-        self._jax.checked(params, self._ours)
-        self._params = self._jax.nested(self._jax.flatten(params))
+        self._running.checked(params, self._ours)
+        self._params = self._running.nested(self._running.flatten(params))
 
     @property
     def required_params(self) -> set[tuple[str, ...]]:
         """The names of all parameters, each a tuple."""
-        return {tuple(name.split(".")) for name in self._jax.shapes(self._ours)}
+        return {tuple(name.split(".")) for name in self._running.shapes(self._ours)}
 
     @property
     def params_shape_tree(self) -> Any:
         """The parameters' shapes and types, without numbers."""
-        struct = self._jax.jax.ShapeDtypeStruct
-        return self._jax.nested({name: struct(x, np.float32) for name, x in self._jax.shapes(self._ours).items()})
+        struct, shapes = self._running.jax.ShapeDtypeStruct, self._running.shapes(self._ours)
+        return self._running.nested({name: struct(x, np.float32) for name, x in shapes.items()})
 
     def init_weights(self, rng: Any, input_shape: Any = None, params: Any = None) -> Any:
         """New random parameters; with `params`, only for names that these do not have."""
         scale = getattr(self.config, "logit_scale_init_value", 0.0)
-        drawn = self._jax.random(rng, self._ours, scale)
+        drawn = self._running.random(rng, self._ours, scale)
         if params is None:
             return drawn
-        return self._jax.nested({**self._jax.flatten(drawn), **self._jax.flatten(params)})
+        return self._running.nested({**self._running.flatten(drawn), **self._running.flatten(params)})
 
     def to_bf16(self, params: Any, mask: Any = None) -> Any:
         """A copy of these parameters in bfloat16; `mask`: the same tree with True where they are converted."""
@@ -188,55 +174,39 @@ class FlaxPreTrainedModel:
         return self._cast(params, "float32", mask)
 
     def _cast(self, params, dtype, mask):
-        tree_map = self._jax.jax.tree.map
+        tree_map = self._running.jax.tree.map
         if mask is None:
             return tree_map(lambda x: x.astype(dtype), params)
         return tree_map(lambda x, chosen: x.astype(dtype) if chosen else x, params, mask)
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        return False
 
     # ---------------------------------------------------------------------------------------------------- running
 
     def _weights(self, params):
         """(parameters, whether they have Flax's names); the model's own are renamed once, as long as they stay."""
         if params:
-            return self._jax.nested(self._jax.flatten(params)), True
+            return self._running.nested(self._running.flatten(params)), True
         if self._params is None and self._is_initialized:
             return self._tree, False
-        jax, own = self._jax.jax, self.params
+        jax, own = self._running.jax, self.params
         leaves = jax.tree.leaves(own)
         if len(leaves) != len(self._leaves) or any(x is not y for x, y in zip(leaves, self._leaves)):
-            if not all(isinstance(x, jax.Array) and self._jax.known(x) for x in leaves):
+            if not all(isinstance(x, jax.Array) and self._running.known(x) for x in leaves):
                 return own, True  # NumPy's arrays may change
             with jax.ensure_compile_time_eval():
-                self._tree, self._leaves = self._jax.to_ours(own, self._ours), leaves
+                self._tree, self._leaves = self._running.to_ours(own, self._ours), leaves
         return self._tree, False
 
     def _run(self, params, inputs, output_attentions=None, output_hidden_states=None, *, features=False):
         """(tokens, mask, pixels), None if there are none -> FlaxOutput, see `flax_running.run`."""
-        config = self.config
-        attentions = config.output_attentions if output_attentions is None else output_attentions
-        hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        look = None if features else (bool(hidden_states), bool(attentions))
+        look = self._look(output_attentions, output_hidden_states, features)
         weights, is_flax = self._weights(params)
         options = {"config": self._ours, "dtype": self.dtype, "look": look, "is_flax": is_flax}
-        return self._jax.run(weights, *inputs, **options)
-
-    def _texts(self, input_ids, attention_mask, position_ids):
-        check_present(input_ids=input_ids)
-        check_absent(position_ids=position_ids)
-        return *self._jax.tokens_and_mask(input_ids, attention_mask, self._ours.text), None
-
-    def _pictures(self, pixel_values):
-        check_present(pixel_values=pixel_values)
-        return None, None, self._jax.pixels(pixel_values, self._ours.visual)
+        return self._running.run(weights, *inputs, **options)
 
     def _output(self, fields, return_dict):
         """FlaxOutput, or Flax's tuple, which has neither hidden states nor attentions."""
         if self.config.return_dict if return_dict is None else return_dict:
-            return self._jax.FlaxOutput(fields)
+            return self._running.FlaxOutput(fields)
         values = {name: x for name, x in fields.items() if name not in ("hidden_states", "attentions")}
         return tuple(x[:2] if isinstance(x, Mapping) else x for x in values.values())
 
@@ -260,7 +230,7 @@ class FlaxCLIPTextModel(FlaxPreTrainedModel):
     ) -> Any:
         inputs = self._texts(input_ids, attention_mask, position_ids)
         found = self._run(params, inputs, output_attentions, output_hidden_states)
-        fields = {name: getattr(found.text, name) for name in self._jax.FIELDS}
+        fields = {name: getattr(found.text_model_output, name) for name in FIELDS}
         if self.projected:
             del fields["pooler_output"]
             fields = {"text_embeds": found.text_embeds, **fields}
@@ -291,7 +261,7 @@ class FlaxCLIPVisionModel(FlaxPreTrainedModel):
     ) -> Any:
         """Pictures (B, 3, height, width), as CLIPProcessor prepares them."""
         found = self._run(params, self._pictures(pixel_values), output_attentions, output_hidden_states)
-        return self._output({name: getattr(found.vision, name) for name in self._jax.FIELDS}, return_dict)
+        return self._output({name: getattr(found.vision_model_output, name) for name in FIELDS}, return_dict)
 
 
 class FlaxCLIPModel(FlaxPreTrainedModel):
@@ -316,15 +286,7 @@ class FlaxCLIPModel(FlaxPreTrainedModel):
         tokens, mask, _ = self._texts(input_ids, attention_mask, position_ids)
         inputs = tokens, mask, self._pictures(pixel_values)[2]
         found = self._run(params, inputs, output_attentions, output_hidden_states)
-        fields = {
-            "logits_per_image": found.logits,
-            "logits_per_text": found.logits.T,
-            "text_embeds": found.text_embeds,
-            "image_embeds": found.image_embeds,
-            "text_model_output": found.text,
-            "vision_model_output": found.vision,
-        }
-        return self._output(fields, return_dict)
+        return self._output({name: getattr(found, name) for name in WHOLE}, return_dict)
 
     def get_text_features(
         self,

@@ -11,23 +11,22 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miniclip import ops
-from miniclip.checkpoints.huggingface import TENSORFLOW, WEIGHTS
+from miniclip.checkpoints.huggingface import TENSORFLOW
 from miniclip.errors import InputError
 from miniclip.families import tensorflow_names
-from miniclip.formats import hdf5_files, safetensors
+from miniclip.formats import hdf5_files
 from miniclip.hf import loading
 from miniclip.hf.configuration import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
-from miniclip.hf.functional import FIELDS
+from miniclip.hf.functional import FIELDS, WHOLE
 from miniclip.hf.initial import random_model
-from miniclip.hf.modeling import check_absent, check_config, check_present
+from miniclip.hf.modeling import check_config, check_pairs, check_present
+from miniclip.hf.modeling_functional import FunctionalModel
 from miniclip.hf.outputs import check_options
-from miniclip.runtime.files import write_json
 
 
 def _unpacking(function):
@@ -42,38 +41,34 @@ def _unpacking(function):
     return method
 
 
-class TFPreTrainedModel:
+class TFPreTrainedModel(FunctionalModel):
     """The base class of the TensorFlow models.
 
     config  transformers' configuration, an object of `config_class`
     name    that the variables' names begin with; None: that of transformers, such as "tfclip_model"
 
-    Random weights have the distributions of transformers' models for TensorFlow; tf.random.set_seed counts. A call
-    takes transformers' arguments in their order, or all in one mapping: arrays, or tensors. `training` changes nothing,
-    because there is no dropout. Outputs are tensors of float32. Raises InputError; in functions that TensorFlow
-    compiles, texts with a mask that is refused elsewhere give NaN.
+    Random weights have the distributions of transformers' models for TensorFlow; tf.random.set_seed makes them
+    repeatable. A call takes transformers' arguments in their order, or all in one mapping: arrays, or tensors.
+    `training` changes nothing, because there is no dropout. Outputs are tensors of float32. Raises InputError; in
+    functions that TensorFlow compiles, texts with a mask that is refused elsewhere give NaN.
     """
 
-    config_class: type
-    tower: str | None = None
     own_name: str  # that Keras gives to the first model of the class
-    projected = True
     base_model_prefix = tensorflow_names.LAYER
-    main_input_name = "input_ids"
     framework = "tf"
     trainable = True  # False: there are no trainable_variables
 
     def __init__(self, config: Any, *, name: str | None = None) -> None:
         check_config(self, config)
         ops.select("tensorflow")  # or an error that says what to install
-        self._tf: Any = importlib.import_module("miniclip.hf.tensorflow_running")
+        self._running = importlib.import_module("miniclip.hf.tensorflow_running")
         self.config, self.name = config, name or self.own_name
         given = loading.take() or random_model(
-            type(self), config, ops.select("numpy"), None, None, self._tf.seed(), True
+            type(self), config, ops.select("numpy"), None, None, self._running.seed(), True
         )
         self._ours = given.config if self.projected else dataclasses.replace(given.config, embed_dim=None)
-        self._variables = self._tf.variables(given.params, self.name)
-        self._tree = self._tf.to_ours(self._variables)
+        self._variables = self._running.variables(given.params, self.name)
+        self._tree = self._running.to_ours(self._variables)
 
     @classmethod
     def from_pretrained(
@@ -103,10 +98,6 @@ class TFPreTrainedModel:
         report: dict[str, list] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
         return (model, report) if output_loading_info else model
 
-    @classmethod
-    def _from_config(cls, config: Any, **options: Any) -> Any:
-        return cls(config, **options)
-
     def save_pretrained(
         self,
         save_directory: Any,
@@ -129,16 +120,10 @@ class TFPreTrainedModel:
         given = {"saved_model": saved_model, "signatures": signatures, "push_to_hub": push_to_hub}
         check_options(type(self), {**given, **options})
         arrays = {tensorflow_names.from_flax(name): x.numpy() for name, x in self._variables.items()}
-        directory = Path(save_directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        file = directory / (WEIGHTS[0] if safe_serialization else TENSORFLOW)
-        if safe_serialization:
-            safetensors.write(file, arrays, {"format": "tf"})
-        else:
-            hdf5_files.write(file, self.base_model_prefix, {f"{self.name}/{name}": x for name, x in arrays.items()})
-        (directory / f"{file.name}.index.json").unlink(missing_ok=True)  # of older weights
-        architectures = [type(self).__name__.removeprefix("TF")]
-        write_json(directory / "config.json", {**self.config.to_dict(), "architectures": architectures})
+        self._write(save_directory, arrays, safe_serialization, TENSORFLOW, self._write_hdf5)
+
+    def _write_hdf5(self, path, arrays):
+        hdf5_files.write(path, self.base_model_prefix, {f"{self.name}/{name}": x for name, x in arrays.items()})
 
     # --------------------------------------------------------------------------------------------------- variables
 
@@ -177,10 +162,6 @@ class TFPreTrainedModel:
 
     count_params = num_parameters
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        return False
-
     # ----------------------------------------------------------------------------------------------------- running
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -190,23 +171,11 @@ class TFPreTrainedModel:
 
     def _run(self, inputs, output_attentions=None, output_hidden_states=None, *, features=False):
         """(tokens, mask, pixels), None if there are none -> TFOutput, see `tensorflow_running.run`."""
-        config = self.config
-        attentions = config.output_attentions if output_attentions is None else output_attentions
-        hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        look = None if features else (bool(hidden_states), bool(attentions))
-        return self._tf.run(self._tree, *inputs, config=self._ours, look=look)
-
-    def _texts(self, input_ids, attention_mask, position_ids):
-        check_present(input_ids=input_ids)
-        check_absent(position_ids=position_ids)
-        return *self._tf.tokens_and_mask(input_ids, attention_mask, self._ours.text), None
-
-    def _pictures(self, pixel_values):
-        check_present(pixel_values=pixel_values)
-        return None, None, self._tf.pixels(pixel_values, self._ours.visual)
+        look = self._look(output_attentions, output_hidden_states, features)
+        return self._running.run(self._tree, *inputs, config=self._ours, look=look)
 
     def _output(self, fields, return_dict):
-        output = self._tf.TFOutput(fields)
+        output = self._running.TFOutput(fields)
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
 
@@ -228,7 +197,7 @@ class TFCLIPTextModel(TFPreTrainedModel):
     ) -> Any:
         inputs = self._texts(input_ids, attention_mask, position_ids)
         found = self._run(inputs, output_attentions, output_hidden_states)
-        return self._output({name: getattr(found.text, name) for name in FIELDS}, return_dict)
+        return self._output({name: getattr(found.text_model_output, name) for name in FIELDS}, return_dict)
 
 
 class TFCLIPVisionModel(TFPreTrainedModel):
@@ -248,7 +217,7 @@ class TFCLIPVisionModel(TFPreTrainedModel):
     ) -> Any:
         """Pictures (B, 3, height, width), as CLIPProcessor prepares them."""
         found = self._run(self._pictures(pixel_values), output_attentions, output_hidden_states)
-        return self._output({name: getattr(found.vision, name) for name in FIELDS}, return_dict)
+        return self._output({name: getattr(found.vision_model_output, name) for name in FIELDS}, return_dict)
 
 
 class TFCLIPModel(TFPreTrainedModel):
@@ -276,20 +245,11 @@ class TFCLIPModel(TFPreTrainedModel):
         tokens, mask, _ = self._texts(input_ids, attention_mask, position_ids)
         inputs = tokens, mask, self._pictures(pixel_values)[2]
         found = self._run(inputs, output_attentions, output_hidden_states)
-        logits = found.logits  # (B, N)
-        B, N = logits.shape
-        if return_loss and None not in (B, N) and B != N:
-            raise InputError(f"return_loss needs one text for each picture, but there are {B} pictures and {N} texts")
-        fields = {
-            "loss": self._tf.loss(logits) if return_loss else None,
-            "logits_per_image": logits,
-            "logits_per_text": self._tf.tf.transpose(logits),
-            "text_embeds": found.text_embeds,
-            "image_embeds": found.image_embeds,
-            "text_model_output": found.text,
-            "vision_model_output": found.vision,
-        }
-        return self._output(fields, return_dict)
+        logits = found.logits_per_image  # (B, N)
+        if return_loss:
+            check_pairs(*logits.shape)
+        loss = self._running.loss(logits) if return_loss else None
+        return self._output({"loss": loss, **{name: getattr(found, name) for name in WHOLE}}, return_dict)
 
     @_unpacking
     def get_text_features(

@@ -114,10 +114,10 @@ def for_backend(x, ops):
 def converter_like(example, ops):
     """A function that converts a backend's arrays to the kind of `example`: tensors, or else ndarrays.
 
-    If `example` is one of the backend's own arrays, such as a jax.Array, nothing is converted.
+    If `example` is one of the backend's own arrays, such as a jax.Array, the results are arrays of its kind.
     """
     if _package(example) in ops.PACKAGES:
-        return (lambda x: x.tensor) if _package(example) == "tensorflow" else lambda x: x
+        return lambda x: x if isinstance(x, type(example)) else getattr(x, "tensor", x)  # of an Array that has one
     if is_tensor(example):
         import torch
 

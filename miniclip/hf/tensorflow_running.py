@@ -1,4 +1,4 @@
-"""Runs CLIP for TensorFlow's names: a function of variables with Keras's names and layouts, which they are read in.
+"""Runs CLIP for TensorFlow's names: a function of variables that keep Keras's names and layouts.
 
 It needs TensorFlow, neither Keras nor transformers, and is imported when a model is made. A tf.GradientTape sees what
 it computes, and tf.function compiles it. There, nobody knows the values yet: what an error would refuse gives NaN.
@@ -23,7 +23,7 @@ from miniclip.ops.tensorflow_arrays import Array, Joined
 
 def variables(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
     """miniclip's parameters, ndarrays -> {Flax's name: tf.Variable}, whose names begin with `prefix`; Keras's order."""
-    flat = flax_names.to_flax(names.restore(params.flatten(tree), NAMES))
+    flat = functional.to_flax(tree)
     made = {}
     for name in sorted(flat, key=tensorflow_names.place):
         theirs = f"{prefix}/{tensorflow_names.from_flax(name)}".removesuffix(tensorflow_names.END)

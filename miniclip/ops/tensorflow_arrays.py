@@ -12,7 +12,7 @@ import tensorflow as tf
 class Array:
     """A tf.Tensor or a variable, in `tensor`, which may be a part of a function that TensorFlow is about to compile.
 
-    Numbers and arrays that it is computed with become tensors of its own dtype.
+    Numbers and arrays in an expression with it become tensors of its dtype.
     """
 
     __array_priority__ = 1000  # so that ndarray + Array asks the Array

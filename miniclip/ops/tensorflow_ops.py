@@ -21,7 +21,7 @@ from miniclip.ops.tensorflow_arrays import Array, Joined, tensor
 
 NAME = "tensorflow"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-LENGTH_STEP = 16  # texts are cut to multiples of 16 tokens, because each of the first lengths is compiled separately
+LENGTH_STEP = 16  # texts are cut to multiples of 16 tokens: each new length may be compiled again
 PACKAGES = ("tensorflow", "miniclip")  # tensors, and Arrays, which have one
 ANY_DEVICE = True
 
@@ -70,14 +70,13 @@ def peak(x):
 def capture(function, parameters, *, dtype=None, batch_invariant=False, compile=False):
     refuse(NAME, batch_invariant=batch_invariant, compile=compile)
 
-    @functools.partial(
-        tf.function, autograph=False, reduce_retracing=True
-    )  # for one shape, then for all sizes of batches
+    # compiled for one shape, then once more for batches of any size
+    @functools.partial(tf.function, autograph=False, reduce_retracing=True)
     def compiled(batches, options):
         return function(*map(Array, batches), **parameters, **params.tree_map(_array, options)).tensor
 
     def run(*batches, trace=None, **options):
-        # a trace needs values, which compiled code has not; of an empty batch, compiled convolutions have wrong shapes
+        # a trace needs values, which compiled code does not have; of an empty batch, its convolutions have wrong shapes
         if trace is not None or batches[0].shape[0] == 0:
             return function(*batches, **parameters, **options, trace=trace)
         return Array(compiled([*map(tensor, batches)], params.tree_map(_tensor, options)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from miniclip.hf.outputs import BatchEncoding, ModelOutput
+from miniclip.hf.outputs import BatchEncoding, ModelOutput, converter_like
 
 
 @pytest.mark.parametrize("how", [(torch.bfloat16,), ("cpu", torch.bfloat16), (torch.float16,), ("cpu",), ()], ids=str)
@@ -44,3 +44,10 @@ def test_outputs_are_dictionaries_as_in_transformers():
     assert type(output)((name, x) for name, x in output.items()).logits is output.logits  # as torch gathers them
     output.loss = torch.zeros(1)
     assert output["loss"] is output.loss
+
+
+def test_outputs_are_of_the_kind_of_the_inputs_in_tensorflow_too():
+    tf, ops = pytest.importorskip("tensorflow"), pytest.importorskip("miniclip.ops.tensorflow_ops")
+    for example in (tf.ones(1), ops.asarray(np.ones(1)), np.ones(1), torch.ones(1)):
+        found = converter_like(example, ops)(ops.asarray(np.arange(3)))
+        assert type(found) is type(example) and np.array_equal(np.asarray(found), np.arange(3))
