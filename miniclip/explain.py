@@ -99,8 +99,8 @@ def _check_towers(model):
         mean = getattr(config, "pool", "first") == "mean"  # of a BERT
         if config is not None and (config.tower not in EXPLAINED or mean):
             raise InputError(
-                f"there is no explanation yet for towers of {type(model).__name__}: those of CLIP, ALIGN, Chinese-CLIP and "
-                f"AltCLIP are explained"
+                f"there is no explanation yet for towers of {type(model).__name__}: those of CLIP, ALIGN, Chinese-CLIP "
+                f"and AltCLIP are explained"
             )
 
 

@@ -11,12 +11,13 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miniclip import ops
-from miniclip.checkpoints.huggingface import TENSORFLOW
+from miniclip.checkpoints.huggingface import TENSORFLOW, WEIGHTS
 from miniclip.errors import InputError
 from miniclip.families import tensorflow_names
 from miniclip.formats import hdf5_files
@@ -115,10 +116,16 @@ class TFPreTrainedModel(FunctionalModel):
 
         safe_serialization  write model.safetensors, with TensorFlow's names, instead of tf_model.h5
 
-        The weights are always in one file. Raises InputError for `saved_model` and `push_to_hub`.
+        The weights are always in one file. Raises InputError for `saved_model` and `push_to_hub`, and for a directory
+        with a model.safetensors, which `from_pretrained` would read instead of the tf_model.h5.
         """
         given = {"saved_model": saved_model, "signatures": signatures, "push_to_hub": push_to_hub}
         check_options(type(self), {**given, **options})
+        if not safe_serialization and (Path(save_directory) / WEIGHTS[0]).exists():
+            raise InputError(
+                f"{save_directory}: has a {WEIGHTS[0]}, which would be read instead of {TENSORFLOW}: save with "
+                f"safe_serialization=True, or into another directory"
+            )
         arrays = {tensorflow_names.from_flax(name): x.numpy() for name, x in self._variables.items()}
         self._write(save_directory, arrays, safe_serialization, TENSORFLOW, self._write_hdf5)
 

@@ -103,6 +103,8 @@ def test_what_is_saved_are_keras_s_files(saved, name, tmp_path, relative_error):
     for_torch = getattr(hf, name.removeprefix("TF")).from_pretrained(tmp_path / "m", backend="numpy")
     assert relative_error(for_torch(**inputs)[0], model(inputs)[0].numpy()) < 1e-5
     model.save_pretrained(tmp_path / "safe", safe_serialization=True)
+    with pytest.raises(InputError, match=r"has a model\.safetensors, which would be read instead of tf_model\.h5"):
+        model.save_pretrained(tmp_path / "safe")
     assert {path.name for path in (tmp_path / "safe").iterdir()} == {"model.safetensors", "config.json"}
     assert safetensors.read(tmp_path / "safe" / "model.safetensors")[1]["format"] == "tf"
     same(named(getattr(hf, name).from_pretrained(tmp_path / "safe")), named(model))
