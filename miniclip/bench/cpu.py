@@ -5,6 +5,7 @@ which shows the limit of the processor, and whether it was as fast as in other c
 transformers' and the official code's, or, if those are not installed, with ours.
 """
 
+import functools
 import json
 import statistics
 import sys
@@ -168,7 +169,10 @@ CASES = [
     *(Case(IMAGE, {"B": B}, "float32", cpu_features.encode_image) for B in (32, 8, 1)),
     *(Case(IMAGE, {"B": B}, "bfloat16", cpu_features.encode_image, ON_TORCH, BFLOAT16) for B in (32, 8, 1)),
     *(Case(IMAGE, {"B": B}, "int8", cpu_features.encode_image, ON_ONNX_RUNTIME) for B in (32, 8, 1)),
-    Case("encode_image ALIGN-base", {"B": 1}, "float32", cpu_features.encode_image_of_align),
+    Case("encode_image ALIGN-base", {"B": 1}, "float32", functools.partial(cpu_features.encode_image_of, "ALIGN-base")),
+    Case(
+        "encode_image SigLIP-base", {"B": 32}, "float32", functools.partial(cpu_features.encode_image_of, "SigLIP-base")
+    ),
     *(Case(TEXT, {"texts": n}, "float32", cpu_features.encode_text) for n in (128, 1)),
     Case(TEXT, {"texts": 128, "T": 77}, "float32", cpu_features.encode_text),
     Case("tokenize", {"texts": 20_000}, "int32", cpu_inputs.tokenize),

@@ -21,6 +21,7 @@ from miniclip.bench.records import is_ours
 from miniclip.bench.work import work, work_of_texts
 from miniclip.config import pair
 from miniclip.families.align.config import ALIGN_BASE
+from miniclip.families.siglip.config import SIGLIP_BASE
 from miniclip.fetch import vocabulary
 
 BACKENDS: dict[str, tuple[str, dict]] = {  # of miniclip, and the options of `load`
@@ -35,6 +36,7 @@ OF_DTYPE = {
     "bfloat16": (ON_TORCH, COMPILED, ON_OPENVINO),
     "int8": (ON_ONNX_RUNTIME, ON_OPENVINO),
 }
+OTHERS = {"ALIGN-base": ALIGN_BASE, "SigLIP-base": SIGLIP_BASE}
 LEAST_OF_INT8 = 0.99  # the least cosine of a peer's features in int8; ours have to be closer (session.LEAST_COSINE)
 
 
@@ -67,13 +69,13 @@ def encode_image(model, *, B, dtype, without=()):
     return Measurement(builders, close_to(reference_of(model, images), dtype), B, "pictures/s", flops)
 
 
-def encode_image_of_align(model, *, B, dtype):
-    """The same with ALIGN-base: convolutions. torch needs minutes to compile its many layers."""
-    folder = model.scratch / "align"
+def encode_image_of(name, model, *, B, dtype):
+    """The same with another model; without torch's compiler, which needs minutes for ALIGN's many layers."""
+    folder = model.scratch / name
     if not folder.exists():
-        save_random(ALIGN_BASE, folder)
-    align = model._replace(config=ALIGN_BASE, path=folder / "model", scratch=folder)
-    return encode_image(align, B=B, dtype=dtype, without=(COMPILED, cpu_peers.COMPILED))
+        save_random(OTHERS[name], folder)
+    other = model._replace(config=OTHERS[name], path=folder / "model", scratch=folder)
+    return encode_image(other, B=B, dtype=dtype, without=(COMPILED, cpu_peers.COMPILED))
 
 
 def pictures(model, B):

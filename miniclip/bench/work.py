@@ -5,21 +5,23 @@ from dataclasses import replace
 
 from miniclip import params
 from miniclip.config import pair
-from miniclip.towers import efficientnet
+from miniclip.towers import efficientnet, siglip_image
 
 
 def work(config, tower, batch):
     """(FLOPs, numbers moved) for a tower's features: parameters and inputs move once, intermediate results never.
 
-    In the last block only one token is computed, and the keys and values of all.
+    In the last block only one token is computed, and the keys and values of all. SigLIP's pooling is such a block, too,
+    after all the others.
     """
     c = getattr(config, tower)
     if c.tower is efficientnet:
         return _work_of_convolutions(config, batch)
-    D, M, E = c.width, c.mlp_width, config.embed_dim or 0
+    D, M, pools = c.width, c.mlp_width, c.tower is siglip_image
+    E = 0 if pools else config.embed_dim or 0
     if tower == "visual":
-        T, pixels = math.prod(c.grid) + 1, c.channels * math.prod(pair(c.image_size))
-        first = 2 * (T - 1) * D * c.channels * c.patch_size**2
+        T, pixels = math.prod(c.grid) + (not pools), c.channels * math.prod(pair(c.image_size))
+        first = 2 * math.prod(c.grid) * D * c.channels * c.patch_size**2
     else:
         T, pixels, first = c.text_length, 0, 0
     pairs = T * (T + 1) // 2 if c.causal else T * T  # of tokens that see each other
@@ -28,7 +30,9 @@ def work(config, tower, batch):
     shapes = params.flatten(config.shapes()[tower])
     weights = sum(math.prod(shape) for name, shape in shapes.items() if name != "embed.table")
     rows = 0 if tower == "visual" else batch * T * D  # numbers read from the embedding table
-    return batch * (first + (c.layers - 1) * block + last + 2 * D * E), weights + rows + batch * (pixels + (E or D))
+    return batch * (first + (c.layers - (not pools)) * block + last + 2 * D * E), weights + rows + batch * (
+        pixels + (E or D)
+    )
 
 
 def work_of_texts(config, lengths):

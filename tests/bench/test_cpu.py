@@ -17,6 +17,7 @@ from miniclip.bench.measurement import COMPILED
 from miniclip.cli import bench, main
 from miniclip.errors import WrongAnswer
 from miniclip.families.align.config import ALIGNConfig, BertConfig, EfficientNetConfig
+from miniclip.families.siglip.config import SigLIPConfig, SigLIPTextConfig, SigLIPVisionConfig
 from miniclip.fetch.vocabulary import official_tokenizer
 from miniclip.runtime import cpu as runtime_cpu
 from miniclip.tokenizer import PLAIN
@@ -27,6 +28,9 @@ CASES = [case._replace(shape={name: SMALL[name] for name in case.shape}, needs=(
 CASES = [case for i, case in enumerate(CASES) if case not in CASES[:i]]
 NETWORK = EfficientNetConfig(40, 40, 0.25, 0.1)
 TINY_ALIGN = ALIGNConfig(NETWORK, BertConfig(16, 50, 16, 2, 2, 32), embed_dim=NETWORK.width)
+TINY_SIGLIP = SigLIPConfig(
+    SigLIPVisionConfig(32, 8, 64, 2, 1, 96), SigLIPTextConfig(16, 50, width=64, layers=2, heads=1, mlp_width=96), 64
+)
 FACTS = {"device": "CPU (R) x/2", "cores": 2, "kernel": "SkylakeX", "versions": {"miniclip": "0.1.0"}}
 FACTS["date"] = "2026-01-31"
 
@@ -37,7 +41,7 @@ def once(monkeypatch):
     for name in ("ROUNDS", "QUICK_ROUNDS", "LEAST_ROUNDS"):
         monkeypatch.setattr(timing, name, 1)
     monkeypatch.setattr(cpu, "SIDE", 32)
-    monkeypatch.setattr(cpu_features, "ALIGN_BASE", TINY_ALIGN)
+    monkeypatch.setattr(cpu_features, "OTHERS", {"ALIGN-base": TINY_ALIGN, "SigLIP-base": TINY_SIGLIP})
     monkeypatch.setattr(torch, "compile", lambda function: function)  # compiling takes longer than all tests here
     usual = {dtype: [name for name in names if name != COMPILED] for dtype, names in cpu_features.OF_DTYPE.items()}
     monkeypatch.setattr(cpu_features, "OF_DTYPE", usual)

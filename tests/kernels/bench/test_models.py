@@ -14,9 +14,10 @@ from miniclip.bench.work import work
 from miniclip.cli import main
 from miniclip.families.align.config import ALIGN_BASE, ALIGNConfig, BertConfig, EfficientNetConfig
 from miniclip.families.clip.presets import PRESETS
+from miniclip.families.siglip.config import SIGLIP_BASE
 from miniclip.kernels.bench import cases, models
 from miniclip.ops import torch_ops
-from miniclip.towers import efficientnet
+from miniclip.towers import efficientnet, siglip_image
 
 TINY = CLIPConfig(VisionConfig(16, 8, 64, 2, 1, 96), TextConfig(12, 50_000, 64, 2, 1, 96), 16)
 TINY_ALIGN = ALIGNConfig(
@@ -72,6 +73,17 @@ def test_the_work_of_align_base():
     flops, _ = work(models.alone(ALIGN_BASE, "text"), "text", 1)
     adds = 11 * (64 * 12 * 768**2 + 2 * 64 * 64 * 768) + 64 * 2 * 768**2 + 10 * 768**2 + 2 * 64 * 768
     assert flops == 2 * adds
+
+
+def test_the_work_of_siglip_base():
+    """Its image tower's FLOPs are those that torch counts, without what the pool makes and does not use."""
+    images, config = torch.empty(1, 3, 224, 224, device="meta"), SIGLIP_BASE.visual
+    shapes = SIGLIP_BASE.shapes()["visual"]
+    tree = params.tree_map(lambda shape: torch.empty(shape, device="meta"), shapes)
+    with FlopCounterMode(display=False) as counter:
+        siglip_image.encode_image(torch_ops, images, **tree, config=config)
+    not_needed = 2 * (196 + 2) * config.width**2  # the tokens' queries in the pool, the probe's key and value
+    assert work(SIGLIP_BASE, "visual", 1)[0] == counter.get_total_flops() - not_needed
 
 
 def test_one_model_alone_and_unknown_ones(tiny, tmp_path):
