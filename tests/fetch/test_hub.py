@@ -68,7 +68,7 @@ def test_the_files_of_one_format_are_fetched_the_configuration_last(home, server
 def test_the_names_are_those_that_directories_are_read_by():
     """The files that `hub` chooses are those that `checkpoints` reads."""
     files = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack", "tf_model.h5")
-    assert huggingface.WEIGHTS == files
+    assert files == huggingface.WEIGHTS
     assert (open_clip.CONFIG, open_clip.WEIGHTS[0]) == tuple(OPEN_CLIP)
 
 
