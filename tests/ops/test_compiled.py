@@ -109,6 +109,7 @@ def test_types_of_tokens_are_an_input_of_their_own(backend, small, relative_erro
 CTRL_C = """
 import faulthandler, signal, miniclip
 faulthandler.enable()  # with a stack for signals, as pytest does
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 models = [miniclip.load("shapes", "openvino")[0] for _ in range(2)]
 for model in models:
     model.encode_text(model.tokenize("a red heart"))

@@ -2,10 +2,20 @@
 
 import matplotlib
 import numpy as np
+import pytest
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
+
 from miniclip.viz import losses
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """pyplot warns of more than twenty open figures."""
+    yield
+    plt.close("all")
 
 
 def heights(axes):
