@@ -50,7 +50,7 @@ def relevance(model: CLIP, images: Array, tokens: Array, *, layers: int = 1) -> 
     """
     if type(layers) is not int or layers < 1:
         raise InputError(f"layers is {layers!r}, expected how many of the last layers count, 1 or more")
-    _check_towers(model)
+    check_towers(model)
     ops, recording = _differentiable(model)
     images, tokens = _pairs(ops.asarray(images), ops.asarray(tokens))
     is_vit = model.config.visual is not None and model.config.visual.tower is vit
@@ -77,7 +77,7 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
     the weight of the token itself sum to one. A ResNet has one layer, its attention pool. It works on all backends.
     Raises InputError for a tower without attention, and for those that are not CLIP's or ALIGN's.
     """
-    _check_towers(model)
+    check_towers(model)
     images = model.ops.asarray(images)
     maps = []
 
@@ -93,7 +93,7 @@ def attention_maps(model: CLIP, images: Array) -> np.ndarray:
     return found if images.ndim == 4 else found[0]
 
 
-def _check_towers(model):
+def check_towers(model):
     """Raise InputError for towers whose feature is more than one token's, or not after the text."""
     for config in (model.config.visual, model.config.text):
         mean = getattr(config, "pool", "first") == "mean"  # of a BERT

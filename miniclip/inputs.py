@@ -27,7 +27,8 @@ def pictures(ops: ModuleType, images: Any, config: Any, *, device: Any, dtype: s
     C, (height, width) = config.channels, pair(config.image_size)
     images = _array(ops, images, "images", device)
     _check_floats(images)
-    if (shape := tuple(images.shape))[1:] != (C, height, width):
+    shape = tuple(images.shape)
+    if shape[1:] != (C, height, width):
         raise InputError(f"images are {shape}, expected (B, C, height, width) = (B, {C}, {height}, {width})")
     _check_peak(ops, images)
     return ops.asarray(images, dtype=dtype)  # only now: it would make floats of integers
@@ -110,7 +111,8 @@ def _check_floats(images):
 
 
 def _check_peak(ops, images):
-    if not (peak := ops.peak(images)) <= LARGEST_PIXEL:
+    peak = ops.peak(images)
+    if not peak <= LARGEST_PIXEL:
         raise InputError(f"images have a pixel of {peak}, expected numbers near 0: pictures must go through preprocess")
 
 

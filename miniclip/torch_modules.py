@@ -156,7 +156,8 @@ class TorchModel(nn.Module):
         if parent.startswith("ln_"):
             return nn.LayerNorm(x.shape, eps=getattr(self._recipe.config, tower).eps, **options)
         if last in ("table", "position_embedding", "type_embedding"):
-            return nn.Embedding(*x.shape, **options)
+            rows, width = x.shape
+            return nn.Embedding(rows, width, _weight=torch.empty(x.shape, **options))  # given, it is not made random
         if parent == "patch_embed" and x.ndim == 4:
             return nn.Conv2d(x.shape[1], x.shape[0], x.shape[2], x.shape[2], bias=bias, **options)
         if x.ndim == 2:

@@ -112,6 +112,8 @@ def _load_file(path, read_file, activation, as_openai, open_clip):
         from miniclip.checkpoints import others
 
         return others.load_file(path, tensors, activation, as_openai, open_clip)
+    if open_clip is not None:
+        raise InputError(f"{path}: is miniclip's own file, which says what model it is: load it by its path alone")
     try:
         config = families.from_dict(json.loads(metadata["config"]))
         return config, tensors, _tokenizer(metadata, config)

@@ -157,12 +157,13 @@ def save(directory, config, tree, tokenizer=None):
 
 
 def save_model(directory, config, tree, source):
-    """Write the weights, and `source` as their config.json, into an existing directory.
+    """Write the weights, and `source` as their config.json, into a directory, which is created if needed.
 
     Raises InputError, before anything is written, if `source` does not describe `config`.
     """
     family = of(config).huggingface
     check_kept(config, family.config_from(source, config.visual and family.preprocessor(config.visual)), "transformers")
+    Path(directory).mkdir(parents=True, exist_ok=True)
     tensors = family.undo(names.restore(params.flatten(tree), of(config).names_of(config)), source)
     safetensors.write(Path(directory) / WEIGHTS[0], tensors, {"format": "pt"})
     write_json(Path(directory) / "config.json", source)

@@ -34,6 +34,8 @@ def find(name: str, pretrained: str | os.PathLike, root: str | os.PathLike | Non
     if tag not in tags:
         path = Path(os.path.expanduser(pretrained))
         if not path.is_file():
+            if len(path.parts) > 1 or path.suffix:
+                raise InputError(f"pretrained is {str(pretrained)!r}, and there is no such file")
             listed = ", ".join(tags) or "it has none"
             raise InputError(f"pretrained is {str(pretrained)!r}, expected a tag of {model} ({listed}) or a file")
         return path, _checked(model, {"model_cfg": config})

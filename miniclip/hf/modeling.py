@@ -6,7 +6,6 @@ A call returns everything that transformers returns, also the hidden states afte
 
 import copy
 import functools
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,7 +125,6 @@ class PreTrainedModel(Module):
         arguments that would change the files.
         """
         check_options(type(self), options)
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
         model = self.model
         if state_dict is not None:
             other = copy.deepcopy(self)

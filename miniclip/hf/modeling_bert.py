@@ -15,7 +15,10 @@ class BertInputs:
     def _text_options(self, model, tokens, lengths, token_type_ids=None):
         if lengths is None:
             lengths = np.full(len(tokens), tokens.shape[-1])
-        return {"lengths": lengths, "token_types": for_backend(token_type_ids, model.ops)}
+        types = for_backend(token_type_ids, model.ops)
+        if types is not None and not model.config.text.token_types and not (types != 0).any():
+            types = None  # as BERT's tokenizer gives them to a DistilBERT, too
+        return {"lengths": lengths, "token_types": types}
 
 
 class BertArguments(BertInputs, TowerModel):

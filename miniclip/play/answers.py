@@ -38,6 +38,7 @@ class Answers:
     """
 
     def __init__(self, model, preprocess, name="shapes", *, built_in=False):
+        explain.check_towers(model)
         self.model, self.preprocess, self.name, self.built_in = model, preprocess, name, built_in
         self._classes = functools.lru_cache(8)(functools.partial(zero_shot.class_embeddings, model))
         self._features = functools.lru_cache(2)(self._encode)

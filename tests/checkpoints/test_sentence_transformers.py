@@ -34,7 +34,7 @@ def test_our_own_file_keeps_it(saved, tmp_path):
     ours, again = (miniclip.load(path, "numpy")[0] for path in (directory, tmp_path / "m.safetensors"))
     assert again.config == ours.config
     np.testing.assert_array_equal(again.encode_text(again.tokenize(TEXTS)), ours.encode_text(ours.tokenize(TEXTS)))
-    with pytest.raises(miniclip.InputError, match="transformers cannot express that this model has "):
+    with pytest.raises(miniclip.InputError, match=r"transformers (has no model with these|cannot express that)"):
         convert(directory, tmp_path / "hf", "hf")
 
 

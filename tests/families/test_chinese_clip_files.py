@@ -155,7 +155,7 @@ BERT = {"context_length": 8, "vocab_size": 9, "width": 4, "layers": 1, "heads": 
     [
         (ResNetConfig(32, 2, (1, 1, 1, 1), 2), {"head": "linear"}, "have only Vision Transformers for square pictures"),
         (VisionConfig((16, 8), 8, 4, 1, 2, 8), {"head": "linear"}, "have only Vision Transformers for square pictures"),
-        (None, {"head": "linear", "pool": "mean"}, "cannot express .*text.pool mean, not first"),
+        (None, {"head": "linear", "pool": "mean"}, "has no model with these texts, the mean of their tokens"),
         (None, {"head": "bias"}, "cannot express .*text.head bias, not linear"),
         (None, {"head": "linear", "first_position": 1}, "cannot express .*text.first_position 1, not 0"),
         (None, {"head": "norm", "hidden_width": 4}, "cannot express .*text.first_position 0, not 1"),

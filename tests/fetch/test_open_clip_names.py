@@ -15,6 +15,7 @@ from siglip_vocabularies import gemma_directory  # noqa: F401
 import miniclip
 from miniclip import InputError, cli
 from miniclip.checkpoints import open_clip
+from miniclip.checkpoints.convert import convert
 from miniclip.fetch import hub, open_clip_names
 
 MEAN, STD, HALF = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4], [0.5, 0.5, 0.5]
@@ -95,6 +96,11 @@ def test_weights_of_a_model_may_be_a_file(home, table, saved, tmp_path, relative
         assert relative_error(model.encode_text(batch["tokens"]), batch["text"]) < 1e-5
     with pytest.raises(InputError, match=r"clipa\.bin: the parameters do not fit"):
         miniclip.load("tiny", pretrained=tmp_path / "clipa.bin")
+    with pytest.raises(InputError, match=r"no\.bin', and there is no such file"):
+        miniclip.load("tiny", pretrained=tmp_path / "no.bin")
+    convert(saved["gelu"][0], tmp_path / "own.safetensors", "miniclip")
+    with pytest.raises(InputError, match=r"own\.safetensors: is miniclip's own file"):
+        miniclip.load("tiny", pretrained=tmp_path / "own.safetensors")
 
 
 def test_the_command_line_takes_a_model_and_its_weights(home, table, saved, tmp_path, capsys):

@@ -4,6 +4,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,3 +112,10 @@ def test_parameters_of_arrays_are_read_and_not_set(clip, backend):
         with pytest.raises(ValueError, match=r"cannot be set: use load_state_dict|read-only"):
             change()
     ours.note = "anything else can be set"
+
+
+def test_a_model_is_made_without_torchs_compiler():
+    """Its parameters are given: nothing is made at random first, for which torch would import it."""
+    program = "import sys; from miniclip import hf; hf.CLIPTextModel(hf.CLIPTextConfig(num_hidden_layers=1))"
+    program += "; print('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"

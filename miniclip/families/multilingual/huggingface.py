@@ -118,6 +118,8 @@ def config_to(config):
     visual = config.visual
     if visual and (type(visual) is not VisionConfig or type(visual.image_size) is not int):
         raise InputError("transformers' Chinese-CLIP and AltCLIP have only Vision Transformers for square pictures")
+    if config.text and config.text.pool == "mean" and not (_is_mclip(config) and bases.name_of(config.text)):
+        raise InputError("transformers has no model with these texts, the mean of their tokens: convert to miniclip")
     return described(config)
 
 
