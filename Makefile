@@ -14,7 +14,7 @@ INSTALL_OLDER_TRITON = $(BIN)/python -m pip install --quiet --disable-pip-versio
 demo: .venv/core
 	$(BIN)/miniclip classify weights/example.png --labels "a red heart" "a red circle" "a blue heart" "a pink star"
 
-# Takes about 25 minutes on two cores, and less than 8 GB of memory. A dot is a test; the end says which were skipped, and why.
+# Takes about 35 minutes on two cores, and less than 10 GB of memory. A dot is a test; the end says which were skipped, and why.
 test: .venv/test
 	$(BIN)/python -m pytest -rs -m "not slow"
 
