@@ -4,7 +4,7 @@
 
 import numpy as np
 import pytest
-from hf_flax import inputs_of
+from hf_flax import answers_to_files, check_calls, inputs_of
 from hf_models import LOOK
 from hf_tensorflow import NAMES, saved  # noqa: F401
 from tensorflow_official import LACKING, PYTHON, calls, gradients, official
@@ -35,15 +35,8 @@ def answers(saved, tmp_path_factory):
 def test_outputs_weights_and_gradients_are_those_of_transformers(saved, answers, name, relative_error):
     inputs, expected, _ = answers[name]
     model = getattr(hf, name).from_pretrained(saved[1])
-    found = calls(model, inputs, LOOK)
-    wanted = {key: x for key, x in expected.items() if not key.startswith("gradient")}
-    assert found.keys() == wanted.keys()
-    for key, x in wanted.items():
-        assert found[key].shape == x.shape and relative_error(found[key], x) < 1e-5, key
     gradient = {f"gradient {key}": x for key, x in gradients(model, inputs).items()}
-    assert found.keys() | gradient.keys() == expected.keys()
-    largest = max(np.abs(expected[key]).max() for key in gradient)
-    assert all(np.abs(x - expected[key]).max() < 1e-5 * largest for key, x in gradient.items())
+    check_calls(calls(model, inputs, LOOK), gradient, expected, relative_error)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,14 +46,6 @@ def test_files_go_both_ways(answers, name, tmp_path):
     for form in ("", " safe", " pieces"):
         model = getattr(hf, name).from_pretrained(directory + form)
         assert all(map(np.array_equal, model.get_weights(), weights))
-    np.savez(tmp_path / "inputs.npz", **inputs)
-    tasks = []
-    for form in ("plain", "safe"):
-        model.save_pretrained(tmp_path / form, safe_serialization=form == "safe")
-        answer = str(tmp_path / f"{form}.npz")
-        tasks.append([name, str(tmp_path / form), {}, str(tmp_path / "inputs.npz"), LOOK, answer, None])
-    official(*tasks)
-    for task in tasks:
-        found = dict(np.load(task[-2]))
+    for found in answers_to_files(model, inputs, official, tmp_path):
         assert found.keys() == expected.keys()
         assert all(np.array_equal(found[key], x) for key, x in expected.items() if not key.startswith("gradient"))
